@@ -1,0 +1,52 @@
+# Everything here works on a fresh machine with Python >= 3.11: the first target that needs it makes .venv.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRA ?= cpu
+COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
+# The image's locks: no development tools, and no triton: 1 GB that only torch.compile needs, which RECO never calls.
+IMAGE_ONLY := --no-emit-package triton
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format lock docker clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: .venv/installed ## Make .venv with everything pinned (EXTRA=gpu for faiss-gpu)
+
+.venv/installed: requirements/$(EXTRA).lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "RECO needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements/uv.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/$(EXTRA).lock requirements/uv.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: install ## Draw a field guide, build its memory, train, print the table, serve it at http://127.0.0.1:8000
+	$(BIN)/reco demo
+
+test: install ## Run all tests that need nothing but this folder
+	$(BIN)/python -m pytest
+
+check: install ## Lint, formatting, types and import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_house.py
+
+format: install ## Rewrite the code as `make check` wants it
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: install ## Renew the pinned requirements from pyproject.toml
+	set -e; for extra in cpu gpu; do \
+	  $(COMPILE) --extra $$extra --extra dev pyproject.toml -o requirements/$$extra.lock; \
+	  $(COMPILE) --extra $$extra $(IMAGE_ONLY) -c requirements/$$extra.lock pyproject.toml -o requirements/$$extra-runtime.lock; \
+	done
+
+docker: install ## Build the image and try it with Docker Compose (needs a Docker engine)
+	$(BIN)/python -m pytest -m docker tests/deploy
+
+clean: ## Remove .venv, caches and the demo's folder
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info reco-demo
