@@ -1,0 +1,102 @@
+"""The field guide on disk: folders of pictures with captions, as any user of RECO would have them.
+
+    guide/known guide/training guide/validation guide/birds   what the first memory holds
+    newcomers/unseen newcomers/unseen_genera                  species that are added later
+    quiz/<group>                                              pictures without captions, to test with
+
+A folder is drawn under a temporary name and renamed when whole, so a killed run draws only what is missing.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from demo.shots import Shot, nameless_shot, species_shot
+from demo.species import GROUPS, Group, Species, species_of
+
+PAIRS_PER_SPECIES: dict[Group, int] = {
+    "known": 20,
+    "training": 10,
+    "validation": 20,
+    "unseen": 20,
+    "unseen_genera": 20,
+}
+NUM_BIRDS = 2000  # pairs that name no species
+QUIZ_PER_SPECIES = 10
+QUIZ_GROUPS: tuple[Group, ...] = ("known", "validation", "unseen", "unseen_genera")
+GUIDE, NEWCOMERS, QUIZ = "guide", "newcomers", "quiz"
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One folder of shots; a quiz has no captions."""
+
+    folder: str
+    shots: tuple[Shot, ...]
+    captions: bool = True
+
+
+def collections() -> Iterator[Collection]:
+    """Every folder of the world, in the order it is drawn."""
+    for group in GROUPS:
+        parent = NEWCOMERS if group in ("unseen", "unseen_genera") else GUIDE
+        yield Collection(f"{parent}/{group}", _shots(group, f"{parent}/{group}", PAIRS_PER_SPECIES[group]))
+    birds = tuple(nameless_shot(f"{GUIDE}/birds", number) for number in range(NUM_BIRDS))
+    yield Collection(f"{GUIDE}/birds", birds)
+    for group in QUIZ_GROUPS:
+        yield Collection(f"{QUIZ}/{group}", quiz_shots(group), captions=False)
+
+
+def quiz_shots(group: Group) -> tuple[Shot, ...]:
+    """The test pictures of a group: species by species, `QUIZ_PER_SPECIES` each."""
+    return _shots(group, f"{QUIZ}/{group}", QUIZ_PER_SPECIES)
+
+
+def draw_world(directory: Path, progress: Callable[[int, int], None] | None = None) -> int:
+    """Draw what is not there yet.
+
+    Args:
+        directory: gets the folders.
+        progress: called with pictures done and pictures in all (of those that had to be drawn).
+
+    Returns:
+        How many pictures were drawn.
+    """
+    missing = [part for part in collections() if not (directory / part.folder).exists()]
+    total, done = sum(len(part.shots) for part in missing), 0
+    # spawn: the parent may hold threads of torch, which a fork would break
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        for collection in missing:
+            target = directory / collection.folder
+            partial = target.with_name(f"{target.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            shots = collection.shots
+            chunks = [shots[start : start + _CHUNK] for start in range(0, len(shots), _CHUNK)]
+            for count in pool.map(
+                _draw, chunks, [partial] * len(chunks), [collection.captions] * len(chunks)
+            ):
+                done += count
+                if progress is not None:
+                    progress(done, total)
+            partial.rename(target)
+    return total
+
+
+def _draw(shots: tuple[Shot, ...], folder: Path, captions: bool) -> int:
+    for shot in shots:
+        stem = folder / Path(shot.key).name
+        stem.with_suffix(".png").write_bytes(shot.png())
+        if captions:
+            stem.with_suffix(".txt").write_text(shot.caption + "\n", encoding="utf-8")
+    return len(shots)
+
+
+def _shots(group: Group, collection: str, count: int) -> tuple[Shot, ...]:
+    species: tuple[Species, ...] = species_of(group)
+    return tuple(species_shot(one, collection, number) for one in species for number in range(count))

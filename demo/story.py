@@ -1,0 +1,99 @@
+"""The demo from nothing to a served memory: draw, build, train, add the newcomers, measure. Each step may be
+repeated: what is done is not done again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from demo.clip import tiny_clip_directory
+from demo.corpus import GUIDE, NEWCOMERS, draw_world
+from demo.measure import Quiz, Row, measure, train_demo_fusion
+from memory import Memory, list_versions
+from memory_builder import BuildConfig, Progress, build
+from models.checkpoint import load_fusion, save_fusion
+from models.encoder import Encoder
+from models.errors import CheckpointError
+from models.fusion import Fusion
+from models.training import EpochReport, TrainConfig
+from models.training.recipes import recipe
+
+BEFORE, AFTER = 1, 2  # versions of the demo's memory: without and with the newcomers
+
+
+class Narrator(Protocol):
+    """Shows the story to a person."""
+
+    def step(self, title: str) -> None:
+        """A step begins."""
+
+    def drawn(self, done: int, total: int) -> None:
+        """So many pictures are drawn."""
+
+    def trained(self, report: EpochReport) -> None:
+        """An epoch of training is over."""
+
+    @property
+    def building(self) -> Progress:
+        """Where the builder reports to."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The finished demo: where its parts lie, and the table."""
+
+    model: Path
+    memory: Path
+    fusion: Path
+    rows: list[Row]
+
+
+def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator) -> Demo:
+    """Run the whole demo.
+
+    Args:
+        directory: gets `guide`, `newcomers`, `quiz`, `memory` and a `fusion` for each seed.
+        seeds: of the fusion's training; the first one's is served.
+        narrator: shows progress.
+    """
+    narrator.step("1  Draw a field guide: birds that exist nowhere, with captions")
+    draw_world(directory, narrator.drawn)
+    model = tiny_clip_directory()
+    encoder = Encoder.open(str(model))
+    memory = directory / "memory"
+    narrator.step("2  Build the memory from the guide's folder")
+    _build(directory / GUIDE, memory, BEFORE, encoder, narrator)
+    before = Memory.open(memory, version=BEFORE, encoder=encoder.fingerprint.record())
+    config = recipe("copy", encoder.embed_dim)
+    fusions: dict[int, Fusion] = {}
+    for seed in seeds:
+        narrator.step(f"3  Train the fusion on the guide, seed {seed}: CLIP stays frozen")
+        fusions[seed] = _fusion(
+            directory / f"fusion-{seed}", before, replace(config, seed=seed), narrator.trained
+        )
+    narrator.step("4  Add the newcomers to the memory: species that nothing was trained on")
+    _build(directory / NEWCOMERS, memory, AFTER, encoder, narrator)
+    after = Memory.open(memory, version=AFTER, encoder=encoder.fingerprint.record())
+    narrator.step("5  Ask: which species is it? Frozen CLIP beside the memory")
+    rows = measure(Quiz(directory, encoder), before, after, fusions, config)
+    return Demo(model, memory, directory / f"fusion-{seeds[0]}", rows)
+
+
+def _build(corpus: Path, memory: Path, version: int, encoder: Encoder, narrator: Narrator) -> None:
+    if version not in list_versions(memory):
+        build(BuildConfig((str(corpus),), memory), encoder, narrator.building)
+
+
+def _fusion(
+    directory: Path, memory: Memory, config: TrainConfig, report: Callable[[EpochReport], None]
+) -> Fusion:
+    """The seed's fusion: as saved by an earlier run on this memory, or trained now."""
+    try:
+        return load_fusion(directory, memory.manifest.encoder)
+    except CheckpointError as error:
+        if error.code == "checkpoint_invalid":
+            raise
+    fusion = train_demo_fusion(memory, config, report)
+    trained = {"memory_digest": memory.digest, "seed": config.seed, "epochs": config.epochs}
+    save_fusion(directory, fusion, memory.manifest.encoder, trained)
+    return fusion
