@@ -1,0 +1,1 @@
+"""The encoder, the fusion transformer and the two composed. Import from the modules: torch stays lazy."""

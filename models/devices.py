@@ -1,0 +1,62 @@
+"""Which device and number format the encoder runs in. Imports torch only."""
+
+import torch
+
+from models.errors import EncoderError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_device(device: str) -> torch.device:
+    """Resolve "auto" (cuda, then mps, then cpu) or check that the named device is there.
+
+    Raises:
+        EncoderError: device_unavailable.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        chosen = None
+    if chosen is None or not _is_available(chosen):
+        raise EncoderError(
+            "device_unavailable",
+            f"Device {device!r} is not on this machine. Use auto, cpu, mps, cuda or cuda:N with N < "
+            f"{torch.cuda.device_count()}.",
+        )
+    return chosen
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """Resolve "auto" to what is fast and safe on `device`, or look the name up.
+
+    auto: CUDA gets bfloat16, or float16 where the card has no bfloat16 of its own; a CPU gets bfloat16 only if it
+    multiplies in it (emulated bfloat16 is slower than float32); everything else float32.
+
+    Raises:
+        EncoderError: dtype_unknown.
+    """
+    if dtype == "auto":
+        if device.type == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if native else torch.float16
+        return torch.bfloat16 if device.type == "cpu" and _cpu_has_bfloat16() else torch.float32
+    if dtype not in DTYPES:
+        raise EncoderError("dtype_unknown", f"dtype {dtype!r} is not known. Use auto, {', '.join(DTYPES)}.")
+    return DTYPES[dtype]
+
+
+def _is_available(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    if device.type == "mps":
+        return torch.backends.mps.is_available()
+    return device.type == "cpu"
+
+
+def _cpu_has_bfloat16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

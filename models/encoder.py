@@ -1,0 +1,151 @@
+"""The frozen CLIP encoder: images and texts to unit-norm embeddings, with the identity a memory is checked against.
+
+Imports torch, open_clip (through models.model_source) and the parts beside it in models.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.devices import choose_device, choose_dtype
+from models.errors import EncoderError
+from models.fingerprint import PROBE_TEXTS, Fingerprint, hash_weights, probe_images, round_probe
+from models.images import ImageLimits, Preprocessor
+from models.model_source import OpenedModel, open_model
+from models.text_tower import can_cut, encode_text_cut
+from models.tokenizer import Tokenizer, Tokens
+
+FloatArray = NDArray[np.float32]
+
+
+class Encoder:
+    """A frozen CLIP model, ready to encode.
+
+    Attributes:
+        name: for people: architecture and tag, or the name of its directory.
+        embed_dim: D.
+        context_length: L, in tokens with the two that mark start and end.
+        logit_scale: the factor on similarities, exp already applied.
+        device, dtype: where and in which precision it computes; embeddings are always float32.
+        preprocess: image bytes to (3, S, S) float32.
+        fingerprint: what it is, see models.fingerprint.
+    """
+
+    def __init__(self, opened: OpenedModel, device: torch.device, dtype: torch.dtype, limits: ImageLimits) -> None:
+        """Take over `opened.model`: freeze it, fingerprint it, cast it, move it. Use `Encoder.open`."""
+        self.name = opened.name
+        self.embed_dim = opened.embed_dim
+        self.device = str(device)
+        self.dtype = str(dtype).removeprefix("torch.")
+        self.preprocess = Preprocessor(opened.model.visual.preprocess_cfg, limits)  # type: ignore[union-attr, arg-type]
+        self._tokenizer = Tokenizer(opened.tokenizer, opened.tokenizer.context_length)
+        self.context_length = self._tokenizer.context_length
+        # The identity comes from the weights as they are on disk: casting would make each precision another encoder.
+        frozen = opened.model.eval().requires_grad_(False)
+        weights_sha256 = hash_weights(frozen.state_dict())
+        self.logit_scale = float(frozen.logit_scale.exp())  # type: ignore[operator]
+        self._device, self._dtype = device, dtype
+        self._model = frozen.to(device=device, dtype=dtype)
+        self._text_tower = partial(encode_text_cut, self._model) if can_cut(self._model) else self._model.encode_text
+        self.fingerprint = Fingerprint(
+            architecture=opened.architecture,
+            weights_sha256=weights_sha256,
+            preprocessing=self.preprocess.record,
+            tokenizer=self._tokenizer.record(),
+            embed_dim=self.embed_dim,
+            probes=self._answer_probes(),
+            device=self.device,
+            dtype=self.dtype,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        model: str,
+        pretrained: str | None = None,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        limits: ImageLimits | None = None,
+    ) -> "Encoder":
+        """Open an encoder.
+
+        Args:
+            model: an architecture of open_clip, or a local directory with open_clip_config.json,
+                open_clip_model.safetensors and, for a vocabulary of its own, bpe.txt.gz.
+            pretrained: for an architecture: open_clip's tag, or the path of a safetensors file.
+            device: auto (cuda, mps, cpu), or a torch device.
+            dtype: auto (what the device is fast in), float32, bfloat16 or float16. Weights are cast, not operations.
+            limits: what images are refused before decoding.
+
+        Raises:
+            EncoderError: with the code of what is missing, unsafe or does not fit together.
+        """
+        chosen = choose_device(device)
+        precision = choose_dtype(dtype, chosen)  # before loading: a wrong word should not cost a minute
+        return cls(open_model(str(model), pretrained), chosen, precision, limits or ImageLimits())
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Texts that passed `check_text` to (B, L) int64 ids, and which of them were cut.
+
+        Raises:
+            TextError: text_special_token.
+        """
+        return self._tokenizer(texts)
+
+    def encode_image(self, pixels: torch.Tensor) -> FloatArray:
+        """Embed preprocessed images.
+
+        Args:
+            pixels: (B, 3, S, S) float32, rows from `preprocess`.
+
+        Returns:
+            (B, D) float32, unit norm, C-contiguous; row i does not depend on the other rows.
+
+        Raises:
+            EncoderError: nonfinite_embedding, with the rows to blame.
+        """
+        assert pixels.ndim == 4, f"pixels must be (B, 3, S, S), got {tuple(pixels.shape)}"
+        with torch.inference_mode():
+            return self._embed(self._model.encode_image, pixels.to(self._device, self._dtype))  # type: ignore[arg-type]
+
+    def encode_text(self, tokens: torch.Tensor) -> FloatArray:
+        """Embed tokenized texts.
+
+        Args:
+            tokens: (B, L) int64, `Tokens.ids`.
+
+        Returns:
+            (B, D) float32, unit norm, C-contiguous; row i does not depend on the other rows.
+
+        Raises:
+            EncoderError: nonfinite_embedding, with the rows to blame.
+        """
+        assert tokens.ndim == 2, f"tokens must be (B, L), got {tuple(tokens.shape)}"
+        with torch.inference_mode():
+            return self._embed(self._text_tower, tokens.to(self._device))  # type: ignore[arg-type]
+
+    def _embed(self, tower: Callable[..., torch.Tensor], batch: torch.Tensor) -> FloatArray:
+        if len(batch) == 0:
+            return np.zeros((0, self.embed_dim), dtype=np.float32)
+        features = tower(batch, normalize=False).float()  # (B, D)
+        norms = features.norm(dim=-1, keepdim=True)  # (B, 1), in float32 whatever the towers computed in
+        usable = torch.isfinite(norms) & (norms > 0)
+        if not bool(usable.all()):
+            rows = (~usable).flatten().nonzero().flatten().tolist()
+            raise EncoderError(
+                "nonfinite_embedding",
+                f"The encoder's answer is zero or not finite for {len(rows)} of {len(batch)} inputs. Check its "
+                "weights; in float16, try bfloat16 or float32.",
+                rows,
+            )
+        return np.ascontiguousarray((features / norms).cpu().numpy())
+
+    def _answer_probes(self) -> dict[str, list[list[float]]]:
+        # One at a time: the record must not depend on how a batch of two is computed.
+        images = [self.encode_image(self.preprocess(data)[None])[0] for data in probe_images()]
+        texts = [self.encode_text(self.tokenize([text]).ids)[0] for text in PROBE_TEXTS]
+        return {"image": [round_probe(row) for row in images], "text": [round_probe(row) for row in texts]}

@@ -1,0 +1,42 @@
+"""The size and kind of a fusion; saved inside every checkpoint, so that a checkpoint describes itself."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+Design = Literal["faithful", "copy", "gate"]
+DESIGNS: tuple[Design, ...] = get_args(Design)
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """What a fusion is made of.
+
+    Attributes:
+        design: `faithful` is the paper's transformer layer and needs the paper's data scale; `copy` starts at CLIP
+            and learns what to add; `gate` is `copy` with a handful of parameters, for tiny training sets.
+        embed_dim: D, the encoder's embedding dimension; a multiple of the heads.
+        k: neighbours used when the caller does not say. `faithful` has a position for each and takes no more.
+        head_dim: width of an attention head; 64 as in CLIP's own transformers.
+    """
+
+    design: Design
+    embed_dim: int
+    k: int = 10
+    head_dim: int = 64
+
+    def __post_init__(self) -> None:
+        if self.design not in DESIGNS:
+            raise ValueError(f"unknown design {self.design!r}: choose one of {', '.join(DESIGNS)}")
+        if self.embed_dim < 1 or self.embed_dim % self.head_dim:
+            raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of head_dim {self.head_dim}")
+        if not 1 <= self.k <= 100:
+            raise ValueError(f"k is {self.k}, and must be from 1 to 100")
+
+    @property
+    def num_heads(self) -> int:
+        """Attention heads."""
+        return self.embed_dim // self.head_dim
+
+    def as_dict(self) -> dict[str, Any]:
+        """The config as JSON-ready data."""
+        return asdict(self)

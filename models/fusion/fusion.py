@@ -1,0 +1,40 @@
+"""A fusion: one module for image queries, one for text queries, and the temperature they were trained with."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.fusion.config import Design, FusionConfig
+from models.fusion.copy import CopyFusion
+from models.fusion.faithful import FusionTransformer
+from models.fusion.gate import GateFusion
+
+FusionModule = FusionTransformer | CopyFusion | GateFusion
+_MODULES: dict[Design, type[FusionModule]] = {
+    "faithful": FusionTransformer,
+    "copy": CopyFusion,
+    "gate": GateFusion,
+}
+
+
+class Fusion(nn.Module):
+    """Both sides of the trained part of RECO; separate weights a side (section 3.2 of the paper)."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image = _MODULES[config.design](config)
+        self.text = _MODULES[config.design](config)
+        # Stored as a log and clamped to [0, log 100], as in CLIP.
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def side(self, modality: Literal["image", "text"]) -> FusionModule:
+        """The module that refines queries of `modality`."""
+        return self.image if modality == "image" else self.text
+
+    @property
+    def scale(self) -> Tensor:
+        """The factor on similarities in the loss: e to the clamped logit scale."""
+        return self.logit_scale.clamp(0, math.log(100)).exp()

@@ -1,0 +1,90 @@
+"""open_clip's tokenizers behind one face: bounded memory, a truthful `truncated`, and a record of what they are.
+
+Imports torch and our own errors; the open_clip tokenizer itself is passed in.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from models.texts import text_error
+
+# open_clip's BPE cache keeps every word it ever saw; real captions need far fewer than this.
+MAX_CACHED_WORDS = 50_000
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Texts as the text tower takes them: `ids` (B, L) int64; `truncated[i]` says that text i was cut to fit L."""
+
+    ids: torch.Tensor
+    truncated: list[bool]
+
+
+class Tokenizer:
+    """Texts to token ids. Texts are expected to have passed `models.texts.check_text`."""
+
+    def __init__(self, tokenizer: Any, context_length: int) -> None:
+        self._tokenizer = tokenizer
+        self.context_length = context_length
+        # The cache is emptied while other threads may read it; tokenizing holds the interpreter anyway.
+        self._lock = threading.Lock()
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Tokenize a batch: (B, L) ids, zero-padded, cut to L with the end token kept.
+
+        Raises:
+            TextError: text_special_token, if a text would become one of the tokenizer's control tokens.
+        """
+        texts = list(texts)
+        ids = torch.zeros(len(texts), self.context_length, dtype=torch.long)
+        if not texts:
+            return Tokens(ids, [])
+        with self._lock:
+            if hasattr(self._tokenizer, "bpe_ranks"):
+                return self._with_byte_pairs(texts, ids)
+            return self._with_transformers(texts)
+
+    def record(self) -> dict[str, Any]:
+        """What makes two tokenizers the same: kind, SHA-256 of the vocabulary and cleaning, context length."""
+        inner = self._tokenizer
+        if hasattr(inner, "bpe_ranks"):
+            content = {"merges": list(inner.bpe_ranks), "special": inner.all_special_ids}
+        else:
+            wrapped = inner.tokenizer
+            content = {
+                "vocabulary": sorted(wrapped.get_vocab().items()),
+                "strip_sep_token": bool(getattr(inner, "strip_sep_token", False)),
+                "mode": str(getattr(inner, "tokenizer_mode", "")),
+            }
+        content["clean"] = getattr(getattr(inner, "clean_fn", None), "__name__", "")
+        digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return {"kind": type(inner).__name__, "sha256": digest, "context_length": self.context_length}
+
+    def _with_byte_pairs(self, texts: list[str], ids: torch.Tensor) -> Tokens:
+        # The same ids as open_clip's own __call__, but encoded once: the count tells what was cut.
+        inner, room = self._tokenizer, self.context_length - 2
+        control = set(inner.all_special_ids)
+        truncated = []
+        for row, text in enumerate(texts):
+            tokens = inner.encode(text)
+            if not control.isdisjoint(tokens):
+                raise text_error("text_special_token")
+            truncated.append(len(tokens) > room)
+            kept = [inner.sot_token_id, *tokens[:room], inner.eot_token_id]
+            ids[row, : len(kept)] = torch.tensor(kept)
+        if len(inner.cache) > MAX_CACHED_WORDS:
+            inner.cache = {inner.decoder[token]: inner.decoder[token] for token in inner.all_special_ids}
+        return Tokens(ids, truncated)
+
+    def _with_transformers(self, texts: list[str]) -> Tokens:
+        inner = self._tokenizer
+        clean = getattr(inner, "clean_fn", str)
+        lengths = [len(inner.tokenizer(clean(text)).input_ids) for text in texts]
+        ids = inner(texts, context_length=self.context_length)
+        return Tokens(ids.long(), [length > self.context_length for length in lengths])

@@ -1,0 +1,59 @@
+"""Training pairs: who may retrieve whom, and what a batch holds."""
+
+import numpy as np
+import torch
+
+from memory import Memory
+from models.training import TrainingPairs
+
+
+def test_candidates_are_the_exact_neighbours_without_the_pair_and_its_copies(named_memory: Memory) -> None:
+    """The slow twin sorts all rows and leaves out the pair itself and every item with its image's bytes."""
+    ids = np.array([0, 4, 5, 17, 239])
+    found = TrainingPairs.from_memory(named_memory, ids, num_candidates=20)
+    hashes = np.array(named_memory.content_hashes())
+    for modality in ("image", "text"):
+        rows = named_memory.rows(modality)
+        for i, own in enumerate(ids):
+            similarities = rows.astype(np.float64) @ rows[own]
+            similarities[hashes == hashes[own]] = -np.inf
+            expected = np.argsort(-similarities, kind="stable")[:20]
+            candidates = found.candidates[modality]
+            assert candidates.rows[i].tolist() == expected.tolist()
+            np.testing.assert_allclose(candidates.similarities[i], similarities[expected], atol=1e-3)
+
+
+def test_a_memory_with_fewer_rows_than_candidates_is_padded(named_memory: Memory) -> None:
+    found = TrainingPairs.from_memory(named_memory, np.arange(240), num_candidates=300)
+    rows = found.candidates["image"].rows
+    assert rows.shape == (240, 300)
+    assert (rows[0] >= 0).sum() == 239
+    assert (rows[4] >= 0).sum() == 238  # without itself and its copy
+    assert not (rows == torch.arange(240).unsqueeze(1)).any()
+
+
+def test_a_batch_pairs_each_side_with_the_other_modality(named_memory: Memory) -> None:
+    found = TrainingPairs.from_memory(named_memory, np.arange(240), num_candidates=8)
+    which = torch.tensor([3, 100])
+    chosen = torch.tensor([[0, 2], [1, 7]])
+    mask = torch.tensor([[True, True], [True, False]])
+    for modality, other in (("image", "text"), ("text", "image")):
+        batch = found.batch(modality, which, chosen, mask)  # type: ignore[arg-type]
+        rows = found.candidates[modality].rows  # type: ignore[index]
+        values = torch.from_numpy(named_memory.rows(other))  # type: ignore[arg-type]
+        torch.testing.assert_close(batch.query, torch.from_numpy(named_memory.rows(modality))[which])  # type: ignore[arg-type]
+        torch.testing.assert_close(batch.values[0, 1], values[rows[3, 2]])
+        torch.testing.assert_close(batch.values[1, 0], values[rows[100, 1]])
+        assert not batch.values[1, 1].any()
+        assert batch.similarities[1, 1] == 0
+
+
+def test_equal_captions_are_positives(named_memory: Memory) -> None:
+    found = TrainingPairs.from_memory(named_memory, np.arange(240), num_candidates=4)
+    positives = found.positives(torch.tensor([0, 7, 8, 1]))
+    assert positives.tolist() == [
+        [True, True, False, True],
+        [True, True, False, True],
+        [False, False, True, False],
+        [True, True, False, True],
+    ]
