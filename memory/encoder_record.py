@@ -1,0 +1,107 @@
+"""The encoder a memory was built with, and whether another is the same one.
+
+numpy and errors only. The record is a plain JSON object written by the encoder's own fingerprint.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from memory.errors import EncoderMismatch, ManifestInvalid
+from memory.neighbours import MODALITIES
+
+# Another device or precision of the same weights moves a probe by less than this; other weights by far more.
+PROBE_COSINE: Final = 0.999
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def check_encoder_record(record: object) -> Mapping[str, Any]:
+    """Check the form of an encoder record; further keys are kept and compared.
+
+    Raises:
+        ManifestInvalid: a field is missing or of another type.
+    """
+    if not isinstance(record, Mapping):
+        raise ManifestInvalid("encoder: not an object")
+    embed_dim = record.get("embed_dim")
+    tokenizer, probes = record.get("tokenizer"), record.get("probes")
+    forms = {
+        "architecture": isinstance(record.get("architecture"), str) and record["architecture"] != "",
+        "weights_sha256": _is_sha256(record.get("weights_sha256")),
+        "preprocessing": isinstance(record.get("preprocessing"), Mapping),
+        "tokenizer": isinstance(tokenizer, Mapping)
+        and isinstance(tokenizer.get("kind"), str)
+        and isinstance(tokenizer.get("sha256"), str)
+        and type(tokenizer.get("context_length")) is int,
+        "embed_dim": type(embed_dim) is int and 1 <= embed_dim <= 1 << 16,
+    }
+    for name, holds in forms.items():
+        if not holds:
+            raise ManifestInvalid(f"encoder: {name!r} is missing or not of the expected form")
+    if not isinstance(probes, Mapping) or set(probes) != set(MODALITIES):
+        raise ManifestInvalid("encoder: 'probes' must hold 'image' and 'text'")
+    for modality in MODALITIES:
+        _probe_matrix(probes[modality], int(record["embed_dim"]), modality)
+    return record
+
+
+def check_encoder(stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse an encoder that is not the one the memory was built with.
+
+    The same encoder has all fields equal except the probes, and each probe vector at a cosine of at least
+    `PROBE_COSINE`: another device or precision of the same encoder is welcome, other weights are not.
+
+    Raises:
+        EncoderMismatch: naming what differs.
+    """
+    names = (set(stored) | set(given)) - {"probes"}
+    differing = sorted(name for name in names if stored.get(name) != given.get(name))
+    if differing:
+        told = "; ".join(
+            f"{name}: memory {_short(stored.get(name))}, here {_short(given.get(name))}" for name in differing
+        )
+        raise EncoderMismatch(
+            f"this memory was built with another encoder ({told}). Open it with that encoder, or build it again."
+        )
+    for modality in MODALITIES:
+        embed_dim = int(stored["embed_dim"])
+        ours = _probe_matrix(stored["probes"][modality], embed_dim, modality)
+        try:
+            theirs = _probe_matrix(given["probes"][modality], embed_dim, modality)
+        except (ManifestInvalid, KeyError, TypeError) as error:
+            raise EncoderMismatch(f"the encoder's {modality} probes cannot be compared: {error}") from error
+        if ours.shape != theirs.shape:
+            raise EncoderMismatch(
+                f"probes: the memory has {len(ours)} {modality} probes, this encoder {len(theirs)}: build it again."
+            )
+        norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+        cosines = (ours * theirs).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
+        if cosines.size and cosines.min() < PROBE_COSINE:
+            raise EncoderMismatch(
+                f"probes: the same weights on paper, but {modality} probe {int(cosines.argmin())} agrees "
+                f"only to cosine {cosines.min():.5f} (at least {PROBE_COSINE} expected): another "
+                "preprocessing or library, or a broken device."
+            )
+
+
+def _probe_matrix(vectors: object, embed_dim: int, modality: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    if not isinstance(vectors, Sequence):
+        raise ManifestInvalid(f"encoder: {modality} probes are not a list")
+    try:
+        matrix = np.asarray(vectors, dtype=np.float64).reshape(len(vectors), embed_dim)
+    except (TypeError, ValueError) as error:
+        raise ManifestInvalid(f"encoder: {modality} probes are not vectors of {embed_dim} numbers") from error
+    if not np.isfinite(matrix).all():
+        raise ManifestInvalid(f"encoder: {modality} probes are not finite")
+    return matrix
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,153 @@
+"""Everything the memory refuses, each with a stable code. Imports the standard library only.
+
+MemoryStoreError
+├── MemoryNotFound        memory_not_found      no manifest in that directory
+├── VersionNotFound       version_not_found     no such version in this memory
+├── ManifestInvalid       manifest_invalid      breaks the format, or names no plain file
+├── MemoryFileError       (path)                a file the manifest names is not what the manifest says
+│   ├── FileMissing       file_missing
+│   ├── ShardSizeMismatch shard_size_mismatch
+│   ├── ShardHashMismatch shard_hash_mismatch
+│   ├── SegmentInvalid    segment_invalid       rows, columns or dtype differ from the manifest
+│   └── ShardInvalid      shard_invalid         index type, dimension, metric or vectors differ
+├── EncoderMismatch       encoder_mismatch      built with another encoder
+├── RowsInvalid           rows_invalid          refused before anything is written
+├── VersionTaken          version_taken         another builder committed first
+├── Locked                locked                another builder is at work
+├── WriteFailed           write_failed          disk full, I/O error, failed fsync: fatal, never retried
+├── MemoryClosed          memory_closed
+├── ItemNotFound          item_not_found        an id outside the memory
+└── QueryError
+    ├── QueryShapeError   query_shape
+    └── QueryValueError   query_value           not finite, or not unit norm
+"""
+
+# Each is named after what happened; the tree above says that they are errors.
+# ruff: noqa: N818
+
+from pathlib import Path
+from typing import ClassVar
+
+
+class MemoryStoreError(Exception):
+    """Base of all refusals of the memory; `code` is stable and safe to show to a client."""
+
+    code: ClassVar[str] = "memory_error"
+
+
+class MemoryNotFound(MemoryStoreError):
+    """The directory holds no committed version."""
+
+    code = "memory_not_found"
+
+
+class VersionNotFound(MemoryStoreError):
+    """The memory exists, the version asked for does not."""
+
+    code = "version_not_found"
+
+
+class ManifestInvalid(MemoryStoreError):
+    """The manifest cannot be trusted: nothing it names is opened."""
+
+    code = "manifest_invalid"
+
+
+class MemoryFileError(MemoryStoreError):
+    """A file named by the manifest is not what the manifest says."""
+
+    code = "memory_file_error"
+
+    def __init__(self, path: str | Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = str(path)
+
+
+class FileMissing(MemoryFileError):
+    """A file named by the manifest does not exist."""
+
+    code = "file_missing"
+
+
+class ShardSizeMismatch(MemoryFileError):
+    """A file of a segment, index or delete list has another size than committed."""
+
+    code = "shard_size_mismatch"
+
+
+class ShardHashMismatch(MemoryFileError):
+    """A file of a segment, index or delete list has other bytes than committed."""
+
+    code = "shard_hash_mismatch"
+
+
+class SegmentInvalid(MemoryFileError):
+    """A segment or delete list has other rows, columns or dtype than the manifest says."""
+
+    code = "segment_invalid"
+
+
+class ShardInvalid(MemoryFileError):
+    """A FAISS file has another type, dimension, metric or other vectors than its segment."""
+
+    code = "shard_invalid"
+
+
+class EncoderMismatch(MemoryStoreError):
+    """The memory was built with another encoder; searching it would give plausible nonsense."""
+
+    code = "encoder_mismatch"
+
+
+class RowsInvalid(MemoryStoreError):
+    """Rows refused before writing: wrong shape or dtype, not finite, not unit norm."""
+
+    code = "rows_invalid"
+
+
+class VersionTaken(MemoryStoreError):
+    """Another builder committed a version since this one started."""
+
+    code = "version_taken"
+
+
+class Locked(MemoryStoreError):
+    """Another process holds the memory open for writing."""
+
+    code = "locked"
+
+
+class WriteFailed(MemoryStoreError):
+    """A write or fsync failed. The bytes on disk are unknown: start again with new files, never retry."""
+
+    code = "write_failed"
+
+
+class MemoryClosed(MemoryStoreError):
+    """The memory was used after `close()`."""
+
+    code = "memory_closed"
+
+
+class ItemNotFound(MemoryStoreError):
+    """An id outside the memory."""
+
+    code = "item_not_found"
+
+
+class QueryError(MemoryStoreError):
+    """A search call this memory cannot answer."""
+
+    code = "query_error"
+
+
+class QueryShapeError(QueryError):
+    """Queries are not (B, D), D is another one, k is negative, or the modality is unknown."""
+
+    code = "query_shape"
+
+
+class QueryValueError(QueryError):
+    """Queries hold NaN or infinity, or are not unit norm."""
+
+    code = "query_value"

@@ -1,0 +1,292 @@
+"""The memory, opened: an immutable view of one version that is searched from any number of threads.
+
+Imports of ours: this room only. Shapes: B queries, K neighbours, D embedding dimension, N rows of the memory.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory.deletes import read_deletes
+from memory.encoder_record import check_encoder
+from memory.errors import ItemNotFound, MemoryClosed, QueryShapeError, QueryValueError
+from memory.index import open_faiss, open_shard
+from memory.manifest import EXACT, METRIC, Manifest, index_directory, shard_name
+from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours
+from memory.segments import Segment
+from memory.shard_search import MISSING, ShardSearch, search_shards
+from memory.stamps import Stamps
+from memory.verify import check_files
+from memory.versions import read_manifest
+
+# Queries are normalised in float32; what is further off was never normalised.
+_QUERY_NORM_TOLERANCE: Final = 1e-2
+
+
+class _Opened(NamedTuple):
+    """What `close` lets go of, in one reference, so that a search under way keeps what it began with."""
+
+    segments: tuple[Segment, ...]
+    bases: NDArray[np.int64]  # (segments,), first id of each
+    shards: Mapping[Modality, tuple[ShardSearch, ...]]
+    deleted: NDArray[np.int64]  # ascending ids
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image-text pair of the memory, as stored beside its embeddings."""
+
+    id: int
+    key: str
+    caption: str
+    source: str
+    content_sha256: str
+    thumbnail: bytes | None
+
+
+class Memory:
+    """One version of a memory, memory-mapped and read-only. Make one with `Memory.open`.
+
+    Attributes:
+        path: the memory's directory.
+        manifest: what this version is.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, opened: _Opened) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._opened: _Opened | None = opened
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        version: int | None = None,
+        encoder: Mapping[str, Any] | None = None,
+        verify: bool = False,
+        stamps: Path | None = None,
+    ) -> "Memory":
+        """Open the highest version, or the one named, after checking every file of it.
+
+        Args:
+            path: the memory's directory.
+            version: an older version, deliberately.
+            encoder: record of the encoder that will make the queries; refused if the memory was built with
+                another.
+            verify: hash every file even where a stamp says it was done.
+            stamps: directory for stamps (`default_stamp_directory`), by which a later open on this host
+                skips the hashing; None hashes everything and leaves nothing behind.
+
+        Raises:
+            MemoryNotFound, VersionNotFound, ManifestInvalid, EncoderMismatch: there is nothing fit to open.
+            MemoryFileError: a file is missing, or is not what was committed.
+        """
+        root = Path(path)
+        manifest = read_manifest(root, version)
+        if encoder is not None:
+            check_encoder(manifest.encoder, encoder)
+        check_files(root, manifest.files, stamps=Stamps(stamps, root) if stamps else None, force=verify)
+        return cls(root, manifest, _open_version(root, manifest))
+
+    @property
+    def version(self) -> int:
+        return self.manifest.version
+
+    @property
+    def digest(self) -> str:
+        """Content digest: equal contents have an equal digest, whatever their version."""
+        return self.manifest.digest
+
+    @property
+    def embed_dim(self) -> int:
+        return self.manifest.embed_dim
+
+    @property
+    def num_rows(self) -> int:
+        """Ids run from 0 to this number, deleted ones included."""
+        return self.manifest.num_rows
+
+    @property
+    def num_items(self) -> int:
+        """Items a search can return."""
+        return self.manifest.counts["items"]
+
+    def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
+        """Find the k nearest memory items for each query, within one modality; exact.
+
+        Args:
+            queries: (B, D) float32, unit norm, of `modality`.
+            k: neighbours per query; fewer come back as id -1 with mask False.
+
+        Returns:
+            Neighbours by similarity descending, then id ascending; `values` are of the other modality.
+
+        Raises:
+            QueryShapeError: if D differs from the memory's dimension, k is negative or the modality unknown.
+            QueryValueError: if a query is not finite or not unit norm.
+        """
+        opened = self._use()
+        checked = self._check_queries(queries, k, modality)
+        ids, similarities = search_shards(opened.shards[modality], checked, int(k))
+        mask = ids != MISSING
+        values = np.zeros((*ids.shape, self.embed_dim), dtype=np.float32)
+        values[mask] = _gather(opened, OTHER_MODALITY[modality], ids[mask], self.embed_dim)
+        return Neighbours(ids=ids, similarities=np.where(mask, similarities, np.float32(0.0)), values=values, mask=mask)
+
+    def items(self, ids: Sequence[int] | NDArray[np.int64]) -> list[Item]:
+        """Look up items by id, in the order given; one look-up per segment touched.
+
+        Raises:
+            ItemNotFound: an id outside the memory, -1 included.
+        """
+        opened, wanted = self._use(), self._check_ids(ids)
+        found: list[Item | None] = [None] * len(wanted)
+        for segment, positions in _by_segment(opened, wanted):
+            columns = segment.take(wanted[positions] - segment.base_row).to_pylist()
+            for position, columns_of_item in zip(positions.tolist(), columns, strict=True):
+                found[position] = Item(id=int(wanted[position]), **columns_of_item)
+        return [item for item in found if item is not None]
+
+    def rows(self, modality: Modality, ids: Sequence[int] | NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Embeddings of some ids, or of all `num_rows` in id order (deleted ones included).
+
+        Returns:
+            (N, D) float32, unit norm (normalised again after fp16), C-contiguous.
+
+        Raises:
+            ItemNotFound: an id outside the memory.
+        """
+        if modality not in MODALITIES:
+            raise QueryShapeError(f"modality {modality!r} is neither 'image' nor 'text'")
+        wanted = np.arange(self.num_rows) if ids is None else self._check_ids(ids)
+        return _gather(self._use(), modality, wanted, self.embed_dim)
+
+    def keys(self) -> list[str]:
+        """Keys of all rows, in id order."""
+        return self._column("key")
+
+    def captions(self) -> list[str]:
+        """Captions of all rows, in id order."""
+        return self._column("caption")
+
+    def content_hashes(self) -> list[str]:
+        """Content SHA-256 (hex) of all rows, in id order."""
+        return self._column("content_sha256")
+
+    def deleted_ids(self) -> NDArray[np.int64]:
+        """Ids no search returns, ascending."""
+        return self._use().deleted.copy()
+
+    def describe(self) -> dict[str, Any]:
+        """What `GET /memory` and `reco memory info` tell: a plain JSON object, without paths or probes."""
+        manifest = self.manifest
+        return {
+            "version": manifest.version,
+            "digest": manifest.digest,
+            **manifest.counts,
+            "shards": {modality: len(manifest.indexes[modality].shards) for modality in MODALITIES},
+            "embed_dim": manifest.embed_dim,
+            "metric": METRIC,
+            "index": {"kind": EXACT},
+            "encoder": {name: value for name, value in manifest.encoder.items() if name != "probes"},
+            "encoded_with": dict(manifest.encoded_with),
+            "search_defaults": dict(manifest.search_defaults),
+            "sources": None if manifest.sources is None else dict(manifest.sources),
+            "bytes": sum(file.bytes for file in manifest.files),
+        }
+
+    def close(self) -> None:
+        """Let go of the files. Searches under way finish; later ones raise `MemoryClosed`."""
+        self._opened = None
+
+    def __enter__(self) -> "Memory":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _use(self) -> _Opened:
+        opened = self._opened  # one read: another thread may close in between
+        if opened is None:
+            raise MemoryClosed("this memory was closed; open it again")
+        return opened
+
+    def _column(self, name: str) -> list[str]:
+        return [value for segment in self._use().segments for value in segment.column(name)]
+
+    def _check_queries(self, queries: NDArray[np.float32], k: int, modality: Modality) -> NDArray[np.float32]:
+        if modality not in MODALITIES:
+            raise QueryShapeError(f"modality {modality!r} is neither 'image' nor 'text'")
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 0:
+            raise QueryShapeError(f"k must be an integer of at least 0, not {k!r}")
+        array = np.asarray(queries)
+        if array.ndim != 2 or array.shape[1] != self.embed_dim or array.dtype != np.float32:
+            raise QueryShapeError(
+                f"queries are {array.dtype}{list(array.shape)}, expected float32[B, {self.embed_dim}]"
+            )
+        norms = np.linalg.norm(array, axis=1)
+        # written so that NaN fails it
+        if not (np.abs(norms - 1.0) <= _QUERY_NORM_TOLERANCE).all():
+            raise QueryValueError("queries must be finite and of unit norm; normalise embeddings first")
+        return np.ascontiguousarray(array)
+
+    def _check_ids(self, ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        wanted = np.asarray(ids)
+        if wanted.size == 0:
+            return np.empty(0, dtype=np.int64)
+        if wanted.ndim != 1 or not np.issubdtype(wanted.dtype, np.integer):
+            raise ItemNotFound("ids must be a flat sequence of integers")
+        if wanted.min() < 0 or wanted.max() >= self.num_rows:
+            raise ItemNotFound(f"an id lies outside this memory of {self.num_rows} rows (-1 means missing)")
+        return wanted.astype(np.int64, copy=False)
+
+
+def _open_version(root: Path, manifest: Manifest) -> _Opened:
+    """Map every file of a version whose files were checked."""
+    deleted = read_deletes(root, manifest.deletes, num_rows=manifest.num_rows)
+    segments = tuple(
+        Segment(root, record, base_row=base_row, embed_dim=manifest.embed_dim)
+        for record, base_row in zip(manifest.segments, manifest.base_rows, strict=True)
+    )
+    shards: dict[Modality, tuple[ShardSearch, ...]] = {}
+    for modality in MODALITIES:
+        directory = root / index_directory(manifest.indexes[modality].id)
+        open_faiss(directory / "trained.faiss", rows=0, embed_dim=manifest.embed_dim)
+        shards[modality] = tuple(
+            ShardSearch(
+                open_shard(directory / shard_name(position), segment.side(modality)),
+                segment.side(modality),
+                base_row=segment.base_row,
+                deleted=_rows_within(deleted, segment),
+            )
+            for position, segment in enumerate(segments)
+        )
+    return _Opened(segments, np.asarray(manifest.base_rows, dtype=np.int64), shards, deleted)
+
+
+def _rows_within(ids: NDArray[np.int64], segment: Segment) -> NDArray[np.int64]:
+    first, last = np.searchsorted(ids, (segment.base_row, segment.base_row + segment.rows))
+    return ids[first:last] - segment.base_row
+
+
+def _by_segment(opened: _Opened, ids: NDArray[np.int64]) -> list[tuple[Segment, NDArray[np.int64]]]:
+    """Group ids by the segment that holds them: the segment, and positions in `ids`."""
+    owners = np.searchsorted(opened.bases, ids, side="right") - 1
+    return [(opened.segments[owner], np.flatnonzero(owners == owner)) for owner in np.unique(owners)]
+
+
+def _gather(opened: _Opened, modality: Modality, ids: NDArray[np.int64], embed_dim: int) -> NDArray[np.float32]:
+    """Rows of `ids` (n,) as (n, D) float32 of unit norm."""
+    rows = np.empty((len(ids), embed_dim), dtype=np.float32)
+    for segment, positions in _by_segment(opened, ids):
+        rows[positions] = segment.side(modality)[ids[positions] - segment.base_row]
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # never zero: writing refused rows far from unit norm
+    return rows

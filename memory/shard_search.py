@@ -1,0 +1,132 @@
+"""Exact top-k of one shard, and the merge over shards. FAISS finds candidates, the fp16 rows decide.
+
+FAISS sums in float32, in an order that depends on the processor and on a row's place in the shard, so equal
+rows may come out unequal. Candidates are therefore scored again in float64, and a result is accepted only
+when it is proven that nothing FAISS left out can belong to it. The outcome is the same on every machine and
+for every number of shards.
+
+numpy; FAISS objects come in opened. Shapes: B queries, K neighbours, C candidates, D embedding dimension.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+MISSING: Final = np.int64(-1)
+NOWHERE: Final = np.float32(-np.inf)  # similarity of a missing neighbour while sorting; never leaves the room
+_SPARE: Final = 16  # candidates beyond k: enough that ties rarely need a second scan
+_BLOCK_ELEMENTS: Final = 1 << 22  # float64 numbers at a time: 32 MiB
+
+Ranked = tuple[NDArray[np.int64], NDArray[np.float32]]  # ids and similarities, both (B, K), best first
+
+
+class ShardSearch:
+    """One shard of one modality, ready to search; immutable, safe for several threads."""
+
+    def __init__(
+        self, index: Any, embeddings: NDArray[np.float16], *, base_row: int, deleted: NDArray[np.int64]
+    ) -> None:
+        """Tie an opened FAISS index to the rows it was built from.
+
+        Args:
+            index: FAISS index over N rows, inner product.
+            embeddings: (N, D) float16, the same rows.
+            base_row: global id of row 0.
+            deleted: rows of this shard (not ids) that no search may return.
+        """
+        self._index = index
+        self._embeddings = embeddings
+        self._base_row = base_row
+        self._rows, embed_dim = embeddings.shape
+        self._num_deleted = len(deleted)
+        self._alive = np.ones(self._rows, dtype=np.bool_) if len(deleted) else None
+        if self._alive is not None:
+            self._alive[deleted] = False
+        # |sum in float32 - exact sum| <= D · 2**-24 for unit vectors; doubled, and some for the final
+        # rounding.
+        self._error = np.float32((embed_dim + 8) * 2.0**-23)
+
+    def search(self, queries: NDArray[np.float32], k: int) -> Ranked:
+        """The k best rows that are not deleted, by similarity, then id.
+
+        Args:
+            queries: (B, D) float32, unit norm, C-contiguous.
+            k: at least 1.
+
+        Returns:
+            Global ids and similarities, (B, k); `MISSING` and `NOWHERE` beyond the shard's rows.
+        """
+        ids = np.full((len(queries), k), MISSING, dtype=np.int64)
+        similarities = np.full((len(queries), k), NOWHERE, dtype=np.float32)
+        wanted = min(k, self._rows - self._num_deleted)
+        if wanted == 0:
+            return ids, similarities
+        pending = np.arange(len(queries))
+        fetch = min(self._rows, wanted + _SPARE)
+        while pending.size:
+            approximate, candidates = self._index.search(queries[pending], fetch)
+            rows, exact = self._rank(queries[pending], candidates, wanted)
+            # What FAISS left out is at most approximate[:, -1], give or take its error.
+            full = exact[:, -1] > NOWHERE
+            proven = (exact[:, -1] > approximate[:, -1] + self._error) | (fetch == self._rows)
+            for position in np.flatnonzero(full & ~proven):
+                query = pending[position]
+                rows[position], exact[position] = self._resolve(queries[query], exact[position, -1], wanted)
+            settled = full | proven
+            ids[pending[settled], :wanted] = rows[settled] + self._base_row
+            similarities[pending[settled], :wanted] = exact[settled]
+            # Fewer than k found alive: deleted rows took the places. Fetch more for those queries only.
+            pending = pending[~settled]
+            fetch = min(self._rows, 4 * fetch)
+        return ids, similarities
+
+    def _resolve(
+        self, query: NDArray[np.float32], kth: np.float32, k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rank every row that could reach the k-th similarity, however many tie with it."""
+        _, _, candidates = self._index.range_search(query[None], float(kth - 2 * self._error))
+        rows, exact = self._rank(query[None], candidates[None], k)
+        return rows[0], exact[0]
+
+    def _rank(
+        self, queries: NDArray[np.float32], candidates: NDArray[np.int64], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Score (B, C) candidate rows exactly, drop deleted ones, keep the best k."""
+        similarities = np.empty(candidates.shape, dtype=np.float32)  # (B, C)
+        step = max(1, _BLOCK_ELEMENTS // (candidates.shape[1] * queries.shape[1]))  # queries at a time
+        width = max(1, _BLOCK_ELEMENTS // queries.shape[1])  # candidates at a time
+        for b in range(0, len(queries), step):
+            block = queries[b : b + step].astype(np.float64)
+            for c in range(0, candidates.shape[1], width):
+                keys = self._embeddings[candidates[b : b + step, c : c + width]].astype(np.float64)  # (b, c, D)
+                similarities[b : b + step, c : c + width] = np.einsum("bcd,bd->bc", keys, block)
+        if self._alive is not None:
+            similarities[~self._alive[candidates]] = NOWHERE
+        return best_k(candidates, similarities, k)
+
+
+def best_k(ids: NDArray[np.int64], similarities: NDArray[np.float32], k: int) -> Ranked:
+    """The first k of each row by similarity descending, then id ascending; (B, C) in, (B, min(k, C)) out."""
+    order = np.lexsort((ids, -similarities))[:, :k]
+    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(similarities, order, axis=1)
+
+
+def search_shards(shards: tuple[ShardSearch, ...], queries: NDArray[np.float32], k: int) -> Ranked:
+    """Search every shard and keep the best k over all.
+
+    Shards are visited in turn: FAISS already spreads the queries of a batch over the processors, and
+    merging as we go needs room for 2·k candidates a query, whatever the number of shards.
+    """
+    ids = np.full((len(queries), k), MISSING, dtype=np.int64)
+    similarities = np.full((len(queries), k), NOWHERE, dtype=np.float32)
+    if k == 0 or len(queries) == 0:
+        return ids, similarities
+    for shard in shards:
+        more_ids, more_similarities = shard.search(queries, k)
+        ids, similarities = best_k(
+            np.concatenate((ids, more_ids), axis=1),
+            np.concatenate((similarities, more_similarities), axis=1),
+            k,
+        )
+    return ids, similarities
