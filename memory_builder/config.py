@@ -1,0 +1,65 @@
+"""What a build is asked to do. Imports only errors.py."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from memory_builder.errors import ConfigError
+
+MAX_UNIT_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """Settings of one build, checked when made.
+
+    Attributes:
+        corpora: paths as the user wrote them; globs, braces and list files are expanded (corpora.py).
+        memory: directory of the memory; made if absent, grown if it is one.
+        unit_rows: rows done or not done as one; what a crash can cost. Up to 65,536.
+        batch_size: images, then captions, in one call of the encoder. Another size gives the same rows up to
+            rounding.
+        decode_threads: threads that read and decode images ahead of the encoder; the result does not depend
+            on it.
+        thumbnail_px: longer side of the stored thumbnails; 0 stores none.
+        max_error_rate: share of rejected rows, 0 to 1, beyond which the build stops without a version.
+        max_segment_rows: a segment is closed before it would hold more.
+        max_characters: longest caption, as in models.texts.TextLimits.
+        image_column, caption_column, key_column: of tables; None finds the first two by their usual names and
+            makes keys from paths.
+        stamps: where the memory notes which of its files it has hashed on this host
+            (memory.default_stamp_directory); None hashes a memory that is grown every time.
+
+    Raises:
+        ConfigError: naming the setting that is out of range.
+    """
+
+    corpora: tuple[str, ...]
+    memory: Path
+    unit_rows: int = 8192
+    batch_size: int = 64
+    decode_threads: int = 4
+    thumbnail_px: int = 96
+    max_error_rate: float = 0.05
+    max_segment_rows: int = 1_000_000
+    max_characters: int = 2000
+    image_column: str | None = None
+    caption_column: str | None = None
+    key_column: str | None = None
+    stamps: Path | None = None
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "unit_rows": (1, MAX_UNIT_ROWS),
+            "batch_size": (1, 65_536),
+            "decode_threads": (1, 256),
+            "thumbnail_px": (0, 1024),
+            "max_error_rate": (0, 1),
+            "max_segment_rows": (1, 2**31 - 1),
+            "max_characters": (1, 1_000_000),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name} is {value}: give a number from {low} to {high}.")
+        if not self.corpora:
+            raise ConfigError("No corpus was named: give at least one folder, table or tar.")

@@ -1,0 +1,126 @@
+"""CORPUS... of the command line as paths: braces, globs and list files expanded, all but local files refused.
+
+Standard library only. Nothing is fetched and no shell is run.
+"""
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from memory_builder.errors import CorpusError
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
+_MAX_PATHS = 1_000_000
+_MAX_LIST_BYTES = 256 << 20
+
+
+def expand(arguments: Iterable[str]) -> list[Path]:
+    """The files and folders that the arguments name, in their order, each once.
+
+    A name that exists is taken as it is. Otherwise `{000..331}` and `{train,val}` are expanded, then `*`,
+    `?`, `[]` and `**` are matched in sorted order. A `.txt` file is a list: one corpus a line, relative to
+    the list's folder, `#` begins a comment line.
+
+    Raises:
+        CorpusError: corpus_scheme_refused, corpus_pattern_invalid, corpus_not_found, source_unreadable.
+    """
+    seen: set[str] = set()
+    paths = []
+    for path in _named(arguments, base=Path()):
+        identity = os.path.realpath(path)
+        if identity not in seen:
+            seen.add(identity)
+            paths.append(path)
+    return paths
+
+
+def corpus_name(path: Path) -> str:
+    """The first part of all its keys: a folder's own name, or a file's name up to its extension."""
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow the link that was given as a name
+    return absolute.name if absolute.is_dir() else absolute.stem
+
+
+def _named(arguments: Iterable[str], base: Path) -> Iterator[Path]:
+    for argument in arguments:
+        for path in _matched(argument, base):
+            if path.suffix.lower() == ".txt" and path.is_file():
+                yield from _listed(path)
+            else:
+                yield path
+
+
+def _listed(path: Path) -> Iterator[Path]:
+    try:
+        if path.stat().st_size > _MAX_LIST_BYTES:
+            raise CorpusError("source_unreadable", f"{path} is too large to be a list of corpora.")
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(
+            "source_unreadable", f"{path} cannot be read as a list of corpora: {error}"
+        ) from error
+    for line in map(str.strip, lines):
+        if line and not line.startswith("#"):
+            yield from _matched(line, path.parent)
+
+
+def _matched(argument: str, base: Path) -> list[Path]:
+    if _SCHEME.match(argument):
+        raise CorpusError(
+            "corpus_scheme_refused",
+            f"{argument!r} is not a path. Corpora are local files: no pipe:, http:, s3: or the like. "
+            "Copy or mount it here and give its path.",
+        )
+    if "\0" in argument or not argument:
+        raise CorpusError(
+            "corpus_pattern_invalid", "A corpus is named by an empty text or one with a NUL character."
+        )
+    literal = base / argument
+    if _exists(literal):
+        return [literal]
+    found: list[Path] = []
+    for pattern in _braces_expanded(str(literal)):
+        # Not Path.glob: that takes a pattern relative to a folder, and the user's may be absolute.
+        matches = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
+        if not matches or not _exists(Path(matches[0])):
+            raise CorpusError(
+                "corpus_not_found", f"No file or folder is named {pattern}. Corpora are local paths."
+            )
+        found += map(Path, matches)
+    return found
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, say
+        return False
+
+
+def _braces_expanded(pattern: str) -> list[str]:
+    braces = _BRACES.search(pattern)
+    if braces is None:
+        return [pattern]
+    head, tail = pattern[: braces.start()], pattern[braces.end() :]
+    tails = _braces_expanded(tail)
+    choices = _choices(braces[1], pattern)
+    if len(choices) * len(tails) > _MAX_PATHS:
+        raise CorpusError("corpus_pattern_invalid", f"{pattern} stands for more than {_MAX_PATHS:,} names.")
+    return [head + choice + rest for choice in choices for rest in tails]
+
+
+def _choices(inner: str, pattern: str) -> list[str]:
+    numbers = _RANGE.fullmatch(inner)
+    if numbers is None:
+        return inner.split(",")
+    first, last = int(numbers[1]), int(numbers[2])
+    if not 0 <= last - first < _MAX_PATHS:
+        raise CorpusError(
+            "corpus_pattern_invalid",
+            f"{pattern}: {{{inner}}} is no rising range of at most {_MAX_PATHS:,} numbers.",
+        )
+    width = len(numbers[1]) if numbers[1].startswith("0") else 0
+    return [str(number).zfill(width) for number in range(first, last + 1)]

@@ -1,0 +1,89 @@
+"""Which units a build has, and what each is called: a pure function of what the readers found."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from memory_builder.errors import CorpusError
+from memory_builder.readers import Piece, Reader
+
+_FORMAT = 1  # raise it when the same piece would give other rows
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A range of a source that is encoded as one; done, it is never done again.
+
+    Attributes:
+        id: SHA-256 over the source's name and kind, the piece's fingerprint, the options and the encoder.
+        reader: of the source.
+        piece: what of the source.
+    """
+
+    id: str
+    reader: Reader
+    piece: Piece
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All units, in the order in which their rows enter the memory.
+
+    Attributes:
+        units: no id twice.
+        ignored: files and members that belong to no row.
+    """
+
+    units: tuple[Unit, ...]
+    ignored: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of the corpus, rejected ones included."""
+        return sum(unit.piece.rows for unit in self.units)
+
+
+def plan_units(
+    sources: Iterable[tuple[Reader, Sequence[Piece]]],
+    *,
+    row_options: Mapping[str, Any],
+    encoder: Mapping[str, Any],
+) -> Plan:
+    """Order and name the units.
+
+    Args:
+        sources: each reader with its pieces, in the order of the command line.
+        row_options: settings that change what is stored of a row.
+        encoder: the encoder's record; its probes, which differ between machines in their last digits, do not
+            count.
+
+    Raises:
+        CorpusError: corpus_name_clash, if two sources would give the same keys.
+    """
+    encoder = {name: value for name, value in encoder.items() if name != "probes"}
+    names: set[str] = set()
+    units: dict[str, Unit] = {}
+    ignored = 0
+    for reader, pieces in sources:
+        if reader.name in names:
+            raise CorpusError(
+                "corpus_name_clash",
+                f"Two corpora are called {reader.name!r}, and keys begin with that name. Rename one; a "
+                "symbolic link of another name is enough.",
+            )
+        names.add(reader.name)
+        ignored += reader.ignored
+        for piece in pieces:
+            identity = {
+                "format": _FORMAT,
+                "source": {"name": reader.name, "kind": reader.kind, "options": dict(reader.options())},
+                "piece": {"rows": piece.rows, "fingerprint": piece.fingerprint},
+                "row_options": dict(row_options),
+                "encoder": encoder,
+            }
+            canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+            unit = Unit(hashlib.sha256(canonical.encode()).hexdigest(), reader, piece)
+            units.setdefault(unit.id, unit)
+    return Plan(tuple(units.values()), ignored)

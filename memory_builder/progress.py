@@ -1,0 +1,35 @@
+"""How a build tells what it does: the command line shows it, programs may pass none. Imports nothing."""
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receives the build's progress; called from the building thread only."""
+
+    def stage(self, name: str) -> None:
+        """The build has begun `name`: plan, encode, segments, index, publish."""
+
+    def start(self, total_rows: int) -> None:
+        """Encoding begins; `total_rows` rows are to be read, those done in an earlier run not among them."""
+
+    def advance(self, rows: int, rejected: int) -> None:
+        """`rows` more rows were read, `rejected` of them not stored."""
+
+    def done(self) -> None:
+        """The build ended, well or not."""
+
+
+class Silent:
+    """A Progress that shows nothing."""
+
+    def stage(self, name: str) -> None:
+        """Ignored."""
+
+    def start(self, total_rows: int) -> None:
+        """Ignored."""
+
+    def advance(self, rows: int, rejected: int) -> None:
+        """Ignored."""
+
+    def done(self) -> None:
+        """Ignored."""

@@ -1,0 +1,10 @@
+"""A folder, a table or a tar as rows. Standard library only; nothing is decoded, extracted or followed.
+
+One file per format. A reader scans its source into pieces (what there is) and reads a piece as rows (what it
+holds).
+"""
+
+from memory_builder.readers.formats import open_reader
+from memory_builder.readers.reader import Piece, Reader, ReaderOptions
+
+__all__ = ["Piece", "Reader", "ReaderOptions", "open_reader"]

@@ -1,0 +1,174 @@
+"""A folder of images with captions beside them, `a.jpg` with `a.txt` or `a.caption`, in any depth.
+
+Standard library only. Links are not followed, hidden names are not looked at.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from memory_builder.errors import CorpusError
+from memory_builder.readers.captions import PLAIN_EXTENSIONS, most_bytes, read_caption
+from memory_builder.readers.reader import IMAGE_EXTENSIONS, Piece, ReaderOptions
+from memory_builder.readers.regular_file import Stamp, read_file
+from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
+
+_DETAILS = {
+    "missing_image": "There is no image beside this caption.",
+    "missing_caption": "There is no caption (.txt or .caption) beside this image.",
+    "member_type": "It is a link, a device or a folder, not a regular file.",
+    "duplicate_key": "Another image of the same name, with another extension, comes first.",
+}
+
+
+class _FolderRow(NamedTuple):
+    """One row: names relative to the root, "" where there is none; `code` if it is rejected on sight."""
+
+    image: str
+    caption: str
+    code: str
+
+
+class _Group(NamedTuple):
+    """The files of one folder that have the same name up to the extension."""
+
+    images: list[str]
+    captions: list[str]
+    irregular: list[str]
+
+
+class FolderReader:
+    """Rows of a folder: one for each image, and one for each caption that has none.
+
+    The key is `<folder>/<path in it without the extension>`, and the extension is what follows the last dot.
+    Of two images that would share a key the first in the order of their names is taken, the other is a
+    duplicate.
+    """
+
+    kind = "folder"
+
+    def __init__(self, root: Path, name: str, options: ReaderOptions) -> None:
+        self.name = name
+        self.ignored = 0
+        self.example_ignored = ""
+        self._root = root
+        self._max_image_bytes = options.max_image_bytes
+
+    def options(self) -> Mapping[str, str]:
+        """None changes what a row is."""
+        return {}
+
+    def pieces(self, unit_rows: int) -> Iterator[Piece]:
+        """As in Reader: ordered by folder, then by the bytes of the names."""
+        rows: list[_FolderRow] = []
+        digest, found = hashlib.sha256(), False
+        self.ignored, self.example_ignored = 0, ""
+        for row in self._rows():
+            found = True
+            rows.append(row)
+            stamps = [self._stamp(name) for name in (row.image, row.caption)]
+            digest.update(json.dumps([row, stamps]).encode() + b"\n")
+            if len(rows) == unit_rows:
+                yield Piece(len(rows), digest.hexdigest(), tuple(rows))
+                rows, digest = [], hashlib.sha256()
+        if rows:
+            yield Piece(len(rows), digest.hexdigest(), tuple(rows))
+        if not found:
+            raise self._empty()
+
+    def read(self, piece: Piece) -> Iterator[Row]:
+        """As in Reader. A file that went since the scan costs its own row only."""
+        for row in piece.place:
+            name = row.image or row.caption
+            stem = readable(name.rpartition(".")[0])
+            source = f"{self.name}/{readable(name)}"
+            try:
+                if row.code:
+                    raise RowRejected(row.code, _DETAILS[row.code])
+                yield Record(
+                    check_key(f"{self.name}/{stem}"),
+                    self._caption(row.caption),
+                    self._image(row.image),
+                    source,
+                )
+            except RowRejected as rejected:
+                yield Rejected(f"{self.name}/{stem}", rejected.code, rejected.detail, source)
+
+    def _empty(self) -> CorpusError:
+        if not self.ignored:
+            return CorpusError("source_empty", f"The folder {self._root} holds no image.")
+        return CorpusError(
+            "source_empty",
+            f"The folder {self._root} holds no image, and {self.ignored} files of other kinds, such as "
+            f"{self.example_ignored}. Name a table or tars themselves, not their folder: {self._root}/*.tar",
+        )
+
+    def _caption(self, name: str) -> str:
+        extension = name.rpartition(".")[2].lower()
+        return read_caption(read_file(self._root / name, most_bytes(extension)), extension)
+
+    def _image(self, name: str) -> partial[bytes]:
+        return partial(read_file, self._root / name, self._max_image_bytes)
+
+    def _stamp(self, name: str) -> Stamp | None:
+        try:
+            return Stamp.of((self._root / name).lstat()) if name else None
+        except FileNotFoundError:  # gone since it was listed: reading it will say so
+            return None
+
+    def _rows(self) -> Iterator[_FolderRow]:
+        folders = [""]  # relative to the root; a stack, so that depth is no matter
+        while folders:
+            folder = folders.pop()
+            groups: dict[str, _Group] = {}
+            inner = []
+            for entry in self._listed(folder):
+                if entry.is_dir(follow_symlinks=False):
+                    inner.append(f"{folder}{entry.name}/")
+                else:
+                    self._sort_in(entry, folder, groups)
+            for group in groups.values():
+                yield from _paired(group)
+            folders += reversed(inner)
+
+    def _listed(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self._root / folder) as entries:
+                visible = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            raise CorpusError(
+                "source_unreadable", f"{self._root / folder} cannot be listed: {error}"
+            ) from error
+        return sorted(visible, key=lambda entry: os.fsencode(entry.name))
+
+    def _sort_in(self, entry: os.DirEntry[str], folder: str, groups: dict[str, _Group]) -> None:
+        stem, dot, extension = entry.name.rpartition(".")
+        name, extension = folder + entry.name, extension.lower()
+        if not dot or not (extension in IMAGE_EXTENSIONS or extension in PLAIN_EXTENSIONS):
+            self.ignored += 1
+            self.example_ignored = self.example_ignored or readable(name)
+            return
+        group = groups.setdefault(stem, _Group([], [], []))
+        if not entry.is_file(follow_symlinks=False):
+            group.irregular.append(name)
+        elif extension in IMAGE_EXTENSIONS:
+            group.images.append(name)
+        else:
+            group.captions.append(name)
+
+
+def _paired(group: _Group) -> Iterator[_FolderRow]:
+    """A row for each image, or one for a group that has none."""
+    order = PLAIN_EXTENSIONS.index
+    caption = min(group.captions, key=lambda name: order(name.rpartition(".")[2].lower()), default="")
+    alone = "member_type" if group.irregular else "missing_caption"
+    for number, image in enumerate(group.images):
+        yield _FolderRow(image, caption, "duplicate_key" if number else "" if caption else alone)
+    if not group.images and group.irregular:
+        yield _FolderRow(group.irregular[0], caption, "member_type")
+    elif not group.images:
+        yield _FolderRow("", caption, "missing_image")

@@ -1,0 +1,274 @@
+"""The build: lock, plan, encode, write segments, index, publish. The only file that knows all the others."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from memory import (
+    MODALITIES,
+    BuildLock,
+    Contents,
+    Manifest,
+    Memory,
+    UnitRecord,
+    build_index,
+    latest_version,
+    publish,
+)
+from memory.durable import write_file
+from memory_builder.config import BuildConfig
+from memory_builder.corpora import expand
+from memory_builder.errors import NothingUsable
+from memory_builder.interruption import StopRequest, stop_on_signals
+from memory_builder.known_keys import ALREADY_STORED, KnownKeys, StoredPair
+from memory_builder.ledger import LEDGER, Ledger
+from memory_builder.mapper import MappedUnit, Mapper
+from memory_builder.output import check_space, prepare_output
+from memory_builder.plan import Plan, Unit, plan_units
+from memory_builder.progress import Progress, Silent
+from memory_builder.readers import Reader, ReaderOptions, open_reader
+from memory_builder.segmenting import group_units, write_units
+from memory_builder.units import UnitStore, rejected_lines
+from models.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build did: `rows` = `added` + `present` + all of `rejected`.
+
+    Attributes:
+        version: the memory's version now.
+        digest: its content digest.
+        created: whether this build made that version; False if nothing was new.
+        num_items: items of the memory.
+        rows: rows of the corpus.
+        added: rows stored by this build.
+        present: rows of which the memory knew: stored, or rejected, by the build that published their unit.
+        rejected: rows not stored, by code; each with its reason in work/rejected.jsonl.
+        ignored: files and members that belong to no row.
+        units: units of the plan: `units_encoded` now, `units_resumed` finished by an earlier run, the rest
+            published.
+    """
+
+    version: int
+    digest: str
+    created: bool
+    num_items: int
+    rows: int
+    added: int
+    present: int
+    rejected: dict[str, int]
+    ignored: int
+    units: int
+    units_encoded: int
+    units_resumed: int
+
+
+def build(config: BuildConfig, encoder: Encoder, progress: Progress | None = None) -> BuildResult:
+    """Build a memory from a corpus, or add to one what is new.
+
+    Stopped or killed at any moment, the same call goes on from the last finished unit and ends in the same
+    contents.
+
+    Raises:
+        MemoryBuilderError: the corpus, the place or the rows; see errors.py.
+        memory.MemoryStoreError: locked, encoder_mismatch, version_taken, write_failed, or a damaged memory.
+        models.errors.EncoderError: the encoder is unusable.
+    """
+    shown = progress or Silent()
+    try:
+        shown.stage("plan")
+        options = ReaderOptions(
+            max_image_bytes=encoder.preprocess.limits.max_bytes,
+            image_column=config.image_column,
+            caption_column=config.caption_column,
+            key_column=config.key_column,
+        )
+        # A wrong path is told before a directory is made for the memory.
+        readers = [open_reader(path, options) for path in expand(config.corpora)]
+        prepare_output(config.memory)
+        with stop_on_signals() as stop, BuildLock(config.memory):
+            return _Build(config, encoder, shown, stop).run(readers)
+    finally:
+        shown.done()
+
+
+class _Build:
+    """One build, under the lock."""
+
+    def __init__(self, config: BuildConfig, encoder: Encoder, progress: Progress, stop: StopRequest) -> None:
+        self._config = config
+        self._encoder = encoder
+        self._progress = progress
+        self._stop = stop
+        self._root = config.memory
+        self._record = encoder.fingerprint.record()
+        self._store = UnitStore(self._root)
+        self._ledger = Ledger(config.max_error_rate)
+        self._previous, stored = self._open_previous()
+        self._known = KnownKeys(stored)
+        self._published = {
+            unit.id
+            for segment in (self._previous.segments if self._previous else ())
+            for unit in segment.units
+        }
+        self._finished: list[UnitRecord] = []
+        self._resumed = 0
+
+    def run(self, readers: Sequence[Reader]) -> BuildResult:
+        """All stages in order; a kill between any two of them costs no finished unit."""
+        self._store.remove(self._published.intersection(self._store.ids()))  # left by a kill after a commit
+        plan = self._plan(readers)
+        self._encode(plan)
+        self._judge(complete=True)
+        manifest = self._commit(plan) if self._ledger.added else self._previous
+        assert manifest is not None, "without a previous version, rows were added or the build has failed"
+        self._store.remove(unit.id for segment in manifest.segments for unit in segment.units)
+        return BuildResult(
+            version=manifest.version,
+            digest=manifest.digest,
+            created=manifest is not self._previous,
+            num_items=manifest.counts["items"],
+            rows=self._ledger.rows,
+            added=self._ledger.added,
+            present=self._ledger.present,
+            rejected=dict(self._ledger.rejected),
+            ignored=plan.ignored,
+            units=len(plan.units),
+            units_encoded=len(self._finished) - self._resumed,
+            units_resumed=self._resumed,
+        )
+
+    def _open_previous(self) -> tuple[Manifest | None, dict[str, StoredPair]]:
+        """The version to grow, checked file by file against the encoder, and what it holds under each key."""
+        if latest_version(self._root) is None:
+            return None, {}
+        with Memory.open(self._root, encoder=self._record, stamps=self._config.stamps) as memory:
+            pairs = map(StoredPair, memory.content_hashes(), memory.captions())
+            return memory.manifest, dict(zip(memory.keys(), pairs, strict=True))
+
+    def _plan(self, readers: Sequence[Reader]) -> Plan:
+        sources = []
+        for reader in readers:
+            self._stop.check()
+            sources.append((reader, list(reader.pieces(self._config.unit_rows))))
+        row_options = {
+            "thumbnail_px": self._config.thumbnail_px,
+            "max_characters": self._config.max_characters,
+            "image_limits": asdict(self._encoder.preprocess.limits),
+        }
+        return plan_units(sources, row_options=row_options, encoder=self._record)
+
+    def _encode(self, plan: Plan) -> None:
+        self._progress.stage("encode")
+        todo = sum(
+            unit.piece.rows
+            for unit in plan.units
+            if unit.id not in self._published and unit.id not in self._store
+        )
+        check_space(self._root, todo, self._encoder.embed_dim)
+        self._progress.start(todo)
+        config = self._config
+        with Mapper(
+            self._encoder,
+            batch_size=config.batch_size,
+            decode_threads=config.decode_threads,
+            thumbnail_px=config.thumbnail_px,
+            max_characters=config.max_characters,
+        ) as mapper:
+            for unit in plan.units:
+                self._stop.check()
+                if unit.id in self._published:
+                    self._ledger.enter_present(unit.piece.rows)
+                    continue
+                done = self._resume(unit) or self._map(unit, mapper)
+                self._ledger.enter(done.rows.items.num_rows, done.rejected)
+                self._finished.append(UnitRecord(unit.id, done.rows.items.num_rows))
+                self._judge(complete=False)
+
+    def _resume(self, unit: Unit) -> MappedUnit | None:
+        """What an earlier run made of the unit, unless it is damaged or would come out otherwise now."""
+        if unit.id not in self._store:
+            return None
+        done = self._store.load(unit.id)
+        if done is None:
+            return None
+        keys = done.rows.items.column("key").to_pylist()
+        if not self._known.agrees_with(keys, done.rejected):
+            return None
+        self._known.claim_all(keys, done.rejected)
+        self._resumed += 1
+        return done
+
+    def _map(self, unit: Unit, mapper: Mapper) -> MappedUnit:
+        began = time.monotonic()
+        mapped = mapper.map_unit(unit.reader.read(unit.piece), self._known, self._checkpoint)
+        done = self._store.save(unit.id, mapped)
+        rows = done.rows.items.num_rows + len(done.rejected)
+        assert rows == unit.piece.rows, (
+            f"unit {unit.id}: {unit.piece.rows} rows planned, {rows} accounted for"
+        )
+        self._log({"unit": unit.id, "rows": rows, "seconds": round(time.monotonic() - began, 3)})
+        return done
+
+    def _checkpoint(self, rows: int, rejected: int) -> None:
+        if rows:
+            self._progress.advance(rows, rejected)
+        self._stop.check()
+
+    def _judge(self, *, complete: bool) -> None:
+        """Stop on too many rejected rows, or for want of a single good one; leave the ledger either way."""
+        ledger, path = self._ledger, self._root / LEDGER
+        exceeded = ledger.exceeds(complete=complete)
+        if exceeded or (complete and self._finished):
+            write_file(path, lambda stream: [stream.write(block) for block in self._rejected()], replace=True)
+        if complete and not ledger.added and self._previous is None:
+            raise NothingUsable(
+                f"None of the {ledger.rows:,} rows can be stored. Rejected: {ledger.codes()}. Every row and "
+                f"its reason is in {path}.",
+                ledger.rejected,
+            )
+        if exceeded:
+            raise ledger.refusal(path)
+
+    def _rejected(self) -> Iterator[bytes]:
+        for unit in self._finished:
+            yield rejected_lines(row for row in self._store.rejected(unit.id) if row.code != ALREADY_STORED)
+
+    def _commit(self, plan: Plan) -> Manifest:
+        """Write what is new as segments, index all segments, publish."""
+        previous = self._previous
+        self._progress.stage("segments")
+        segments = list(previous.segments) if previous else []
+        for units in group_units(self._finished, self._config.max_segment_rows):
+            self._stop.check()
+            segments.append(write_units(self._root, self._store, units))
+        self._progress.stage("index")
+        indexes = {}
+        for modality in MODALITIES:
+            self._stop.check()
+            indexes[modality] = build_index(self._root, segments, modality)
+        self._stop.check()
+        self._progress.stage("publish")
+        corpora = [*(previous.sources or {}).get("corpora", ())] if previous else []
+        corpora += [name for name in _names(plan) if name not in corpora]
+        contents = Contents(
+            encoder=previous.encoder if previous else self._record,
+            encoded_with=previous.encoded_with if previous else self._encoder.fingerprint.encoded_with(),
+            segments=tuple(segments),
+            indexes=indexes,
+            deletes=previous.deletes if previous else (),
+            sources={"corpora": corpora},
+            parent=previous.version if previous else None,
+        )
+        return publish(self._root, contents)
+
+    def _log(self, event: dict[str, object]) -> None:
+        # Not durable and never hashed: clocks and timings belong nowhere else.
+        with (self._root / "work" / "build-log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": round(time.time(), 3), **event}) + "\n")
+
+
+def _names(plan: Plan) -> list[str]:
+    return list(dict.fromkeys(unit.reader.name for unit in plan.units))

@@ -1,0 +1,133 @@
+"""Finished units on disk until a version holds them, complete or not there. numpy, pyarrow, memory.
+
+work/units/<id>/ image.f16.npy  text.f16.npy  items.arrow  rejected.jsonl  unit.json (hashes of the rest)
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from memory import ITEMS_SCHEMA, Rows
+from memory.durable import (
+    HashingWriter,
+    commit_directory,
+    make_directory,
+    staging_directory,
+    sweep_temporaries,
+    write_bytes,
+    write_file,
+)
+from memory_builder.mapper import MappedUnit
+from memory_builder.records import Rejected
+
+_IMAGE, _TEXT, _ITEMS, _REJECTED, _UNIT = (
+    "image.f16.npy",
+    "text.f16.npy",
+    "items.arrow",
+    "rejected.jsonl",
+    "unit.json",
+)
+_FORMAT = 1
+
+
+class UnitStore:
+    """The finished units of a memory's work folder. Only for the holder of the build lock."""
+
+    def __init__(self, root: Path) -> None:
+        """Open the store and remove what a killed build left half-written."""
+        self._directory = root / "work" / "units"
+        make_directory(self._directory)
+        sweep_temporaries(self._directory)
+        sweep_temporaries(self._directory.parent)  # the ledger is written there
+
+    def __contains__(self, unit_id: str) -> bool:
+        return (self._directory / unit_id).is_dir()
+
+    def save(self, unit_id: str, unit: MappedUnit) -> MappedUnit:
+        """Write a unit durably, in place of what may be there under its name.
+
+        Returns:
+            The same unit, its embeddings memory-mapped.
+
+        Raises:
+            memory.WriteFailed: disk full or I/O error; nothing is kept.
+        """
+        self.remove([unit_id])
+        with staging_directory(self._directory) as staging:
+            files = {
+                _IMAGE: write_file(staging / _IMAGE, lambda stream: _save_array(stream, unit.rows.image)),
+                _TEXT: write_file(staging / _TEXT, lambda stream: _save_array(stream, unit.rows.text)),
+                _ITEMS: write_file(staging / _ITEMS, lambda stream: _save_items(stream, unit.rows.items)),
+                _REJECTED: write_bytes(staging / _REJECTED, rejected_lines(unit.rejected)),
+            }
+            description = {
+                "format": _FORMAT,
+                "id": unit_id,
+                "files": {name: written.sha256 for name, written in files.items()},
+            }
+            write_bytes(staging / _UNIT, json.dumps(description, sort_keys=True, indent=1).encode() + b"\n")
+            commit_directory(staging, self._directory / unit_id)
+        loaded = self.load(unit_id)
+        assert loaded is not None, "a unit just written must be whole"
+        return loaded
+
+    def load(self, unit_id: str) -> MappedUnit | None:
+        """A finished unit, files hashed and embeddings memory-mapped; None if it is absent or not whole."""
+        directory = self._directory / unit_id
+        try:
+            description = json.loads((directory / _UNIT).read_bytes())
+            if description["format"] != _FORMAT or description["id"] != unit_id:
+                return None
+            for name in (_IMAGE, _TEXT, _ITEMS, _REJECTED):
+                if _sha256(directory / name) != description["files"][name]:
+                    return None
+            rows = Rows(
+                image=np.load(directory / _IMAGE, mmap_mode="r", allow_pickle=False),
+                text=np.load(directory / _TEXT, mmap_mode="r", allow_pickle=False),
+                items=pa.ipc.open_file(pa.memory_map(str(directory / _ITEMS))).read_all(),
+            )
+            return MappedUnit(rows, tuple(self.rejected(unit_id)))
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+            return None
+
+    def rejected(self, unit_id: str) -> list[Rejected]:
+        """The rejected rows of a finished unit."""
+        lines = (self._directory / unit_id / _REJECTED).read_text(encoding="utf-8").splitlines()
+        return [Rejected(**json.loads(line)) for line in lines]
+
+    def remove(self, unit_ids: Iterable[str]) -> None:
+        """Delete units, finished or not; those that are not there are no error."""
+        for unit_id in unit_ids:
+            # Its description first: a removal that is cut short must not leave a unit that looks finished.
+            (self._directory / unit_id / _UNIT).unlink(missing_ok=True)
+            shutil.rmtree(self._directory / unit_id, ignore_errors=True)
+
+    def ids(self) -> list[str]:
+        """Names of the units that are there."""
+        return sorted(entry.name for entry in self._directory.iterdir() if not entry.name.startswith("."))
+
+
+def rejected_lines(rejected: Iterable[Rejected]) -> bytes:
+    """Rejected rows as JSON lines."""
+    return b"".join(json.dumps(asdict(row), sort_keys=True).encode() + b"\n" for row in rejected)
+
+
+def _save_array(stream: HashingWriter, array: Any) -> None:
+    np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def _save_items(stream: HashingWriter, items: pa.Table) -> None:
+    with pa.PythonFile(stream, mode="w") as sink, pa.ipc.new_file(sink, ITEMS_SCHEMA) as writer:
+        writer.write_table(items)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

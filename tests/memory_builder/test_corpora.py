@@ -1,0 +1,119 @@
+"""What the user may write as CORPUS: existing names, globs, braces, lists, and nothing that is not a local path."""
+
+from pathlib import Path
+
+import pytest
+
+from memory_builder import CorpusError
+from memory_builder.corpora import corpus_name, expand
+from memory_builder.readers import ReaderOptions, open_reader
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    for number in (0, 1, 2, 10):
+        (tmp_path / f"{number:03d}.tar").touch()
+    return tmp_path
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.name for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.tar", ["000.tar", "001.tar", "002.tar", "010.tar"]),
+        ("00?.tar", ["000.tar", "001.tar", "002.tar"]),
+        ("{000..002}.tar", ["000.tar", "001.tar", "002.tar"]),
+        ("{010,000}.tar", ["010.tar", "000.tar"]),
+        ("0{0,1}{0..0}.tar", ["000.tar", "010.tar"]),
+        ("001.tar", ["001.tar"]),
+        ("**/01*.tar", ["010.tar"]),
+    ],
+)
+def test_patterns(shards: Path, pattern: str, expected: list[str]) -> None:
+    assert names(expand([str(shards / pattern)])) == expected
+
+
+def test_a_name_that_exists_is_no_pattern(tmp_path: Path) -> None:
+    odd = tmp_path / "a{1..3}[x]*"
+    odd.mkdir()
+    assert expand([str(odd)]) == [odd]
+
+
+def test_a_list_names_corpora_beside_itself(shards: Path) -> None:
+    (shards / "list.txt").write_text("# first\n{001..002}.tar\n\n000.tar\n")
+    assert names(expand([str(shards / "list.txt")])) == ["001.tar", "002.tar", "000.tar"]
+
+
+def test_one_corpus_named_twice_is_read_once(shards: Path) -> None:
+    (shards / "link.tar").symlink_to("000.tar")
+    arguments = [str(shards / name) for name in ("000.tar", "0*.tar", "link.tar")]
+    assert names(expand(arguments)) == ["000.tar", "001.tar", "002.tar", "010.tar"]
+
+
+@pytest.mark.parametrize("name", ["pipe:cat x.tar", "http://host/x.tar", "https://host/x", "s3://b/x", "file:/x"])
+def test_B07_only_local_paths(name: str) -> None:
+    with pytest.raises(CorpusError) as caught:
+        expand([name])
+    assert caught.value.code == "corpus_scheme_refused"
+
+
+def test_B07_pipe_runs_no_shell(tmp_path: Path) -> None:
+    list_file = tmp_path / "list.txt"
+    list_file.write_text(f"pipe:touch {tmp_path}/touched\n")
+    with pytest.raises(CorpusError):
+        expand([str(list_file)])
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("nowhere", "corpus_not_found"),
+        ("no*.tar", "corpus_not_found"),
+        ("{000..003}.tar", "corpus_not_found"),  # 003 is missing: a hole in a range is no detail
+        ("x" * 5000, "corpus_not_found"),
+        ("{5..1}.tar", "corpus_pattern_invalid"),
+        ("{0..99999999999}.tar", "corpus_pattern_invalid"),
+        ("{0..999}{0..999}{0..999}.tar", "corpus_pattern_invalid"),
+        ("a\0b", "corpus_pattern_invalid"),
+        ("", "corpus_pattern_invalid"),
+    ],
+)
+def test_names_that_lead_nowhere(shards: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str) -> None:
+    monkeypatch.chdir(shards)
+    with pytest.raises(CorpusError) as caught:
+        expand([name])
+    assert caught.value.code == code
+
+
+def test_corpus_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos.v2").mkdir()
+    (tmp_path / "00000.tar").touch()
+    assert corpus_name(tmp_path / "photos.v2") == "photos.v2"
+    assert corpus_name(tmp_path / "photos.v2" / ".." / "00000.tar") == "00000"
+    monkeypatch.chdir(tmp_path / "photos.v2")
+    assert corpus_name(Path()) == "photos.v2"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("x.parquet", "Parquet"),
+        ("x.tar.gz", "Decompress"),
+        ("x.zip", "Unpack"),
+        ("x.json", ".jsonl"),
+        ("x.jpg", ".jpg"),
+        ("x", "without extension"),
+    ],
+)
+def test_other_formats_are_refused_with_what_is_read(tmp_path: Path, name: str, told: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"something")
+    with pytest.raises(CorpusError, match=told) as caught:
+        open_reader(path, ReaderOptions())
+    assert caught.value.code == "corpus_format_unknown"
+    assert "a folder of images" in caught.value.message
+    assert ".tar files" in caught.value.message
