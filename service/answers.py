@@ -1,0 +1,136 @@
+"""Answers as bytes: JSON from plain lists, base64 or .npy. No float walks through a validator.
+
+Depends on engine's dataclasses and numpy. Vectors leave as float32, little-endian wherever they are bytes.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from memory import Memory
+from service.classify import Classes, score
+from service.engine import Answer, Engine, FloatArray, Found
+from service.pipeline import Outcome
+from service.problems import ItemError
+from service.schemas import ClassifyOptions, EmbedOptions, EnhanceMode
+
+NPY_MEDIA_TYPE = "application/x-npy"
+
+
+def head(engine: Engine, model: str, *, enhanced: bool) -> dict[str, Any]:
+    """What every answer says about where its vectors come from."""
+    return {
+        "model": model,
+        "space": engine.space if enhanced else engine.original_space,
+        "memory_version": engine.memory.version,
+        "fusion": engine.fusion_id,
+    }
+
+
+def headers(engine: Engine, model: str, *, enhanced: bool) -> dict[str, str]:
+    """The same as response headers: an .npy body has no other place for it."""
+    names = {"model": "X-Reco-Model", "space": "X-Reco-Space", "memory_version": "X-Reco-Memory-Version"}
+    told = head(engine, model, enhanced=enhanced)
+    fields = {header: str(told[name]) for name, header in names.items()}
+    if engine.fusion_id is not None:
+        fields["X-Reco-Fusion"] = engine.fusion_id
+    return fields
+
+
+def embed_json(
+    engine: Engine,
+    model: str,
+    outcomes: Sequence[Outcome],
+    options: EmbedOptions,
+    *,
+    enhanced: bool,
+    truncated: Sequence[bool] | None = None,
+) -> bytes:
+    """The JSON answer of an embed route; an item's error stands in its place."""
+    data = []
+    for index, outcome in enumerate(outcomes):
+        item: dict[str, Any] = {"index": index}
+        if isinstance(outcome, ItemError):
+            item["error"] = outcome.render()
+        else:
+            item["embedding"] = _vector(outcome.embedding, options)
+            if options.return_original:
+                item["original"] = _vector(outcome.original, options)
+            if options.return_neighbours and outcome.found is not None:
+                item["neighbours"] = _neighbours(engine.memory, outcome.found)
+            if truncated is not None:
+                item["truncated"] = truncated[index]
+        data.append(item)
+    answer = {**head(engine, model, enhanced=enhanced), "enhanced": enhanced}
+    if options.return_original:
+        answer["original_space"] = engine.original_space
+    return _dump({**answer, "data": data, "usage": {"items": len(outcomes)}})
+
+
+def embed_npy(answers: Sequence[Answer]) -> bytes:
+    """(N, D) float32 in numpy's own file format, little-endian."""
+    file = io.BytesIO()
+    np.save(file, np.stack([answer.embedding for answer in answers]).astype("<f4"), allow_pickle=False)
+    return file.getvalue()
+
+
+def classify_json(
+    engine: Engine,
+    model: str,
+    outcomes: Sequence[Outcome],
+    classes: Classes,
+    options: ClassifyOptions,
+    *,
+    mode: EnhanceMode,
+) -> bytes:
+    """The JSON answer of `/classify`."""
+    side = classes.original if classes.refined is None else classes.refined
+    data = []
+    for index, outcome in enumerate(outcomes):
+        item: dict[str, Any] = {"index": index}
+        if isinstance(outcome, ItemError):
+            item["error"] = outcome.render()
+        else:
+            item |= _scores(outcome.embedding, side, options.labels, engine.encoder.logit_scale)
+            if options.compare:
+                item["original"] = _scores(
+                    outcome.original, classes.original, options.labels, engine.encoder.logit_scale
+                )
+        data.append(item)
+    told = head(engine, model, enhanced=mode != "none")
+    return _dump({**told, "enhance": mode, "data": data, "usage": {"items": len(outcomes)}})
+
+
+def _scores(image: FloatArray, classes: FloatArray, labels: Sequence[str], logit_scale: float) -> dict[str, Any]:
+    probabilities, similarities = score(image, classes, logit_scale)
+    best = int(probabilities.argmax())
+    return {
+        "label": labels[best],
+        "label_index": best,
+        "probabilities": probabilities.tolist(),
+        "similarities": similarities.tolist(),
+    }
+
+
+def _vector(embedding: FloatArray, options: EmbedOptions) -> list[float] | str:
+    if options.encoding_format == "base64":
+        return base64.b64encode(embedding.astype("<f4").tobytes()).decode("ascii")
+    values: list[float] = embedding.tolist()
+    return values
+
+
+def _neighbours(memory: Memory, found: Found) -> list[dict[str, Any]]:
+    items = memory.items(found.ids)
+    return [
+        {"id": item.id, "key": item.key, "caption": item.caption, "similarity": similarity}
+        for item, similarity in zip(items, found.similarities.tolist(), strict=True)
+    ]
+
+
+def _dump(answer: Mapping[str, Any]) -> bytes:
+    """`allow_nan=False`: a NaN that got this far is our bug and must be a 500, not invalid JSON."""
+    return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")

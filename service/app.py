@@ -1,0 +1,108 @@
+"""The app: `create_app(settings)` composes it, `run(settings)` serves it with uvicorn.
+
+Depends on every other file of the service; nothing depends on it.
+"""
+
+import logging.config
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from service.docs_page import render_docs
+from service.engine import Engine
+from service.lifecycle import Service
+from service.logs import logging_config
+from service.metrics import service_version
+from service.middleware import RequestFrame, answer_problem
+from service.problems import Problem
+from service.routes import classify, embed, memory, probes
+from service.settings import Settings
+
+_DESCRIPTION = "Your CLIP, plus a memory: embeddings refined with what is found in it."
+_MAX_HEADER_BYTES = 64 * 1024  # h11 refuses a request line or header block that grows beyond it unfinished
+
+
+def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
+    """Compose the app.
+
+    Args:
+        settings: all there is to set.
+        engine: an engine that is already open; without one, the lifespan opens what the settings name, beside
+            the event loop: until that is done, and if it fails, probes answer and everything else is 503.
+    """
+    service = Service(settings, engine)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    app = FastAPI(
+        title="RECO",
+        description=_DESCRIPTION,
+        version=service_version(),
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load scripts from a CDN
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    app.add_middleware(RequestFrame, metrics=service.metrics)
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    for group in (embed, classify, memory, probes):
+        app.include_router(group.router(service))
+
+    @app.get("/", include_in_schema=False)
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        return HTMLResponse(render_docs(app.openapi(), str(request.base_url)))
+
+    return app
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    logging.config.dictConfig(logging_config(settings.log_format))
+    uvicorn.Server(server_config(create_app(settings), settings)).run()
+
+
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves the app: bounded headers and waits, nothing that the app does not need."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=settings.graceful_shutdown_s,
+        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+    )
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return answer_problem(request, error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """What starlette refuses itself: an unknown path, a wrong method, a request it cannot read."""
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    return answer_problem(
+        request, Problem(codes.get(error.status_code, "request_invalid"), headers=error.headers or {})
+    )

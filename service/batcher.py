@@ -1,0 +1,241 @@
+"""Time and capacity: who may come in, who is computed together, who is dropped. No HTTP, no torch.
+
+`Batcher` is what the pipeline needs; `TurnBatcher` is one compute thread that takes images and texts in turn.
+It never waits for a batch to fill: it takes what is there, and more gathers while it computes.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from memory import Modality
+
+logger = logging.getLogger("reco.batcher")
+
+QueryT = TypeVar("QueryT")
+AnswerT = TypeVar("AnswerT")
+AnswerCo = TypeVar("AnswerCo", covariant=True)
+QueryContra = TypeVar("QueryContra", contravariant=True)
+LANES: tuple[Modality, ...] = ("image", "text")
+
+
+class QueueFull(Exception):  # noqa: N818
+    """As many items as allowed are accepted and not answered: the caller should come back later."""
+
+
+class DeadlinePassed(Exception):  # noqa: N818
+    """The item was still waiting when its time was up; nothing was computed for it."""
+
+
+class BatcherStopped(Exception):  # noqa: N818
+    """The compute thread has ended: nothing will be answered any more."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One computed batch: its size and the seconds of each stage. Shared by the items that were in it."""
+
+    modality: Modality
+    size: int
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Done(Generic[AnswerT]):
+    """One item's answer, how long it waited, and the batch it was computed in."""
+
+    answer: AnswerT
+    queue_seconds: float
+    batch: Batch
+
+
+class Batcher(Protocol[QueryContra, AnswerT]):
+    """What the pipeline asks of a batcher."""
+
+    def admit(self, modality: Modality, count: int) -> AbstractContextManager[None]:
+        """Hold room for `count` items; raises QueueFull at once when there is none."""
+
+    def has_room(self, modality: Modality) -> bool:
+        """Whether one more item would be admitted."""
+
+    def submit(
+        self, modality: Modality, queries: Sequence[QueryContra], deadline: float
+    ) -> list[Future[Done[AnswerT]]]:
+        """Queue items; `deadline` is on `time.monotonic`. A cancelled future's item is dropped."""
+
+
+class Compute(Protocol[QueryContra, AnswerCo]):
+    """The engine as the batcher sees it: a batch in, answers in its order and seconds by stage out."""
+
+    def __call__(
+        self, modality: Modality, queries: Sequence[QueryContra], /
+    ) -> tuple[Sequence[AnswerCo], Mapping[str, float]]: ...
+
+
+@dataclass
+class _Entry(Generic[QueryT, AnswerT]):
+    query: QueryT
+    deadline: float
+    queued_at: float = field(default_factory=time.monotonic)
+    future: Future[Done[AnswerT]] = field(default_factory=Future)
+
+
+class TurnBatcher(Generic[QueryT, AnswerT]):
+    """One thread, two queues, a turn each."""
+
+    def __init__(
+        self,
+        compute: Compute[QueryT, AnswerT],
+        *,
+        max_batch_size: int,
+        max_queue_items: int,
+        on_batch: Callable[[Batch], None] = lambda batch: None,
+    ) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            compute: called from one thread only.
+            max_batch_size: most items in one call of `compute`.
+            max_queue_items: most items admitted and not answered, per modality.
+            on_batch: told of each computed batch, in the compute thread.
+        """
+        self._compute = compute
+        self._max_batch_size = max_batch_size
+        self._max_queue_items = max_queue_items
+        self._on_batch = on_batch
+        self._changed = threading.Condition()
+        self._waiting: dict[Modality, deque[_Entry[QueryT, AnswerT]]] = {lane: deque() for lane in LANES}
+        self._admitted: dict[Modality, int] = dict.fromkeys(LANES, 0)
+        self._stopping = False
+        self._last_success: float | None = None
+        self._thread = threading.Thread(target=self._serve, name="reco-compute", daemon=True)
+
+    def start(self) -> None:
+        """Begin to compute."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Refuse what waits, let the batch under way finish, and join the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the compute thread is there."""
+        return self._thread.is_alive()
+
+    @property
+    def last_success(self) -> float | None:
+        """When a batch last succeeded, on `time.monotonic`; None if none has."""
+        return self._last_success
+
+    def has_room(self, modality: Modality) -> bool:
+        """See `Batcher`."""
+        return self._admitted[modality] < self._max_queue_items
+
+    @contextmanager
+    def admit(self, modality: Modality, count: int) -> Iterator[None]:
+        """See `Batcher`."""
+        with self._changed:
+            if self._admitted[modality] + count > self._max_queue_items:
+                raise QueueFull
+            self._admitted[modality] += count
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._admitted[modality] -= count
+
+    def submit(self, modality: Modality, queries: Sequence[QueryT], deadline: float) -> list[Future[Done[AnswerT]]]:
+        """See `Batcher`."""
+        entries = [_Entry[QueryT, AnswerT](query, deadline) for query in queries]
+        with self._changed:
+            if self._stopping:
+                raise BatcherStopped
+            self._waiting[modality].extend(entries)
+            self._changed.notify_all()
+        return [entry.future for entry in entries]
+
+    def _serve(self) -> None:
+        """The compute thread. Whatever ends it, nobody is left waiting."""
+        turn = 0
+        try:
+            while True:
+                modality, entries = self._next_batch(turn)
+                if not entries:
+                    return
+                turn = LANES.index(modality) + 1
+                self._run(modality, entries)
+        except Exception:
+            logger.exception("the compute thread ended; the service cannot answer any more")
+        finally:
+            self._refuse_all()
+
+    def _next_batch(self, turn: int) -> tuple[Modality, list[_Entry[QueryT, AnswerT]]]:
+        """Wait for work, then take what is there of the lane whose turn it is; no entries means stop."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or any(self._waiting.values()))
+                if self._stopping:
+                    return LANES[0], []
+                order = (LANES[(turn + step) % len(LANES)] for step in range(len(LANES)))
+                modality = next(lane for lane in order if self._waiting[lane])
+                lane = self._waiting[modality]
+                taken = [lane.popleft() for _ in range(min(len(lane), self._max_batch_size))]
+            now = time.monotonic()
+            live = [entry for entry in taken if self._still_wanted(entry, now)]
+            if live:
+                return modality, live
+
+    @staticmethod
+    def _still_wanted(entry: _Entry[QueryT, AnswerT], now: float) -> bool:
+        if not entry.future.set_running_or_notify_cancel():
+            return False  # its client left
+        if now > entry.deadline:
+            entry.future.set_exception(DeadlinePassed())
+            return False
+        return True
+
+    def _run(self, modality: Modality, entries: list[_Entry[QueryT, AnswerT]]) -> None:
+        """Compute a batch; if it fails, each half for itself, down to the one item that is to blame."""
+        started = time.monotonic()
+        failure: Exception
+        try:
+            answers, seconds = self._compute(modality, [entry.query for entry in entries])
+            assert len(answers) == len(entries), "one answer for each query"
+        except Exception as error:
+            failure = error
+        else:
+            self._last_success = time.monotonic()
+            batch = Batch(modality, len(entries), seconds)
+            for entry, answer in zip(entries, answers, strict=True):
+                entry.future.set_result(Done(answer, started - entry.queued_at, batch))
+            self._on_batch(batch)
+            return
+        # Outside the except block: the failed batch's tensors are free again before the halves are tried.
+        if len(entries) == 1:
+            entries[0].future.set_exception(failure)
+            return
+        del failure
+        middle = len(entries) // 2
+        self._run(modality, entries[:middle])
+        self._run(modality, entries[middle:])
+
+    def _refuse_all(self) -> None:
+        with self._changed:
+            self._stopping = True
+            entries = [entry for lane in LANES for entry in self._waiting[lane]]
+            for lane in LANES:
+                self._waiting[lane].clear()
+        for entry in entries:
+            if entry.future.set_running_or_notify_cancel():
+                entry.future.set_exception(BatcherStopped())

@@ -1,0 +1,146 @@
+"""Zero-shot classification: labels and templates to class embeddings, and an image's scores against them.
+
+The checks raise Problems that name positions, never values. Depends on pipeline and models' text rules.
+Shapes: B images, C classes (labels), P templates, D embedding dim.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import TextError
+from models.texts import TextLimits, check_text
+from service.engine import FloatArray
+from service.pipeline import Ask, Pipeline, Trace
+from service.problems import ItemError, Problem, known_code
+from service.settings import Settings
+
+DEFAULT_TEMPLATES = ("a photo of a {}.",)
+_SLOT = "{}"
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Class embeddings (C, D) float32, unit norm; `refined` is None unless it was asked for."""
+
+    original: FloatArray
+    refined: FloatArray | None
+
+
+def check_labels(labels: Sequence[str], settings: Settings) -> None:
+    """Refuse labels that cannot be classes.
+
+    Raises:
+        Problem: labels_empty, labels_too_many, a text code for one label, labels_duplicate.
+    """
+    if not labels:
+        raise Problem("labels_empty")
+    if len(labels) > settings.max_labels:
+        raise Problem("labels_too_many", extensions={"limit": settings.max_labels})
+    _check_texts(labels, "/labels", settings.max_label_characters)
+    seen: set[str] = set()
+    duplicates = []
+    for index, label in enumerate(labels):
+        # Twice the same class would share its probability between two rows of the answer.
+        plain = " ".join(unicodedata.normalize("NFC", label).casefold().split())
+        if plain in seen:
+            duplicates.append(ItemError(f"/labels/{index}", "labels_duplicate"))
+        seen.add(plain)
+    if duplicates:
+        raise Problem.of_items(duplicates)
+
+
+def check_templates(templates: Sequence[str], num_labels: int, settings: Settings) -> None:
+    """Refuse templates that are not plain text around exactly one {}.
+
+    Raises:
+        Problem: templates_empty, templates_too_many, template_invalid, a text code, work_too_large.
+    """
+    if not templates:
+        raise Problem("templates_empty")
+    if len(templates) > settings.max_templates:
+        raise Problem("templates_too_many", extensions={"limit": settings.max_templates})
+    if num_labels * len(templates) > settings.max_class_texts:
+        raise Problem("work_too_large", extensions={"limit": settings.max_class_texts})
+    _check_texts(templates, "/templates", settings.max_text_characters)
+    bad = [
+        ItemError(f"/templates/{index}", "template_invalid")
+        for index, template in enumerate(templates)
+        if template.count(_SLOT) != 1 or "{" in template.replace(_SLOT, "") or "}" in template.replace(_SLOT, "")
+    ]
+    if bad:
+        raise Problem.of_items(bad)
+
+
+def compose(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Prompts, label by label: (C · P) texts. `replace`, never `format`: a label is no program."""
+    return [template.replace(_SLOT, label) for label in labels for template in templates]
+
+
+async def embed_classes(
+    pipeline: Pipeline,
+    labels: Sequence[str],
+    templates: Sequence[str],
+    *,
+    refine_with_k: int | None,
+    batch_size: int,
+    deadline: float,
+    trace: Trace,
+) -> Classes:
+    """Embed each class: the mean of its prompts' embeddings, re-normalised, and refined once if asked for.
+
+    Prompts go through the queue a batch at a time, so that a large label set does not push others out of it.
+    """
+    prompts = compose(labels, templates)
+    rows: list[FloatArray] = []
+    for start in range(0, len(prompts), batch_size):
+        part = prompts[start : start + batch_size]
+        pointers = [f"/labels/{(start + offset) // len(templates)}" for offset in range(len(part))]
+        outcomes, _ = await pipeline.embed_texts(part, pointers, Ask(enhance=False, k=1), deadline, trace)
+        errors = [outcome for outcome in outcomes if isinstance(outcome, ItemError)]
+        if errors:
+            raise Problem.of_items(errors)
+        rows += [outcome.original for outcome in outcomes if not isinstance(outcome, ItemError)]
+    original = mean_by_class(np.stack(rows), len(templates))
+    if refine_with_k is None:
+        return Classes(original, None)
+    return Classes(original, await pipeline.refine("text", original, refine_with_k, deadline, trace))
+
+
+def mean_by_class(embeddings: FloatArray, num_templates: int) -> FloatArray:
+    """(C · P, D) unit norm, label by label, to (C, D) unit norm.
+
+    Raises:
+        Problem: nonfinite_embedding, if the prompts of a class cancel each other out.
+    """
+    means = embeddings.reshape(-1, num_templates, embeddings.shape[1]).mean(axis=1)  # (C, D)
+    norms = np.linalg.norm(means, axis=1, keepdims=True)
+    if not (norms > np.finfo(np.float32).eps).all():
+        raise Problem("nonfinite_embedding")
+    return np.ascontiguousarray(means / norms, dtype=np.float32)
+
+
+def score(image: FloatArray, classes: FloatArray, logit_scale: float) -> tuple[NDArray[np.float64], FloatArray]:
+    """Probabilities (C,) and cosines (C,) of one image embedding (D,) against class embeddings (C, D).
+
+    The softmax subtracts its maximum first, so no logit scale overflows it.
+    """
+    similarities = classes @ image  # (C,)
+    logits = logit_scale * similarities.astype(np.float64)
+    weights = np.exp(logits)
+    return weights / weights.sum(), similarities
+
+
+def _check_texts(texts: Sequence[str], pointer: str, max_characters: int) -> None:
+    limits = TextLimits(max_characters=max_characters)
+    errors = []
+    for index, text in enumerate(texts):
+        try:
+            check_text(text, limits)
+        except TextError as error:
+            errors.append(ItemError(f"{pointer}/{index}", known_code(error.code)))
+    if errors:
+        raise Problem.of_items(errors)

@@ -1,0 +1,97 @@
+"""`/docs` and `/`: one offline page made from our own OpenAPI document, with curl examples.
+
+Nothing is loaded from elsewhere; the `type` of a problem leads to a row of its table of codes.
+"""
+
+import html
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from service.problems import KINDS
+
+_TEMPLATE = Path(__file__).parent / "page" / "docs.html"
+_CURL: Mapping[str, tuple[str, ...]] = {
+    "/embed/image": (
+        "curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' '{base}/embed/image?k=5'",
+        "curl -F files=@one.jpg -F files=@two.png -F on_error=partial {base}/embed/image",
+        'curl --json \'{"images": ["\'"$(base64 -w0 photo.jpg)"\'"]}\' {base}/embed/image',
+        "curl -F files=@photo.jpg -H 'Accept: application/x-npy' {base}/embed/image -o embedding.npy",
+    ),
+    "/embed/text": ('curl --json \'{"texts": ["a puffin", "a razorbill"], "k": 5}\' {base}/embed/text',),
+    "/classify": ('curl -F files=@photo.jpg -F \'labels=["puffin", "razorbill"]\' -F compare=true {base}/classify',),
+    "/memory": ("curl {base}/memory",),
+    "/readyz": ("curl {base}/readyz",),
+}
+
+
+def render_docs(openapi: Mapping[str, Any], base_url: str) -> str:
+    """The page.
+
+    Args:
+        openapi: the app's OpenAPI document.
+        base_url: where the reader reached us, for the examples to be pasted.
+    """
+    operations = "\n".join(
+        _operation(method, path, operation, base_url)
+        for path, methods in openapi["paths"].items()
+        for method, operation in methods.items()
+    )
+    codes = "\n".join(
+        f'<tr id="{code}">{_cells(f"<code>{code}</code>", str(kind.status), html.escape(kind.title))}</tr>'
+        for code, kind in KINDS.items()
+    )
+    template = Template(_TEMPLATE.read_text(encoding="utf-8"))
+    info = openapi["info"]
+    return template.substitute(
+        title=html.escape(info["title"]),
+        version=html.escape(info["version"]),
+        description=html.escape(info.get("description", "")),
+        operations=operations,
+        codes=codes,
+    )
+
+
+def _cells(*contents: str) -> str:
+    return "".join(f"<td>{content}</td>" for content in contents)
+
+
+def _operation(method: str, path: str, operation: Mapping[str, Any], base_url: str) -> str:
+    parts = [
+        f"<section><h2><code>{method.upper()} {path}</code> {html.escape(operation['summary'])}</h2>",
+        f"<p>{html.escape(operation.get('description', ''))}</p>",
+    ]
+    base = base_url.rstrip("/")
+    examples = "\n".join(example.replace("{base}", base) for example in _CURL.get(path, ()))
+    if examples:
+        parts.append(f"<pre>{html.escape(examples)}</pre>")
+    content = operation.get("requestBody", {}).get("content", {})
+    if content:
+        parts.append(f"<p>Content types: {', '.join(f'<code>{html.escape(name)}</code>' for name in content)}</p>")
+        parts.append(_fields(content["application/json"]["schema"]))
+    parts.append("</section>")
+    return "\n".join(parts)
+
+
+def _fields(schema: Mapping[str, Any]) -> str:
+    required = set(schema.get("required", ()))
+    rows = []
+    for name, field in schema["properties"].items():
+        default = "required" if name in required else json.dumps(field["default"]) if "default" in field else ""
+        told = html.escape(field.get("description", ""))
+        cells = _cells(f"<code>{html.escape(name)}</code>", _type(field), html.escape(default), told)
+        rows.append(f"<tr>{cells}</tr>")
+    head = "<tr><th>field</th><th>type</th><th>default</th><th></th></tr>"
+    return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _type(field: Mapping[str, Any]) -> str:
+    if "enum" in field:
+        return " | ".join(html.escape(json.dumps(value)) for value in field["enum"])
+    if "anyOf" in field:
+        return " | ".join(_type(option) for option in field["anyOf"])
+    if field.get("type") == "array":
+        return f"list of {_type(field['items'])}"
+    return html.escape(str(field.get("type", "")))

@@ -1,0 +1,246 @@
+"""Encode, search, fuse: one batch in, one batch out. No HTTP and no asyncio.
+
+Depends on models, memory and torch. `decode` and `tokenize` may run in any thread, `compute` in one.
+Shapes: B queries in a batch, K neighbours, D embedding dim.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from memory import Memory, Modality, Neighbours
+from models.checkpoint import checkpoint_id, load_fusion
+from models.encoder import Encoder
+from models.images import ImageLimits
+from models.refine import RetrievalEnhancedEncoder
+from models.texts import TextLimits, check_text
+from service.settings import Settings
+
+FloatArray: TypeAlias = NDArray[np.float32]
+Content: TypeAlias = "torch.Tensor | FloatArray"
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """A text as the text tower takes it: ids (L,) int64, and whether it was cut to the encoder's context."""
+
+    ids: torch.Tensor
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Query:
+    """One item of a batch.
+
+    Attributes:
+        content: pixels (3, S, S), text tokens (L,), or an embedding (D,) that is only to be refined.
+        enhance: refine it with the memory.
+        k: neighbours to look for; used if `enhance` or `neighbours`.
+        neighbours: return what was found.
+    """
+
+    content: Content
+    enhance: bool = False
+    k: int = 1
+    neighbours: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """The neighbours of one query, best first, none missing: ids (K,) int64 and similarities (K,) float32."""
+
+    ids: NDArray[np.int64]
+    similarities: FloatArray
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One query's embeddings (D,) float32, unit norm; `refined` and `found` are None where nobody asked."""
+
+    original: FloatArray
+    refined: FloatArray | None = None
+    found: Found | None = None
+
+    @property
+    def embedding(self) -> FloatArray:
+        """What the client asked for: refined if it wanted that, else the frozen encoder's."""
+        return self.original if self.refined is None else self.refined
+
+
+class Engine:
+    """The composed encoder as the service uses it."""
+
+    def __init__(self, composed: RetrievalEnhancedEncoder, *, max_text_characters: int = 2000) -> None:
+        self.composed = composed
+        self.encoder = composed.encoder
+        self.memory = composed.memory
+        self.space = composed.space
+        self.original_space = RetrievalEnhancedEncoder(composed.encoder, composed.memory, None).space
+        self._text_limits = TextLimits(max_characters=max_text_characters)
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Engine":
+        """Load encoder, memory and fusion, each checked against the others.
+
+        Raises:
+            EncoderError, CheckpointError, MemoryStoreError: each with a stable `code`.
+        """
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+        encoder = Encoder.open(
+            settings.model, settings.pretrained, device=settings.device, dtype=settings.dtype, limits=limits
+        )
+        record = encoder.fingerprint.record()
+        memory = Memory.open(Path(settings.memory), encoder=record, stamps=Path(settings.stamps))
+        if settings.fusion is None:
+            composed = RetrievalEnhancedEncoder(encoder, memory, None)
+        else:
+            path = Path(settings.fusion)
+            composed = RetrievalEnhancedEncoder(encoder, memory, load_fusion(path, record), checkpoint_id(path))
+        return cls(composed, max_text_characters=settings.max_text_characters)
+
+    @property
+    def can_enhance(self) -> bool:
+        """Whether a fusion is loaded; without one there is nothing but the frozen encoder's embeddings."""
+        return self.composed.fusion is not None
+
+    @property
+    def fusion_id(self) -> str | None:
+        """Id of the fusion checkpoint, None without one."""
+        return self.composed.fusion_id if self.can_enhance else None
+
+    def default_k(self, configured: int | None) -> int:
+        """Neighbours of a query that names no number: the setting's, else the fusion's own."""
+        return self.composed.default_k if configured is None else configured
+
+    def largest_k(self, configured: int) -> int:
+        """The most neighbours a query may ask for: the setting's bound, and the fusion's if it has one."""
+        most = self.composed.most_k
+        return configured if most is None else min(configured, most)
+
+    def decode(self, data: bytes) -> torch.Tensor:
+        """Encoded image to pixels (3, S, S) float32.
+
+        Raises:
+            ImageError: the image cannot be used.
+        """
+        return self.encoder.preprocess(data)
+
+    def tokenize(self, text: str) -> Tokenised:
+        """Check a text and turn it into tokens.
+
+        Raises:
+            TextError: the text cannot be used.
+        """
+        tokens = self.encoder.tokenize([check_text(text, self._text_limits)])
+        return Tokenised(tokens.ids[0], tokens.truncated[0])
+
+    def compute(self, modality: Modality, queries: Sequence[Query]) -> tuple[list[Answer], dict[str, float]]:
+        """Encode what is not encoded yet, search for those who want neighbours, fuse for those who want that.
+
+        Returns:
+            The answers in the order of the queries, and the seconds each stage took.
+
+        Raises:
+            EncoderError: a row came out not finite; nobody's row is returned.
+            MemoryError: the device or the host ran out of memory.
+        """
+        try:
+            return self._compute(modality, queries)
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(str(error)) from error
+
+    def _compute(self, modality: Modality, queries: Sequence[Query]) -> tuple[list[Answer], dict[str, float]]:
+        clock = _Clock()
+        originals = self._encode(modality, queries)  # (B, D)
+        clock.lap("encode")
+
+        # Search once for everybody who needs neighbours, each row to its own k.
+        searched = [row for row, query in enumerate(queries) if query.enhance or query.neighbours]
+        if not searched:
+            return [Answer(original) for original in originals], clock.seconds
+        wanted = originals[searched]  # (B', D)
+        found = self.composed.search(wanted, modality=modality, k=[queries[row].k for row in searched])
+        clock.lap("retrieve")
+
+        # Fuse the rows that asked for it.
+        fused = [place for place, row in enumerate(searched) if queries[row].enhance]
+        refined: dict[int, FloatArray] = {}
+        if fused:
+            rows = self.composed.fuse(wanted[fused], _rows_of(found, fused), modality=modality)
+            refined = {searched[place]: row for place, row in zip(fused, rows, strict=True)}
+            clock.lap("fuse")
+
+        places = {row: place for place, row in enumerate(searched)}
+        answers = [
+            Answer(original, refined.get(row), _found(found, places[row]) if row in places else None)
+            for row, original in enumerate(originals)
+        ]
+        return answers, clock.seconds
+
+    def _encode(self, modality: Modality, queries: Sequence[Query]) -> FloatArray:
+        """(B, D): pixels or tokens are encoded together, embeddings are taken as they are."""
+        originals = np.empty((len(queries), self.encoder.embed_dim), dtype=np.float32)
+        raw = [row for row, query in enumerate(queries) if isinstance(query.content, torch.Tensor)]
+        if raw:
+            batch = torch.stack([torch.as_tensor(queries[row].content) for row in raw])
+            encode = self.encoder.encode_image if modality == "image" else self.encoder.encode_text
+            originals[raw] = encode(batch)
+        for row, query in enumerate(queries):
+            if not isinstance(query.content, torch.Tensor):
+                originals[row] = query.content
+        return originals
+
+
+class _Clock:
+    """Seconds between laps, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._last
+        self._last = now
+
+
+def _rows_of(found: Neighbours, rows: Sequence[int]) -> Neighbours:
+    if len(rows) == len(found.ids):
+        return found
+    return Neighbours(
+        ids=found.ids[rows],
+        similarities=found.similarities[rows],
+        values=found.values[rows],
+        mask=found.mask[rows],
+    )
+
+
+def _found(neighbours: Neighbours, row: int) -> Found:
+    """One row without its missing places: -1 never leaves this file."""
+    real = neighbours.mask[row]
+    return Found(neighbours.ids[row][real], neighbours.similarities[row][real])
+
+
+def describe_memory(engine: Engine) -> Mapping[str, object]:
+    """What `GET /memory` says of the memory itself; probe vectors are left out for their length."""
+    manifest = engine.memory.manifest
+    return {
+        "memory_version": engine.memory.version,
+        "digest": engine.memory.digest,
+        "num_items": engine.memory.num_items,
+        "embed_dim": engine.memory.embed_dim,
+        "encoder": {name: value for name, value in manifest.encoder.items() if name != "probes"},
+        "indices": [
+            {"modality": modality, "id": index.id, "kind": index.kind, "num_shards": len(index.shards)}
+            for modality, index in sorted(manifest.indexes.items())
+        ],
+        "segments": [{"id": segment.id, "rows": segment.rows} for segment in manifest.segments],
+    }

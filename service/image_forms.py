@@ -1,0 +1,140 @@
+"""The three ways to send images (JSON, multipart, raw body), each turned into (images, options).
+
+An image is the encoded file's bytes, or the ItemError that stands in its place. No pixel is decoded here.
+Depends on the request parsers and problems.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from service.json_body import parse, parse_object
+from service.multipart_body import parse_form
+from service.problems import ItemError, Problem
+from service.schemas import RequestModel, validate
+from service.settings import Settings
+
+Sent: TypeAlias = "bytes | ItemError"
+
+_DATA_URI = re.compile(r"data:image/[a-zA-Z0-9.+-]{1,64};base64,")
+_URL = re.compile(r"(?:https?|ftp|file|s3|gs)://", re.IGNORECASE)
+_INTEGER = re.compile(r"[0-9]{1,9}")
+_BOOLEANS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """Images in request order and the validated options."""
+
+    images: Sequence[Sent]
+    options: Any
+
+
+def read_images(
+    body: bytes,
+    *,
+    content_type: str,
+    query: Sequence[tuple[str, str]],
+    options: type[RequestModel],
+    json_request: type[RequestModel],
+    settings: Settings,
+) -> ImageRequest:
+    """Take a request body apart by its content type.
+
+    Args:
+        options: the model of the options alone (multipart fields, query of a raw body).
+        json_request: the model of the whole JSON body: the options and `images`.
+
+    Raises:
+        Problem: whatever makes the request as a whole unusable; one bad image is an ItemError in its place.
+    """
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "application/json":
+        refuse_query(query)
+        refuse_charset(content_type)
+        values = parse_object(body, max_values=max_json_values(settings))
+        request: Any = validate(json_request, values)
+        _check_count(len(request.images), settings)
+        images = [_from_base64(text, index, settings) for index, text in enumerate(request.images)]
+        return ImageRequest(images, request)
+    if media_type == "multipart/form-data":
+        refuse_query(query)
+        limits = {"max_files": settings.max_images, "max_file_bytes": settings.max_image_bytes}
+        form = parse_form(body, content_type, **limits)
+        _check_count(len(form.files), settings)
+        return ImageRequest(form.files, validate(options, _from_words(form.fields, options, settings)))
+    if media_type.startswith("image/"):
+        if len(body) > settings.max_image_bytes:
+            where = ItemError("/images/0", "image_too_large")
+            raise Problem("image_too_large", errors=[where], extensions={"limit": settings.max_image_bytes})
+        if len(dict(query)) != len(query):
+            raise Problem("duplicate_field")
+        return ImageRequest([body], validate(options, _from_words(dict(query), options, settings)))
+    raise Problem("media_type_unsupported")
+
+
+def refuse_query(query: Sequence[tuple[str, str]]) -> None:
+    """Options go with the body here: one in the query would be ignored, so it is refused."""
+    if query:
+        raise Problem("field_unknown", errors=[ItemError("", "field_unknown")])
+
+
+def refuse_charset(content_type: str) -> None:
+    """JSON is UTF-8; a declaration of anything else is an error, not a hint."""
+    match = re.search(r";\s*charset\s*=\s*\"?([^\s\";]+)", content_type, re.IGNORECASE)
+    if match and match[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise Problem("json_invalid")
+
+
+def max_json_values(settings: Settings) -> int:
+    """Twice what the largest acceptable request needs (a list item is a string and a comma)."""
+    items = settings.max_images + settings.max_texts + settings.max_labels + settings.max_templates
+    return 2 * (2 * items + 64)
+
+
+def _check_count(count: int, settings: Settings) -> None:
+    if count == 0:
+        raise Problem("batch_empty")
+    if count > settings.max_images:
+        raise Problem("batch_too_large", extensions={"limit": settings.max_images})
+
+
+def _from_base64(text: str, index: int, settings: Settings) -> Sent:
+    """The bytes of one image string; lengths are compared before anything is decoded."""
+    pointer = f"/images/{index}"
+    if text.startswith("data:"):
+        prefix = _DATA_URI.match(text)
+        if not prefix:
+            return ItemError(pointer, "data_uri_invalid")
+        text = text[prefix.end() :]
+    elif _URL.match(text):
+        return ItemError(pointer, "url_not_supported")
+    if len(text) // 4 * 3 > settings.max_image_bytes + 2:  # padding may stand for two bytes
+        return ItemError(pointer, "image_too_large")
+    if len(text) % 4 or text.endswith("==="):  # Python 3.11 lets surplus padding pass even when it validates
+        return ItemError(pointer, "base64_invalid")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return ItemError(pointer, "base64_invalid")
+
+
+def _from_words(words: Mapping[str, str], options: type[RequestModel], settings: Settings) -> dict[str, Any]:
+    """Form fields and query parameters are words: true, 5, base64, or a JSON list for labels and templates.
+
+    What is not of its field's form stays a string, for the model to refuse.
+    """
+    values: dict[str, Any] = {}
+    for name, word in words.items():
+        if name in ("labels", "templates"):
+            values[name] = parse(word.encode("utf-8"), max_values=max_json_values(settings))
+        elif name == "k" and _INTEGER.fullmatch(word):
+            values[name] = int(word)
+        elif word in _BOOLEANS and name in options.model_fields:
+            values[name] = _BOOLEANS[word]
+        else:
+            values[name] = word
+    return values

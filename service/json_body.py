@@ -1,0 +1,113 @@
+"""Strict JSON: what RFC 8259 and I-JSON allow, nothing that parsers disagree about.
+
+UTF-8 only, no NaN or Infinity (nor 1e999), no duplicate keys, bounded depth and number of values, no lone
+surrogates. Depends on problems only. Linear in the body, and refuses before it builds anything.
+"""
+
+import json
+import re
+from typing import Any, NoReturn
+
+from service.problems import ItemError, Problem
+
+MAX_DEPTH = 16
+
+# A string in one step, else one structural character. The possessive quantifiers keep it linear; a string
+# that is never closed matches too, with an empty group 1, so that the search does not start again inside it.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+("?)|[\[\]{},]', re.DOTALL)
+_OPENING, _CLOSING = b"[{", b"]}"
+
+
+def parse_object(body: bytes, *, max_values: int) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Args:
+        body: The bytes as received.
+        max_values: Upper bound for strings, containers and commas together.
+
+    Raises:
+        Problem: json_invalid, json_too_deep, json_too_complex, json_duplicate_key, text_invalid_unicode, or
+            field_invalid when the top level is no object.
+    """
+    value = parse(body, max_values=max_values)
+    if not isinstance(value, dict):
+        raise Problem("field_invalid", errors=[ItemError("", "field_invalid")])
+    return value
+
+
+def parse(body: bytes, *, max_values: int) -> Any:
+    """Parse any JSON value; see `parse_object`."""
+    _scan(body, max_values)
+    try:
+        # The depth is bounded, so no RecursionError; ValueError also covers integers of over 4,300 digits.
+        value = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_unique_keys,
+            parse_constant=_refuse_constant,
+            parse_float=_finite_float,
+        )
+    except ValueError:
+        raise Problem("json_invalid") from None
+    _refuse_surrogates(value, "")
+    return value
+
+
+def _scan(body: bytes, max_values: int) -> None:
+    """Bound depth and number of values by looking at the bytes alone."""
+    depth = 0
+    for count, token in enumerate(_TOKEN.finditer(body)):
+        if count > max_values:
+            raise Problem("json_too_complex")
+        first = body[token.start()]
+        if first in _OPENING:
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise Problem("json_too_deep", extensions={"limit": MAX_DEPTH})
+        elif first in _CLOSING:
+            depth -= 1
+        elif first == ord('"') and not token[1]:
+            raise Problem("json_invalid")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        raise Problem("json_duplicate_key")
+    return unique
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise Problem("json_invalid")
+
+
+def _finite_float(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise Problem("json_invalid")
+    return number
+
+
+def _refuse_surrogates(value: Any, pointer: str) -> None:
+    """`"\\ud800"` is valid JSON and no Unicode: nothing behind this point could encode it again."""
+    if isinstance(value, str):
+        if not value.isascii() and not _is_unicode(value):
+            raise Problem("text_invalid_unicode", errors=[ItemError(pointer, "text_invalid_unicode")])
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _refuse_surrogates(item, f"{pointer}/{index}")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            # A key is the client's own text: the pointer stops at its parent unless it is a plain word.
+            _refuse_surrogates(key, pointer)
+            _refuse_surrogates(item, f"{pointer}/{key}" if key in _NAMED_FIELDS else pointer)
+
+
+_NAMED_FIELDS = frozenset({"images", "texts", "labels", "templates"})
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

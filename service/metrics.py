@@ -1,0 +1,112 @@
+"""Every metric of the service, declared once, in a registry of its own for each app.
+
+Depends on prometheus-client. Base units in the names; labels only from closed sets,
+so that no client can grow the number of series.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+
+disable_created_metrics()  # a `_created` series beside each counter would double them for nothing
+
+UNMATCHED = "unmatched"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_COSINES = (-1.0, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99, 1.0)
+
+
+class Metrics:
+    """The metrics of one app."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "reco_requests_total", "Requests answered.", ("endpoint", "method", "status"), registry=registry
+        )
+        self.request_duration = Histogram(
+            "reco_request_duration_seconds",
+            "From the first byte of a request to its answer.",
+            ("endpoint",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.inflight = Gauge("reco_inflight_requests", "Requests under way.", registry=registry)
+        self.items = Counter(
+            "reco_items_total",
+            "Images and texts, by how they ended.",
+            ("modality", "outcome"),
+            registry=registry,
+        )
+        self.batch_size = Histogram(
+            "reco_batch_size", "Items encoded together.", ("modality",), buckets=_SIZES, registry=registry
+        )
+        self.stage_duration = Histogram(
+            "reco_stage_duration_seconds",
+            "Seconds by stage: decode, tokenize and queue per item; encode, retrieve and fuse per batch.",
+            ("stage",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.rejections = Counter(
+            "reco_rejections_total",
+            "Requests refused for lack of capacity or time.",
+            ("reason",),
+            registry=registry,
+        )
+        self.errors = Counter("reco_errors_total", "Problems answered, by code.", ("code",), registry=registry)
+        self.retrieval_similarity = Histogram(
+            "reco_retrieval_similarity",
+            "Similarity of the best neighbour: falls when queries drift away from the memory.",
+            ("modality",),
+            buckets=_COSINES,
+            registry=registry,
+        )
+        self.fusion_shift = Histogram(
+            "reco_fusion_shift",
+            "Cosine between original and refined embedding.",
+            ("modality",),
+            buckets=_COSINES,
+            registry=registry,
+        )
+        self.memory_items = Gauge("reco_memory_items", "Items in the memory.", registry=registry)
+        self.memory_info = Gauge("reco_memory_info", "The memory in use.", ("version", "digest"), registry=registry)
+        self.build_info = Gauge("reco_build_info", "This service.", ("version", "model", "fusion"), registry=registry)
+
+    def observe_request(self, endpoint: str, method: str, status: int, seconds: float) -> None:
+        """Count a request under its route's template; a path or method nobody serves shares one label."""
+        method = method if method in _METHODS else "other"
+        self.requests.labels(endpoint, method, str(status)).inc()
+        self.request_duration.labels(endpoint).observe(seconds)
+
+    def observe_stages(self, seconds: Mapping[str, float]) -> None:
+        """Add one observation to each named stage."""
+        for stage, value in seconds.items():
+            self.stage_duration.labels(stage).observe(value)
+
+    def describe(self, *, model: str, fusion: str | None, memory_version: int, digest: str, num_items: int) -> None:
+        """Say what is loaded."""
+        self.memory_items.set(num_items)
+        self.memory_info.labels(str(memory_version), digest).set(1)
+        self.build_info.labels(service_version(), model, fusion or "").set(1)
+
+    def render(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)
+
+
+def service_version() -> str:
+    """Version of the installed distribution; "0" when run from a tree that was never installed."""
+    try:
+        return version("reco-clip")
+    except PackageNotFoundError:
+        return "0"

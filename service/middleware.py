@@ -1,0 +1,104 @@
+"""Around every request: its id, timing, log line and metrics, and the last resort against our own faults.
+
+Plain ASGI, so that streaming and disconnects pass through untouched. Depends on logs, metrics and problems.
+"""
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Mapping
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.logs import log_request
+from service.metrics import UNMATCHED, Metrics
+from service.problems import REJECTIONS, Problem, problem_response
+from service.receive import ClientLeft
+
+logger = logging.getLogger("reco.http")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+CLIENT_LEFT = 499  # nobody reads it; the log and the metrics need a number
+
+
+class RequestFrame:
+    """The outermost layer of the app."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        frame = _Frame(scope, send)
+        self._metrics.inflight.inc()
+        try:
+            await self._app(scope, receive, frame.send)
+        except ClientLeft:
+            frame.status = CLIENT_LEFT
+        except Exception:
+            logger.exception("request %s failed; this is a bug", frame.request_id)
+            if frame.status == 0:
+                await answer_problem(Request(scope), Problem("internal_error"))(scope, receive, frame.send)
+        finally:
+            self._metrics.inflight.dec()
+            self._report(scope, frame)
+
+    def _report(self, scope: Scope, frame: "_Frame") -> None:
+        seconds = time.perf_counter() - frame.started
+        endpoint = getattr(scope.get("route"), "path", UNMATCHED)
+        code: str | None = scope["state"].get("code")
+        self._metrics.observe_request(endpoint, scope["method"], frame.status, seconds)
+        if code is not None:
+            self._metrics.errors.labels(code).inc()
+            if code in REJECTIONS:
+                self._metrics.rejections.labels(code).inc()
+        log_request(
+            request_id=frame.request_id,
+            method=scope["method"][:16],
+            endpoint=endpoint,
+            status=frame.status,
+            duration_ms=round(1000 * seconds, 1),
+            items=scope["state"].get("items"),
+            code=code,
+        )
+
+
+def answer_problem(request: Request, problem: Problem) -> Response:
+    """The response of a problem, noted for the log line and the metrics."""
+    request.scope["state"]["code"] = problem.code
+    return problem_response(problem, request.scope["state"]["request_id"])
+
+
+class _Frame:
+    """What is known of one request: its id, when it began, and the status once it is sent."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        given = Headers(scope=scope).get("x-request-id", "")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        self.started = time.perf_counter()
+        self.status = 0
+        self._scope = scope
+        self._send = send
+        scope.setdefault("state", {})["request_id"] = self.request_id
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            fields = MutableHeaders(scope=message)
+            fields["X-Request-ID"] = self.request_id
+            timing = self._scope["state"].get("timing")
+            if timing:
+                fields["Server-Timing"] = server_timing(timing, time.perf_counter() - self.started)
+        await self._send(message)
+
+
+def server_timing(seconds: Mapping[str, float], total: float) -> str:
+    """The Server-Timing header: each stage and the whole, in milliseconds."""
+    return ", ".join(f"{stage};dur={1000 * value:.2f}" for stage, value in {**seconds, "total": total}.items())

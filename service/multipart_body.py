@@ -1,0 +1,124 @@
+"""Multipart bodies, parsed in memory: no temporary file, and a missing closing boundary is an error.
+
+The name of a part decides what it is (`files` holds an image, anything else is a field); file names are
+ignored. Depends on python-multipart and problems.
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from service.problems import ItemError, Problem
+
+FILES_FIELD = "files"
+MAX_FIELDS = 16
+MAX_FIELD_BYTES = 1024 * 1024
+_MAX_NAME_BYTES = 64
+
+# It writes a warning for each malformed upload: a log flood that any client could order.
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
+
+
+@dataclass
+class Form:
+    """What a multipart body held: images in order, and text fields by name."""
+
+    files: list[bytes] = field(default_factory=list)
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+def parse_form(body: bytes, content_type: str, *, max_files: int, max_file_bytes: int) -> Form:
+    """Parse a multipart/form-data body.
+
+    Raises:
+        Problem: multipart_invalid, multipart_truncated, batch_too_large, image_too_large, field_too_large,
+            duplicate_field, text_invalid_unicode.
+    """
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    if not boundary:
+        raise Problem("multipart_invalid")
+    collector = _Collector(max_files=max_files, max_file_bytes=max_file_bytes)
+    try:
+        parser = MultipartParser(boundary, collector.callbacks())  # type: ignore[arg-type]
+        parser.write(body)
+        parser.finalize()
+    except FormParserError:
+        raise Problem("multipart_invalid") from None
+    if not collector.ended:
+        raise Problem("multipart_truncated" if collector.parts else "multipart_invalid")
+    return collector.form
+
+
+class _Collector:
+    """Receives the parser's events and enforces every limit as soon as it is passed."""
+
+    def __init__(self, *, max_files: int, max_file_bytes: int) -> None:
+        self.form = Form()
+        self.ended = False
+        self.parts = 0
+        self._max_files = max_files
+        self._max_file_bytes = max_file_bytes
+        self._header_name = bytearray()
+        self._header_value = bytearray()
+        self._disposition = b""
+        self._name = ""
+        self._data = bytearray()
+
+    def callbacks(self) -> dict[str, object]:
+        return {
+            "on_part_begin": self._on_part_begin,
+            "on_header_field": lambda data, start, end: self._header_name.extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._header_value.extend(data[start:end]),
+            "on_header_end": self._on_header_end,
+            "on_headers_finished": self._on_headers_finished,
+            "on_part_data": self._on_part_data,
+            "on_part_end": self._on_part_end,
+            "on_end": self._on_end,
+        }
+
+    def _on_part_begin(self) -> None:
+        self.parts += 1
+        self._disposition, self._name, self._data = b"", "", bytearray()
+
+    def _on_header_end(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = bytes(self._header_value)
+        self._header_name, self._header_value = bytearray(), bytearray()
+
+    def _on_headers_finished(self) -> None:
+        name = parse_options_header(self._disposition)[1].get(b"name")
+        if name is None or len(name) > _MAX_NAME_BYTES:
+            raise Problem("multipart_invalid")
+        # Never printed: an unknown name is refused later without being repeated.
+        self._name = name.decode("latin-1")
+        if self._name == FILES_FIELD:
+            if len(self.form.files) == self._max_files:
+                raise Problem("batch_too_large", extensions={"limit": self._max_files})
+        elif self._name in self.form.fields:
+            raise Problem("duplicate_field")
+        elif len(self.form.fields) == MAX_FIELDS:
+            raise Problem("multipart_invalid", extensions={"limit": MAX_FIELDS})
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        size = len(self._data) + end - start
+        if self._name == FILES_FIELD:
+            if size > self._max_file_bytes:
+                where = ItemError(f"/images/{len(self.form.files)}", "image_too_large")
+                raise Problem("image_too_large", errors=[where], extensions={"limit": self._max_file_bytes})
+        elif size > MAX_FIELD_BYTES:
+            raise Problem("field_too_large", extensions={"limit": MAX_FIELD_BYTES})
+        self._data += data[start:end]
+
+    def _on_part_end(self) -> None:
+        if self._name == FILES_FIELD:
+            self.form.files.append(bytes(self._data))
+            return
+        try:
+            self.form.fields[self._name] = self._data.decode("utf-8")
+        except UnicodeDecodeError:
+            raise Problem("text_invalid_unicode") from None
+
+    def _on_end(self) -> None:
+        self.ended = True

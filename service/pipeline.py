@@ -1,0 +1,289 @@
+"""The path of an item: admission, decode pool, batcher, answer. Async, and free of HTTP.
+
+One bad item becomes an ItemError in its place; what concerns the whole request (no room, out of time) is a
+Problem. Depends on batcher, engine, metrics and problems.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+
+from memory import Modality
+from models.errors import EncoderError, InputError
+from service.batcher import Batch, BatcherStopped, DeadlinePassed, Done, QueueFull, TurnBatcher
+from service.engine import Answer, Content, Engine, FloatArray, Query, Tokenised
+from service.metrics import Metrics
+from service.problems import ItemError, Problem, known_code
+from service.settings import Settings
+
+logger = logging.getLogger("reco.pipeline")
+
+Result = TypeVar("Result")
+Outcome: TypeAlias = "Answer | ItemError"
+_TEXT_WORKERS = 1  # tokenising holds the interpreter's lock; a thread of its own keeps it out of the images' queue
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is wanted of each item; see `engine.Query`."""
+
+    enhance: bool
+    k: int
+    neighbours: bool = False
+
+    def query(self, content: Content) -> Query:
+        return Query(content, enhance=self.enhance, k=self.k, neighbours=self.neighbours)
+
+
+@dataclass
+class Trace:
+    """The seconds of one request, by stage: its longest wait, and each batch it took part in once."""
+
+    decode: float = 0.0
+    queue: float = 0.0
+    batches: dict[int, Batch] = field(default_factory=dict)
+
+    def add(self, done: Done[Answer]) -> None:
+        self.queue = max(self.queue, done.queue_seconds)
+        self.batches[id(done.batch)] = done.batch
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of the stages that took place, in the order of the path."""
+        total = {"decode": self.decode, "queue": self.queue}
+        for batch in self.batches.values():
+            for stage, value in batch.seconds.items():
+                total[stage] = total.get(stage, 0.0) + value
+        return total
+
+
+class Pipeline:
+    """Engine, batcher and decode pools of one process."""
+
+    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+        self.engine = engine
+        self._settings = settings
+        self._metrics = metrics
+        self._images = ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="reco-decode")
+        self._texts = ThreadPoolExecutor(_TEXT_WORKERS, thread_name_prefix="reco-tokenize")
+        self.batcher: TurnBatcher[Query, Answer] = TurnBatcher(
+            engine.compute,
+            max_batch_size=settings.max_batch_size,
+            max_queue_items=settings.max_queue_items,
+            on_batch=self._observe_batch,
+        )
+
+    def start(self) -> None:
+        """Begin to compute."""
+        self.batcher.start()
+
+    def stop(self) -> None:
+        """End all threads; blocks until the batch under way is done."""
+        self.batcher.stop()
+        self._images.shutdown(cancel_futures=True)
+        self._texts.shutdown(cancel_futures=True)
+
+    def deadline(self) -> float:
+        """The end of a request that starts now, on `time.monotonic`."""
+        return time.monotonic() + self._settings.request_timeout_s
+
+    def refuse_if_full(self, modality: Modality) -> None:
+        """Shed a request before its body is read.
+
+        Raises:
+            Problem: queue_full.
+        """
+        if not self.batcher.has_room(modality):
+            raise Problem("queue_full")
+
+    async def embed_images(
+        self, images: Sequence[bytes | ItemError], ask: Ask, deadline: float, trace: Trace
+    ) -> list[Outcome]:
+        """Decode and embed; an outcome for each image in order. Images go to the batcher as they are decoded.
+
+        Raises:
+            Problem: queue_full before anything is decoded, deadline_exceeded.
+        """
+
+        async def one(index: int, image: bytes | ItemError) -> Outcome:
+            if isinstance(image, ItemError):
+                return image
+            try:
+                pixels = await self._timed(self._images, "decode", partial(self.engine.decode, image), trace)
+                [future] = self._submit("image", [ask.query(pixels)], deadline)
+                return await self._answer("image", future, trace)
+            except Exception as error:
+                return ItemError(f"/images/{index}", _item_code(error))
+
+        with self._admit("image", len(images)):
+            outcomes = await _within(deadline, _gather([one(i, image) for i, image in enumerate(images)]))
+        self._observe_items("image", outcomes)
+        return outcomes
+
+    async def embed_texts(
+        self, texts: Sequence[str], pointers: Sequence[str], ask: Ask, deadline: float, trace: Trace
+    ) -> tuple[list[Outcome], list[bool]]:
+        """Check, tokenise and embed; an outcome for each text in order, and whether it was cut.
+
+        Raises:
+            Problem: queue_full before anything is tokenised, deadline_exceeded.
+        """
+        with self._admit("text", len(texts)):
+            work = self._timed(self._texts, "tokenize", partial(self._tokenize, texts, pointers, deadline), trace)
+            rows = await _within(deadline, work)
+            queries = [ask.query(row.ids) for row in rows if not isinstance(row, ItemError)]
+            futures = iter(self._submit("text", queries, deadline))
+
+            async def one(index: int, future: Future[Done[Answer]]) -> Outcome:
+                try:
+                    return await self._answer("text", future, trace)
+                except Exception as error:
+                    return ItemError(pointers[index], _item_code(error))
+
+            work_by_row = [
+                _same(row) if isinstance(row, ItemError) else one(index, next(futures))
+                for index, row in enumerate(rows)
+            ]
+            outcomes = await _within(deadline, _gather(work_by_row))
+        self._observe_items("text", outcomes)
+        return outcomes, [not isinstance(row, ItemError) and row.truncated for row in rows]
+
+    async def refine(
+        self, modality: Modality, embeddings: FloatArray, k: int, deadline: float, trace: Trace
+    ) -> FloatArray:
+        """Refine embeddings (N, D) that are already there, at most a batch of them waiting at a time: (N, D).
+
+        Raises:
+            Problem: queue_full, deadline_exceeded.
+        """
+        refined: list[FloatArray] = []
+        for start in range(0, len(embeddings), self._settings.max_batch_size):
+            rows = embeddings[start : start + self._settings.max_batch_size]
+            with self._admit(modality, len(rows)):
+                futures = self._submit(modality, [Query(row, enhance=True, k=k) for row in rows], deadline)
+                work = [self._answer(modality, future, trace) for future in futures]
+                refined += [answer.embedding for answer in await _within(deadline, _gather(work))]
+        return np.stack(refined)
+
+    async def probe(self, image: bytes, text: str) -> None:
+        """Send an image and a text through every stage, without a permit: a full queue refuses no probe."""
+        deadline, trace = self.deadline(), Trace()
+        ask = Ask(enhance=self.engine.can_enhance, k=self.engine.default_k(self._settings.k), neighbours=True)
+        loop = asyncio.get_running_loop()
+        pixels = await _within(deadline, loop.run_in_executor(self._images, self.engine.decode, image))
+        tokens = await _within(deadline, loop.run_in_executor(self._texts, self.engine.tokenize, text))
+        futures = [
+            *self._submit("image", [ask.query(pixels)], deadline),
+            *self._submit("text", [ask.query(tokens.ids)], deadline),
+        ]
+        await _within(deadline, _gather([self._finish(future, trace) for future in futures]))
+
+    def _tokenize(self, texts: Sequence[str], pointers: Sequence[str], deadline: float) -> list[ItemError | Tokenised]:
+        rows: list[ItemError | Tokenised] = []
+        for text, pointer in zip(texts, pointers, strict=True):
+            if time.monotonic() > deadline:  # nobody waits for the rest, and others wait for this thread
+                raise Problem("deadline_exceeded")
+            try:
+                rows.append(self.engine.tokenize(text))
+            except InputError as error:
+                rows.append(ItemError(pointer, known_code(error.code)))
+        return rows
+
+    async def _timed(
+        self, pool: ThreadPoolExecutor, stage: str, function: Callable[[], Result], trace: Trace
+    ) -> Result:
+        """Run in a pool; the seconds include the wait for a free thread."""
+        started = time.perf_counter()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, function)
+        finally:
+            seconds = time.perf_counter() - started
+            trace.decode = max(trace.decode, seconds)
+            self._metrics.observe_stages({stage: seconds})
+
+    def _submit(self, modality: Modality, queries: Sequence[Query], deadline: float) -> Sequence[Future[Done[Answer]]]:
+        try:
+            return self.batcher.submit(modality, queries, deadline)
+        except BatcherStopped:
+            raise Problem("not_ready") from None
+
+    async def _answer(self, modality: Modality, future: Future[Done[Answer]], trace: Trace) -> Answer:
+        answer = await self._finish(future, trace)
+        self._observe_answer(modality, answer)
+        return answer
+
+    async def _finish(self, future: Future[Done[Answer]], trace: Trace) -> Answer:
+        done = await asyncio.wrap_future(future)
+        trace.add(done)
+        self._metrics.observe_stages({"queue": done.queue_seconds})
+        return done.answer
+
+    @contextmanager
+    def _admit(self, modality: Modality, count: int) -> Iterator[None]:
+        """The batcher's permit, with its refusal in the words of the API."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.batcher.admit(modality, count))
+            except QueueFull:
+                raise Problem("queue_full") from None
+            yield
+
+    def _observe_batch(self, batch: Batch) -> None:
+        self._metrics.batch_size.labels(batch.modality).observe(batch.size)
+        self._metrics.observe_stages(batch.seconds)
+
+    def _observe_items(self, modality: Modality, outcomes: Sequence[Outcome]) -> None:
+        failed = sum(isinstance(outcome, ItemError) for outcome in outcomes)
+        self._metrics.items.labels(modality, "ok").inc(len(outcomes) - failed)
+        self._metrics.items.labels(modality, "failed").inc(failed)
+
+    def _observe_answer(self, modality: Modality, answer: Answer) -> None:
+        if answer.found is not None and len(answer.found.similarities):
+            self._metrics.retrieval_similarity.labels(modality).observe(float(answer.found.similarities[0]))
+        if answer.refined is not None:
+            self._metrics.fusion_shift.labels(modality).observe(float(answer.original @ answer.refined))
+
+
+def _item_code(error: Exception) -> str:
+    """The code of an item that failed; what concerns the whole request is raised again."""
+    if isinstance(error, Problem):
+        raise error
+    if isinstance(error, DeadlinePassed):
+        raise Problem("deadline_exceeded") from None
+    if isinstance(error, BatcherStopped):
+        raise Problem("not_ready") from None
+    if isinstance(error, MemoryError):
+        return "out_of_memory"
+    if isinstance(error, InputError | EncoderError):
+        return known_code(error.code)
+    logger.error("an item failed", exc_info=error)
+    return "internal_error"
+
+
+async def _same(value: Result) -> Result:
+    return value
+
+
+async def _gather(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """All results in order; the first failure cancels the rest and is raised as it is."""
+    tasks = [asyncio.ensure_future(item) for item in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _within(deadline: float, work: Awaitable[Result]) -> Result:
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            return await work
+    except TimeoutError:
+        raise Problem("deadline_exceeded") from None

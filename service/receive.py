@@ -1,0 +1,67 @@
+"""Receiving a request: refusals that need no body, the body up to its limit, and a client that leaves.
+
+Depends on starlette and problems.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from service.problems import Problem
+
+Result = TypeVar("Result")
+
+
+class ClientLeft(Exception):  # noqa: N818
+    """The connection is gone: there is nobody to answer, and what was queued is dropped."""
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        Problem: content_encoding_unsupported; body_too_large, before reading if the length is declared.
+        ClientLeft: it hung up in the middle.
+    """
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise Problem("content_encoding_unsupported")
+    too_large = Problem("body_too_large", extensions={"limit": max_bytes})
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
+        raise too_large
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            if len(body) + len(chunk) > max_bytes:
+                raise too_large
+            body += chunk
+    except ClientDisconnect:
+        raise ClientLeft from None
+    return bytes(body)
+
+
+async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Run `work`, and cancel it when the client hangs up: a place in a batch is not spent on nobody.
+
+    Raises:
+        ClientLeft: the client hung up first.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientLeft
+        return task.result()
+    finally:
+        for pending in (task, gone):
+            pending.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    """Returns when the server says so; the body has been read, so nothing else can come."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

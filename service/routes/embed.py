@@ -1,0 +1,227 @@
+"""`POST /embed/image` and `POST /embed/text`."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from memory import Modality
+from service import answers
+from service.engine import Answer
+from service.image_forms import ImageRequest, max_json_values, read_images, refuse_charset, refuse_query
+from service.json_body import parse_object
+from service.lifecycle import Service
+from service.pipeline import Ask, Outcome, Trace
+from service.problems import ItemError, Problem
+from service.receive import read_body, unless_client_leaves
+from service.routes.openapi import (
+    BASE64_PIXEL,
+    IMAGES,
+    TEXTS,
+    TRANSPORT,
+    answer,
+    image_body,
+    json_body,
+    problems,
+    query_parameters,
+)
+from service.schemas import EmbedAnswer, EmbedImageRequest, EmbedOptions, EmbedTextRequest, validate
+
+Result = TypeVar("Result")
+_LARGE_BODY_BYTES = 64 * 1024  # beyond it, parsing leaves the event loop
+_LARGE_ANSWER_NUMBERS = 10_000  # beyond it, rendering does
+
+
+def router(service: Service) -> APIRouter:
+    """The embed routes of an app."""
+    routes = APIRouter(tags=["embed"])
+
+    @routes.post(
+        "/embed/image",
+        operation_id="embed_image",
+        summary="Embed images",
+        responses={**answer(EmbedAnswer, npy=True), **problems(*TRANSPORT, *IMAGES, "option_conflict")},
+        openapi_extra={
+            "parameters": query_parameters(EmbedOptions),
+            "requestBody": image_body(EmbedImageRequest, EmbedOptions, _IMAGE_EXAMPLES),
+        },
+    )
+    async def embed_image(request: Request) -> Response:
+        """Images as JSON (base64 or data URIs), as multipart `files`, or one as the raw body."""
+        sent = await receive_images(request, service, EmbedOptions, EmbedImageRequest)
+        return await unless_client_leaves(request, _embed_images(request, service, sent))
+
+    @routes.post(
+        "/embed/text",
+        operation_id="embed_text",
+        summary="Embed texts",
+        responses={**answer(EmbedAnswer, npy=True), **problems(*TRANSPORT, *TEXTS, "option_conflict")},
+        openapi_extra={"requestBody": json_body(EmbedTextRequest, _TEXT_EXAMPLES)},
+    )
+    async def embed_text(request: Request) -> Response:
+        """One text or a list. A text over the encoder's context is cut, and says `truncated: true`."""
+        options = await _receive_texts(request, service)
+        return await unless_client_leaves(request, _embed_texts(request, service, options))
+
+    return routes
+
+
+async def receive_images(request: Request, service: Service, options: type, json_request: type) -> ImageRequest:
+    """Refuse what can be refused before the body, then read it and take it apart."""
+    pipeline, settings = service.pipeline, service.settings
+    pipeline.refuse_if_full("image")
+    content_type = request.headers.get("content-type", "")
+    body = await read_body(request, settings.max_body_bytes)
+    parse = partial(
+        read_images,
+        body,
+        content_type=content_type,
+        query=request.query_params.multi_items(),
+        options=options,
+        json_request=json_request,
+        settings=settings,
+    )
+    sent = await off_loop(parse, large=len(body) > _LARGE_BODY_BYTES)
+    request.state.items = len(sent.images)
+    refuse_bad_items(sent.images, sent.options.on_error)
+    return sent
+
+
+async def _receive_texts(request: Request, service: Service) -> EmbedTextRequest:
+    settings = service.settings
+    service.pipeline.refuse_if_full("text")
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise Problem("media_type_unsupported")
+    refuse_charset(content_type)
+    refuse_query(request.query_params.multi_items())
+    body = await read_body(request, settings.max_body_bytes)
+    parse = partial(parse_object, body, max_values=max_json_values(settings))
+    values = await off_loop(parse, large=len(body) > _LARGE_BODY_BYTES)
+    options = validate(EmbedTextRequest, values)
+    if not options.texts:
+        raise Problem("batch_empty")
+    if len(options.texts) > settings.max_texts:
+        raise Problem("batch_too_large", extensions={"limit": settings.max_texts})
+    request.state.items = len(options.texts)
+    request.state.pointers = _text_pointers(values["texts"])
+    return options
+
+
+def _text_pointers(texts: str | list[str]) -> list[str]:
+    return ["/texts"] if isinstance(texts, str) else [f"/texts/{index}" for index in range(len(texts))]
+
+
+async def _embed_images(request: Request, service: Service, sent: ImageRequest) -> Response:
+    pipeline, options = service.pipeline, sent.options
+    npy = wants_npy(request, options)
+    ask = ask_of(service, options, "image")
+    trace = Trace()
+    outcomes = await pipeline.embed_images(sent.images, ask, pipeline.deadline(), trace)
+    request.state.timing = trace.seconds()
+    return await _answer(service, outcomes, options, ask, npy=npy)
+
+
+async def _embed_texts(request: Request, service: Service, options: EmbedTextRequest) -> Response:
+    pipeline = service.pipeline
+    npy = wants_npy(request, options)
+    ask = ask_of(service, options, "text")
+    trace = Trace()
+    outcomes, truncated = await pipeline.embed_texts(
+        options.texts, request.state.pointers, ask, pipeline.deadline(), trace
+    )
+    request.state.timing = trace.seconds()
+    return await _answer(service, outcomes, options, ask, npy=npy, truncated=truncated)
+
+
+async def _answer(
+    service: Service,
+    outcomes: Sequence[Outcome],
+    options: EmbedOptions,
+    ask: Ask,
+    *,
+    npy: bool,
+    truncated: Sequence[bool] | None = None,
+) -> Response:
+    engine, model = service.pipeline.engine, service.model_name
+    refuse_bad_items(outcomes, options.on_error)
+    headers = answers.headers(engine, model, enhanced=ask.enhance)
+    if npy:
+        found = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+        if truncated is not None and any(truncated):
+            headers["X-Reco-Truncated"] = ",".join(str(index) for index, cut in enumerate(truncated) if cut)
+        return Response(answers.embed_npy(found), media_type=answers.NPY_MEDIA_TYPE, headers=headers)
+    render = partial(answers.embed_json, engine, model, outcomes, options, enhanced=ask.enhance, truncated=truncated)
+    numbers = len(outcomes) * engine.encoder.embed_dim * (1 + options.return_original)
+    large = options.return_neighbours or numbers > _LARGE_ANSWER_NUMBERS
+    content = await off_loop(render, large=large)
+    return Response(content, media_type="application/json", headers=headers)
+
+
+def wants_npy(request: Request, options: EmbedOptions) -> bool:
+    """Whether the client asked for a plain array, which has room for embeddings only.
+
+    Raises:
+        Problem: option_conflict, if it asked for more than that.
+    """
+    accepted = [part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "").split(",")]
+    if answers.NPY_MEDIA_TYPE not in accepted:
+        return False
+    more = options.return_original or options.return_neighbours or options.encoding_format != "float"
+    if more or options.on_error == "partial":
+        raise Problem("option_conflict")
+    return True
+
+
+def ask_of(service: Service, options: EmbedOptions, modality: Modality) -> Ask:
+    """The options with the service's defaults filled in.
+
+    Raises:
+        Problem: enhancement_unavailable, k_out_of_range.
+    """
+    can_enhance = service.pipeline.engine.can_enhance
+    if options.enhance and not can_enhance:
+        raise Problem("enhancement_unavailable", errors=[ItemError("/enhance", "enhancement_unavailable")])
+    enhance = can_enhance if options.enhance is None else options.enhance
+    return Ask(enhance=enhance, k=choose_k(service, options.k), neighbours=options.return_neighbours)
+
+
+def choose_k(service: Service, k: int | None) -> int:
+    """The number of neighbours of a request.
+
+    Raises:
+        Problem: k_out_of_range.
+    """
+    engine = service.pipeline.engine
+    largest = engine.largest_k(service.settings.max_k)
+    if k is None:
+        return engine.default_k(service.settings.k)
+    if not 1 <= k <= largest:
+        raise Problem("k_out_of_range", errors=[ItemError("/k", "k_out_of_range")], extensions={"limit": largest})
+    return k
+
+
+def refuse_bad_items(outcomes: Sequence[object], on_error: str) -> None:
+    """With on_error=fail, one bad item is the request's problem."""
+    errors = [outcome for outcome in outcomes if isinstance(outcome, ItemError)]
+    if errors and on_error == "fail":
+        raise Problem.of_items(errors)
+
+
+async def off_loop(function: Callable[[], Result], *, large: bool) -> Result:
+    """Parse or render large things in a thread, so that other requests go on meanwhile."""
+    return await asyncio.to_thread(function) if large else function()
+
+
+_IMAGE_EXAMPLES = {
+    "base64": {"images": [BASE64_PIXEL]},
+    "data_uri": {"images": [f"data:image/gif;base64,{BASE64_PIXEL}"], "return_neighbours": True, "k": 5},
+}
+_TEXT_EXAMPLES = {
+    "one": {"texts": "a photo of a puffin"},
+    "several": {"texts": ["a puffin", "a razorbill"], "enhance": False, "encoding_format": "base64"},
+}

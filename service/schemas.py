@@ -1,0 +1,231 @@
+"""Request models (strict, closed) and response models (documentation: no float walks through a validator).
+
+Depends on pydantic and problems. Counts and ranges that settings bound are checked where these are known.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
+
+from service.problems import ItemError, Problem
+
+Model = TypeVar("Model", bound=BaseModel)
+EnhanceMode = Literal["both", "image", "text", "none"]
+EncodingFormat = Literal["float", "base64"]
+OnError = Literal["fail", "partial"]
+
+
+def _no_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+class RequestModel(BaseModel):
+    """Strict types, and a misspelt field is refused rather than ignored."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @field_validator("enhance", "k", "templates", mode="before", check_fields=False)
+    @classmethod
+    def _refuse_null(cls, value: Any) -> Any:
+        """Leaving an option out means "the service's default"; null would be a second word for it."""
+        if value is None:
+            raise ValueError("null")
+        return value
+
+
+class EmbedOptions(RequestModel):
+    """The options of both embed routes; in the query string when the body is a raw image."""
+
+    enhance: bool | SkipJsonSchema[None] = Field(
+        None,
+        json_schema_extra=_no_default,
+        description="Refine with the memory. Default: whether the service has a fusion checkpoint.",
+    )
+    k: int | SkipJsonSchema[None] = Field(
+        None,
+        json_schema_extra=_no_default,
+        description="Neighbours per query, from 1 (RECO_MAX_K, 100). Default: the fusion checkpoint's own.",
+    )
+    return_original: bool = Field(False, description="Add the frozen encoder's embedding.")
+    return_neighbours: bool = Field(False, description="Add id, key, caption and similarity of each neighbour.")
+    encoding_format: EncodingFormat = Field("float", description="base64 of little-endian float32.")
+    on_error: OnError = Field("fail", description="partial: a bad item gets an `error`, the others are answered.")
+
+
+class EmbedImageRequest(EmbedOptions):
+    images: list[str] = Field(
+        description="Base64 (standard, padded) or data:image/...;base64, URIs; 1 to RECO_MAX_IMAGES."
+    )
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+_ONE_OR_MORE: dict[str, Any] = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+    "description": "One text or a list of up to RECO_MAX_TEXTS, each up to RECO_MAX_TEXT_CHARACTERS.",
+}
+
+
+class EmbedTextRequest(EmbedOptions):
+    texts: Annotated[list[str], BeforeValidator(_listed), WithJsonSchema(_ONE_OR_MORE)]
+
+
+class ClassifyOptions(RequestModel):
+    """What is asked about the images; form fields or query parameters when the body is not JSON."""
+
+    labels: list[str] = Field(description="1 to RECO_MAX_LABELS (1,000) different labels.")
+    templates: list[str] | SkipJsonSchema[None] = Field(
+        None,
+        json_schema_extra=_no_default,
+        description='Prompts with {} for the label, averaged. Default: ["a photo of a {}."].',
+    )
+    enhance: EnhanceMode | SkipJsonSchema[None] = Field(
+        None,
+        json_schema_extra=_no_default,
+        description="Which side is refined. Default: both if the service has a fusion checkpoint, else none.",
+    )
+    k: int | SkipJsonSchema[None] = Field(None, json_schema_extra=_no_default, description="Neighbours per query.")
+    compare: bool = Field(False, description="Add the un-enhanced answer.")
+    on_error: OnError = Field("fail", description="partial: a bad image gets an `error`, the others are answered.")
+
+
+class ClassifyRequest(ClassifyOptions):
+    images: list[str] = Field(description="As for /embed/image.")
+
+
+def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """Build a request model.
+
+    Raises:
+        Problem: field_missing, field_unknown or field_invalid, with pointers of our own words and numbers.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        found = [_item_error(item, model) for item in error.errors(include_url=False, include_input=False)]
+        unknown = any(item.code == "field_unknown" for item in found)
+        extensions = {"known_fields": sorted(model.model_fields)} if unknown else {}
+        problem = Problem(found[0].code, errors=list(dict.fromkeys(found))[:_MAX_LISTED], extensions=extensions)
+        raise problem from None
+
+
+_MAX_LISTED = 64
+_CODES = {"missing": "field_missing", "extra_forbidden": "field_unknown"}
+
+
+def _item_error(item: Mapping[str, Any], model: type[BaseModel]) -> ItemError:
+    """An unknown field is the client's own text, so its pointer stops at the parent."""
+    code = _CODES.get(item["type"], "field_invalid")
+    named = [part for part in item["loc"][:2] if isinstance(part, int) or part in model.model_fields]
+    return ItemError("".join(f"/{part}" for part in named), code)
+
+
+# ---- answers ------------------------------------------------------------------------------------
+
+
+class Neighbour(BaseModel):
+    id: int = Field(description="Row of the item in the memory.")
+    key: str
+    caption: str
+    similarity: float = Field(description="Inner product of unit vectors.")
+
+
+class ErrorItem(BaseModel):
+    pointer: str = Field(description="JSON pointer into the request, for example /images/3.")
+    code: str
+    detail: str
+
+
+class ProblemBody(BaseModel):
+    """RFC 9457, application/problem+json. `code` is stable; `errors` names the bad items."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="The request id.")
+    code: str
+    errors: list[ErrorItem] | None = None
+    limit: int | None = None
+    known_fields: list[str] | None = None
+    reason: str | None = None
+
+
+class AnswerHead(BaseModel):
+    """Where the vectors of an answer come from: equal `space` means comparable."""
+
+    model: str
+    space: str
+    memory_version: int
+    fusion: str | None = Field(description="Id of the fusion checkpoint; null without one.")
+
+
+class EmbeddingItem(BaseModel):
+    index: int
+    embedding: list[float] | str | None = Field(None, description="(D,) unit norm; as encoding_format says.")
+    original: list[float] | str | None = None
+    neighbours: list[Neighbour] | None = None
+    truncated: bool | None = Field(None, description="Texts only: longer than the encoder's context, and cut.")
+    error: ErrorItem | None = Field(None, description="Only with on_error=partial, and then in place of the rest.")
+
+
+class Usage(BaseModel):
+    items: int
+
+
+class EmbedAnswer(AnswerHead):
+    enhanced: bool
+    original_space: str | None = Field(None, description="Space of `original`, when it was asked for.")
+    data: list[EmbeddingItem]
+    usage: Usage
+
+
+class Scores(BaseModel):
+    label: str
+    label_index: int
+    probabilities: list[float] = Field(description="In the order of the labels; sum 1.")
+    similarities: list[float] = Field(description="Cosines behind them.")
+
+
+class ClassifyItem(BaseModel):
+    index: int
+    label: str | None = None
+    label_index: int | None = None
+    probabilities: list[float] | None = Field(None, description="In the order of the labels; sum 1.")
+    similarities: list[float] | None = Field(None, description="Cosines behind them.")
+    original: Scores | None = Field(None, description="The un-enhanced answer, when `compare` asked for it.")
+    error: ErrorItem | None = Field(None, description="Only with on_error=partial, and then in place of the rest.")
+
+
+class ClassifyAnswer(AnswerHead):
+    enhance: EnhanceMode
+    data: list[ClassifyItem]
+    usage: Usage
+
+
+class MemoryAnswer(BaseModel):
+    model: str
+    memory_version: int
+    digest: str
+    num_items: int
+    embed_dim: int
+    encoder: dict[str, Any]
+    indices: list[dict[str, Any]]
+    segments: list[dict[str, Any]]
+    enhancement: bool = Field(description="Whether a fusion checkpoint is loaded.")
+    fusion: str | None
+    space: str
+    original_space: str
+    default_k: int

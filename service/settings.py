@@ -1,0 +1,167 @@
+"""Every setting of the service, once: environment variable, unit, default, bound and what happens beyond it.
+
+Depends on pydantic-settings only. Built at the entry point and passed down; nobody else reads `os.environ`.
+"""
+
+import difflib
+import ipaddress
+import json
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "RECO_"
+SHOW_CONFIG = "RECO_SHOW_CONFIG"  # handled by the command line: print the effective settings and exit
+
+MIB = 1024 * 1024
+
+
+class SettingsError(Exception):
+    """A setting is unknown, missing or out of bounds; the message names it and what would be accepted."""
+
+
+def _default_decode_workers() -> int:
+    """One core stays for the event loop and one for the encoder's own Python; at least one worker."""
+    return max(1, (os.cpu_count() or 1) - 2)
+
+
+def _default_stamps() -> str:
+    """The memory's own default; imported here, for naming a setting must not load FAISS."""
+    from memory import default_stamp_directory
+
+    return str(default_stamp_directory(os.environ))
+
+
+class Settings(BaseSettings):
+    """Settings of one service process. Each field is also the variable `RECO_<FIELD>` in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on. Beyond loopback anybody may ask: a warning says so."
+    )
+    port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 lets the system choose one.")
+    log_format: Literal["text", "json"] = Field("text", description="One line per request, as text or as JSON.")
+
+    model: str = Field(min_length=1, description="open_clip architecture, or a local model directory.")
+    pretrained: str | None = Field(None, description="open_clip's name of the weights; none for a local directory.")
+    memory: str = Field(min_length=1, description="Directory of the memory, as `reco build` writes it.")
+    stamps: str = Field(
+        default_factory=_default_stamps,
+        description="Directory that remembers which memory files this host has hashed already.",
+    )
+    fusion: str | None = Field(
+        None, description="Directory of the fusion checkpoint. Without one, answers are the frozen encoder's."
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    dtype: str = Field("auto", description="auto, float32, bfloat16 or float16.")
+    served_model_name: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,200}$")] | None = Field(
+        None, description="Name of the model in answers; the encoder's own name if not set."
+    )
+    k: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="Neighbours per query when a request names none; the fusion checkpoint's own if not set.",
+    )
+
+    max_body_bytes: int = Field(64 * MIB, ge=1024, description="Request body, bytes; a larger one is refused (413).")
+    max_image_bytes: int = Field(20 * MIB, ge=64, description="One encoded image, bytes (413).")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="One image, pixels by its header (413).")
+    max_images: int = Field(64, ge=1, le=4096, description="Images in one request (422).")
+    max_texts: int = Field(256, ge=1, le=4096, description="Texts in one request (422).")
+    max_text_characters: int = Field(
+        2000,
+        ge=1,
+        le=20_000,
+        description="Characters of one text (422). Tokenising is quadratic in the longest word.",
+    )
+    max_labels: int = Field(1000, ge=1, le=20_000, description="Labels in one classification (422).")
+    max_label_characters: int = Field(200, ge=1, le=20_000, description="Characters of one label (422).")
+    max_templates: int = Field(20, ge=1, le=1000, description="Templates in one classification (422).")
+    max_class_texts: int = Field(
+        5000, ge=1, description="Labels × templates of one classification, in texts to encode (422)."
+    )
+    max_k: int = Field(100, ge=1, le=2048, description="Neighbours a request may ask for (422).")
+
+    request_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds from the whole body received to the answer (504).",
+    )
+    max_queue_items: int = Field(
+        1024, ge=1, description="Items accepted and not answered yet, images and texts apart (503 beyond it)."
+    )
+    max_batch_size: int = Field(64, ge=1, le=4096, description="Items encoded together.")
+    decode_workers: int = Field(
+        default_factory=_default_decode_workers,
+        ge=1,
+        le=256,
+        description="Threads that decode images; cores − 2.",
+    )
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="Threads of the encoder on CPU; torch's choice if not set."
+    )
+    graceful_shutdown_s: int = Field(
+        30,
+        ge=1,
+        le=3600,
+        description="Seconds open requests get to finish after SIGTERM before they are cut.",
+    )
+
+    @property
+    def listens_beyond_loopback(self) -> bool:
+        """Whether other machines can reach the port."""
+        if self.host == "localhost":
+            return False
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return True  # a host name: nobody here can tell, so it counts as reachable
+
+
+def load_settings(environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
+    """Settings from command-line flags, then the environment, then defaults.
+
+    Args:
+        environ: The environment to check for unknown `RECO_*` names; the process's own by default.
+        **flags: Settings given on the command line; None means "not given".
+
+    Raises:
+        SettingsError: An unknown `RECO_*` variable, a missing setting or a value out of bounds.
+    """
+    _refuse_unknown(os.environ if environ is None else environ)
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{PREFIX}{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            for item in error.errors(include_url=False, include_input=False)
+        )
+        raise SettingsError(f"settings not accepted: {problems}") from None
+
+
+def show_settings(settings: Settings) -> str:
+    """The effective settings as `RECO_NAME=value` lines, ready to be read back from a file."""
+    values = settings.model_dump(mode="json")
+    return "\n".join(f"{PREFIX}{name.upper()}={_as_variable(value)}" for name, value in values.items())
+
+
+def _as_variable(value: str | float | None) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    """A misspelt variable must not pass silently as "the default is in force"."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {SHOW_CONFIG}
+    for name in sorted(environ):
+        if not name.upper().startswith(PREFIX) or name.upper() in known:
+            continue
+        nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)
+        raise SettingsError(f"unknown setting {name}; did you mean {nearest[0]}?")

@@ -1,0 +1,154 @@
+"""The batcher gathers while it computes, isolates a poisoned item, drops the late and the gone, refuses a surplus."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+
+import pytest
+
+from memory import Modality
+from service.batcher import Batch, BatcherStopped, DeadlinePassed, Done, QueueFull, TurnBatcher
+
+SOON = 60.0
+
+
+class Doubler:
+    """Doubles numbers; a test can hold it back, and some numbers are poison."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[Modality, list[int]]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+
+    def __call__(self, modality: Modality, queries: Sequence[int], /) -> tuple[list[int], Mapping[str, float]]:
+        self.entered.set()
+        assert self.gate.wait(10)
+        self.batches.append((modality, list(queries)))
+        if any(query < 0 for query in queries):
+            raise ValueError("poison")
+        return [2 * query for query in queries], {"encode": 0.001}
+
+
+@pytest.fixture
+def doubler() -> Doubler:
+    return Doubler()
+
+
+@pytest.fixture
+def batcher(doubler: Doubler) -> Iterator[TurnBatcher[int, int]]:
+    batcher: TurnBatcher[int, int] = TurnBatcher(doubler, max_batch_size=4, max_queue_items=10)
+    batcher.start()
+    yield batcher
+    doubler.gate.set()
+    batcher.stop()
+
+
+def submit(
+    batcher: TurnBatcher[int, int], lane: Modality, *queries: int, within: float = SOON
+) -> list[Future[Done[int]]]:
+    return batcher.submit(lane, queries, time.monotonic() + within)
+
+
+def hold(batcher: TurnBatcher[int, int], doubler: Doubler) -> Future[Done[int]]:
+    """Keep the compute thread busy with one item until the gate opens."""
+    doubler.gate.clear()
+    [held] = submit(batcher, "image", 1000)
+    assert doubler.entered.wait(10)
+    return held
+
+
+def test_answers_come_back_in_order(batcher: TurnBatcher[int, int]) -> None:
+    futures = submit(batcher, "text", *range(9))
+    assert [future.result(10).answer for future in futures] == [2 * n for n in range(9)]
+
+
+def test_a_lone_item_does_not_wait_for_company(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+    [future] = submit(batcher, "image", 1)
+    done = future.result(10)
+    assert done.batch.size == 1
+    assert done.queue_seconds < 1
+
+
+def test_what_waits_is_taken_together_up_to_the_limit_in_turn(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+    held = hold(batcher, doubler)
+    futures = [*submit(batcher, "image", 1, 2, 3), *submit(batcher, "image", 4, 5), *submit(batcher, "text", 6, 7)]
+    doubler.gate.set()
+    wait([held, *futures], 10)
+    assert doubler.batches == [("image", [1000]), ("text", [6, 7]), ("image", [1, 2, 3, 4]), ("image", [5])]
+
+
+def test_a_poisoned_item_fails_alone(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+    held = hold(batcher, doubler)
+    futures = submit(batcher, "image", 1, -1, 3, 4)
+    doubler.gate.set()
+    held.result(10)
+    assert [futures[i].result(10).answer for i in (0, 2, 3)] == [2, 6, 8]
+    with pytest.raises(ValueError, match="poison"):
+        futures[1].result(10)
+
+
+def test_a_late_item_is_not_computed(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+    held = hold(batcher, doubler)
+    [late], [good] = submit(batcher, "image", 1, within=0.01), submit(batcher, "image", 2)
+    time.sleep(0.05)
+    doubler.gate.set()
+    held.result(10)
+    with pytest.raises(DeadlinePassed):
+        late.result(10)
+    assert good.result(10).answer == 4
+    assert ("image", [2]) in doubler.batches
+
+
+def test_an_item_whose_client_left_is_not_computed(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+    held = hold(batcher, doubler)
+    [gone], [good] = submit(batcher, "image", 1), submit(batcher, "image", 2)
+    assert gone.cancel()
+    doubler.gate.set()
+    wait([held, good], 10)
+    assert doubler.batches == [("image", [1000]), ("image", [2])]
+
+
+def test_permits_are_counted_per_modality_and_given_back(batcher: TurnBatcher[int, int]) -> None:
+    with batcher.admit("image", 10):
+        assert not batcher.has_room("image")
+        with pytest.raises(QueueFull), batcher.admit("image", 1):
+            pytest.fail("no permit was left")
+        with batcher.admit("text", 10):
+            pass
+    assert batcher.has_room("image")
+    with pytest.raises(QueueFull), batcher.admit("image", 11):
+        pytest.fail("more than the whole queue")
+
+
+def test_stopping_refuses_what_waits_and_what_comes(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+    held = hold(batcher, doubler)
+    [waiting] = submit(batcher, "text", 1)
+    stopper = threading.Thread(target=batcher.stop)
+    stopper.start()
+    doubler.gate.set()
+    stopper.join(10)
+    assert held.result(10).answer == 2000
+    with pytest.raises(BatcherStopped):
+        waiting.result(10)
+    with pytest.raises(BatcherStopped):
+        submit(batcher, "text", 1)
+    assert not batcher.alive
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_ever_when_the_compute_thread_dies() -> None:
+    def broken_observer(batch: Batch) -> None:
+        raise RuntimeError("a bug of ours")
+
+    doubler = Doubler()
+    batcher: TurnBatcher[int, int] = TurnBatcher(
+        doubler, max_batch_size=1, max_queue_items=10, on_batch=broken_observer
+    )
+    batcher.start()
+    first, second = submit(batcher, "image", 1, 2)
+    assert first.result(10).answer == 2
+    with pytest.raises(BatcherStopped):
+        second.result(10)
+    assert not batcher.alive

@@ -1,0 +1,180 @@
+"""Classification: hand-checkable scores, and the four modes against a slow twin."""
+
+import base64
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from service.classify import check_labels, check_templates, compose, mean_by_class, score
+from service.engine import Engine
+from service.problems import Problem
+from service.settings import Settings
+
+LABELS = ["songbird", "duck", "red umbrella"]
+TEMPLATES = ["a photo of a {}.", "a {} in the snow"]
+SETTINGS = Settings(model="m", memory="m", stamps="s", max_labels=5, max_templates=3, max_class_texts=12)
+
+
+def test_scores_by_hand() -> None:
+    classes = np.array([[1, 0], [0.6, 0.8], [0, 1]], dtype=np.float32)
+    probabilities, similarities = score(np.array([1, 0], dtype=np.float32), classes, logit_scale=np.log(2) / 0.4)
+    np.testing.assert_allclose(similarities, [1, 0.6, 0], atol=1e-7)
+    np.testing.assert_allclose(probabilities, np.array([2, 1, 2**-1.5]) / (3 + 2**-1.5), rtol=1e-6)
+
+
+def test_a_huge_logit_scale_does_not_overflow() -> None:
+    classes = np.eye(3, dtype=np.float32)
+    probabilities, _ = score(classes[1], classes, logit_scale=1e308)
+    np.testing.assert_array_equal(probabilities, [0, 1, 0])
+
+
+def test_prompts_are_label_by_label_and_labels_are_literal() -> None:
+    assert compose(["a{}", "{0}"], ["x {}", "{} y"]) == ["x a{}", "a{} y", "x {0}", "{0} y"]
+
+
+def test_the_mean_is_taken_per_class_and_normalised() -> None:
+    rows = np.array([[1, 0], [0, 1], [1, 0], [1, 0]], dtype=np.float32)
+    np.testing.assert_allclose(mean_by_class(rows, 2), [[2**-0.5, 2**-0.5], [1, 0]], atol=1e-7)
+
+
+def test_prompts_that_cancel_out_are_no_class() -> None:
+    with pytest.raises(Problem, match="nonfinite_embedding"):
+        mean_by_class(np.array([[1, 0], [-1, 0]], dtype=np.float32), 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "code", "pointers"),
+    [
+        ([], "labels_empty", []),
+        (["a"] * 6, "labels_too_many", []),
+        (["a", " "], "text_empty", ["/labels/1"]),
+        (["a", "x" * 201, "\x07"], "text_too_long", ["/labels/1", "/labels/2"]),
+        (["a", "b", "a"], "labels_duplicate", ["/labels/2"]),
+        (["Straße", "STRASSE "], "labels_duplicate", ["/labels/1"]),
+        (["caf\u00e9", "cafe\u0301"], "labels_duplicate", ["/labels/1"]),
+        (["red  duck", " red duck"], "labels_duplicate", ["/labels/1"]),
+    ],
+)
+def test_refused_labels(labels: list[str], code: str, pointers: list[str]) -> None:
+    with pytest.raises(Problem) as refused:
+        check_labels(labels, SETTINGS)
+    assert refused.value.code == code
+    assert [error.pointer for error in refused.value.errors] == pointers
+
+
+@pytest.mark.parametrize(
+    ("templates", "code"),
+    [
+        ([], "templates_empty"),
+        (["{}"] * 4, "templates_too_many"),
+        (["a"], "template_invalid"),
+        (["{} {}"], "template_invalid"),
+        (["{x}"], "template_invalid"),
+        (["{"], "template_invalid"),
+        (["%s"], "template_invalid"),
+        (["{} {x}"], "template_invalid"),
+        (["{} }"], "template_invalid"),
+        (["{0.__class__.__mro__}"], "template_invalid"),
+        (["{:2000000000}"], "template_invalid"),
+        (["{}\x00"], "text_control_character"),
+        (["{}" + "x" * 2000], "text_too_long"),
+    ],
+)
+def test_refused_templates(templates: list[str], code: str) -> None:
+    with pytest.raises(Problem) as refused:
+        check_templates(templates, 1, SETTINGS)
+    assert refused.value.code == code
+
+
+def test_labels_times_templates_is_bounded() -> None:
+    check_templates(["{}"] * 3, 4, SETTINGS)
+    with pytest.raises(Problem, match="work_too_large"):
+        check_templates(["{}"] * 3, 5, SETTINGS)
+
+
+def expected_scores(engine: Engine, data: bytes, mode: str) -> Any:
+    """Frozen or refined on each side, one prompt at a time."""
+    encoder, composed = engine.encoder, engine.composed
+    image = encoder.encode_image(encoder.preprocess(data)[None])
+    classes = []
+    for label in LABELS:
+        prompts = [
+            encoder.encode_text(encoder.tokenize([template.replace("{}", label)]).ids)[0] for template in TEMPLATES
+        ]
+        mean = np.mean(prompts, axis=0)
+        classes.append(mean / np.linalg.norm(mean))
+    texts = np.stack(classes).astype(np.float32)
+    if mode in ("both", "image"):
+        image = composed.refine(image, modality="image", k=4).embeddings
+    if mode in ("both", "text"):
+        texts = composed.refine(texts, modality="text", k=4).embeddings
+    logits = encoder.logit_scale * (texts @ image[0])
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()
+
+
+@pytest.mark.parametrize("mode", ["both", "image", "text", "none"])
+def test_each_mode_against_the_slow_twin(
+    client: httpx.Client, engine: Engine, photo_bytes: dict[str, bytes], mode: str
+) -> None:
+    body = {
+        "images": [base64.b64encode(photo_bytes[name]).decode() for name in ("jpeg", "gif")],
+        "labels": LABELS,
+        "templates": TEMPLATES,
+        "enhance": mode,
+        "compare": True,
+    }
+    answer = client.post("/classify", json=body)
+    assert answer.status_code == 200, answer.text
+    for item, name in zip(answer.json()["data"], ("jpeg", "gif"), strict=True):
+        probabilities = expected_scores(engine, photo_bytes[name], mode)
+        np.testing.assert_allclose(item["probabilities"], probabilities, atol=1e-4)
+        np.testing.assert_allclose(
+            item["original"]["probabilities"], expected_scores(engine, photo_bytes[name], "none"), atol=1e-4
+        )
+        assert item["label"] == LABELS[item["label_index"]] == LABELS[int(np.argmax(probabilities))]
+        assert sum(item["probabilities"]) == pytest.approx(1)
+    assert answer.json()["enhance"] == mode
+    assert answer.json()["space"] == (engine.original_space if mode == "none" else engine.space)
+
+
+def test_the_modes_differ(engine: Engine, photo_bytes: dict[str, bytes]) -> None:
+    """Else the test above could not tell them apart."""
+    rows = np.stack([expected_scores(engine, photo_bytes["jpeg"], mode) for mode in ("both", "image", "text", "none")])
+    distances = np.abs(rows[:, None] - rows[None]).max(axis=-1)
+    assert distances[~np.eye(4, dtype=bool)].min() > 1e-3
+
+
+def test_the_three_forms_agree(client: httpx.Client, photo_bytes: dict[str, bytes]) -> None:
+    photo = photo_bytes["png"]
+    words = {"labels": '["songbird", "duck"]', "templates": '["a {}"]'}
+    by_json = client.post(
+        "/classify",
+        json={"images": [base64.b64encode(photo).decode()], "labels": ["songbird", "duck"], "templates": ["a {}"]},
+    )
+    by_form = client.post("/classify", files={"files": photo}, data=words)
+    by_raw = client.post("/classify", content=photo, params=words, headers={"Content-Type": "image/png"})
+    rows = [answer.json()["data"][0]["probabilities"] for answer in (by_json, by_form, by_raw)]
+    np.testing.assert_allclose(rows[1:], [rows[0]] * 2, atol=1e-5)
+
+
+def test_more_prompts_than_the_queue_holds_go_through_in_parts(serve: Any, photo_bytes: dict[str, bytes]) -> None:
+    with serve(max_queue_items=8, max_batch_size=4) as small:
+        labels = [f"bird {number}" for number in range(30)]
+        body = {"images": [base64.b64encode(photo_bytes["png"]).decode()], "labels": labels}
+        answer = small.client.post("/classify", json=body)
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()["data"][0]["probabilities"]) == 30
+
+
+def test_partial_classification(client: httpx.Client, photo_bytes: dict[str, bytes]) -> None:
+    body = {
+        "images": [base64.b64encode(photo_bytes["png"]).decode(), "QUJD"],
+        "labels": LABELS,
+        "on_error": "partial",
+    }
+    good, bad = client.post("/classify", json=body).json()["data"]
+    assert good["label"] in LABELS
+    assert (bad["error"]["pointer"], bad["error"]["code"]) == ("/images/1", "image_format_unsupported")

@@ -1,0 +1,109 @@
+"""The documentation: offline, complete, and its examples are accepted by the service itself."""
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from service.problems import KINDS
+
+
+@pytest.fixture(scope="module")
+def openapi(client: httpx.Client) -> Any:
+    return client.get("/openapi.json").json()
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_the_page_loads_nothing_from_elsewhere(client: httpx.Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.headers["content-type"].startswith("text/html")
+    loaded = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", answer.text) + re.findall(r"url\(([^)]*)", answer.text)
+    assert set(loaded) == {"data:,", "/openapi.json"}
+    assert "<script" not in answer.text
+
+
+def test_the_page_has_every_route_and_every_code(client: httpx.Client, openapi: Any) -> None:
+    page = client.get("/docs").text
+    for path in openapi["paths"]:
+        assert f" {path}</code>" in page
+    for code in KINDS:
+        assert f'<tr id="{code}">' in page
+
+
+def test_the_page_escapes_the_host_of_the_reader(client: httpx.Client) -> None:
+    page = client.get("/docs", headers={"Host": 'a"><script>alert(1)</script>'}).text
+    assert "<script" not in page
+
+
+def test_every_route_and_its_stable_name(openapi: Any) -> None:
+    named = {
+        (method, path): operation["operationId"]
+        for path, methods in openapi["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert named == {
+        ("post", "/embed/image"): "embed_image",
+        ("post", "/embed/text"): "embed_text",
+        ("post", "/classify"): "classify",
+        ("get", "/memory"): "memory",
+        ("get", "/livez"): "livez",
+        ("get", "/readyz"): "readyz",
+        ("get", "/metrics"): "metrics",
+    }
+
+
+def test_the_document_is_self_contained_and_never_speaks_of_fastapis_own_errors(openapi: Any) -> None:
+    assert "HTTPValidationError" not in str(openapi)
+    assert "$ref" not in str(openapi)
+
+
+@pytest.mark.parametrize("path", ["/embed/image", "/embed/text", "/classify"])
+def test_every_example_is_accepted(client: httpx.Client, openapi: Any, path: str) -> None:
+    examples = openapi["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    assert examples
+    for example in examples.values():
+        answer = client.post(path, json=example["value"])
+        assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("path", ["/embed/image", "/embed/text", "/classify", "/memory"])
+def test_answers_have_the_documented_fields(client: httpx.Client, openapi: Any, path: str) -> None:
+    operation = next(iter(openapi["paths"][path].values()))
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    if path == "/memory":
+        answers = [client.get(path).json()]
+    else:
+        examples = operation["requestBody"]["content"]["application/json"]["examples"]
+        answers = [client.post(path, json=example["value"]).json() for example in examples.values()]
+    for answer in answers:
+        _has_only(answer, schema)
+
+
+def _has_only(value: Any, schema: Any) -> None:
+    """Every member is documented and every required one is there, at any depth."""
+    options = schema.get("anyOf", [schema])
+    if isinstance(value, dict):
+        [described] = [option for option in options if option.get("type") == "object"]
+        if "properties" not in described:
+            return
+        assert set(value) <= set(described["properties"])
+        assert set(described.get("required", ())) <= set(value)
+        for name, member in value.items():
+            _has_only(member, described["properties"][name])
+    elif isinstance(value, list):
+        [described] = [option for option in options if option.get("type") == "array"]
+        for member in value:
+            _has_only(member, described["items"])
+
+
+def test_documented_statuses_cover_every_code(openapi: Any) -> None:
+    told = set()
+    for methods in openapi["paths"].values():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                codes = re.findall(r"`(\w+)`", response["description"])
+                assert all(KINDS[code].status == int(status) for code in codes)
+                told |= set(codes)
+    # What any path can answer is told once, on the page.
+    assert set(KINDS) - told == {"not_found", "method_not_allowed", "request_invalid"}

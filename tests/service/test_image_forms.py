@@ -1,0 +1,131 @@
+"""The three input forms give the same images and the same options, or the same refusals."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from service.image_forms import ImageRequest, read_images
+from service.multipart_body import parse_form
+from service.problems import ItemError, Problem
+from service.schemas import ClassifyOptions, ClassifyRequest, EmbedImageRequest, EmbedOptions
+from service.settings import Settings
+
+SETTINGS = Settings(model="m", memory="m", stamps="s", max_images=3, max_image_bytes=1000)
+BOUNDARY = "multipart/form-data; boundary=b"
+
+
+def read(body: bytes, content_type: str, query: str = "", **models: Any) -> ImageRequest:
+    pairs = [tuple(pair.split("=", 1)) for pair in query.split("&") if pair]
+    models = {"options": EmbedOptions, "json_request": EmbedImageRequest} | models
+    return read_images(body, content_type=content_type, query=pairs, settings=SETTINGS, **models)  # type: ignore[arg-type]
+
+
+def as_json(images: list[Any], **options: Any) -> bytes:
+    return json.dumps({"images": images, **options}).encode()
+
+
+def part(name: str, content: bytes, disposition: str = "") -> bytes:
+    return f'--b\r\nContent-Disposition: form-data; name="{name}"{disposition}\r\n\r\n'.encode() + content + b"\r\n"
+
+
+def form(*parts: bytes) -> bytes:
+    return b"".join(parts) + b"--b--\r\n"
+
+
+def test_the_three_forms_agree() -> None:
+    image = bytes(range(256))
+    sent = base64.b64encode(image).decode()
+    from_json = read(as_json([sent, f"data:image/png;base64,{sent}"], k=5, return_original=True), "application/json")
+    from_form = read(
+        form(part("files", image, '; filename="a.png"'), part("k", b"5"), part("return_original", b"true")), BOUNDARY
+    )
+    from_raw = read(image, "image/png", "k=5&return_original=true")
+    assert list(from_json.images) == [image, image]
+    assert list(from_form.images) == list(from_raw.images) == [image]
+    for request in (from_json, from_form, from_raw):
+        assert (request.options.k, request.options.return_original, request.options.enhance) == (5, True, None)
+
+
+def test_labels_are_a_json_list_in_a_form_and_in_a_query() -> None:
+    models = {"options": ClassifyOptions, "json_request": ClassifyRequest}
+    from_form = read(form(part("files", b"x"), part("labels", b'["a", "b"]')), BOUNDARY, **models)
+    from_raw = read(b"x", "image/png", 'labels=["a", "b"]', **models)
+    assert from_form.options.labels == from_raw.options.labels == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("!!!!", "base64_invalid"),
+        ("QUJD\nQUJD", "base64_invalid"),
+        ("QUJD QUJD", "base64_invalid"),
+        ("QQ", "base64_invalid"),
+        ("QQ===", "base64_invalid"),
+        ("QUJD=QUJD", "base64_invalid"),
+        ("-_-_", "base64_invalid"),
+        ("ÄÄÄÄ", "base64_invalid"),
+        ("data:image/png,QUJD", "data_uri_invalid"),
+        ("data:text/plain;base64,QUJD", "data_uri_invalid"),
+        ("data:image/png;base64,!!!!", "base64_invalid"),
+        ("http://169.254.169.254/latest", "url_not_supported"),
+        ("FILE:///etc/passwd", "url_not_supported"),
+        ("A" * 4000, "image_too_large"),
+    ],
+)
+def test_a_bad_image_string_is_an_error_in_its_place(text: str, code: str) -> None:
+    request = read(as_json(["QUJD", text]), "application/json")
+    assert list(request.images) == [b"ABC", ItemError("/images/1", code)]
+
+
+def test_the_longest_allowed_image_passes_in_every_form() -> None:
+    image = bytes(SETTINGS.max_image_bytes)
+    assert list(read(as_json([base64.b64encode(image).decode()]), "application/json").images) == [image]
+    assert list(read(form(part("files", image)), BOUNDARY).images) == [image]
+    assert list(read(image, "image/png").images) == [image]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "query", "code"),
+    [
+        (as_json([]), "application/json", "", "batch_empty"),
+        (as_json(["QUJD"] * 4), "application/json", "", "batch_too_large"),
+        (as_json(["QUJD"]), "application/json", "k=5", "field_unknown"),
+        (as_json(["QUJD"]), "application/json; charset=utf-16", "", "json_invalid"),
+        (as_json(["QUJD"], kk=5), "application/json", "", "field_unknown"),
+        (as_json([5]), "application/json", "", "field_invalid"),
+        (b"{}", "application/json", "", "field_missing"),
+        (b"x", "text/plain", "", "media_type_unsupported"),
+        (b"x", "", "", "media_type_unsupported"),
+        (b"x", "image/png", "kk=5", "field_unknown"),
+        (b"x", "image/png", "k=5&k=5", "duplicate_field"),
+        (b"x", "image/png", "k=-1", "field_invalid"),
+        (b"x", "image/png", "k=1.0", "field_invalid"),
+        (b"x", "image/png", "enhance=yes", "field_invalid"),
+        (bytes(1001), "image/png", "", "image_too_large"),
+        (b"", "multipart/form-data", "", "multipart_invalid"),
+        (b"{}", BOUNDARY, "", "multipart_invalid"),
+        (b"", BOUNDARY, "", "multipart_invalid"),
+        (form(), BOUNDARY, "", "batch_empty"),
+        (part("files", b"x"), BOUNDARY, "", "multipart_truncated"),
+        (form(part("files", b"x"))[:-6], BOUNDARY, "", "multipart_truncated"),
+        (form(*[part("files", b"x")] * 4), BOUNDARY, "", "batch_too_large"),
+        (form(part("files", bytes(1001))), BOUNDARY, "", "image_too_large"),
+        (form(part("k", b"5"), part("k", b"5"), part("files", b"x")), BOUNDARY, "", "duplicate_field"),
+        (form(part("image", b"x", '; filename="a"'), part("files", b"x")), BOUNDARY, "", "field_unknown"),
+        (form(part("k", b"\xff"), part("files", b"x")), BOUNDARY, "", "text_invalid_unicode"),
+        (form(part("k", bytes(2**21)), part("files", b"x")), BOUNDARY, "", "field_too_large"),
+        (form(*[part(f"f{i}", b"x") for i in range(17)]), BOUNDARY, "", "multipart_invalid"),
+    ],
+)
+def test_refused(body: bytes, content_type: str, query: str, code: str) -> None:
+    with pytest.raises(Problem) as refused:
+        read(body, content_type, query)
+    assert refused.value.code == code
+
+
+def test_file_names_are_ignored() -> None:
+    hostile = '; filename="../../../etc/passwd\x00\\"'
+    parsed = parse_form(form(part("files", b"x", hostile)), BOUNDARY, max_files=1, max_file_bytes=10)
+    assert (parsed.files, parsed.fields) == ([b"x"], {})

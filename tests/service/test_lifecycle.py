@@ -1,0 +1,254 @@
+"""Starting, being ready, being broken and stopping: probes tell the truth in each."""
+
+import logging
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memory import Modality
+from models.errors import EncoderError
+from service import lifecycle
+from service.engine import Answer, Engine, Query
+
+
+class HeldEngine(Engine):
+    """The real engine, behind a gate that a test can shut, and with rows that a test can spoil."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine.composed)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.failure: Exception | None = None
+        self.computed: list[int] = []
+
+    def compute(self, modality: Modality, queries: Sequence[Query]) -> tuple[list[Answer], dict[str, float]]:
+        self.entered.set()
+        assert self.gate.wait(20)
+        self.computed.append(len(queries))
+        if self.failure is not None:
+            raise self.failure
+        return super().compute(modality, queries)
+
+
+@pytest.fixture
+def held(engine: Engine) -> HeldEngine:
+    return HeldEngine(engine)
+
+
+def test_livez_answers_while_the_engine_loads(serve: Any, held: HeldEngine) -> None:
+    held.gate.clear()
+    with serve(engine=held, ready=False) as starting:
+        try:
+            assert starting.client.get("/livez").status_code == 200
+            for path in ("/readyz", "/health", "/memory"):
+                answer = starting.client.get(path)
+                assert (answer.status_code, answer.json()["code"], answer.json()["reason"]) == (
+                    503,
+                    "not_ready",
+                    "starting",
+                )
+            refused = starting.client.post("/embed/text", json={"texts": "a"})
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        finally:
+            held.gate.set()
+
+
+def break_memory(directory: Path) -> None:
+    shard = next(directory.glob("indexes/*/shard-*.faiss"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ("memory_bit", "shard_hash_mismatch"),
+        ("memory_gone", "memory_not_found"),
+        ("fusion_gone", "checkpoint_not_found"),
+        ("weights_gone", "weights_missing"),
+        ("k_beyond", "k_out_of_range"),
+    ],
+)
+def test_X18_a_broken_start_stays_up_and_says_why(
+    serve: Any, memory_dir: Path, encoder_dir: Path, tmp_path: Path, broken: str, reason: str
+) -> None:
+    changes: dict[str, Any] = {}
+    if broken == "memory_bit":
+        copy = shutil.copytree(memory_dir, tmp_path / "memory")
+        break_memory(copy)
+        changes["memory"] = str(copy)
+    elif broken == "memory_gone":
+        changes["memory"] = str(tmp_path / "nothing-here")
+    elif broken == "fusion_gone":
+        changes["fusion"] = str(tmp_path / "nothing-here")
+    elif broken == "weights_gone":
+        copy = shutil.copytree(encoder_dir, tmp_path / "encoder")
+        (copy / "open_clip_model.safetensors").unlink()
+        changes["model"] = str(copy)
+    else:
+        changes |= {"k": 50, "max_k": 20}
+    with serve(engine=None, ready=False, **changes) as service:
+        end = time.monotonic() + 30
+        while (answer := service.client.get("/readyz")).json()["reason"] == "starting" and time.monotonic() < end:
+            time.sleep(0.05)
+        assert (answer.status_code, answer.json()["code"], answer.json()["reason"]) == (503, "not_ready", reason)
+        assert str(tmp_path) not in answer.text
+        assert service.client.get("/livez").status_code == 200
+        assert service.client.get("/metrics").status_code == 200
+        refused = service.client.post("/embed/text", json={"texts": "a"})
+        assert (refused.status_code, refused.json()["reason"]) == (503, reason)
+        assert "retry-after" in refused.headers
+
+
+def test_a_start_from_settings_alone_becomes_ready(serve: Any) -> None:
+    with serve(engine=None) as service:
+        assert service.client.post("/embed/text", json={"texts": "a bird"}).status_code == 200
+
+
+def test_readyz_sends_a_canary_only_when_nothing_succeeded_lately(
+    serve: Any, held: HeldEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(engine=held) as service:
+        computed = len(held.computed)
+        assert computed >= 1  # the canary of the start
+        assert service.client.get("/readyz").status_code == 200
+        assert len(held.computed) == computed
+        monkeypatch.setattr(lifecycle, "CANARY_FRESH_S", 0.0)
+        assert service.client.get("/readyz").status_code == 200
+        assert len(held.computed) > computed
+        held.failure = RuntimeError("the device is gone")
+        answer = service.client.get("/readyz")
+        assert (answer.status_code, answer.json()["reason"]) == (503, "canary_failed")
+        assert "device" not in answer.text
+        held.failure = None
+        assert service.client.get("/readyz").status_code == 200
+
+
+def test_readyz_warns_of_an_open_port_without_keys(serve: Any, service: Any) -> None:
+    assert service.client.get("/readyz").json()["warnings"] == []
+    with serve(host="0.0.0.0") as open_service:
+        assert open_service.client.get("/readyz").json()["warnings"] == ["open_without_keys"]
+
+
+def test_a_full_queue_is_503_before_decoding_and_probes_still_answer(
+    serve: Any, held: HeldEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(engine=held, max_queue_items=2) as service:
+        decoded: list[int] = []
+        monkeypatch.setattr(held, "tokenize", lambda text: decoded.append(1) or Engine.tokenize(held, text))
+        held.gate.clear()
+        held.entered.clear()
+        worker = threading.Thread(
+            target=service.client.post, args=("/embed/text",), kwargs={"json": {"texts": ["a", "b"]}}
+        )
+        worker.start()
+        assert held.entered.wait(10)
+        before = len(decoded)
+        refused = service.client.post("/embed/text", json={"texts": ["c"]})
+        assert (refused.status_code, refused.json()["code"]) == (503, "queue_full")
+        assert refused.headers["retry-after"] == "1"
+        assert len(decoded) == before
+        assert service.client.get("/livez").status_code == 200
+        held.gate.set()
+        worker.join(20)
+        assert service.client.post("/embed/text", json={"texts": ["c", "d"]}).status_code == 200
+        too_many = service.client.post("/embed/text", json={"texts": ["c", "d", "e"]})
+        assert (too_many.status_code, too_many.json()["code"]) == (503, "queue_full")
+
+
+def test_waiting_too_long_is_504_and_nothing_is_computed_for_it(serve: Any, held: HeldEngine) -> None:
+    with serve(engine=held, request_timeout_s=0.3) as service:
+        held.gate.clear()
+        held.entered.clear()
+        first = threading.Thread(target=service.client.post, args=("/embed/text",), kwargs={"json": {"texts": "a"}})
+        first.start()
+        assert held.entered.wait(10)
+        late = service.client.post("/embed/text", json={"texts": ["b"] * 3})
+        assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+        first.join(20)
+        held.gate.set()
+        assert service.client.post("/embed/text", json={"texts": "c"}).status_code == 200
+        assert 3 not in held.computed
+
+
+def test_a_client_that_leaves_is_dropped_before_compute(serve: Any, held: HeldEngine) -> None:
+    with serve(engine=held) as service:
+        held.gate.clear()
+        held.entered.clear()
+        first = threading.Thread(target=service.client.post, args=("/embed/text",), kwargs={"json": {"texts": "a"}})
+        first.start()
+        assert held.entered.wait(10)
+        with pytest.raises(Exception, match="timed out"):
+            service.client.post("/embed/text", json={"texts": ["b"] * 5}, timeout=0.3)
+        end = time.monotonic() + 10
+        while 'status="499"' not in service.client.get("/metrics").text and time.monotonic() < end:
+            time.sleep(0.02)
+        held.gate.set()
+        first.join(20)
+        assert service.client.post("/embed/text", json={"texts": "c"}).status_code == 200
+        assert 5 not in held.computed
+
+
+def test_T18_a_client_that_leaves_in_mid_upload_is_one_line(
+    serve: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve() as service, caplog.at_level(logging.INFO):
+        url = service.client.base_url
+        with socket.create_connection((url.host, url.port)) as connection:
+            head = "POST /embed/text HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000"
+            connection.sendall(f"{head}\r\n\r\n{{".encode())
+            time.sleep(0.2)
+        end = time.monotonic() + 10
+        while 'status="499"' not in service.client.get("/metrics").text and time.monotonic() < end:
+            time.sleep(0.02)
+        assert 'status="499"' in service.client.get("/metrics").text
+    assert "Traceback" not in caplog.text
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [
+        (RuntimeError("secret path /etc"), 500, "internal_error"),
+        (MemoryError(), 503, "out_of_memory"),
+        (EncoderError("nonfinite_embedding", "secret"), 500, "nonfinite_embedding"),
+    ],
+)
+def test_J25_X20_one_poisoned_item_fails_alone(
+    serve: Any, engine: Engine, failure: Exception, status: int, code: str
+) -> None:
+    poison = engine.tokenize("poison").ids
+
+    class PoisonedEngine(HeldEngine):
+        def compute(self, modality: Modality, queries: Sequence[Query]) -> tuple[list[Answer], dict[str, float]]:
+            if modality == "text" and any((query.content == poison).all() for query in queries):
+                raise failure
+            return super().compute(modality, queries)
+
+    with serve(engine=PoisonedEngine(engine)) as service:
+        texts = [f"bird {number}" for number in range(31)]
+        body = {"texts": [*texts[:13], "poison", *texts[13:]], "on_error": "partial"}
+        data = service.client.post("/embed/text", json=body).json()["data"]
+        assert [item["index"] for item in data if "error" in item] == [13]
+        assert data[13]["error"]["code"] == code
+        refused = service.client.post("/embed/text", json={"texts": "poison"})
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
+        assert "secret" not in refused.text
+
+
+def test_stopping_ends_every_thread_of_ours(serve: Any) -> None:
+    with serve() as service:
+        service.client.post("/embed/text", json={"texts": "a"})
+    # Other services of this test session keep theirs: the one that stopped must have left none behind.
+    pipeline = service.app.state.service._pipeline
+    assert not pipeline.batcher.alive
+    with pytest.raises(RuntimeError):
+        pipeline._images.submit(int)

@@ -1,0 +1,75 @@
+"""Settings: flags before environment before defaults, and a misspelt variable is an error."""
+
+import pytest
+
+from service.settings import Settings, SettingsError, load_settings, show_settings
+
+REQUIRED = {"model": "ViT-B-32", "memory": "memory"}
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"RECO_{name.upper()}", raising=False)
+
+
+def test_defaults_are_those_of_the_design() -> None:
+    settings = Settings(**REQUIRED)
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.max_body_bytes == 64 * 2**20
+    assert settings.max_image_bytes == 20 * 2**20
+    assert settings.max_image_pixels == 50_000_000
+    assert (settings.max_images, settings.max_texts, settings.max_text_characters) == (64, 256, 2000)
+    assert (settings.max_labels, settings.max_label_characters, settings.max_templates) == (1000, 200, 20)
+    assert (settings.max_class_texts, settings.max_k, settings.max_queue_items) == (5000, 100, 1024)
+    assert (settings.request_timeout_s, settings.max_batch_size) == (10.0, 64)
+
+
+def test_flags_beat_the_environment_and_the_environment_beats_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECO_PORT", "9000")
+    monkeypatch.setenv("RECO_MAX_K", "7")
+    settings = load_settings(**REQUIRED, port=9001, host=None)
+    assert (settings.port, settings.max_k, settings.host) == (9001, 7, "127.0.0.1")
+
+
+def test_an_unknown_variable_is_refused_with_the_nearest_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECO_MAX_IMAGE", "5")
+    with pytest.raises(SettingsError, match=r"RECO_MAX_IMAGE; did you mean RECO_MAX_IMAGES\?"):
+        load_settings(**REQUIRED)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "70000"), ("MAX_K", "0"), ("REQUEST_TIMEOUT_S", "nan"), ("SERVED_MODEL_NAME", "a b")]
+)
+def test_a_value_out_of_bounds_is_refused_by_name_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"RECO_{name}", value)
+    with pytest.raises(SettingsError, match=f"RECO_{name}: ") as refused:
+        load_settings(**REQUIRED)
+    assert value not in str(refused.value).replace("RECO_", "") or name == "MAX_K"
+
+
+def test_a_missing_setting_is_named() -> None:
+    with pytest.raises(SettingsError, match="RECO_MEMORY"):
+        load_settings(model="ViT-B-32")
+
+
+def test_shown_settings_can_be_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(**REQUIRED, k=3, host="::1")
+    for line in show_settings(settings).splitlines():
+        monkeypatch.setenv(*line.split("=", 1))
+    assert load_settings() == settings
+
+
+@pytest.mark.parametrize(
+    ("host", "beyond"),
+    [("127.0.0.1", False), ("127.8.8.8", False), ("::1", False), ("localhost", False), ("0.0.0.0", True),
+     ("::", True), ("10.0.0.1", True), ("example.org", True)],
+)  # fmt: skip
+def test_beyond_loopback(host: str, beyond: bool) -> None:
+    assert Settings(**REQUIRED, host=host).listens_beyond_loopback is beyond
+
+
+def test_every_field_says_what_it_is() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
