@@ -1,0 +1,113 @@
+"""What commands say and how: one console on standard error, progress bars, and a plain way to stop."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import NoReturn
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+console = Console(stderr=True, highlight=False)
+
+
+class RateColumn(ProgressColumn):
+    """Items a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate of one task, or a dash before there is any."""
+        speed = task.finished_speed or task.speed
+        return Text("–" if speed is None else f"{speed:,.0f}/s", style="cyan")
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A progress display with count, rate and time left; plain when standard error is no terminal."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", justify="left"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield progress
+
+
+def stop(message: str, code: int = 1) -> NoReturn:
+    """Print one sentence and leave with an exit code."""
+    console.print(f"[bold red]reco:[/] {message}", soft_wrap=True)
+    raise SystemExit(code)
+
+
+def step(title: str) -> None:
+    """Announce a step of a longer command."""
+    console.print(f"\n[bold]{title}[/]")
+
+
+class Bar:
+    """One progress bar that opens with its first report and closes with its last."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._stack = ExitStack()
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Show `done` of `total`, with a note beside the title."""
+        if total == 0:
+            return
+        if self._progress is None:
+            self._progress = self._stack.enter_context(progress_bar())
+            self._task = self._progress.add_task(self._title, total=total)
+        description = f"{self._title}, {note}" if note else self._title
+        self._progress.update(self._task, completed=done, description=description)
+        if done >= total:
+            self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it stands; the next report opens a new one."""
+        self._stack.close()
+        self._progress = None
+
+
+class BuildProgress:
+    """The builder's progress as a bar: rows, rate, time left, and how many rows were rejected."""
+
+    def __init__(self) -> None:
+        self._bar = Bar("encoding")
+        self._total = self._done = self._rejected = 0
+
+    def stage(self, name: str) -> None:
+        """Say which stage has begun; encoding shows its own bar."""
+        if name not in ("plan", "encode"):
+            console.print(f"  {name}", style="dim")
+
+    def start(self, total_rows: int) -> None:
+        """Encoding begins."""
+        self._total, self._done, self._rejected = total_rows, 0, 0
+
+    def advance(self, rows: int, rejected: int) -> None:
+        """Some more rows were read."""
+        self._done += rows
+        self._rejected += rejected
+        self._bar.update(self._done, self._total, f"{self._rejected:,} rejected" if self._rejected else "")
+
+    def done(self) -> None:
+        """The build is over."""
+        self._bar.close()
