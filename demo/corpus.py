@@ -78,9 +78,7 @@ def draw_world(directory: Path, progress: Callable[[int, int], None] | None = No
             partial.mkdir(parents=True)
             shots = collection.shots
             chunks = [shots[start : start + _CHUNK] for start in range(0, len(shots), _CHUNK)]
-            for count in pool.map(
-                _draw, chunks, [partial] * len(chunks), [collection.captions] * len(chunks)
-            ):
+            for count in pool.map(_draw, chunks, [partial] * len(chunks), [collection.captions] * len(chunks)):
                 done += count
                 if progress is not None:
                     progress(done, total)

@@ -95,9 +95,7 @@ def measure(
     frozen, mean, mlp = Row("frozen CLIP"), Row("mean fusion, tuned"), Row("same-size MLP, no memory")
     refined, without = Row("RECO"), Row("RECO, newcomers not in the memory")
     frozen.add(quiz.score(after, None))
-    averaged, _, _ = tuned_mean_fusion(
-        config.fusion, lambda one: _score(quiz.validation, before, one, "both")
-    )
+    averaged, _, _ = tuned_mean_fusion(config.fusion, lambda one: _score(quiz.validation, before, one, "both"))
     mean.add(quiz.score(after, averaged))
     for fusion in fusions.values():
         refined.add(quiz.score(after, fusion))

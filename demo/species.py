@@ -130,9 +130,7 @@ def field_guide() -> tuple[Species, ...]:
         groups = _groups_of_genus(number)
         looks = _distinct_looks(genus, number, len(groups))
         names = _names(number, groups, looks, known_epithets)
-        species += [
-            Species(len(species) + i, names[i], number, groups[i], looks[i]) for i in range(len(groups))
-        ]
+        species += [Species(len(species) + i, names[i], number, groups[i], looks[i]) for i in range(len(groups))]
     return tuple(species)
 
 
@@ -218,9 +216,7 @@ def _difference(one: Attributes, other: Attributes) -> int:
     return sum(a != b for a, b in zip(one.visible, other.visible, strict=True))
 
 
-def _names(
-    number: int, groups: list[Group], looks: list[Attributes], known_epithets: Iterator[str]
-) -> list[str]:
+def _names(number: int, groups: list[Group], looks: list[Attributes], known_epithets: Iterator[str]) -> list[str]:
     """Names of one genus: about a third say how the bird looks, the others are opaque.
 
     Known species draw their opaque epithets from one cycle through all of them, so that each epithet occurs in

@@ -68,9 +68,7 @@ def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator) -> Demo:
     fusions: dict[int, Fusion] = {}
     for seed in seeds:
         narrator.step(f"3  Train the fusion on the guide, seed {seed}: CLIP stays frozen")
-        fusions[seed] = _fusion(
-            directory / f"fusion-{seed}", before, replace(config, seed=seed), narrator.trained
-        )
+        fusions[seed] = _fusion(directory / f"fusion-{seed}", before, replace(config, seed=seed), narrator.trained)
     narrator.step("4  Add the newcomers to the memory: species that nothing was trained on")
     _build(directory / NEWCOMERS, memory, AFTER, encoder, narrator)
     after = Memory.open(memory, version=AFTER, encoder=encoder.fingerprint.record())
@@ -84,9 +82,7 @@ def _build(corpus: Path, memory: Path, version: int, encoder: Encoder, narrator:
         build(BuildConfig((str(corpus),), memory), encoder, narrator.building)
 
 
-def _fusion(
-    directory: Path, memory: Memory, config: TrainConfig, report: Callable[[EpochReport], None]
-) -> Fusion:
+def _fusion(directory: Path, memory: Memory, config: TrainConfig, report: Callable[[EpochReport], None]) -> Fusion:
     """The seed's fusion: as saved by an earlier run on this memory, or trained now."""
     try:
         return load_fusion(directory, memory.manifest.encoder)

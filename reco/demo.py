@@ -78,8 +78,7 @@ def _table(rows: "list[Row]", seeds: int) -> "Table":
     for row in rows:
         style = "bold green" if row.method == "RECO" else ""
         cells = [
-            f"{row.mean(column):.1f}"
-            + (f" ±{row.spread(column):.1f}" if seeds > 1 and row.spread(column) else "")
+            f"{row.mean(column):.1f}" + (f" ±{row.spread(column):.1f}" if seeds > 1 and row.spread(column) else "")
             for column in COLUMNS
         ]
         table.add_row(row.method, *cells, style=style)

@@ -8,9 +8,7 @@ import typer
 def serve(
     memory: Annotated[str | None, typer.Option(help="The memory to search.  [RECO_MEMORY]")] = None,
     fusion: Annotated[str | None, typer.Option(help="The fusion checkpoint.  [RECO_FUSION]")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="open_clip architecture or model directory.  [RECO_MODEL]")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="open_clip architecture or model directory.  [RECO_MODEL]")] = None,
     pretrained: Annotated[
         str | None, typer.Option(help="open_clip pretrained tag, for an architecture.  [RECO_PRETRAINED]")
     ] = None,

@@ -72,17 +72,13 @@ def test_the_core_of_models_knows_no_memory_and_no_training() -> None:
         names = imported(path)
         if not name.startswith(KNOW_MEMORY) and any(one.split(".")[0] == "memory" for one in names):
             wrong.append(f"{name} imports memory")
-        if not name.startswith("models/training/") and any(
-            one.startswith("models.training") for one in names
-        ):
+        if not name.startswith("models/training/") and any(one.startswith("models.training") for one in names):
             wrong.append(f"{name} imports models.training")
     assert not wrong
 
 
 def test_the_service_does_not_train() -> None:
-    wrong = [
-        path for path in modules("service") if any(n.startswith("models.training") for n in imported(path))
-    ]
+    wrong = [path for path in modules("service") if any(n.startswith("models.training") for n in imported(path))]
     assert not wrong
 
 
@@ -138,16 +134,12 @@ def test_help_answers_at_once_and_loads_no_torch() -> None:
         "r = CliRunner().invoke(app, ['--help']); assert r.exit_code == 0, r.output; assert 'demo' in r.output;"
         "bad = {'torch', 'faiss', 'open_clip', 'fastapi', 'numpy'} & set(sys.modules); assert not bad, bad"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     times = []
     for _ in range(5):
         start = time.monotonic()
-        subprocess.run(
-            [sys.executable, "-m", "reco.cli", "--help"], capture_output=True, cwd=ROOT, check=True
-        )
+        subprocess.run([sys.executable, "-m", "reco.cli", "--help"], capture_output=True, cwd=ROOT, check=True)
         times.append(time.monotonic() - start)
     # 0.3 s is the aim on a quiet machine; a machine at work is given three times that.
     assert min(times) < 0.9, times

@@ -94,9 +94,7 @@ def main() -> None:
     save(model, config, options.out)
 
 
-def train(
-    model: CLIP, pictures: NDArray[np.uint8], texts: Captions, epochs: int, learning_rate: float
-) -> None:
+def train(model: CLIP, pictures: NDArray[np.uint8], texts: Captions, epochs: int, learning_rate: float) -> None:
     """AdamW with warm-up and one cosine; the logit scale is clamped to 100 as CLIP does it."""
     matrices = [p for p in model.parameters() if p.ndim >= 2 and p is not model.token_embedding.weight]
     others = [p for p in model.parameters() if p.ndim < 2] + [model.token_embedding.weight]
@@ -115,9 +113,7 @@ def train(
         rate = min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * rate
-        loss, hits = contrastive_step(
-            model, augmented(pictures[np.sort(rows)], dice), texts.batch(np.sort(rows), dice)
-        )
+        loss, hits = contrastive_step(model, augmented(pictures[np.sort(rows)], dice), texts.batch(np.sort(rows), dice))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -154,8 +150,8 @@ def augmented(pixels: NDArray[np.uint8], dice: np.random.Generator) -> Tensor:
     images[flips] = images[flips].flip(-1)
     shift = dice.integers(-4, 5, 2)
     images = images.roll((int(shift[0]), int(shift[1])), dims=(2, 3))
-    gain = torch.from_numpy(dice.uniform(0.85, 1.15, (count, 3, 1, 1))).float()
-    offset = torch.from_numpy(dice.uniform(-0.06, 0.06, (count, 1, 1, 1))).float()
+    gain = torch.from_numpy(dice.uniform(0.9, 1.1, (count, 1, 1, 1))).float()
+    offset = torch.from_numpy(dice.uniform(-0.03, 0.03, (count, 1, 1, 1))).float()
     noise = torch.randn_like(images) * torch.from_numpy(dice.uniform(0, 0.03, (count, 1, 1, 1))).float()
     images = (images * gain + offset + noise).clamp(0, 1)
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)

@@ -52,9 +52,7 @@ class CopyFusion(nn.Module):
         # Copy: mix first, project after, as in the faithful layer.
         mixed = torch.einsum("bhk,bkd->bhd", attention * self.step.exp().view(1, -1, 1), centred)  # (B, H, D)
         change = torch.einsum("bhd,dhe->bhe", mixed, self.value_change.unflatten(-1, heads)).flatten(1)
-        own = (
-            mixed.unflatten(-1, heads).diagonal(dim1=1, dim2=2).transpose(1, 2).flatten(1)
-        )  # slice h of head h
+        own = mixed.unflatten(-1, heads).diagonal(dim1=1, dim2=2).transpose(1, 2).flatten(1)  # slice h of head h
         copied = own + change  # (B, D)
         state = query + copied + copied @ self.out_change
         return F.normalize(state + self.feed_forward(self.feed_forward_norm(state)), dim=-1)

@@ -100,7 +100,7 @@ def train(
             torch.nn.utils.clip_grad_norm_(fusion.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-            total += float(loss) / steps_per_epoch
+            total += loss.item() / steps_per_epoch
         measured = math.nan if validation is None else validation_loss(fusion, validation, config, device)
         if validation is None or measured < best:
             best, best_state = measured, copy.deepcopy(fusion.state_dict())
@@ -118,12 +118,8 @@ def validation_loss(fusion: Fusion, pairs: TrainingPairs, config: TrainConfig, d
     losses = []
     for chosen in _batches(len(pairs), config.batch_size, fixed):
         first = torch.arange(config.fusion.k).expand(len(chosen), -1)
-        sides = {
-            m: pairs.batch(m, chosen, first, torch.ones_like(first, dtype=torch.bool)) for m in MODALITIES
-        }
-        losses.append(
-            float(_three_terms(fusion, sides["image"], sides["text"], pairs.positives(chosen), device))
-        )
+        sides = {m: pairs.batch(m, chosen, first, torch.ones_like(first, dtype=torch.bool)) for m in MODALITIES}
+        losses.append(float(_three_terms(fusion, sides["image"], sides["text"], pairs.positives(chosen), device)))
     fusion.train()
     return sum(losses) / len(losses)
 

@@ -68,8 +68,7 @@ class TrainingPairs:
         hashes = _group(memory.content_hashes())
         captions = _group(memory.captions())
         candidates = {
-            modality: _search(memory, modality, rows[modality], ids, hashes, num_candidates)
-            for modality in MODALITIES
+            modality: _search(memory, modality, rows[modality], ids, hashes, num_candidates) for modality in MODALITIES
         }
         return cls(
             image=torch.from_numpy(rows["image"][ids]),
@@ -91,9 +90,7 @@ class TrainingPairs:
             chosen: (B, K) int64, which of their candidates.
             mask: (B, K) bool, which of the chosen count.
         """
-        queries, values = (
-            (self.image, self.memory_text) if modality == "image" else (self.text, self.memory_image)
-        )
+        queries, values = (self.image, self.memory_text) if modality == "image" else (self.text, self.memory_image)
         found = self.candidates[modality]
         rows = found.rows[pairs].gather(1, chosen)  # (B, K)
         mask = mask & (rows >= 0)
@@ -127,9 +124,7 @@ def _search(
         width = order.shape[1]
         block = slice(start, start + len(own))
         found_rows[block, :width] = np.where(kept, np.take_along_axis(found.ids, order, axis=1), -1)
-        found_similarities[block, :width] = np.where(
-            kept, np.take_along_axis(found.similarities, order, axis=1), 0
-        )
+        found_similarities[block, :width] = np.where(kept, np.take_along_axis(found.similarities, order, axis=1), 0)
     return Candidates(torch.from_numpy(found_rows), torch.from_numpy(found_similarities))
 
 

@@ -57,9 +57,7 @@ def test_equal_fusions_have_equal_ids_and_other_weights_another(tmp_path: Path) 
     assert one != other
 
 
-@pytest.mark.parametrize(
-    "part", ["architecture", "weights_sha256", "preprocessing", "tokenizer", "embed_dim"]
-)
+@pytest.mark.parametrize("part", ["architecture", "weights_sha256", "preprocessing", "tokenizer", "embed_dim"])
 def test_another_encoder_is_refused_by_name_of_what_differs(saved: Path, part: str) -> None:
     with pytest.raises(CheckpointError, match=part) as caught:
         load_fusion(saved, {**ENCODER, part: "other"})

@@ -115,9 +115,7 @@ def test_faithful_refuses_more_neighbours_than_it_has_positions() -> None:
         module(*neighbourhood(2, 5, 128))
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"design": "other"}, {"embed_dim": 100}, {"embed_dim": 0}, {"k": 0}, {"k": 101}]
-)
+@pytest.mark.parametrize("wrong", [{"design": "other"}, {"embed_dim": 100}, {"embed_dim": 0}, {"k": 0}, {"k": 101}])
 def test_config_refuses_what_cannot_be_built(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         FusionConfig(**{"design": "copy", "embed_dim": 512, **wrong})  # type: ignore[arg-type]

@@ -511,11 +511,12 @@ def test_a_long_scan_is_followed_to_its_end() -> None:
         assert not read_header(head + scan).complete
 
 
-def test_a_progressive_scan_bomb_is_measured_in_pixels() -> None:
+def test_progressive_scans_are_counted_and_measured_in_pixels() -> None:
     data = file_of(Image.linear_gradient("L").convert("RGB"), "JPEG", progressive=True)
     start = data.rindex(b"\xff\xda")
     last_scan = data[start:-2]
     assert decode_image(data[:-2] + last_scan * 20 + data[-2:]).size == (256, 256)
+    assert refusal(data[:-2] + last_scan * 120 + data[-2:]) == "image_undecodable"
     large = bytearray(data[:-2] + last_scan * 20 + data[-2:])
     frame = large.index(b"\xff\xc2")
     large[frame + 5 : frame + 9] = struct.pack(">HH", 7000, 7000)

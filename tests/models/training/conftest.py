@@ -48,9 +48,7 @@ def named_memory(tmp_path_factory: pytest.TempPathFactory) -> memory.Memory:
         },
         schema=memory.ITEMS_SCHEMA,
     )
-    record = memory.write_segment(
-        root, [memory.Rows(image, text, items)], [memory.UnitRecord("unit", len(keys))]
-    )
+    record = memory.write_segment(root, [memory.Rows(image, text, items)], [memory.UnitRecord("unit", len(keys))])
     probes = np.eye(D)[:2].tolist()
     encoder = {
         "architecture": "tiny",

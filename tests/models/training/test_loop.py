@@ -48,18 +48,14 @@ def test_equal_seeds_train_equal_fusions_and_other_seeds_others(named_memory: Me
     config = recipe("copy", 128, k=5, epochs=2, batch_size=30)
     one, two = train(found, config), train(found, config)
     other = train(found, replace(config, seed=1))
-    assert all(
-        torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
     assert not torch.equal(one.image.step, other.image.step)  # type: ignore[union-attr, arg-type]
 
 
 def test_the_epoch_that_validates_best_is_kept(named_memory: Memory) -> None:
     found = TrainingPairs.from_memory(named_memory, np.arange(120))
     held_out = TrainingPairs.from_memory(named_memory, np.arange(120, 240))
-    config = recipe(
-        "copy", 128, k=5, epochs=4, batch_size=60, learning_rate=0.05
-    )  # far too high: it will wander
+    config = recipe("copy", 128, k=5, epochs=4, batch_size=60, learning_rate=0.05)  # far too high: it will wander
     reports: list[EpochReport] = []
     fusion = train(found, config, held_out, reports.append)
     assert [one.epoch for one in reports] == [1, 2, 3, 4]
