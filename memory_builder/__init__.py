@@ -2,7 +2,7 @@
 
     result = build(BuildConfig(corpora=("photos/",), memory=Path("memory")), encoder)
 
-Importing it loads torch; `memory_builder.readers` and `memory_builder.config` do so too, being below it.
+Importing it does not load torch: a command line can refuse a wrong corpus (corpora.py, readers/) before the encoder.
 """
 
 from memory_builder.config import BuildConfig

@@ -59,9 +59,7 @@ def _listed(path: Path) -> Iterator[Path]:
             raise CorpusError("source_unreadable", f"{path} is too large to be a list of corpora.")
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(
-            "source_unreadable", f"{path} cannot be read as a list of corpora: {error}"
-        ) from error
+        raise CorpusError("source_unreadable", f"{path} cannot be read as a list of corpora: {error}") from error
     for line in map(str.strip, lines):
         if line and not line.startswith("#"):
             yield from _matched(line, path.parent)
@@ -75,9 +73,7 @@ def _matched(argument: str, base: Path) -> list[Path]:
             "Copy or mount it here and give its path.",
         )
     if "\0" in argument or not argument:
-        raise CorpusError(
-            "corpus_pattern_invalid", "A corpus is named by an empty text or one with a NUL character."
-        )
+        raise CorpusError("corpus_pattern_invalid", "A corpus is named by an empty text or one with a NUL character.")
     literal = base / argument
     if _exists(literal):
         return [literal]
@@ -86,9 +82,7 @@ def _matched(argument: str, base: Path) -> list[Path]:
         # Not Path.glob: that takes a pattern relative to a folder, and the user's may be absolute.
         matches = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
         if not matches or not _exists(Path(matches[0])):
-            raise CorpusError(
-                "corpus_not_found", f"No file or folder is named {pattern}. Corpora are local paths."
-            )
+            raise CorpusError("corpus_not_found", f"No file or folder is named {pattern}. Corpora are local paths.")
         found += map(Path, matches)
     return found
 

@@ -3,12 +3,15 @@
 import hashlib
 import io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from PIL import Image
-from torch import Tensor
 
 from memory_builder.records import Record
 from models.images import Preprocessor, decode_image
+
+if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be told before
+    import torch
 
 _QUALITY = 80  # about 3 kB at 96 px
 
@@ -24,7 +27,7 @@ class Decoded:
     """
 
     content_sha256: str
-    pixels: Tensor
+    pixels: "torch.Tensor"
     thumbnail: bytes | None
 
 

@@ -17,6 +17,9 @@ A row that cannot be used stops nothing: it becomes a `Rejected` row with a code
 The memory's own errors (locked, encoder_mismatch, ...) and the encoder's pass through as they are.
 """
 
+# Refusals are named by what happened, without a suffix, as in memory/errors.py.
+# ruff: noqa: N818
+
 from collections.abc import Mapping
 
 
@@ -89,7 +92,5 @@ class BuildInterrupted(MemoryBuilderError):
     """
 
     def __init__(self, signal: int) -> None:
-        super().__init__(
-            "interrupted", "The build stopped as asked. Run the same command to go on from here."
-        )
+        super().__init__("interrupted", "The build stopped as asked. Run the same command to go on from here.")
         self.signal = signal

@@ -8,19 +8,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from memory import ITEMS_SCHEMA, Rows
 from memory_builder.decoding import Decoded, decode, hash_content
 from memory_builder.known_keys import ALREADY_STORED, DUPLICATE, KnownKeys, StoredPair
 from memory_builder.records import Record, Rejected, Row, RowRejected
-from models.encoder import Encoder
 from models.errors import EncoderError, InputError, TextError
 from models.texts import TextLimits, check_text
+
+if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be told before
+    import torch
+
+    from models.encoder import Encoder
 
 _WINDOW_BATCHES = 2  # decoded ahead of the encoder, in batches: pixels wait in memory
 _EARLIER = "An earlier row of the corpus has this key."
@@ -64,7 +68,7 @@ class Mapper:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: "Encoder",
         *,
         batch_size: int,
         decode_threads: int,
@@ -151,6 +155,8 @@ class Mapper:
     def _encode_images(self, unit: _Unit, batch: Sequence[tuple[int, Decoded]]) -> None:
         if not batch:
             return
+        import torch
+
         pixels = torch.stack([decoded.pixels for _, decoded in batch])  # (B, 3, S, S)
         embeddings, unusable = _embed(self._encoder.encode_image, pixels)
         for row, (number, decoded) in enumerate(batch):
@@ -229,7 +235,7 @@ def _compared(record: Record, stored: StoredPair, content: Future[str]) -> Rejec
 
 
 def _embed(
-    encode: Callable[[torch.Tensor], NDArray[np.float32]], batch: torch.Tensor
+    encode: "Callable[[torch.Tensor], NDArray[np.float32]]", batch: "torch.Tensor"
 ) -> tuple[NDArray[np.float16], set[int]]:
     """Encode a batch, leaving out the rows that the encoder cannot embed.
 

@@ -25,9 +25,7 @@ def prepare_output(root: Path) -> None:
     except OSError as error:
         raise OutputError(f"{root} cannot be made or listed: {error}.") from error
     if entries and not entries.intersection(_MARKS):
-        raise OutputError(
-            f"{root} is not empty and is no memory. Name a new directory, or that of a memory to grow."
-        )
+        raise OutputError(f"{root} is not empty and is no memory. Name a new directory, or that of a memory to grow.")
     if not os.access(root, os.W_OK | os.X_OK):
         raise OutputError(f"{root} cannot be written to. Change its permissions, or name another directory.")
 

@@ -3,6 +3,9 @@
 Every row of a corpus becomes exactly one of the two, so that rows in = rows stored + rows rejected.
 """
 
+# Refusals are named by what happened, without a suffix, as in memory/errors.py.
+# ruff: noqa: N818
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -73,7 +76,5 @@ def check_key(key: str) -> str:
         RowRejected: key_invalid.
     """
     if key.endswith("/") or len(key) > MAX_KEY_CHARACTERS:
-        raise RowRejected(
-            "key_invalid", f"The key is empty or has more than {MAX_KEY_CHARACTERS} characters."
-        )
+        raise RowRejected("key_invalid", f"The key is empty or has more than {MAX_KEY_CHARACTERS} characters.")
     return key

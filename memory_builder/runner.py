@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from memory import (
     MODALITIES,
@@ -30,7 +31,9 @@ from memory_builder.progress import Progress, Silent
 from memory_builder.readers import Reader, ReaderOptions, open_reader
 from memory_builder.segmenting import group_units, write_units
 from memory_builder.units import UnitStore, rejected_lines
-from models.encoder import Encoder
+
+if TYPE_CHECKING:
+    from models.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class BuildResult:
     units_resumed: int
 
 
-def build(config: BuildConfig, encoder: Encoder, progress: Progress | None = None) -> BuildResult:
+def build(config: BuildConfig, encoder: "Encoder", progress: Progress | None = None) -> BuildResult:
     """Build a memory from a corpus, or add to one what is new.
 
     Stopped or killed at any moment, the same call goes on from the last finished unit and ends in the same
@@ -97,7 +100,7 @@ def build(config: BuildConfig, encoder: Encoder, progress: Progress | None = Non
 class _Build:
     """One build, under the lock."""
 
-    def __init__(self, config: BuildConfig, encoder: Encoder, progress: Progress, stop: StopRequest) -> None:
+    def __init__(self, config: BuildConfig, encoder: "Encoder", progress: Progress, stop: StopRequest) -> None:
         self._config = config
         self._encoder = encoder
         self._progress = progress
@@ -109,9 +112,7 @@ class _Build:
         self._previous, stored = self._open_previous()
         self._known = KnownKeys(stored)
         self._published = {
-            unit.id
-            for segment in (self._previous.segments if self._previous else ())
-            for unit in segment.units
+            unit.id for segment in (self._previous.segments if self._previous else ()) for unit in segment.units
         }
         self._finished: list[UnitRecord] = []
         self._resumed = 0
@@ -163,9 +164,7 @@ class _Build:
     def _encode(self, plan: Plan) -> None:
         self._progress.stage("encode")
         todo = sum(
-            unit.piece.rows
-            for unit in plan.units
-            if unit.id not in self._published and unit.id not in self._store
+            unit.piece.rows for unit in plan.units if unit.id not in self._published and unit.id not in self._store
         )
         check_space(self._root, todo, self._encoder.embed_dim)
         self._progress.start(todo)
@@ -206,9 +205,7 @@ class _Build:
         mapped = mapper.map_unit(unit.reader.read(unit.piece), self._known, self._checkpoint)
         done = self._store.save(unit.id, mapped)
         rows = done.rows.items.num_rows + len(done.rejected)
-        assert rows == unit.piece.rows, (
-            f"unit {unit.id}: {unit.piece.rows} rows planned, {rows} accounted for"
-        )
+        assert rows == unit.piece.rows, f"unit {unit.id}: {unit.piece.rows} rows planned, {rows} accounted for"
         self._log({"unit": unit.id, "rows": rows, "seconds": round(time.monotonic() - began, 3)})
         return done
 

@@ -17,7 +17,6 @@ from memory_builder.errors import CorpusError
 from memory_builder.readers.regular_file import Stamp, changed
 
 _MAX_HEADER_BYTES = 1 << 20
-_MAX_READS_AT_END = 8
 _CHUNK_BYTES = 1 << 20
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 # What a damaged or hostile header makes of the standard library.
@@ -35,18 +34,12 @@ class Member(NamedTuple):
 
 
 class _HeaderFile(io.BufferedReader):
-    """What tarfile reads from: no header may claim to be a gigabyte, or to go on where the file has ended."""
-
-    reads_at_end = 0
+    """What tarfile reads from: no header may claim to be a gigabyte."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= _MAX_HEADER_BYTES:
             raise tarfile.ReadError("a header claims to be larger than any header is")
-        data = super().read(size)
-        self.reads_at_end += not data
-        if self.reads_at_end > _MAX_READS_AT_END:
-            raise tarfile.ReadError("a header goes on beyond the end of the file")
-        return data
+        return super().read(size)
 
 
 def scan_members(path: Path) -> Iterator[Member]:
@@ -57,7 +50,7 @@ def scan_members(path: Path) -> Iterator[Member]:
     """
     with _opened(path) as file:
         end = yield from _members(file, 0)
-        if False:
+        if not _ends_at(file, end):
             raise _damaged(path, f"after byte {end} comes neither a member nor the end of an archive")
 
 
@@ -83,9 +76,7 @@ def _opened(path: Path) -> Iterator[_HeaderFile]:
             start = file.peek(8)
             for magic, name in _COMPRESSED.items():
                 if start.startswith(magic):
-                    raise CorpusError(
-                        "archive_compressed", f"{path} is compressed with {name}: decompress it first."
-                    )
+                    raise CorpusError("archive_compressed", f"{path} is compressed with {name}: decompress it first.")
             yield file
     except OSError as error:
         raise CorpusError("source_unreadable", f"{path} cannot be read: {error}") from error
@@ -101,6 +92,8 @@ def _members(file: _HeaderFile, begin: int) -> Generator[Member, None, int]:
         while (info := archive.next()) is not None:
             # tarfile keeps every member it met, and a tar may have 10^7. Typeshed leaves it out.
             archive.members.clear()  # type: ignore[attr-defined]
+            if archive.offset <= info.offset:  # a negative size would lead round in a circle for ever
+                raise tarfile.ReadError("a header points backwards")
             if not info.isdir():
                 regular = info.isreg() and not info.issparse()
                 yield Member(info.name, regular, info.offset, info.offset_data, info.size)

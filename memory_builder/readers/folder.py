@@ -140,9 +140,7 @@ class FolderReader:
             with os.scandir(self._root / folder) as entries:
                 visible = [entry for entry in entries if not entry.name.startswith(".")]
         except OSError as error:
-            raise CorpusError(
-                "source_unreadable", f"{self._root / folder} cannot be listed: {error}"
-            ) from error
+            raise CorpusError("source_unreadable", f"{self._root / folder} cannot be listed: {error}") from error
         return sorted(visible, key=lambda entry: os.fsencode(entry.name))
 
     def _sort_in(self, entry: os.DirEntry[str], folder: str, groups: dict[str, _Group]) -> None:

@@ -103,6 +103,4 @@ def _not_regular() -> RowRejected:
 
 
 def _failed(path: Path, error: OSError) -> CorpusError:
-    return CorpusError(
-        "source_unreadable", f"Reading {path} failed: {error.strerror}. What is done stays done."
-    )
+    return CorpusError("source_unreadable", f"Reading {path} failed: {error.strerror}. What is done stays done.")

@@ -153,9 +153,7 @@ class TableReader:
 
 def _text(line: Line, column: str, code: str, detail: str) -> str:
     if line.values is None:
-        raise RowRejected(
-            "row_invalid", "The row cannot be parsed, or its number of fields is not the header's."
-        )
+        raise RowRejected("row_invalid", "The row cannot be parsed, or its number of fields is not the header's.")
     value = line.values.get(column)
     if value is None:
         raise RowRejected(code, detail)

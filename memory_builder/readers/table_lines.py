@@ -36,15 +36,11 @@ class _Text(Iterator[str]):
         first = not self._file.tell()
         line = self._file.readline(MAX_LINE_BYTES + 1)
         if len(line) > MAX_LINE_BYTES:
-            raise CorpusError(
-                "table_invalid", f"{self._path} has a line of more than {MAX_LINE_BYTES:,} bytes."
-            )
+            raise CorpusError("table_invalid", f"{self._path} has a line of more than {MAX_LINE_BYTES:,} bytes.")
         if not line:
             raise StopIteration
         self.data += line
-        text = line.decode(
-            "utf-8", "surrogateescape"
-        )  # what is not UTF-8 is found where a caption is checked
+        text = line.decode("utf-8", "surrogateescape")  # what is not UTF-8 is found where a caption is checked
         return text.removeprefix("\ufeff") if first else text
 
     def mark(self) -> None:
@@ -65,13 +61,9 @@ def columns(path: Path) -> tuple[list[str], int]:
         try:
             header = next(csv.reader(text, delimiter=_delimiter(path), strict=True), [])
         except csv.Error as error:
-            raise CorpusError(
-                "table_invalid", f"The header of {path} is no row of a table: {error}."
-            ) from error
+            raise CorpusError("table_invalid", f"The header of {path} is no row of a table: {error}.") from error
         if len(set(header)) < len(header):
-            raise CorpusError(
-                "table_invalid", f"The header of {path} has a column twice: {', '.join(header)}."
-            )
+            raise CorpusError("table_invalid", f"The header of {path} has a column twice: {', '.join(header)}.")
         return header, file.tell()
 
 

@@ -98,19 +98,13 @@ class WebDatasetReader:
             if not sample.images:
                 raise RowRejected("missing_image", "The sample has a caption and no image.")
             if not sample.captions:
-                raise RowRejected(
-                    "missing_caption", "The sample has an image and no .txt, .caption or .json."
-                )
+                raise RowRejected("missing_caption", "The sample has an image and no .txt, .caption or .json.")
             extension = min(sample.captions, key=_CAPTION_EXTENSIONS.index)
             image, caption = sample.images[0], sample.captions[extension]
             if not (image.regular and caption.regular):
-                raise RowRejected(
-                    "member_type", "A member is a link, a device or sparse, not a regular file."
-                )
+                raise RowRejected("member_type", "A member is a link, a device or sparse, not a regular file.")
             text = read_caption(self._read(caption, stamp, most_bytes(extension)), extension)
-            return Record(
-                check_key(key), text, partial(self._read, image, stamp, self._max_image_bytes), source
-            )
+            return Record(check_key(key), text, partial(self._read, image, stamp, self._max_image_bytes), source)
         except RowRejected as rejected:
             return Rejected(key, rejected.code, rejected.detail, source)
 
@@ -122,9 +116,7 @@ class WebDatasetReader:
         self.example_ignored = self.example_ignored or readable(member.name)
 
 
-def _samples(
-    members: Iterable[Member], ignore: Callable[[Member], None] = lambda _: None
-) -> Iterator[_Sample]:
+def _samples(members: Iterable[Member], ignore: Callable[[Member], None] = lambda _: None) -> Iterator[_Sample]:
     sample: _Sample | None = None
     for member in members:
         key, extension = _split(member.name)

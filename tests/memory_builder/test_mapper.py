@@ -243,6 +243,12 @@ def test_B19_a_row_the_encoder_cannot_embed_is_rejected_alone(encoder: Encoder) 
     assert nothing.rows.image.shape == nothing.rows.text.shape == (0, encoder.embed_dim)
 
 
+def test_rejected_rows_keep_the_corpus_order_however_late_they_are_found(encoder: Encoder) -> None:
+    late_image, late_text, early = record("a", black()), record("b", caption="secret"), record("c", b"")
+    unit = map_rows(Faulty(encoder, dark=-1.5, words=("secret",)), [late_text, late_image, early])
+    assert [row.key for row in unit.rejected] == ["b", "a", "c"]
+
+
 def test_an_encoder_that_fails_as_a_whole_is_no_row_error(encoder: Encoder) -> None:
     def fail(pixels: torch.Tensor) -> Any:
         raise EncoderError("device_unavailable", "gone")

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -357,3 +359,8 @@ def test_progress(tmp_path: Path, encoder: Encoder, write_folder: WriteFolder) -
     assert recorder.calls[-1] == ("done",)
     log = (tmp_path / "memory/work/build-log.jsonl").read_text().splitlines()
     assert [json.loads(line)["rows"] for line in log] == [16, 16, 8]
+
+
+def test_the_room_is_imported_without_torch() -> None:
+    program = "import sys, memory_builder.readers; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

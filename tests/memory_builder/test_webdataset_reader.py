@@ -223,6 +223,16 @@ def test_B09_sizes_and_names_beyond_reason(tmp_path: Path) -> None:
     assert told([second]) == [("t/b", "!text_too_long")]
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize("size", [-512, -1024, -1536, -(1 << 40), 1 << 40])
+def test_B09_sizes_that_lead_backwards_or_beyond(tmp_path: Path, kind: bytes, size: int) -> None:
+    path = write_tar(tmp_path / "t.tar", samples(1))
+    header = info("a.jpg", size=size, type=kind).tobuf(tarfile.GNU_FORMAT)
+    path.write_bytes(path.read_bytes()[:1024] + header + path.read_bytes())
+    assert refused(path) == "source_truncated"
+
+
 def test_B09_long_names(tmp_path: Path) -> None:
     name = "n" * 100_000
     path = write_tar(tmp_path / "t.tar", [(f"{name}.jpg", b"1"), (f"{name}.txt", b"2"), *samples(1)])
