@@ -86,18 +86,17 @@ async def embed_classes(
     templates: Sequence[str],
     *,
     refine_with_k: int | None,
-    batch_size: int,
     deadline: float,
     trace: Trace,
 ) -> Classes:
     """Embed each class: the mean of its prompts' embeddings, re-normalised, and refined once if asked for.
 
-    Prompts go through the queue a batch at a time, so that a large label set does not push others out of it.
+    Prompts go through the queue a part at a time, so that a large label set does not push others out of it.
     """
     prompts = compose(labels, templates)
     rows: list[FloatArray] = []
-    for start in range(0, len(prompts), batch_size):
-        part = prompts[start : start + batch_size]
+    for start in range(0, len(prompts), pipeline.part_size):
+        part = prompts[start : start + pipeline.part_size]
         pointers = [f"/labels/{(start + offset) // len(templates)}" for offset in range(len(part))]
         outcomes, _ = await pipeline.embed_texts(part, pointers, Ask(enhance=False, k=1), deadline, trace)
         errors = [outcome for outcome in outcomes if isinstance(outcome, ItemError)]
@@ -130,7 +129,7 @@ def score(image: FloatArray, classes: FloatArray, logit_scale: float) -> tuple[N
     """
     similarities = classes @ image  # (C,)
     logits = logit_scale * similarities.astype(np.float64)
-    weights = np.exp(logits)
+    weights = np.exp(logits - logits.max())
     return weights / weights.sum(), similarities
 
 

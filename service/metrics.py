@@ -16,7 +16,8 @@ from prometheus_client import (
     generate_latest,
 )
 
-disable_created_metrics()  # a `_created` series beside each counter would double them for nothing
+# A `_created` series beside each counter would double them for nothing.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 UNMATCHED = "unmatched"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -94,6 +94,11 @@ class Pipeline:
         """The end of a request that starts now, on `time.monotonic`."""
         return time.monotonic() + self._settings.request_timeout_s
 
+    @property
+    def part_size(self) -> int:
+        """Items of a long job that are queued at a time: a batch, if the queue holds one."""
+        return min(self._settings.max_batch_size, self._settings.max_queue_items)
+
     def refuse_if_full(self, modality: Modality) -> None:
         """Shed a request before its body is read.
 
@@ -158,14 +163,14 @@ class Pipeline:
     async def refine(
         self, modality: Modality, embeddings: FloatArray, k: int, deadline: float, trace: Trace
     ) -> FloatArray:
-        """Refine embeddings (N, D) that are already there, at most a batch of them waiting at a time: (N, D).
+        """Refine embeddings (N, D) that are already there, a part waiting at a time: (N, D).
 
         Raises:
             Problem: queue_full, deadline_exceeded.
         """
         refined: list[FloatArray] = []
-        for start in range(0, len(embeddings), self._settings.max_batch_size):
-            rows = embeddings[start : start + self._settings.max_batch_size]
+        for start in range(0, len(embeddings), self.part_size):
+            rows = embeddings[start : start + self.part_size]
             with self._admit(modality, len(rows)):
                 futures = self._submit(modality, [Query(row, enhance=True, k=k) for row in rows], deadline)
                 work = [self._answer(modality, future, trace) for future in futures]

@@ -84,7 +84,6 @@ async def _classify(request: Request, service: Service, sent: ImageRequest) -> R
         options.labels,
         templates,
         refine_with_k=k if mode in ("both", "text") else None,
-        batch_size=min(settings.max_batch_size, settings.max_queue_items),
         deadline=deadline,
         trace=trace,
     )

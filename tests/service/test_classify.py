@@ -161,7 +161,7 @@ def test_the_three_forms_agree(client: httpx.Client, photo_bytes: dict[str, byte
 
 
 def test_more_prompts_than_the_queue_holds_go_through_in_parts(serve: Any, photo_bytes: dict[str, bytes]) -> None:
-    with serve(max_queue_items=8, max_batch_size=4) as small:
+    with serve(max_queue_items=8) as small:
         labels = [f"bird {number}" for number in range(30)]
         body = {"images": [base64.b64encode(photo_bytes["png"]).decode()], "labels": labels}
         answer = small.client.post("/classify", json=body)
