@@ -5,18 +5,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from demo.quiz import quiz_task
 from demo.species import Group, species_of
 from evaluation import ZeroShotTask, accuracy, mlp_fusion, refined_task, tuned_mean_fusion
-from memory import Memory
+from memory import Memory, Modality
 from models.encoder import Encoder
 from models.fusion import Fusion
 from models.training import EpochReport, TrainConfig, TrainingPairs, train
+from models.training.calibration import LabelledQueries, calibrate
+from models.training.pairs import Batch
 from models.training.split import split_by_key
 
-TRAINING_KEYS = ["guide/known/*", "guide/training/*"]
-VALIDATION_KEYS = ["guide/validation/*"]
+TRAINING_KEYS = ["guide/known/*-00?", "guide/known/*-01[0-6]", "guide/training/*"]
+VALIDATION_KEYS = ["guide/validation/*"]  # species that training does not show: when to stop, and the gates
+KNOWN_KEYS = ["guide/known/*-01[7-9]"]  # pairs of known species held out of training: the gates
 COLUMNS: dict[str, tuple[Group, ...]] = {
     "known": ("known",),
     "unseen": ("unseen",),
@@ -65,15 +70,45 @@ class Quiz:
 
 def train_demo_fusion(
     memory: Memory,
+    quiz: Quiz,
     config: TrainConfig,
     report: Callable[[EpochReport], None] | None = None,
     fusion: Fusion | None = None,
 ) -> Fusion:
-    """Train on the guide's known and training species, validate on its validation species."""
+    """Train on the guide's known and training species; stop, and set the gates, by what is held out of training."""
     training_ids, validation_ids = split_by_key(memory, TRAINING_KEYS, VALIDATION_KEYS)
     pairs = TrainingPairs.from_memory(memory, training_ids)
     validation = TrainingPairs.from_memory(memory, validation_ids)
-    return train(pairs, config, validation, report, fusion=fusion)
+    trained = train(pairs, config, validation, report, fusion=fusion)
+    if config.fusion.design == "trust" and fusion is None:
+        calibrate(trained, [_held_out_known(memory, quiz, config.fusion.k), _validation(memory, quiz, config.fusion.k)])
+    return trained
+
+
+def _validation(memory: Memory, quiz: Quiz, k: int) -> LabelledQueries:
+    """The quiz of the validation species, names that CLIP does not know."""
+    task = quiz.validation
+    image = _found(memory, task.images, "image", k)
+    return LabelledQueries(image, _found(memory, task.class_texts, "text", k), torch.from_numpy(task.labels))
+
+
+def _held_out_known(memory: Memory, quiz: Quiz, k: int) -> LabelledQueries:
+    """Pairs of the known species that training did not show; each searches the memory without itself."""
+    known = {species.slug: number for number, species in enumerate(species_of("known"))}
+    keys = memory.keys()
+    ids, _ = split_by_key(memory, KNOWN_KEYS, VALIDATION_KEYS)
+    pairs = TrainingPairs.from_memory(memory, ids, num_candidates=k)
+    everyone = torch.arange(len(ids))
+    first = torch.arange(k).expand(len(ids), -1)
+    image = pairs.batch("image", everyone, first, torch.ones_like(first, dtype=torch.bool))
+    labels = [known[Path(keys[one]).name.rsplit("-", 1)[0]] for one in ids]
+    return LabelledQueries(image, _found(memory, quiz.tasks["known"].class_texts, "text", k), torch.tensor(labels))
+
+
+def _found(memory: Memory, queries: NDArray[np.float32], modality: Modality, k: int) -> Batch:
+    queries = np.ascontiguousarray(queries)
+    found = memory.search(queries, k, modality=modality)
+    return Batch(*map(torch.from_numpy, (queries, found.values, found.similarities, found.mask)))
 
 
 def measure(
@@ -101,7 +136,7 @@ def measure(
         refined.add(quiz.score(after, fusion))
         without.add(quiz.score(before, fusion))
     for seed in fusions:
-        control = train_demo_fusion(before, replace(config, seed=seed), fusion=mlp_fusion(config.fusion))
+        control = train_demo_fusion(before, quiz, replace(config, seed=seed), fusion=mlp_fusion(config.fusion))
         mlp.add(quiz.score(after, control))
     return [frozen, mean, mlp, refined, without]
 

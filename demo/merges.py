@@ -7,6 +7,7 @@ Writes the file that open_clip's `SimpleTokenizer` reads: gzip, one header line,
 import gzip
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import regex
@@ -30,7 +31,7 @@ def learn_merges(captions: Iterable[str], most: int) -> list[Merge]:
     while len(merges) < most:
         pairs: Counter[Merge] = Counter()
         for word, symbols in words.items():
-            for pair in zip(symbols, symbols[1:], strict=False):
+            for pair in pairwise(symbols):
                 pairs[pair] += counts[word]
         if not pairs:
             break
@@ -57,7 +58,7 @@ def broken_apart(words: list[str], merges: list[Merge], dice: Dice, drop: float)
     for word in words:
         symbols: tuple[str, ...] = (*word[:-1], f"{word[-1]}</w>")
         while True:
-            known = [pair for pair in zip(symbols, symbols[1:], strict=False) if pair in ranks]
+            known = [pair for pair in pairwise(symbols) if pair in ranks]
             kept = [pair for pair in known if not dice.chance(drop)]
             if not kept:
                 break

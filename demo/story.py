@@ -64,16 +64,19 @@ def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator) -> Demo:
     narrator.step("2  Build the memory from the guide's folder")
     _build(directory / GUIDE, memory, BEFORE, encoder, narrator)
     before = Memory.open(memory, version=BEFORE, encoder=encoder.fingerprint.record())
-    config = recipe("copy", encoder.embed_dim)
+    quiz = Quiz(directory, encoder)
+    config = recipe("trust", encoder.embed_dim)
     fusions: dict[int, Fusion] = {}
     for seed in seeds:
         narrator.step(f"3  Train the fusion on the guide, seed {seed}: CLIP stays frozen")
-        fusions[seed] = _fusion(directory / f"fusion-{seed}", before, replace(config, seed=seed), narrator.trained)
+        fusions[seed] = _fusion(
+            directory / f"fusion-{seed}", before, quiz, replace(config, seed=seed), narrator.trained
+        )
     narrator.step("4  Add the newcomers to the memory: species that nothing was trained on")
     _build(directory / NEWCOMERS, memory, AFTER, encoder, narrator)
     after = Memory.open(memory, version=AFTER, encoder=encoder.fingerprint.record())
     narrator.step("5  Ask: which species is it? Frozen CLIP beside the memory")
-    rows = measure(Quiz(directory, encoder), before, after, fusions, config)
+    rows = measure(quiz, before, after, fusions, config)
     return Demo(model, memory, directory / f"fusion-{seeds[0]}", rows)
 
 
@@ -82,14 +85,20 @@ def _build(corpus: Path, memory: Path, version: int, encoder: Encoder, narrator:
         build(BuildConfig((str(corpus),), memory), encoder, narrator.building)
 
 
-def _fusion(directory: Path, memory: Memory, config: TrainConfig, report: Callable[[EpochReport], None]) -> Fusion:
+def _fusion(
+    directory: Path,
+    memory: Memory,
+    quiz: Quiz,
+    config: TrainConfig,
+    report: Callable[[EpochReport], None],
+) -> Fusion:
     """The seed's fusion: as saved by an earlier run on this memory, or trained now."""
     try:
         return load_fusion(directory, memory.manifest.encoder)
     except CheckpointError as error:
         if error.code == "checkpoint_invalid":
             raise
-    fusion = train_demo_fusion(memory, config, report)
+    fusion = train_demo_fusion(memory, quiz, config, report)
     trained = {"memory_digest": memory.digest, "seed": config.seed, "epochs": config.epochs}
     save_fusion(directory, fusion, memory.manifest.encoder, trained)
     return fusion

@@ -52,11 +52,10 @@ def tuned_mean_fusion(config: FusionConfig, score: Callable[[Fusion], float]) ->
     Returns:
         The fusion, and its image and text weights.
     """
-    best = max(
+    return max(
         ((_mean(config, image, text), image, text) for image in WEIGHTS for text in WEIGHTS),
         key=lambda candidate: score(candidate[0]),
     )
-    return best
 
 
 def _mean(config: FusionConfig, image: float, text: float) -> Fusion:

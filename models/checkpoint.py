@@ -76,13 +76,9 @@ def load_fusion(directory: Path, encoder: Mapping[str, Any] | None = None) -> Fu
         fusion = Fusion(FusionConfig(**config["fusion"]))
         fusion.load_state_dict(load(weights), strict=True)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            "checkpoint_invalid", f"{directory} holds no fusion of its config: {error}"
-        ) from error
+        raise CheckpointError("checkpoint_invalid", f"{directory} holds no fusion of its config: {error}") from error
     if not all(torch.isfinite(tensor).all() for tensor in fusion.state_dict().values()):
-        raise CheckpointError(
-            "checkpoint_invalid", f"{directory} holds weights that are not finite: train it again"
-        )
+        raise CheckpointError("checkpoint_invalid", f"{directory} holds weights that are not finite: train it again")
     return fusion.eval().requires_grad_(False)
 
 

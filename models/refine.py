@@ -51,8 +51,7 @@ class RetrievalEnhancedEncoder:
     @property
     def most_k(self) -> int | None:
         """The most neighbours the fusion takes; None for no limit of its own."""
-        faithful = self.fusion is not None and self.fusion.config.design == "faithful"
-        return self.default_k if faithful else None
+        return None if self.fusion is None else self.fusion.config.most_k
 
     @property
     def space(self) -> str:
@@ -83,9 +82,7 @@ class RetrievalEnhancedEncoder:
         )
 
     @torch.inference_mode()
-    def fuse(
-        self, queries: NDArray[np.float32], neighbours: Neighbours, *, modality: Modality
-    ) -> NDArray[np.float32]:
+    def fuse(self, queries: NDArray[np.float32], neighbours: Neighbours, *, modality: Modality) -> NDArray[np.float32]:
         """Refined embeddings (B, D) float32, unit norm, from queries and neighbours already found.
 
         Raises:

@@ -1,7 +1,6 @@
 """`reco`: registers the commands. Imports typer only; each command imports what it needs when it runs, so that
 `reco --help` answers at once and loads no torch."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -45,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,7 +35,7 @@ def demo(
 
     told = tell(directory, tuple(range(seeds)), _Narrator())
     parts = {"model": told.model, "memory": told.memory, "fusion": told.fusion}
-    settings = {name: str(path.resolve()) for name, path in parts.items()}
+    settings: dict[str, Any] = {name: str(path.resolve()) for name, path in parts.items()}
     lines = [f"RECO_{name.upper()}={path}\n" for name, path in settings.items()]
     (directory / "serve.env").write_text("".join(lines), encoding="utf-8")
     console.print()

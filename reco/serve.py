@@ -1,6 +1,6 @@
 """`reco serve`: the HTTP service."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,7 +26,7 @@ def serve(
     from service.app import run
     from service.settings import load_settings
 
-    given = {
+    given: dict[str, Any] = {
         "memory": memory,
         "fusion": fusion,
         "model": model,

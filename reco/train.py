@@ -1,7 +1,7 @@
 """`reco train`: the fusion layer, on cached embeddings: minutes, not days."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,7 +9,6 @@ from reco.console import Bar, console, stop
 from reco.stamps import stamp_directory
 
 if TYPE_CHECKING:
-    from models.fusion import Design
     from models.training import EpochReport
 
 MemoryPath = Annotated[Path, typer.Argument(help="A memory made by `reco build`.", metavar="MEMORY")]
@@ -76,7 +75,7 @@ def train(
         stop(f"unknown design {design!r}: choose one of {', '.join(DESIGNS)}", code=2)
     opened = Memory.open(memory, stamps=stamp_directory())
     changes = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    config = recipe(cast("Design", design), opened.embed_dim, k=k, seed=seed, **changes)
+    config = recipe(design, opened.embed_dim, k=k, seed=seed, **changes)
     parts = split_by_key(opened, pairs or ["*"], validate or [], seed=seed)
     console.print(f"{len(parts[0]):,} pairs to train on, {len(parts[1]):,} to validate; design {design}")
     console.print("searching their neighbours", style="dim")
@@ -88,7 +87,7 @@ def train(
         note = f"validation loss {epoch.validation:.3f}"
         bar.update(epoch.epoch * len(training_pairs), epoch.epochs * len(training_pairs), note)
 
-    fusion = train_fusion(training_pairs, config, validation_pairs, report, choose_device(device))
+    fusion = train_fusion(training_pairs, config, validation_pairs, report, str(choose_device(device)))
     trained = {
         "memory_digest": opened.digest,
         "pairs": len(training_pairs),

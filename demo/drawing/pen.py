@@ -46,17 +46,13 @@ class Pen:
         """A filled path."""
         return f'<path d="{path}" fill="{self.paint(paint)}"{_opacity("fill", opacity)}/>'
 
-    def line(
-        self, path: str, paint: Paint, width: float, *, opacity: float = 1.0, round_ends: bool = False
-    ) -> str:
+    def line(self, path: str, paint: Paint, width: float, *, opacity: float = 1.0, round_ends: bool = False) -> str:
         """A stroked path without a filling."""
         ends = ' stroke-linecap="round"' if round_ends else ""
         stroke = f'stroke="{self.paint(paint)}" stroke-width="{number(width)}"'
         return f'<path d="{path}" fill="none" {stroke}{_opacity("stroke", opacity)}{ends}/>'
 
-    def ellipse(
-        self, x: float, y: float, radius_x: float, radius_y: float, paint: Paint, opacity: float = 1.0
-    ) -> str:
+    def ellipse(self, x: float, y: float, radius_x: float, radius_y: float, paint: Paint, opacity: float = 1.0) -> str:
         """A filled ellipse."""
         shape = f'cx="{number(x)}" cy="{number(y)}" rx="{number(radius_x)}" ry="{number(radius_y)}"'
         return f'<ellipse {shape} fill="{self.paint(paint)}"{_opacity("fill", opacity)}/>'

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-Design = Literal["faithful", "copy", "gate"]
+Design = Literal["faithful", "copy", "gate", "trust"]
 DESIGNS: tuple[Design, ...] = get_args(Design)
 
 
@@ -13,9 +13,11 @@ class FusionConfig:
 
     Attributes:
         design: `faithful` is the paper's transformer layer and needs the paper's data scale; `copy` starts at CLIP
-            and learns what to add; `gate` is `copy` with a handful of parameters, for tiny training sets.
+            and learns what to add; `gate` is `copy` with a handful of parameters, for tiny training sets; `trust` is
+            `faithful` with a gated residual that keeps what the encoder knows already.
         embed_dim: D, the encoder's embedding dimension; a multiple of the heads.
-        k: neighbours used when the caller does not say. `faithful` has a position for each and takes no more.
+        k: neighbours used when the caller does not say. `faithful` and `trust` have a position for each and take no
+            more.
         head_dim: width of an attention head; 64 as in CLIP's own transformers.
     """
 
@@ -31,6 +33,11 @@ class FusionConfig:
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of head_dim {self.head_dim}")
         if not 1 <= self.k <= 100:
             raise ValueError(f"k is {self.k}, and must be from 1 to 100")
+
+    @property
+    def most_k(self) -> int | None:
+        """The most neighbours the design takes; None for no limit of its own."""
+        return self.k if self.design in ("faithful", "trust") else None
 
     @property
     def num_heads(self) -> int:

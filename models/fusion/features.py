@@ -42,6 +42,15 @@ class NeighbourFeatures(nn.Module):
         features = (self._raw(query, values, similarities, mask) - self.mean) / self.std
         return features.masked_fill(~mask.unsqueeze(-1), 0.0)
 
+    def agreement(self, query: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """How well the encoder itself matches a query to the values found for it: (B,), 0 without neighbours.
+
+        The mean over the neighbours of feature 7. High where the encoder knows the thing already.
+        """
+        real = mask.to(query.dtype)
+        matched = torch.einsum("bd,bkd->bk", query, values - self.centre) * real
+        return matched.sum(dim=1) / real.sum(dim=1).clamp(min=1)
+
     def _raw(self, query: Tensor, values: Tensor, similarities: Tensor, mask: Tensor) -> Tensor:
         real = mask.to(query.dtype)  # (B, K)
         count = real.sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)

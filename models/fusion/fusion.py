@@ -10,12 +10,14 @@ from models.fusion.config import Design, FusionConfig
 from models.fusion.copy import CopyFusion
 from models.fusion.faithful import FusionTransformer
 from models.fusion.gate import GateFusion
+from models.fusion.trust import TrustingFusion
 
-FusionModule = FusionTransformer | CopyFusion | GateFusion
+FusionModule = FusionTransformer | CopyFusion | GateFusion | TrustingFusion
 _MODULES: dict[Design, type[FusionModule]] = {
     "faithful": FusionTransformer,
     "copy": CopyFusion,
     "gate": GateFusion,
+    "trust": TrustingFusion,
 }
 
 

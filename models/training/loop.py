@@ -13,6 +13,7 @@ from torch import Tensor
 
 from memory import MODALITIES
 from models.fusion import Fusion, FusionConfig
+from models.fusion.features import NeighbourFeatures
 from models.training.losses import three_term_loss
 from models.training.pairs import Batch, TrainingPairs
 
@@ -180,17 +181,18 @@ def _fit_features(fusion: Fusion, pairs: TrainingPairs, dice: torch.Generator) -
     """Give the designs that use evidence its mean and spread, from up to 4,096 pairs."""
     for modality in MODALITIES:
         module = fusion.side(modality)
-        if not hasattr(module, "features"):
+        features = getattr(module, "features", None)
+        if not isinstance(features, NeighbourFeatures):
             continue
         sample = torch.randperm(len(pairs), generator=dice)[:4096]
         first = torch.arange(fusion.config.k).expand(len(sample), -1)
         batch = pairs.batch(modality, sample, first, torch.ones_like(first, dtype=torch.bool))
-        module.features.fit(batch.query, batch.values, batch.similarities, batch.mask)
+        features.fit(batch.query, batch.values, batch.similarities, batch.mask)
 
 
 def _batches(count: int, size: int, dice: torch.Generator) -> Iterator[Tensor]:
     order = torch.randperm(count, generator=dice)
-    yield from (part for part in order.split(size) if len(part) > 1)
+    yield from (part for part in torch.split(order, size) if len(part) > 1)
 
 
 def _optimizer(

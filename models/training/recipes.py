@@ -37,4 +37,9 @@ def faithful_recipe(fusion: FusionConfig) -> TrainConfig:
     return TrainConfig(fusion, epochs=20, learning_rate=1e-3)
 
 
-_RECIPES = {"copy": copy_recipe, "gate": gate_recipe, "faithful": faithful_recipe}
+def trust_recipe(fusion: FusionConfig) -> TrainConfig:
+    """The faithful layer's recipe; its gates are calibrated afterwards (`models.training.calibration`)."""
+    return faithful_recipe(fusion)
+
+
+_RECIPES = {"copy": copy_recipe, "gate": gate_recipe, "faithful": faithful_recipe, "trust": trust_recipe}

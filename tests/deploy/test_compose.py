@@ -1,0 +1,118 @@
+"""The image and the Compose file, for real: `make docker`. Skipped, with the reason, where no Docker engine answers."""
+
+import socket
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
+
+LABELS = ["a photo of a bird", "a drawing of a duck"]
+
+
+def ask(project: Any) -> dict[str, Any]:
+    """One text's refined embedding, with what it was refined by."""
+    with project.client() as client:
+        answer = client.post("/embed/text", json={"texts": "a red bird", "return_neighbours": True, "k": 3})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_bare_up_serves_the_demo(project: Any, photo_bytes: dict[str, bytes]) -> None:
+    with project.client() as client:
+        assert client.get("/readyz").json()["status"] == "ready"
+        assert client.get("/memory").json()["num_items"] > 0
+        files = {"files": ("bird.jpg", photo_bytes["jpeg"], "image/jpeg")}
+        classified = client.post("/classify", files=files, data={"labels": str(LABELS).replace("'", '"')})
+    assert classified.status_code == 200, classified.text
+    assert len(ask(project)["data"][0]["neighbours"]) == 3
+
+
+def test_container_may_do_little(project: Any) -> None:
+    status = project.must("exec", "-T", "reco", "cat", "/proc/1/status")
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert set(fields["Uid"].split()) == {"10001"}
+    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
+    assert fields["NoNewPrivs"] == "1"
+    for folder in ("/", "/app", "/opt/reco", "/etc"):
+        written = project("exec", "-T", "reco", "touch", f"{folder}/x")
+        assert written.returncode != 0
+        assert "Read-only file system" in written.stderr + written.stdout
+    project.must("exec", "-T", "reco", "touch", "/tmp/x", "/data/x")
+
+
+def test_published_on_loopback_only(project: Any) -> None:
+    assert project.must("port", "reco", "8000").strip() == f"127.0.0.1:{project.port}"
+
+
+def test_prepare_finds_what_it_made(project: Any) -> None:
+    started = time.monotonic()
+    assert "found the demo /data/demo/" in project.must("run", "--rm", "prepare")
+    assert time.monotonic() - started < 20
+
+
+def test_stop_lets_an_open_request_finish_and_a_restart_answers_the_same(project: Any) -> None:
+    before = ask(project)
+    body = b'{"texts": "a red bird"}'
+    with socket.create_connection(("127.0.0.1", project.port), timeout=30) as open_request:
+        head = f"POST /embed/text HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        open_request.sendall(f"{head}\r\n\r\n".encode() + body[:5])
+        time.sleep(0.5)  # the request has begun; then Docker sends SIGTERM
+        stopping = threading.Thread(target=project.must, args=("stop",))
+        stopping.start()
+        time.sleep(2)
+        open_request.sendall(body[5:])
+        assert open_request.recv(65536).startswith(b"HTTP/1.1 200 ")
+    stopping.join(60)
+    assert project.inspect("reco", "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}}") == "exited 0 false"
+    with pytest.raises(httpx.TransportError), project.client() as client:
+        client.get("/livez")
+
+    project.must("up", "--detach")
+    project.wait_until_healthy()
+    after = ask(project)
+    assert after["memory_version"] == before["memory_version"]
+    assert after["data"] == before["data"]
+
+
+def test_killed_and_started_again_answers_the_same(project: Any) -> None:
+    before = ask(project)
+    project.must("kill", "reco")  # SIGKILL
+    project.must("up", "--detach")
+    project.wait_until_healthy()
+    assert ask(project)["data"] == before["data"]
+
+
+def test_serves_an_own_model_and_memory(
+    project: Any, encoder_dir: Path, tmp_path: Path, photo_bytes: dict[str, bytes]
+) -> None:
+    for name in ("jpeg", "png", "webp"):
+        (tmp_path / f"{name}.{'jpg' if name == 'jpeg' else name}").write_bytes(photo_bytes[name])
+        (tmp_path / f"{name}.txt").write_text(f"a photo of a {name} bird")
+    for file in encoder_dir.iterdir():
+        file.chmod(0o644)  # safetensors writes for its owner alone, and the container is somebody else
+    own = replace(project, settings={"RECO_MODEL": "/data/model"})
+    copy = ("--entrypoint", "cp", "build", "-r", "/from", "/data/model")
+    own.must("run", "--rm", "-v", f"{encoder_dir}:/from:ro", *copy)
+    own.must("run", "--rm", "-v", f"{tmp_path}:/corpus:ro", "build", "/corpus", "-o", "/data/my-memory")
+
+    half = own("run", "--rm", "prepare")
+    assert half.returncode != 0
+    assert "RECO_MODEL is set but RECO_MEMORY is not" in half.stdout + half.stderr
+
+    own = replace(own, settings={**own.settings, "RECO_MEMORY": "/data/my-memory"})
+    own.must("up", "--detach")
+    own.wait_until_healthy()
+    keys = {neighbour["caption"] for neighbour in ask(own)["data"][0]["neighbours"]}
+    assert keys == {f"a photo of a {name} bird" for name in ("jpeg", "png", "webp")}
+
+
+def test_a_memory_that_is_not_there_stops_the_start(project: Any) -> None:
+    wrong = replace(project, settings={"RECO_MODEL": "/data/model", "RECO_MEMORY": "/data/nowhere"})
+    assert wrong("up", "--detach").returncode != 0
+    assert "no memory at RECO_MEMORY=/data/nowhere" in wrong.must("logs", "prepare")

@@ -1,0 +1,38 @@
+"""What the deployment files say of the rest of the project is still true. Needs no Docker."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from service.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+# The container's own port and address are the image's; the host's are RECO_PUBLISH.
+FIXED_IN_THE_IMAGE = {"RECO_HOST", "RECO_PORT"}
+PIN = re.compile(r"^([a-z0-9._-]+==\S+)(?: ;.*)? \\$", re.MULTILINE)
+
+
+def pins(lock: str) -> set[str]:
+    return set(PIN.findall((ROOT / "requirements" / lock).read_text()))
+
+
+def test_compose_hands_on_every_setting() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    handed_on = {line.partition("=")[0] for line in compose["x-reco"]["environment"]}
+    settings = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    assert {name for name in handed_on if name.startswith(PREFIX)} == settings - FIXED_IN_THE_IMAGE
+
+
+@pytest.mark.parametrize("extra", ["cpu", "gpu"])
+def test_image_runs_on_the_versions_that_are_tested(extra: str) -> None:
+    runtime, tested = pins(f"{extra}-runtime.lock"), pins(f"{extra}.lock")
+    assert runtime < tested
+    assert len(runtime) > 50
+
+
+def test_build_context_holds_every_package() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    packages = re.search(r"packages = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL)
+    assert {name.split(".")[0] for name in re.findall(r'"([\w.]+)"', packages[1])} <= allowed
