@@ -32,9 +32,10 @@ class QueryMLP(nn.Module):
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(embed_dim)
-        self.layers = nn.Sequential(nn.Linear(embed_dim, 6 * embed_dim), nn.GELU(), nn.Linear(6 * embed_dim, embed_dim))
-        nn.init.zeros_(self.layers[2].weight)
-        nn.init.zeros_(self.layers[2].bias)
+        last = nn.Linear(6 * embed_dim, embed_dim)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(nn.Linear(embed_dim, 6 * embed_dim), nn.GELU(), last)
 
     def forward(self, query: Tensor, values: Tensor, similarities: Tensor, mask: Tensor) -> Tensor:
         """Refine queries; neighbours are accepted and ignored."""

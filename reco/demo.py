@@ -38,6 +38,8 @@ def demo(
     settings: dict[str, Any] = {name: str(path.resolve()) for name, path in parts.items()}
     lines = [f"RECO_{name.upper()}={path}\n" for name, path in settings.items()]
     (directory / "serve.env").write_text("".join(lines), encoding="utf-8")
+    results = {row.method: row.accuracies for row in told.rows}
+    (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     console.print()
     console.print(_table(told.rows, seeds))
     console.print(_invitation(directory, port), soft_wrap=True, markup=False)

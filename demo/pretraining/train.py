@@ -115,7 +115,7 @@ def train(model: CLIP, pictures: NDArray[np.uint8], texts: Captions, epochs: int
             group["lr"] = learning_rate * rate
         loss, hits = contrastive_step(model, augmented(pictures[np.sort(rows)], dice), texts.batch(np.sort(rows), dice))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         with torch.no_grad():

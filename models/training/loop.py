@@ -97,7 +97,7 @@ def train(
         for chosen in _batches(len(pairs), config.batch_size, dice):
             loss = _loss(fusion, pairs, chosen, config, dice, device)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(fusion.parameters(), 1.0)
             optimizer.step()
             schedule.step()

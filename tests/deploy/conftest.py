@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,15 +27,27 @@ def image() -> None:
 
 
 @pytest.fixture(scope="module")
-def project(image: None) -> Iterator["Project"]:
+def demo(image: None) -> Iterator["Project"]:
     """The project that a bare `docker compose up` starts, up and healthy."""
-    started = Project(f"reco-test-{secrets.token_hex(4)}")
-    try:
+    with _removed_at_the_end(Project(f"reco-test-{secrets.token_hex(4)}")) as started:
         started.must("up", "--detach")
         started.wait_until_healthy()
         yield started
+
+
+@pytest.fixture
+def project(image: None) -> Iterator["Project"]:
+    """A project with an empty volume, not started."""
+    with _removed_at_the_end(Project(f"reco-test-{secrets.token_hex(4)}")) as empty:
+        yield empty
+
+
+@contextmanager
+def _removed_at_the_end(project: "Project") -> Iterator["Project"]:
+    try:
+        yield project
     finally:
-        started("down", "--volumes", "--timeout", "1")
+        project("down", "--volumes", "--timeout", "1")
 
 
 def engine_missing() -> str | None:

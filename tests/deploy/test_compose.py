@@ -1,5 +1,6 @@
 """The image and the Compose file, for real: `make docker`. Skipped, with the reason, where no Docker engine answers."""
 
+import shutil
 import socket
 import threading
 import time
@@ -23,83 +24,84 @@ def ask(project: Any) -> dict[str, Any]:
     return answer.json()
 
 
-def test_bare_up_serves_the_demo(project: Any, photo_bytes: dict[str, bytes]) -> None:
-    with project.client() as client:
+def test_bare_up_serves_the_demo(demo: Any, photo_bytes: dict[str, bytes]) -> None:
+    with demo.client() as client:
         assert client.get("/readyz").json()["status"] == "ready"
         assert client.get("/memory").json()["num_items"] > 0
         files = {"files": ("bird.jpg", photo_bytes["jpeg"], "image/jpeg")}
         classified = client.post("/classify", files=files, data={"labels": str(LABELS).replace("'", '"')})
     assert classified.status_code == 200, classified.text
-    assert len(ask(project)["data"][0]["neighbours"]) == 3
+    assert len(ask(demo)["data"][0]["neighbours"]) == 3
 
 
-def test_container_may_do_little(project: Any) -> None:
-    status = project.must("exec", "-T", "reco", "cat", "/proc/1/status")
+def test_container_may_do_little(demo: Any) -> None:
+    status = demo.must("exec", "-T", "reco", "cat", "/proc/1/status")
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert set(fields["Uid"].split()) == {"10001"}
     assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
     assert fields["NoNewPrivs"] == "1"
     for folder in ("/", "/app", "/opt/reco", "/etc"):
-        written = project("exec", "-T", "reco", "touch", f"{folder}/x")
+        written = demo("exec", "-T", "reco", "touch", f"{folder}/x")
         assert written.returncode != 0
         assert "Read-only file system" in written.stderr + written.stdout
-    project.must("exec", "-T", "reco", "touch", "/tmp/x", "/data/x")
+    demo.must("exec", "-T", "reco", "touch", "/tmp/x", "/data/x")
 
 
-def test_published_on_loopback_only(project: Any) -> None:
-    assert project.must("port", "reco", "8000").strip() == f"127.0.0.1:{project.port}"
+def test_published_on_loopback_only(demo: Any) -> None:
+    assert demo.must("port", "reco", "8000").strip() == f"127.0.0.1:{demo.port}"
 
 
-def test_prepare_finds_what_it_made(project: Any) -> None:
-    started = time.monotonic()
-    assert "found the demo /data/demo/" in project.must("run", "--rm", "prepare")
-    assert time.monotonic() - started < 20
+def test_prepare_finds_what_it_made(demo: Any) -> None:
+    assert "found the demo /data/demo/" in demo.must("run", "--rm", "prepare")
 
 
-def test_stop_lets_an_open_request_finish_and_a_restart_answers_the_same(project: Any) -> None:
-    before = ask(project)
+def test_stop_lets_an_open_request_finish_and_a_restart_answers_the_same(demo: Any) -> None:
+    before = ask(demo)
     body = b'{"texts": "a red bird"}'
-    with socket.create_connection(("127.0.0.1", project.port), timeout=30) as open_request:
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=30) as open_request:
         head = f"POST /embed/text HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
         open_request.sendall(f"{head}\r\n\r\n".encode() + body[:5])
         time.sleep(0.5)  # the request has begun; then Docker sends SIGTERM
-        stopping = threading.Thread(target=project.must, args=("stop",))
+        stopping = threading.Thread(target=demo.must, args=("stop",))
         stopping.start()
         time.sleep(2)
         open_request.sendall(body[5:])
         assert open_request.recv(65536).startswith(b"HTTP/1.1 200 ")
     stopping.join(60)
-    assert project.inspect("reco", "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}}") == "exited 0 false"
-    with pytest.raises(httpx.TransportError), project.client() as client:
+    assert demo.inspect("reco", "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}}") == "exited 0 false"
+    with pytest.raises(httpx.TransportError), demo.client() as client:
         client.get("/livez")
 
-    project.must("up", "--detach")
-    project.wait_until_healthy()
-    after = ask(project)
+    demo.must("up", "--detach")
+    demo.wait_until_healthy()
+    after = ask(demo)
     assert after["memory_version"] == before["memory_version"]
     assert after["data"] == before["data"]
 
 
-def test_killed_and_started_again_answers_the_same(project: Any) -> None:
-    before = ask(project)
-    project.must("kill", "reco")  # SIGKILL
-    project.must("up", "--detach")
-    project.wait_until_healthy()
-    assert ask(project)["data"] == before["data"]
+def test_killed_and_started_again_answers_the_same(demo: Any) -> None:
+    before = ask(demo)
+    demo.must("kill", "reco")  # SIGKILL
+    demo.must("up", "--detach")
+    demo.wait_until_healthy()
+    assert ask(demo)["data"] == before["data"]
 
 
 def test_serves_an_own_model_and_memory(
     project: Any, encoder_dir: Path, tmp_path: Path, photo_bytes: dict[str, bytes]
 ) -> None:
+    model, pairs = tmp_path / "model", tmp_path / "pairs"
+    model.mkdir()
+    for file in encoder_dir.iterdir():  # safetensors writes for its owner alone, and the container is somebody else
+        shutil.copyfile(file, model / file.name)
+    pairs.mkdir()
     for name in ("jpeg", "png", "webp"):
-        (tmp_path / f"{name}.{'jpg' if name == 'jpeg' else name}").write_bytes(photo_bytes[name])
-        (tmp_path / f"{name}.txt").write_text(f"a photo of a {name} bird")
-    for file in encoder_dir.iterdir():
-        file.chmod(0o644)  # safetensors writes for its owner alone, and the container is somebody else
+        (pairs / f"{name}.{'jpg' if name == 'jpeg' else name}").write_bytes(photo_bytes[name])
+        (pairs / f"{name}.txt").write_text(f"a photo of a {name} bird")
     own = replace(project, settings={"RECO_MODEL": "/data/model"})
     copy = ("--entrypoint", "cp", "build", "-r", "/from", "/data/model")
-    own.must("run", "--rm", "-v", f"{encoder_dir}:/from:ro", *copy)
-    own.must("run", "--rm", "-v", f"{tmp_path}:/corpus:ro", "build", "/corpus", "-o", "/data/my-memory")
+    own.must("run", "--rm", "-v", f"{model}:/from:ro", *copy)
+    own.must("run", "--rm", "-v", f"{pairs}:/corpus:ro", "build", "/corpus", "-o", "/data/my-memory")
 
     half = own("run", "--rm", "prepare")
     assert half.returncode != 0
@@ -108,8 +110,8 @@ def test_serves_an_own_model_and_memory(
     own = replace(own, settings={**own.settings, "RECO_MEMORY": "/data/my-memory"})
     own.must("up", "--detach")
     own.wait_until_healthy()
-    keys = {neighbour["caption"] for neighbour in ask(own)["data"][0]["neighbours"]}
-    assert keys == {f"a photo of a {name} bird" for name in ("jpeg", "png", "webp")}
+    captions = {neighbour["caption"] for neighbour in ask(own)["data"][0]["neighbours"]}
+    assert captions == {f"a photo of a {name} bird" for name in ("jpeg", "png", "webp")}
 
 
 def test_a_memory_that_is_not_there_stops_the_start(project: Any) -> None:
