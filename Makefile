@@ -32,7 +32,7 @@ test: install ## Run all tests that need nothing but this folder
 check: install ## Lint, formatting, types and import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	$(BIN)/mypy $(addprefix -p ,demo evaluation memory memory_builder models reco service)
 	$(BIN)/python -m pytest -q tests/test_house.py
 
 format: install ## Rewrite the code as `make check` wants it

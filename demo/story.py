@@ -48,13 +48,14 @@ class Demo:
     rows: list[Row]
 
 
-def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator) -> Demo:
+def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator, *, table: bool = True) -> Demo:
     """Run the whole demo.
 
     Args:
         directory: gets `guide`, `newcomers`, `quiz`, `memory` and a `fusion` for each seed.
         seeds: of the fusion's training; the first one's is served.
         narrator: shows progress.
+        table: measure at the end; without it there are no rows, and no controls are trained.
     """
     narrator.step("1  Draw a field guide: birds that exist nowhere, with captions")
     draw_world(directory, narrator.drawn)
@@ -75,8 +76,10 @@ def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator) -> Demo:
     narrator.step("4  Add the newcomers to the memory: species that nothing was trained on")
     _build(directory / NEWCOMERS, memory, AFTER, encoder, narrator)
     after = Memory.open(memory, version=AFTER, encoder=encoder.fingerprint.record())
-    narrator.step("5  Ask: which species is it? Frozen CLIP beside the memory")
-    rows = measure(quiz, before, after, fusions, config)
+    rows: list[Row] = []
+    if table:
+        narrator.step("5  Ask: which species is it? Frozen CLIP beside the memory, and beside the controls")
+        rows = measure(quiz, before, after, fusions, config)
     return Demo(model, memory, directory / f"fusion-{seeds[0]}", rows)
 
 

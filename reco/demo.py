@@ -23,6 +23,7 @@ def demo(
         int, typer.Option(min=1, max=20, help="Train this many fusions; the table shows mean and spread.")
     ] = 1,
     serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Start the service at the end.")] = True,
+    table: Annotated[bool, typer.Option("--table/--no-table", help="Measure, with the controls, and print it.")] = True,
     port: Annotated[int, typer.Option(help="Port of the service.")] = 8000,
 ) -> None:
     """See CLIP fail on species it never learned, and a memory get them right.
@@ -33,15 +34,16 @@ def demo(
     """
     from demo.story import tell
 
-    told = tell(directory, tuple(range(seeds)), _Narrator())
+    told = tell(directory, tuple(range(seeds)), _Narrator(), table=table)
     parts = {"model": told.model, "memory": told.memory, "fusion": told.fusion}
     settings: dict[str, Any] = {name: str(path.resolve()) for name, path in parts.items()}
     lines = [f"RECO_{name.upper()}={path}\n" for name, path in settings.items()]
     (directory / "serve.env").write_text("".join(lines), encoding="utf-8")
-    results = {row.method: row.accuracies for row in told.rows}
-    (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    console.print()
-    console.print(_table(told.rows, seeds))
+    if table:
+        results = {row.method: row.accuracies for row in told.rows}
+        (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        console.print()
+        console.print(_table(told.rows, seeds))
     console.print(_invitation(directory, port), soft_wrap=True, markup=False)
     if serve:
         from service.app import run

@@ -40,8 +40,8 @@ def faithful_recipe(fusion: FusionConfig) -> TrainConfig:
 def trust_recipe(fusion: FusionConfig) -> TrainConfig:
     """The default of the demo; its gates are calibrated afterwards (`models.training.calibration`).
 
-    Half a minute for 6,000 pairs at D = 128. Rate and draws were chosen on the demo's validation species (docs/training.md):
-    hiding neighbours in training costs more than it protects, because the gate does the protecting.
+    Half a minute for 6,000 pairs at D = 128. Rate and draws were chosen on the demo's validation species
+    (docs/training.md): hiding neighbours in training costs more than it protects, because the gate does the protecting.
     """
     return TrainConfig(fusion, epochs=12, learning_rate=2e-3, neighbour_dropout=0.0, random_k=0.0, miss=0.0)
 

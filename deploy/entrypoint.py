@@ -1,0 +1,101 @@
+"""The image's entry point: `prepare` finds a memory or makes the demo's; anything else is a `reco` command.
+
+`serve` with no RECO_MEMORY serves the demo that `prepare` made. Depends on the memory room, to find a memory, and on
+the demo room, to know which demo is this image's.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+DEMOS = Path("/data/demo")
+# RECO_NAME=value lines, and the last thing that `reco demo` writes: with it the demo is complete.
+SETTINGS = "serve.env"
+OF_A_MEMORY = ("RECO_MODEL", "RECO_PRETRAINED", "RECO_FUSION")
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Prepare, or become the `reco` command that the arguments ask for."""
+    if list(arguments) == ["prepare"]:
+        prepare(environ)
+        return
+    if list(arguments) == ["serve"] and demo_wanted(environ):
+        environ = {**environ, **demo_settings(demo_directory())}
+    become(*arguments, environ=environ)
+
+
+def prepare(environ: Mapping[str, str]) -> None:
+    """See to it that there is something to serve."""
+    if not demo_wanted(environ):
+        check_own(environ)
+        say(f"found the memory {environ['RECO_MEMORY']}")
+        return
+    demo = demo_directory()
+    if (demo / SETTINGS).is_file():
+        say(f"found the demo {demo}")
+    else:
+        become("demo", "--directory", str(demo), "--no-serve", "--no-table", environ=environ)
+
+
+def demo_directory() -> Path:
+    """Where this image's demo lies: a volume outlives an upgrade, and a memory of another encoder would be refused."""
+    from demo.clip import tiny_clip_directory
+
+    encoder = hashlib.sha256((tiny_clip_directory() / "SHA256SUMS").read_bytes()).hexdigest()
+    return DEMOS / f"{version('reco-clip')}-{encoder[:8]}"
+
+
+def demo_wanted(environ: Mapping[str, str]) -> bool:
+    """Whether no memory is named; half a configuration ends the process, for the demo would hide the mistake."""
+    if environ.get("RECO_MEMORY"):
+        return False
+    for name in OF_A_MEMORY:
+        if environ.get(name):
+            stop(f"{name} is set but RECO_MEMORY is not. Name a memory, or unset {name} to get the demo.")
+    return True
+
+
+def check_own(environ: Mapping[str, str]) -> None:
+    """End the process unless what the settings name is there; `reco serve` checks it in depth."""
+    from memory import list_versions
+
+    memory = Path(environ["RECO_MEMORY"])
+    if not list_versions(memory):
+        stop(f"no memory at RECO_MEMORY={memory}. Build one there with `reco build`, or unset RECO_MEMORY.")
+    fusion = environ.get("RECO_FUSION")
+    if fusion and not Path(fusion).is_dir():
+        stop(f"no fusion checkpoint at RECO_FUSION={fusion}. Train one there with `reco train`, or unset it.")
+    if not environ.get("RECO_MODEL"):
+        stop(f"RECO_MEMORY={memory} needs RECO_MODEL: the model that its pairs were encoded with.")
+
+
+def demo_settings(directory: Path) -> dict[str, str]:
+    """What to serve the demo with, as `reco demo` left it."""
+    try:
+        lines = (directory / SETTINGS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        stop(f"no RECO_MEMORY is set and there is no demo at {directory}. Run `prepare` first to make the demo.")
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def become(*arguments: str, environ: Mapping[str, str]) -> NoReturn:
+    """Replace this process, so that signals and the exit code are `reco`'s own."""
+    os.execvpe("reco", ["reco", *arguments], dict(environ))
+
+
+def say(sentence: str) -> None:
+    """A line for the container's log."""
+    sys.stdout.write(f"reco: {sentence}\n")
+
+
+def stop(sentence: str) -> NoReturn:
+    """End with a sentence for the person who reads the container's log."""
+    sys.exit(f"reco: {sentence}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:], os.environ)
