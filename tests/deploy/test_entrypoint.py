@@ -67,7 +67,13 @@ def test_other_commands_are_recos_own(entrypoint: ModuleType) -> None:
 def test_prepare_makes_the_demo_once(entrypoint: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Became) as became:
         entrypoint.main(["prepare"], {})
-    assert became.value.arguments == ("demo", "--directory", str(entrypoint.demo_directory()), "--no-serve")
+    assert became.value.arguments == (
+        "demo",
+        "--directory",
+        str(entrypoint.demo_directory()),
+        "--no-serve",
+        "--no-table",
+    )
     finish_demo(entrypoint)
     entrypoint.main(["prepare"], {})
     assert capsys.readouterr().out == f"reco: found the demo {entrypoint.demo_directory()}\n"
