@@ -85,7 +85,8 @@ def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator, *, table: 
 
 def _build(corpus: Path, memory: Path, version: int, encoder: Encoder, narrator: Narrator) -> None:
     if version not in list_versions(memory):
-        build(BuildConfig((str(corpus),), memory), encoder, narrator.building)
+        # No thumbnails: the pictures are small, and lie beside the memory.
+        build(BuildConfig((str(corpus),), memory, thumbnail_px=0), encoder, narrator.building)
 
 
 def _fusion(

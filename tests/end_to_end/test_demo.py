@@ -1,6 +1,7 @@
 """The demo as a newcomer runs it: one command, real files, three seeds; then a real server on a real port.
 
-The thresholds were measured once on the finished world (docs/training.md has the figures) and are fixed here.
+The thresholds were measured once on the finished world and are fixed here, with room for another CPU's rounding:
+gain 55.4, over the tuned mean 6.2, known species lose 1.6, without the newcomers 5.3 from frozen (docs/training.md).
 """
 
 import json
@@ -39,12 +40,12 @@ def mean(demo: Path) -> dict[str, dict[str, float]]:
     return {method: {column: float(np.mean(v)) for column, v in row.items()} for method, row in results.items()}
 
 
-def test_unseen_species_gain_forty_points(mean: dict[str, dict[str, float]]) -> None:
-    assert mean["RECO"]["unseen"] - mean["frozen CLIP"]["unseen"] >= 40
+def test_unseen_species_gain_fifty_points(mean: dict[str, dict[str, float]]) -> None:
+    assert mean["RECO"]["unseen"] - mean["frozen CLIP"]["unseen"] >= 50
 
 
-def test_the_learned_fusion_beats_the_tuned_mean_by_five_points(mean: dict[str, dict[str, float]]) -> None:
-    assert mean["RECO"]["unseen"] - mean["mean fusion, tuned"]["unseen"] >= 5
+def test_the_learned_fusion_beats_the_tuned_mean(mean: dict[str, dict[str, float]]) -> None:
+    assert mean["RECO"]["unseen"] - mean["mean fusion, tuned"]["unseen"] >= 4
 
 
 def test_known_species_lose_three_points_at_most(mean: dict[str, dict[str, float]]) -> None:
@@ -55,7 +56,7 @@ def test_known_species_lose_three_points_at_most(mean: dict[str, dict[str, float
 def test_the_gain_is_the_memory(mean: dict[str, dict[str, float]]) -> None:
     """Without the newcomers in the memory there is no gain, and training alone gives none either."""
     without = mean["RECO, newcomers not in the memory"]["unseen"]
-    assert abs(without - mean["frozen CLIP"]["unseen"]) <= 6
+    assert abs(without - mean["frozen CLIP"]["unseen"]) <= 7
     assert mean["same-size MLP, no memory"]["unseen"] <= mean["frozen CLIP"]["unseen"] + 10
 
 
