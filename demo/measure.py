@@ -61,7 +61,8 @@ class Quiz:
 
     def __init__(self, directory: Path, encoder: Encoder) -> None:
         self.validation = quiz_task(directory, encoder, "validation")
-        self.tasks = {name: quiz_task(directory, encoder, *groups) for name, groups in COLUMNS.items()}
+        parts = {group: quiz_task(directory, encoder, group) for group in COLUMNS["all"]}
+        self.tasks = {name: _joined([parts[group] for group in groups]) for name, groups in COLUMNS.items()}
 
     def score(self, memory: Memory, fusion: Fusion | None, mode: str = "both") -> dict[str, float]:
         """Accuracy in percent by column; without a fusion, the frozen encoder's."""
@@ -139,6 +140,16 @@ def measure(
         control = train_demo_fusion(before, quiz, replace(config, seed=seed), fusion=mlp_fusion(config.fusion))
         mlp.add(quiz.score(after, control))
     return [frozen, mean, mlp, refined, without]
+
+
+def _joined(parts: list[ZeroShotTask]) -> ZeroShotTask:
+    """One task of telling the classes of all parts apart."""
+    starts = np.cumsum([0] + [len(part.class_texts) for part in parts[:-1]])
+    return ZeroShotTask(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels + start for part, start in zip(parts, starts, strict=True)]),
+        np.concatenate([part.class_texts for part in parts]),
+    )
 
 
 def _score(task: ZeroShotTask, memory: Memory, fusion: Fusion | None, mode: str) -> float:
