@@ -69,21 +69,25 @@ class Quiz:
         return {name: _score(task, memory, fusion, mode) for name, task in self.tasks.items()}
 
 
-def train_demo_fusion(
-    memory: Memory,
-    quiz: Quiz,
-    config: TrainConfig,
-    report: Callable[[EpochReport], None] | None = None,
-    fusion: Fusion | None = None,
-) -> Fusion:
-    """Train on the guide's known and training species; stop, and set the gates, by what is held out of training."""
-    training_ids, validation_ids = split_by_key(memory, TRAINING_KEYS, VALIDATION_KEYS)
-    pairs = TrainingPairs.from_memory(memory, training_ids)
-    validation = TrainingPairs.from_memory(memory, validation_ids)
-    trained = train(pairs, config, validation, report, fusion=fusion)
-    if config.fusion.design == "trust" and fusion is None:
-        calibrate(trained, [_held_out_known(memory, quiz, config.fusion.k), _validation(memory, quiz, config.fusion.k)])
-    return trained
+class Lessons:
+    """What a fusion of the demo is trained on: known and training species, their neighbours searched once."""
+
+    def __init__(self, memory: Memory, quiz: Quiz, k: int) -> None:
+        training_ids, validation_ids = split_by_key(memory, TRAINING_KEYS, VALIDATION_KEYS)
+        self._pairs = TrainingPairs.from_memory(memory, training_ids)
+        self._validation = TrainingPairs.from_memory(memory, validation_ids)
+        self._gate_tasks = [_held_out_known(memory, quiz, k), _validation(memory, quiz, k)]
+
+    def train(self, config: TrainConfig, report: Callable[[EpochReport], None] | None = None) -> Fusion:
+        """Train a fusion; stop, and set the gates, by what is held out of training."""
+        fusion = train(self._pairs, config, self._validation, report)
+        if config.fusion.design == "trust":
+            calibrate(fusion, self._gate_tasks)
+        return fusion
+
+    def train_control(self, config: TrainConfig) -> Fusion:
+        """Train the same-size MLP, which sees no memory, in the same way."""
+        return train(self._pairs, config, self._validation, fusion=mlp_fusion(config.fusion))
 
 
 def _validation(memory: Memory, quiz: Quiz, k: int) -> LabelledQueries:
@@ -117,6 +121,7 @@ def measure(
     before: Memory,
     after: Memory,
     fusions: Mapping[int, Fusion],
+    lessons: Lessons,
     config: TrainConfig,
 ) -> list[Row]:
     """The table of the demo.
@@ -126,6 +131,7 @@ def measure(
         before: the memory without the newcomers; the fusions were trained on it.
         after: the memory with them.
         fusions: by seed.
+        lessons: what the fusions were trained on.
         config: what the fusions were trained with; the MLP control gets the same.
     """
     frozen, mean, mlp = Row("frozen CLIP"), Row("mean fusion, tuned"), Row("same-size MLP, no memory")
@@ -137,7 +143,7 @@ def measure(
         refined.add(quiz.score(after, fusion))
         without.add(quiz.score(before, fusion))
     for seed in fusions:
-        control = train_demo_fusion(before, quiz, replace(config, seed=seed), fusion=mlp_fusion(config.fusion))
+        control = lessons.train_control(replace(config, seed=seed))
         mlp.add(quiz.score(after, control))
     return [frozen, mean, mlp, refined, without]
 

@@ -144,20 +144,8 @@ def nameless_bird(*key: str | int) -> Attributes:
     taken = _guide_looks()
     dice = Dice("nameless", WORLD_SEED, *key)
     while True:
-        attributes = Attributes(
-            plan=dice.choice(PLANS),
-            bill=dice.choice(BILLS),
-            crest=dice.choice(CRESTS),
-            tail=dice.choice(TAILS),
-            upper=dice.choice(COLOURS),
-            belly=dice.choice(COLOURS),
-            head=dice.choice(HEADS),
-            accent=dice.choice(COLOURS),
-            breast=dice.choice(BREASTS),
-            wing=dice.choice(WINGS),
-            bar=dice.choice(BARS),
-            bill_colour=dice.choice(BILL_COLOURS),
-        )
+        shape = (dice.choice(PLANS), dice.choice(BILLS), dice.choice(CRESTS), dice.choice(TAILS))
+        attributes = _individual(Genus(*shape, COLOURS, COLOURS), dice)
         if attributes.drawable and attributes.visible not in taken:
             return attributes
 
@@ -192,24 +180,29 @@ def _distinct_looks(genus: Genus, number: int, count: int) -> list[Attributes]:
     dice = Dice("looks", WORLD_SEED, number)
     looks: list[Attributes] = []
     while len(looks) < count:
-        attributes = Attributes(
-            plan=genus.plan,
-            bill=genus.bill,
-            crest=genus.crest,
-            tail=genus.tail,
-            upper=dice.choice(genus.uppers),
-            belly=dice.choice(genus.bellies),
-            head=dice.choice(HEADS),
-            accent=dice.choice(COLOURS),
-            breast=dice.choice(BREASTS),
-            wing=dice.choice(WINGS),
-            bar=dice.choice(BARS),
-            bill_colour=dice.choice(BILL_COLOURS),
-        )
+        attributes = _individual(genus, dice)
         apart = all(_difference(attributes, other) >= 2 for other in looks)
         if attributes.drawable and apart:
             looks.append(attributes)
     return looks
+
+
+def _individual(genus: Genus, dice: Dice) -> Attributes:
+    """One bird of the genus: what the genus fixes, and a draw of everything else."""
+    return Attributes(
+        plan=genus.plan,
+        bill=genus.bill,
+        crest=genus.crest,
+        tail=genus.tail,
+        upper=dice.choice(genus.uppers),
+        belly=dice.choice(genus.bellies),
+        head=dice.choice(HEADS),
+        accent=dice.choice(COLOURS),
+        breast=dice.choice(BREASTS),
+        wing=dice.choice(WINGS),
+        bar=dice.choice(BARS),
+        bill_colour=dice.choice(BILL_COLOURS),
+    )
 
 
 def _difference(one: Attributes, other: Attributes) -> int:

@@ -1,14 +1,13 @@
 """The demo from nothing to a served memory: draw, build, train, add the newcomers, measure. Each step may be
 repeated: what is done is not done again."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from demo.clip import tiny_clip_directory
 from demo.corpus import GUIDE, NEWCOMERS, draw_world
-from demo.measure import Quiz, Row, measure, train_demo_fusion
+from demo.measure import Lessons, Quiz, Row, measure
 from memory import Memory, list_versions
 from memory_builder import BuildConfig, Progress, build
 from models.checkpoint import load_fusion, save_fusion
@@ -67,19 +66,18 @@ def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator, *, table: 
     before = Memory.open(memory, version=BEFORE, encoder=encoder.fingerprint.record())
     quiz = Quiz(directory, encoder)
     config = recipe("trust", encoder.embed_dim)
+    lessons = Lessons(before, quiz, config.fusion.k)
     fusions: dict[int, Fusion] = {}
     for seed in seeds:
         narrator.step(f"3  Train the fusion on the guide, seed {seed}: CLIP stays frozen")
-        fusions[seed] = _fusion(
-            directory / f"fusion-{seed}", before, quiz, replace(config, seed=seed), narrator.trained
-        )
+        fusions[seed] = _fusion(directory / f"fusion-{seed}", before, lessons, replace(config, seed=seed), narrator)
     narrator.step("4  Add the newcomers to the memory: species that nothing was trained on")
     _build(directory / NEWCOMERS, memory, AFTER, encoder, narrator)
     after = Memory.open(memory, version=AFTER, encoder=encoder.fingerprint.record())
     rows: list[Row] = []
     if table:
         narrator.step("5  Ask: which species is it? Frozen CLIP beside the memory, and beside the controls")
-        rows = measure(quiz, before, after, fusions, config)
+        rows = measure(quiz, before, after, fusions, lessons, config)
     return Demo(model, memory, directory / f"fusion-{seeds[0]}", rows)
 
 
@@ -89,20 +87,14 @@ def _build(corpus: Path, memory: Path, version: int, encoder: Encoder, narrator:
         build(BuildConfig((str(corpus),), memory, thumbnail_px=0), encoder, narrator.building)
 
 
-def _fusion(
-    directory: Path,
-    memory: Memory,
-    quiz: Quiz,
-    config: TrainConfig,
-    report: Callable[[EpochReport], None],
-) -> Fusion:
+def _fusion(directory: Path, memory: Memory, lessons: Lessons, config: TrainConfig, narrator: Narrator) -> Fusion:
     """The seed's fusion: as saved by an earlier run on this memory, or trained now."""
     try:
         return load_fusion(directory, memory.manifest.encoder)
     except CheckpointError as error:
         if error.code == "checkpoint_invalid":
             raise
-    fusion = train_demo_fusion(memory, quiz, config, report)
+    fusion = lessons.train(config, narrator.trained)
     trained = {"memory_digest": memory.digest, "seed": config.seed, "epochs": config.epochs}
     save_fusion(directory, fusion, memory.manifest.encoder, trained)
     return fusion

@@ -4,6 +4,8 @@ Depends on every other file of the service; nothing depends on it.
 """
 
 import logging.config
+import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -70,8 +72,10 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM; SIGTERM ends the process with exit code 0."""
     logging.config.dictConfig(logging_config(settings.log_format))
+    # After its graceful shutdown uvicorn raises the signal again, for whoever handled it before.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.Server(server_config(create_app(settings), settings)).run()
 
 

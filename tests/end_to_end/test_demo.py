@@ -96,7 +96,8 @@ def server(demo: Path) -> Iterator[str]:
         yield base
     finally:
         process.terminate()
-        process.wait(30)
+        ended = process.wait(30)
+    assert ended == 0  # THREATS X27
 
 
 def test_the_served_demo_names_what_clip_cannot(demo: Path, server: str) -> None:
