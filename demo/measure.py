@@ -1,27 +1,27 @@
 """What the memory is worth in the field guide: accuracy before and after, beside the controls, over several seeds."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from demo.quiz import quiz_task
 from demo.species import Group, species_of
 from evaluation import ZeroShotTask, accuracy, mlp_fusion, refined_task, tuned_mean_fusion
-from memory import Memory, Modality
+from memory import Memory
 from models.encoder import Encoder
 from models.fusion import Fusion
-from models.training import EpochReport, TrainConfig, TrainingPairs, train
-from models.training.calibration import LabelledQueries, calibrate
-from models.training.pairs import Batch
+from models.training import TrainingPairs, train
+from models.training.entities import by_names
+from models.training.entity_pairs import EntityPairs
+from models.training.evidence import fit_evidence
+from models.training.recipes import fusion_config, recipe
 from models.training.split import split_by_key
 
-TRAINING_KEYS = ["guide/known/*-00?", "guide/known/*-01[0-6]", "guide/training/*"]
-VALIDATION_KEYS = ["guide/validation/*"]  # species that training does not show: when to stop, and the gates
-KNOWN_KEYS = ["guide/known/*-01[7-9]"]  # pairs of known species held out of training: the gates
+TRAINING_GROUPS: tuple[Group, ...] = ("known", "training")  # whose names the fusion is told
+TRAINING_KEYS = [f"guide/{group}/*" for group in TRAINING_GROUPS]
+VALIDATION_KEYS = ["guide/validation/*"]  # species that training does not show: for when the control stops
 COLUMNS: dict[str, tuple[Group, ...]] = {
     "known": ("known",),
     "unseen": ("unseen",),
@@ -70,50 +70,23 @@ class Quiz:
 
 
 class Lessons:
-    """What a fusion of the demo is trained on: known and training species, their neighbours searched once."""
+    """What a fusion of the demo is trained on: pairs whose captions name a known or a training species."""
 
-    def __init__(self, memory: Memory, quiz: Quiz, k: int) -> None:
-        training_ids, validation_ids = split_by_key(memory, TRAINING_KEYS, VALIDATION_KEYS)
-        self._pairs = TrainingPairs.from_memory(memory, training_ids)
-        self._validation = TrainingPairs.from_memory(memory, validation_ids)
-        self._gate_tasks = [_held_out_known(memory, quiz, k), _validation(memory, quiz, k)]
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        names = [species.name for species in species_of(*TRAINING_GROUPS)]
+        self._pairs = EntityPairs.from_memory(memory, by_names(memory.captions(), names))
 
-    def train(self, config: TrainConfig, report: Callable[[EpochReport], None] | None = None) -> Fusion:
-        """Train a fusion; stop, and set the gates, by what is held out of training."""
-        fusion = train(self._pairs, config, self._validation, report)
-        if config.fusion.design == "trust":
-            calibrate(fusion, self._gate_tasks)
-        return fusion
+    def fit(self, seed: int) -> Fusion:
+        """Fit a fusion."""
+        return fit_evidence(self._pairs, fusion_config("evidence", self._memory.embed_dim), seed)
 
-    def train_control(self, config: TrainConfig) -> Fusion:
-        """Train the same-size MLP, which sees no memory, in the same way."""
-        return train(self._pairs, config, self._validation, fusion=mlp_fusion(config.fusion))
-
-
-def _validation(memory: Memory, quiz: Quiz, k: int) -> LabelledQueries:
-    """The quiz of the validation species, names that CLIP does not know."""
-    task = quiz.validation
-    image = _found(memory, task.images, "image", k)
-    return LabelledQueries(image, _found(memory, task.class_texts, "text", k), torch.from_numpy(task.labels))
-
-
-def _held_out_known(memory: Memory, quiz: Quiz, k: int) -> LabelledQueries:
-    """Pairs of the known species that training did not show; each searches the memory without itself."""
-    known = {species.slug: number for number, species in enumerate(species_of("known"))}
-    keys = memory.keys()
-    ids, _ = split_by_key(memory, KNOWN_KEYS, VALIDATION_KEYS)
-    pairs = TrainingPairs.from_memory(memory, ids, num_candidates=k)
-    everyone = torch.arange(len(ids))
-    first = torch.arange(k).expand(len(ids), -1)
-    image = pairs.batch("image", everyone, first, torch.ones_like(first, dtype=torch.bool))
-    labels = [known[Path(keys[one]).name.rsplit("-", 1)[0]] for one in ids]
-    return LabelledQueries(image, _found(memory, quiz.tasks["known"].class_texts, "text", k), torch.tensor(labels))
-
-
-def _found(memory: Memory, queries: NDArray[np.float32], modality: Modality, k: int) -> Batch:
-    queries = np.ascontiguousarray(queries)
-    found = memory.search(queries, k, modality=modality)
-    return Batch(*map(torch.from_numpy, (queries, found.values, found.similarities, found.mask)))
+    def train_controls(self, seeds: list[int]) -> list[Fusion]:
+        """Train the same-size MLP, which sees no memory, on the same species by the paper's loss."""
+        ids = split_by_key(self._memory, TRAINING_KEYS, VALIDATION_KEYS)
+        pairs, validation = (TrainingPairs.from_memory(self._memory, part) for part in ids)
+        configs = [recipe("faithful", self._memory.embed_dim, seed=seed) for seed in seeds]
+        return [train(pairs, config, validation, fusion=mlp_fusion(config.fusion)) for config in configs]
 
 
 def measure(
@@ -122,7 +95,6 @@ def measure(
     after: Memory,
     fusions: Mapping[int, Fusion],
     lessons: Lessons,
-    config: TrainConfig,
 ) -> list[Row]:
     """The table of the demo.
 
@@ -131,19 +103,19 @@ def measure(
         before: the memory without the newcomers; the fusions were trained on it.
         after: the memory with them.
         fusions: by seed.
-        lessons: what the fusions were trained on.
-        config: what the fusions were trained with; the MLP control gets the same.
+        lessons: what the fusions were trained on; the MLP control gets the same.
     """
     frozen, mean, mlp = Row("frozen CLIP"), Row("mean fusion, tuned"), Row("same-size MLP, no memory")
     refined, without = Row("RECO"), Row("RECO, newcomers not in the memory")
     frozen.add(quiz.score(after, None))
-    averaged, _, _ = tuned_mean_fusion(config.fusion, lambda one: _score(quiz.validation, before, one, "both"))
+    averaged, _, _ = tuned_mean_fusion(
+        fusions[min(fusions)].config, lambda one: _score(quiz.validation, before, one, "both")
+    )
     mean.add(quiz.score(after, averaged))
     for fusion in fusions.values():
         refined.add(quiz.score(after, fusion))
         without.add(quiz.score(before, fusion))
-    for seed in fusions:
-        control = lessons.train_control(replace(config, seed=seed))
+    for control in lessons.train_controls(list(fusions)):
         mlp.add(quiz.score(after, control))
     return [frozen, mean, mlp, refined, without]
 

@@ -1,7 +1,7 @@
 """The demo from nothing to a served memory: draw, build, train, add the newcomers, measure. Each step may be
 repeated: what is done is not done again."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,8 +14,6 @@ from models.checkpoint import load_fusion, save_fusion
 from models.encoder import Encoder
 from models.errors import CheckpointError
 from models.fusion import Fusion
-from models.training import EpochReport, TrainConfig
-from models.training.recipes import recipe
 
 BEFORE, AFTER = 1, 2  # versions of the demo's memory: without and with the newcomers
 
@@ -28,9 +26,6 @@ class Narrator(Protocol):
 
     def drawn(self, done: int, total: int) -> None:
         """So many pictures are drawn."""
-
-    def trained(self, report: EpochReport) -> None:
-        """An epoch of training is over."""
 
     @property
     def building(self) -> Progress:
@@ -65,19 +60,18 @@ def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator, *, table: 
     _build(directory / GUIDE, memory, BEFORE, encoder, narrator)
     before = Memory.open(memory, version=BEFORE, encoder=encoder.fingerprint.record())
     quiz = Quiz(directory, encoder)
-    config = recipe("trust", encoder.embed_dim)
-    lessons = Lessons(before, quiz, config.fusion.k)
+    lessons = Lessons(before)
     fusions: dict[int, Fusion] = {}
     for seed in seeds:
         narrator.step(f"3  Train the fusion on the guide, seed {seed}: CLIP stays frozen")
-        fusions[seed] = _fusion(directory / f"fusion-{seed}", before, lessons, replace(config, seed=seed), narrator)
+        fusions[seed] = _fusion(directory / f"fusion-{seed}", before, lessons, seed)
     narrator.step("4  Add the newcomers to the memory: species that nothing was trained on")
     _build(directory / NEWCOMERS, memory, AFTER, encoder, narrator)
     after = Memory.open(memory, version=AFTER, encoder=encoder.fingerprint.record())
     rows: list[Row] = []
     if table:
         narrator.step("5  Ask: which species is it? Frozen CLIP beside the memory, and beside the controls")
-        rows = measure(quiz, before, after, fusions, lessons, config)
+        rows = measure(quiz, before, after, fusions, lessons)
     return Demo(model, memory, directory / f"fusion-{seeds[0]}", rows)
 
 
@@ -87,14 +81,13 @@ def _build(corpus: Path, memory: Path, version: int, encoder: Encoder, narrator:
         build(BuildConfig((str(corpus),), memory, thumbnail_px=0), encoder, narrator.building)
 
 
-def _fusion(directory: Path, memory: Memory, lessons: Lessons, config: TrainConfig, narrator: Narrator) -> Fusion:
+def _fusion(directory: Path, memory: Memory, lessons: Lessons, seed: int) -> Fusion:
     """The seed's fusion: as saved by an earlier run on this memory, or trained now."""
     try:
         return load_fusion(directory, memory.manifest.encoder)
     except CheckpointError as error:
         if error.code == "checkpoint_invalid":
             raise
-    fusion = lessons.train(config, narrator.trained)
-    trained = {"memory_digest": memory.digest, "seed": config.seed, "epochs": config.epochs}
-    save_fusion(directory, fusion, memory.manifest.encoder, trained)
+    fusion = lessons.fit(seed)
+    save_fusion(directory, fusion, memory.manifest.encoder, {"memory_digest": memory.digest, "seed": seed})
     return fusion

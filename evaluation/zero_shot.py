@@ -6,13 +6,13 @@ Shapes: N images, C classes, D embedding dim.
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from memory import Memory, Modality
+from evaluation.array_memory import SearchesNeighbours
+from evaluation.label_sets import label_set_sides_at
+from evaluation.refinement import SCORINGS, Scoring, Sides
+from memory import Modality
 from models.fusion import Fusion
-
-REFINE_BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,19 @@ class ZeroShotTask:
     class_texts: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        if len(self.images) != len(self.labels) or self.labels.max(initial=0) >= len(self.class_texts):
+        outside = self.labels.max(initial=0) >= len(self.class_texts) or self.labels.min(initial=0) < 0
+        if len(self.images) != len(self.labels) or outside:
             raise ValueError("a zero-shot task needs one label an image, each the number of a class text")
+
+    def queries(self, modality: Modality) -> NDArray[np.int64]:
+        """The queries that have a right answer: all images."""
+        assert modality == "image", "a class text has no one right image"
+        return np.arange(len(self.images))
+
+    def relevant(self, modality: Modality, queries: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which class texts are right for some images: (Q, C), one True a row."""
+        assert modality == "image", "a class text has no one right image"
+        return np.equal.outer(self.labels[queries], np.arange(len(self.class_texts)))
 
 
 def accuracy(task: ZeroShotTask) -> float:
@@ -41,7 +52,7 @@ def accuracy(task: ZeroShotTask) -> float:
 
 
 def refined_task(
-    task: ZeroShotTask, memory: Memory, fusion: Fusion, *, k: int | None = None
+    task: ZeroShotTask, memory: SearchesNeighbours, fusion: Fusion, *, k: int | None = None
 ) -> dict[str, ZeroShotTask]:
     """The task in all four modes: which sides are refined before they meet.
 
@@ -54,20 +65,23 @@ def refined_task(
     Returns:
         `none`, `image`, `text` and `both`.
     """
-    image = replace(task, images=refined(task.images, memory, fusion, "image", k))
-    text = replace(task, class_texts=refined(task.class_texts, memory, fusion, "text", k))
+    [sides] = label_set_sides_at(task.images, task.class_texts, memory, fusion, [fusion.config.k if k is None else k])
+    image, text = replace(task, images=sides.refined_image), replace(task, class_texts=sides.refined_text)
     return {"none": task, "image": image, "text": text, "both": replace(image, class_texts=text.class_texts)}
 
 
-@torch.inference_mode()
-def refined(
-    queries: NDArray[np.float32], memory: Memory, fusion: Fusion, modality: Modality, k: int | None = None
-) -> NDArray[np.float32]:
-    """Refined embeddings (B, D) float32, unit norm, of queries (B, D) of one modality."""
-    parts = []
-    for start in range(0, len(queries), REFINE_BATCH):
-        block = np.ascontiguousarray(queries[start : start + REFINE_BATCH])
-        found = memory.search(block, k or fusion.config.k, modality=modality)
-        arrays = (block, found.values, found.similarities, found.mask)
-        parts.append(fusion.side(modality)(*map(torch.from_numpy, arrays)).numpy())
-    return np.concatenate(parts)
+def predictions(sides: Sides) -> dict[Scoring, NDArray[np.int64]]:
+    """The class (N,) that each scoring gives each image; a tie goes to the class that comes first."""
+    return {
+        scoring: np.concatenate([sides.scores(scoring, "image", rows).argmax(axis=1) for rows in sides.blocks("image")])
+        for scoring in SCORINGS
+    }
+
+
+def per_class_accuracy(
+    correct: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int
+) -> NDArray[np.float64]:
+    """Accuracy (C,) in percent from the outcome (N,) of each image, 0 to 1; NaN for a class without images."""
+    counts = np.bincount(labels, minlength=num_classes)
+    with np.errstate(invalid="ignore"):
+        return np.bincount(labels, weights=correct, minlength=num_classes) / counts * 100

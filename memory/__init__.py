@@ -4,7 +4,7 @@ Imports none of our other rooms; numpy, FAISS and pyarrow.
 """
 
 from memory.deletes import write_deletes
-from memory.encoder_record import check_encoder
+from memory.encoder_record import check_encoder, undeclared_encoder
 from memory.errors import (
     EncoderMismatch,
     FileMissing,
@@ -97,6 +97,7 @@ __all__ = [
     "publish",
     "read_manifest",
     "repair_head",
+    "undeclared_encoder",
     "verify_memory",
     "write_deletes",
     "write_segment",

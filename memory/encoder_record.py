@@ -1,8 +1,10 @@
 """The encoder a memory was built with, and whether another is the same one.
 
-numpy and errors only. The record is a plain JSON object written by the encoder's own fingerprint.
+numpy and errors only. The record is a plain JSON object written by the encoder's own fingerprint, or, for embeddings
+whose encoder nobody could open, one that declares a name and nothing else.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -14,7 +16,25 @@ from memory.neighbours import MODALITIES
 
 # Another device or precision of the same weights moves a probe by less than this; other weights by far more.
 PROBE_COSINE: Final = 0.999
+# Tokenizer kind of an undeclared encoder; models/checkpoint.py, which may not import this room, knows the word too.
+UNDECLARED: Final = "undeclared"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def undeclared_encoder(name: str, embed_dim: int) -> dict[str, Any]:
+    """The record of an encoder that is known by a name only: equal names are taken for the same encoder.
+
+    It has no probes to compare and the hash of no weights, so no encoder that can be opened is ever equal to it.
+    """
+    told = hashlib.sha256(f"undeclared encoder\0{name}".encode()).hexdigest()
+    return {
+        "architecture": name,
+        "weights_sha256": told,
+        "preprocessing": {},
+        "tokenizer": {"kind": UNDECLARED, "sha256": told, "context_length": 0},
+        "embed_dim": embed_dim,
+        "probes": {modality: [] for modality in MODALITIES},
+    }
 
 
 def check_encoder_record(record: object) -> Mapping[str, Any]:
@@ -58,6 +78,8 @@ def check_encoder(stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """
     names = (set(stored) | set(given)) - {"probes"}
     differing = sorted(name for name in names if stored.get(name) != given.get(name))
+    if differing and (_is_undeclared(stored) or _is_undeclared(given)):
+        raise EncoderMismatch(_undeclared_mismatch(stored, given))
     if differing:
         told = "; ".join(
             f"{name}: memory {_short(stored.get(name))}, here {_short(given.get(name))}" for name in differing
@@ -84,6 +106,27 @@ def check_encoder(stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
                 f"only to cosine {cosines.min():.5f} (at least {PROBE_COSINE} expected): another "
                 "preprocessing or library, or a broken device."
             )
+
+
+def _is_undeclared(record: Mapping[str, Any]) -> bool:
+    tokenizer = record.get("tokenizer")
+    return isinstance(tokenizer, Mapping) and tokenizer.get("kind") == UNDECLARED
+
+
+def _undeclared_mismatch(stored: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    ours, theirs = (f"{record.get('architecture')} (D = {record.get('embed_dim')})" for record in (stored, given))
+    if not _is_undeclared(stored):
+        return (
+            f"this memory was built with the encoder {ours}, and the embeddings are declared by the name {theirs} "
+            "only. Name their encoder with --model instead of --encoder-name, or build a memory of their own."
+        )
+    told = f"this memory was built from embeddings whose encoder is declared by the name {ours} only"
+    if _is_undeclared(given):
+        return f"{told}, and here by {theirs}: give the same name, or build a memory of their own."
+    return (
+        f"{told}, so nothing shows that {theirs} made them. If it did, build the memory again with "
+        "`reco build --embeddings` and --model, which checks it; else open the encoder that did."
+    )
 
 
 def _probe_matrix(vectors: object, embed_dim: int, modality: str) -> np.ndarray[Any, np.dtype[np.float64]]:

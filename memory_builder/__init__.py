@@ -2,10 +2,18 @@
 
     result = build(BuildConfig(corpora=("photos/",), memory=Path("memory")), encoder)
 
+Or from embeddings that were cached before, without a model:
+
+    config = BuildConfig(corpora=("laion/",), memory=Path("memory"))
+    readers = open_embeddings(config)
+    result = build_from_embeddings(config, readers, Origin.undeclared("clip-vit-b32-openai", readers[0].embed_dim))
+
 Importing it does not load torch: a command line can refuse a wrong corpus (corpora.py, readers/) before the encoder.
 """
 
+from memory_builder.builds import build, build_from_embeddings, open_embeddings
 from memory_builder.config import BuildConfig
+from memory_builder.embeddings import EmbeddingsReader, Origin
 from memory_builder.errors import (
     BuildError,
     BuildInterrupted,
@@ -13,11 +21,12 @@ from memory_builder.errors import (
     CorpusError,
     MemoryBuilderError,
     NothingUsable,
+    OriginError,
     OutputError,
     TooManyRejected,
 )
 from memory_builder.progress import Progress
-from memory_builder.runner import BuildResult, build
+from memory_builder.runner import BuildResult
 
 __all__ = [
     "BuildConfig",
@@ -26,10 +35,15 @@ __all__ = [
     "BuildResult",
     "ConfigError",
     "CorpusError",
+    "EmbeddingsReader",
     "MemoryBuilderError",
     "NothingUsable",
+    "Origin",
+    "OriginError",
     "OutputError",
     "Progress",
     "TooManyRejected",
     "build",
+    "build_from_embeddings",
+    "open_embeddings",
 ]

@@ -6,7 +6,9 @@
             naming it                   corpus_scheme_refused, corpus_not_found, corpus_format_unknown,
                                         corpus_pattern_invalid, corpus_name_clash
             reading it                  source_empty, source_truncated, source_changed, source_unreadable,
-                                        archive_compressed, table_invalid, table_columns
+                                        archive_compressed, table_invalid, table_columns, embeddings_layout,
+                                        embeddings_invalid, embeddings_mismatch
+        OriginError                     another encoder made the embeddings         encoder_disagrees
         OutputError                     the place for the memory cannot be used      output_refused
         BuildError                      the build ended without a new version
             TooManyRejected             too_many_rejected (.rejected: rows by code)
@@ -49,6 +51,13 @@ class ConfigError(MemoryBuilderError):
 
 class CorpusError(MemoryBuilderError):
     """A corpus, or one file of it, that cannot be read as it was given."""
+
+
+class OriginError(MemoryBuilderError):
+    """The encoder that was named did not make the embeddings."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("encoder_disagrees", message)
 
 
 class OutputError(MemoryBuilderError):

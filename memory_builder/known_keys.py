@@ -7,6 +7,9 @@ from memory_builder.records import Rejected
 
 DUPLICATE = "duplicate_key"
 ALREADY_STORED = "already_stored"
+EARLIER = "An earlier row of the corpus has this key."
+_OTHER_PAIR = "The memory holds another image or caption under this key; it keeps what it has."
+_SAME_PAIR = "The memory holds this pair already."
 
 
 class StoredPair(NamedTuple):
@@ -14,6 +17,14 @@ class StoredPair(NamedTuple):
 
     content_sha256: str
     caption: str
+
+
+def compared(pair: StoredPair, stored: StoredPair) -> tuple[str, str]:
+    """Code and detail of a row whose key is in the memory.
+
+    They tell a corpus that was read again from another one whose keys happen to be the same.
+    """
+    return (ALREADY_STORED, _SAME_PAIR) if pair == stored else (DUPLICATE, _OTHER_PAIR)
 
 
 class KnownKeys:

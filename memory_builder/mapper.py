@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from memory import ITEMS_SCHEMA, Rows
 from memory_builder.decoding import Decoded, decode, hash_content
-from memory_builder.known_keys import ALREADY_STORED, DUPLICATE, KnownKeys, StoredPair
+from memory_builder.known_keys import DUPLICATE, EARLIER, KnownKeys, StoredPair, compared
 from memory_builder.records import Record, Rejected, Row, RowRejected
 from models.errors import EncoderError, InputError, TextError
 from models.texts import TextLimits, check_text
@@ -27,9 +27,6 @@ if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be tol
     from models.encoder import Encoder
 
 _WINDOW_BATCHES = 2  # decoded ahead of the encoder, in batches: pixels wait in memory
-_EARLIER = "An earlier row of the corpus has this key."
-_OTHER_PAIR = "The memory holds another image or caption under this key; it keeps what it has."
-_SAME_PAIR = "The memory holds this pair already."
 
 Checkpoint = Callable[[int, int], None]
 """Called between batches with rows read and rows rejected since the last call; may raise to stop the unit."""
@@ -137,7 +134,7 @@ class Mapper:
         if isinstance(row, Rejected):
             return lambda: row
         if not first:
-            duplicate = Rejected(row.key, DUPLICATE, _EARLIER, row.source)
+            duplicate = Rejected(row.key, DUPLICATE, EARLIER, row.source)
             return lambda: duplicate
         try:
             caption = check_text(row.caption, self._limits)
@@ -225,13 +222,11 @@ def _awaited(record: Record, decoding: Future[Decoded]) -> tuple[Record, Decoded
 
 
 def _compared(record: Record, stored: StoredPair, content: Future[str]) -> Rejected:
-    """Tell a corpus that was read again from another one whose keys happen to be the same."""
     try:
-        same = StoredPair(content.result(), record.caption) == stored
+        pair = StoredPair(content.result(), record.caption)
     except RowRejected as error:
         return Rejected(record.key, error.code, error.detail, record.source)
-    code, detail = (ALREADY_STORED, _SAME_PAIR) if same else (DUPLICATE, _OTHER_PAIR)
-    return Rejected(record.key, code, detail, record.source)
+    return Rejected(record.key, *compared(pair, stored), record.source)
 
 
 def _embed(

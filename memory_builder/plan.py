@@ -23,7 +23,7 @@ class Unit:
     """
 
     id: str
-    reader: Reader
+    reader: Reader[Any]
     piece: Piece
 
 
@@ -46,7 +46,7 @@ class Plan:
 
 
 def plan_units(
-    sources: Iterable[tuple[Reader, Sequence[Piece]]],
+    sources: Iterable[tuple[Reader[Any], Sequence[Piece]]],
     *,
     row_options: Mapping[str, Any],
     encoder: Mapping[str, Any],

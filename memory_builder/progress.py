@@ -7,10 +7,10 @@ class Progress(Protocol):
     """Receives the build's progress; called from the building thread only."""
 
     def stage(self, name: str) -> None:
-        """The build has begun `name`: plan, encode, segments, index, publish."""
+        """The build has begun `name`: plan, encode (read, of embeddings), segments, index, publish."""
 
     def start(self, total_rows: int) -> None:
-        """Encoding begins; `total_rows` rows are to be read, those done in an earlier run not among them."""
+        """That stage begins; `total_rows` rows are to be read, those done in an earlier run not among them."""
 
     def advance(self, rows: int, rejected: int) -> None:
         """`rows` more rows were read, `rejected` of them not stored."""

@@ -37,7 +37,7 @@ class Rejected:
         key: as in Record; a row that has no key of its own is named by its place.
         code: stable, for programs. Readers: missing_image, missing_caption, caption_invalid, member_type,
             key_invalid, path_outside, row_invalid, source_changed, source_unreadable, duplicate_key. The
-            mapper adds duplicate_key, already_stored, nonfinite_embedding and the codes of
+            mapper and the importer add duplicate_key, already_stored, nonfinite_embedding and the codes of
             models.errors.InputError.
         detail: one fixed sentence.
         source: as in Record.

@@ -1,10 +1,9 @@
-"""The build: lock, plan, encode, write segments, index, publish. The only file that knows all the others."""
+"""A build step by step: lock, plan, map, write segments, index, publish. Knows the parts of every step."""
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from memory import (
     MODALITIES,
@@ -19,21 +18,17 @@ from memory import (
 )
 from memory.durable import write_file
 from memory_builder.config import BuildConfig
-from memory_builder.corpora import expand
 from memory_builder.errors import NothingUsable
 from memory_builder.interruption import StopRequest, stop_on_signals
 from memory_builder.known_keys import ALREADY_STORED, KnownKeys, StoredPair
 from memory_builder.ledger import LEDGER, Ledger
-from memory_builder.mapper import MappedUnit, Mapper
+from memory_builder.mapper import MappedUnit
 from memory_builder.output import check_space, prepare_output
 from memory_builder.plan import Plan, Unit, plan_units
-from memory_builder.progress import Progress, Silent
-from memory_builder.readers import Reader, ReaderOptions, open_reader
+from memory_builder.progress import Progress
 from memory_builder.segmenting import group_units, write_units
+from memory_builder.task import Task, UnitMapper
 from memory_builder.units import UnitStore, rejected_lines
-
-if TYPE_CHECKING:
-    from models.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -68,45 +63,26 @@ class BuildResult:
     units_resumed: int
 
 
-def build(config: BuildConfig, encoder: "Encoder", progress: Progress | None = None) -> BuildResult:
-    """Build a memory from a corpus, or add to one what is new.
-
-    Stopped or killed at any moment, the same call goes on from the last finished unit and ends in the same
-    contents.
+def run(config: BuildConfig, task: Task, progress: Progress) -> BuildResult:
+    """Do a task; what an earlier run finished is not done again.
 
     Raises:
-        MemoryBuilderError: the corpus, the place or the rows; see errors.py.
-        memory.MemoryStoreError: locked, encoder_mismatch, version_taken, write_failed, or a damaged memory.
-        models.errors.EncoderError: the encoder is unusable.
+        MemoryBuilderError, memory.MemoryStoreError, models.errors.EncoderError: as builds.py says.
     """
-    shown = progress or Silent()
-    try:
-        shown.stage("plan")
-        options = ReaderOptions(
-            max_image_bytes=encoder.preprocess.limits.max_bytes,
-            image_column=config.image_column,
-            caption_column=config.caption_column,
-            key_column=config.key_column,
-        )
-        # A wrong path is told before a directory is made for the memory.
-        readers = [open_reader(path, options) for path in expand(config.corpora)]
-        prepare_output(config.memory)
-        with stop_on_signals() as stop, BuildLock(config.memory):
-            return _Build(config, encoder, shown, stop).run(readers)
-    finally:
-        shown.done()
+    prepare_output(config.memory)
+    with stop_on_signals() as stop, BuildLock(config.memory):
+        return _Build(config, task, progress, stop).run()
 
 
 class _Build:
     """One build, under the lock."""
 
-    def __init__(self, config: BuildConfig, encoder: "Encoder", progress: Progress, stop: StopRequest) -> None:
+    def __init__(self, config: BuildConfig, task: Task, progress: Progress, stop: StopRequest) -> None:
         self._config = config
-        self._encoder = encoder
+        self._task = task
         self._progress = progress
         self._stop = stop
         self._root = config.memory
-        self._record = encoder.fingerprint.record()
         self._store = UnitStore(self._root)
         self._ledger = Ledger(config.max_error_rate)
         self._previous, stored = self._open_previous()
@@ -117,11 +93,11 @@ class _Build:
         self._finished: list[UnitRecord] = []
         self._resumed = 0
 
-    def run(self, readers: Sequence[Reader]) -> BuildResult:
+    def run(self) -> BuildResult:
         """All stages in order; a kill between any two of them costs no finished unit."""
         self._store.remove(self._published.intersection(self._store.ids()))  # left by a kill after a commit
-        plan = self._plan(readers)
-        self._encode(plan)
+        plan = self._plan()
+        self._map_units(plan)
         self._judge(complete=True)
         manifest = self._commit(plan) if self._ledger.added else self._previous
         assert manifest is not None, "without a previous version, rows were added or the build has failed"
@@ -145,37 +121,25 @@ class _Build:
         """The version to grow, checked file by file against the encoder, and what it holds under each key."""
         if latest_version(self._root) is None:
             return None, {}
-        with Memory.open(self._root, encoder=self._record, stamps=self._config.stamps) as memory:
+        with Memory.open(self._root, encoder=self._task.encoder, stamps=self._config.stamps) as memory:
             pairs = map(StoredPair, memory.content_hashes(), memory.captions())
             return memory.manifest, dict(zip(memory.keys(), pairs, strict=True))
 
-    def _plan(self, readers: Sequence[Reader]) -> Plan:
+    def _plan(self) -> Plan:
         sources = []
-        for reader in readers:
+        for reader in self._task.readers:
             self._stop.check()
             sources.append((reader, list(reader.pieces(self._config.unit_rows))))
-        row_options = {
-            "thumbnail_px": self._config.thumbnail_px,
-            "max_characters": self._config.max_characters,
-            "image_limits": asdict(self._encoder.preprocess.limits),
-        }
-        return plan_units(sources, row_options=row_options, encoder=self._record)
+        return plan_units(sources, row_options=self._task.row_options, encoder=self._task.encoder)
 
-    def _encode(self, plan: Plan) -> None:
-        self._progress.stage("encode")
+    def _map_units(self, plan: Plan) -> None:
+        self._progress.stage(self._task.stage)
         todo = sum(
             unit.piece.rows for unit in plan.units if unit.id not in self._published and unit.id not in self._store
         )
-        check_space(self._root, todo, self._encoder.embed_dim)
+        check_space(self._root, todo, self._task.embed_dim)
         self._progress.start(todo)
-        config = self._config
-        with Mapper(
-            self._encoder,
-            batch_size=config.batch_size,
-            decode_threads=config.decode_threads,
-            thumbnail_px=config.thumbnail_px,
-            max_characters=config.max_characters,
-        ) as mapper:
+        with self._task.mapper as mapper:
             for unit in plan.units:
                 self._stop.check()
                 if unit.id in self._published:
@@ -200,7 +164,7 @@ class _Build:
         self._resumed += 1
         return done
 
-    def _map(self, unit: Unit, mapper: Mapper) -> MappedUnit:
+    def _map(self, unit: Unit, mapper: UnitMapper) -> MappedUnit:
         began = time.monotonic()
         mapped = mapper.map_unit(unit.reader.read(unit.piece), self._known, self._checkpoint)
         done = self._store.save(unit.id, mapped)
@@ -251,8 +215,8 @@ class _Build:
         corpora = [*(previous.sources or {}).get("corpora", ())] if previous else []
         corpora += [name for name in _names(plan) if name not in corpora]
         contents = Contents(
-            encoder=previous.encoder if previous else self._record,
-            encoded_with=previous.encoded_with if previous else self._encoder.fingerprint.encoded_with(),
+            encoder=previous.encoder if previous else self._task.encoder,
+            encoded_with=previous.encoded_with if previous else self._task.encoded_with,
             segments=tuple(segments),
             indexes=indexes,
             deletes=previous.deletes if previous else (),

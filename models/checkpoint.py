@@ -22,6 +22,7 @@ CONFIG = "config.json"
 _MAX_CONFIG_BYTES = 16 << 20
 # What makes embeddings of two encoders comparable. Probe vectors are left to the memory's own, tolerant check.
 _IDENTITY = ("architecture", "weights_sha256", "preprocessing", "tokenizer", "embed_dim")
+_UNDECLARED = "undeclared"  # tokenizer kind of an encoder known by a name only: memory/encoder_record.py
 
 
 def save_fusion(
@@ -116,9 +117,21 @@ def checkpoint_id(directory: Path) -> str:
 
 def _check_encoder(directory: Path, trained_for: Mapping[str, Any], encoder: Mapping[str, Any]) -> None:
     differing = [name for name in _IDENTITY if trained_for.get(name) != encoder.get(name)]
+    if differing and _is_undeclared(trained_for) and not _is_undeclared(encoder):
+        raise CheckpointError(
+            "encoder_mismatch",
+            f"{directory} was trained on embeddings whose encoder is declared by the name "
+            f"{trained_for.get('architecture')} only, so nothing shows that {encoder.get('architecture')} made them. "
+            "If it did, build their memory again with `reco build --embeddings` and --model, and train on that",
+        )
     if differing:
         raise CheckpointError(
             "encoder_mismatch",
             f"{directory} was trained for the encoder {trained_for.get('architecture')}, and the one in use differs in "
             f"{', '.join(differing)}: open that encoder, or train a fusion for this one with `reco train`",
         )
+
+
+def _is_undeclared(encoder: Mapping[str, Any]) -> bool:
+    tokenizer = encoder.get("tokenizer")
+    return isinstance(tokenizer, Mapping) and tokenizer.get("kind") == _UNDECLARED

@@ -1,15 +1,24 @@
-"""`reco build`: corpus to memory, resumable."""
+"""`reco build`: a corpus, or embeddings that were cached before, to a memory; resumable."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reco.console import BuildProgress, console, stop
 from reco.stamps import stamp_directory
 
+if TYPE_CHECKING:
+    from memory_builder import BuildConfig, BuildResult, EmbeddingsReader, Origin
+    from models.encoder import Encoder
+
+DEFAULT_MODEL = "ViT-B-32"
+_EMBEDDINGS = "Embeddings that were cached before"
+
 Corpus = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         help="Folders of images with captions (a.jpg + a.txt), CSV/TSV/JSONL tables with a path and a caption column, "
         "or webdataset tars; globs, braces and lists are expanded.",
@@ -17,26 +26,55 @@ Corpus = Annotated[
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The memory: made, resumed or grown.", metavar="MEMORY")]
-Model = Annotated[str, typer.Option(help="open_clip architecture, or a model directory.", envvar="RECO_MODEL")]
+Model = Annotated[
+    str | None,
+    typer.Option(help=f"open_clip architecture, or a model directory. [{DEFAULT_MODEL}]", envvar="RECO_MODEL"),
+]
 Pretrained = Annotated[
     str | None, typer.Option(help="open_clip pretrained tag of an architecture.", envvar="RECO_PRETRAINED")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", envvar="RECO_DEVICE")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.", envvar="RECO_DTYPE")]
 ImageColumn = Annotated[str | None, typer.Option(help="Of tables: the column of image paths.")]
-CaptionColumn = Annotated[str | None, typer.Option(help="Of tables: the column of captions.")]
-KeyColumn = Annotated[str | None, typer.Option(help="Of tables: the column of keys; paths by default.")]
+CaptionColumn = Annotated[str | None, typer.Option(help="Of tables and metadata: the column of captions.")]
+KeyColumn = Annotated[str | None, typer.Option(help="Of tables and metadata: the column of keys; paths by default.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images, then captions, in one call of the encoder.")]
 UnitRows = Annotated[int, typer.Option(min=1, help="Rows that a crash can cost.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads that decode ahead of the encoder.")]
 ThumbnailPx = Annotated[int, typer.Option(min=0, help="Longer side of stored thumbnails; 0 stores none.")]
+Embeddings = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Instead of CORPUS: a folder as clip-retrieval writes it (img_emb/, text_emb/, metadata/), or an .npz "
+        "with image and text. No model runs. Repeatable.",
+        metavar="PATH",
+        rich_help_panel=_EMBEDDINGS,
+    ),
+]
+EncoderName = Annotated[
+    str | None,
+    typer.Option(
+        help="Without --model: a word for the encoder that made them, like clip-vit-b32-openai. The memory serves "
+        "training and measuring; no service can open it.",
+        metavar="NAME",
+        rich_help_panel=_EMBEDDINGS,
+    ),
+]
+TrustModel = Annotated[
+    bool,
+    typer.Option(
+        "--trust-model",
+        help="Do not check that --model made them. For texts that are means over many prompts.",
+        rich_help_panel=_EMBEDDINGS,
+    ),
+]
 MaxErrorRate = Annotated[float, typer.Option(min=0, max=1, help="Share of unusable rows beyond which the build stops.")]
 
 
 def build(
-    corpus: Corpus,
     output: Output,
-    model: Model = "ViT-B-32",
+    corpus: Corpus = None,
+    model: Model = None,
     pretrained: Pretrained = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -48,8 +86,11 @@ def build(
     threads: Threads = 4,
     thumbnail_px: ThumbnailPx = 96,
     max_error_rate: MaxErrorRate = 0.05,
+    embeddings: Embeddings = None,
+    encoder_name: EncoderName = None,
+    trust_model: TrustModel = False,
 ) -> None:
-    """Encode a corpus into a memory.
+    """Encode a corpus into a memory, or take embeddings over that were cached before.
 
     Stopped or killed, the same command goes on where it was. Run it again with more corpora and the memory grows by
     what is new, as a new version; nothing is encoded twice. Rows that cannot be used are listed, with the reason, in
@@ -58,13 +99,19 @@ def build(
         reco build photos/ -o my-memory --model ViT-B-32 --pretrained laion2b_s34b_b79k
 
         reco build 'shards/{00000..00099}.tar' products.csv -o my-memory --model path/to/model-directory
+
+        reco build --embeddings laion/ -o my-memory --model ViT-B-32 --pretrained openai
+
+        reco build --embeddings cache.npz -o my-memory --encoder-name clip-vit-b32-openai
     """
     from memory_builder import BuildConfig, BuildInterrupted
-    from memory_builder import build as build_memory
-    from models.encoder import Encoder
 
+    if bool(corpus) == bool(embeddings):
+        stop("name either CORPUS, images to encode, or --embeddings, which are encoded already: one of the two", code=2)
+    if not embeddings and (encoder_name or trust_model):
+        stop("--encoder-name and --trust-model are for --embeddings: a corpus is encoded with --model", code=2)
     config = BuildConfig(
-        corpora=tuple(corpus),
+        corpora=tuple(corpus or embeddings or ()),
         memory=output,
         unit_rows=unit_rows,
         batch_size=batch_size,
@@ -76,13 +123,81 @@ def build(
         caption_column=caption_column,
         key_column=key_column,
     )
+    open_encoder = partial(_open_encoder, model or DEFAULT_MODEL, pretrained, device, dtype)
+    try:
+        if not embeddings:
+            result = _encode(config, open_encoder)
+        elif model or pretrained:
+            if encoder_name:
+                stop(
+                    "--encoder-name is for an encoder that is not opened: leave it out, or --model (RECO_MODEL)", code=2
+                )
+            result = _take_over(config, lambda readers: _opened(open_encoder(), readers, trust=trust_model))
+        else:
+            result = _take_over(config, lambda readers: _declared(encoder_name, readers, trust=trust_model))
+    except BuildInterrupted as interrupted:
+        stop(f"{interrupted}", code=128 + interrupted.signal)
+    _report(result, output)
+
+
+def _open_encoder(model: str, pretrained: str | None, device: str, dtype: str) -> "Encoder":
+    from models.encoder import Encoder
+
     console.print(f"opening the encoder {model}")
     encoder = Encoder.open(model, pretrained, device=device, dtype=dtype)
     console.print(f"{encoder.name} on {encoder.device}, {encoder.dtype}, D = {encoder.embed_dim}")
+    return encoder
+
+
+def _encode(config: "BuildConfig", open_encoder: "Callable[[], Encoder]") -> "BuildResult":
+    from memory_builder import build as build_memory
+
+    return build_memory(config, open_encoder(), BuildProgress())
+
+
+def _take_over(config: "BuildConfig", find_origin: "Callable[[list[EmbeddingsReader]], Origin]") -> "BuildResult":
+    """Build from embeddings; what is wrong with what was named is a wrong command: exit code 2."""
+    from memory_builder import ConfigError, CorpusError, OriginError, build_from_embeddings, open_embeddings
+
     try:
-        result = build_memory(config, encoder, BuildProgress())
-    except BuildInterrupted as interrupted:
-        stop(f"{interrupted}", code=128 + interrupted.signal)
+        readers = open_embeddings(config)
+        return build_from_embeddings(config, readers, find_origin(readers), BuildProgress("reading"))
+    except (ConfigError, CorpusError, OriginError) as error:
+        stop(f"{error}", code=2)
+
+
+def _opened(encoder: "Encoder", readers: "list[EmbeddingsReader]", *, trust: bool) -> "Origin":
+    """The origin of embeddings whose encoder was named, and what is known about that."""
+    from memory_builder import Origin
+
+    origin = Origin.opened(encoder, readers, trust=trust)
+    told = {
+        "checked": f"{origin.captions} captions encoded again: median cosine to the stored {origin.median_cosine:.4f}",
+        "trusted": f"not checked, as asked: that {encoder.name} made these embeddings is taken on trust",
+        "unchecked": f"there are no captions, so it could not be checked that {encoder.name} made these embeddings",
+    }
+    console.print(told[origin.known_by])
+    return origin
+
+
+def _declared(name: str | None, readers: "list[EmbeddingsReader]", *, trust: bool) -> "Origin":
+    """The origin of embeddings whose encoder is known by a word only."""
+    from memory_builder import Origin
+
+    if trust:
+        stop("--trust-model says nothing without --model: name the encoder, or declare it with --encoder-name", code=2)
+    if name is None:
+        stop(
+            "which encoder made these embeddings? Name it with --model and --pretrained, which checks it; or, where it "
+            "cannot be opened, choose a word for it with --encoder-name, like clip-vit-b32-openai",
+            code=2,
+        )
+    origin = Origin.undeclared(name, readers[0].embed_dim)
+    console.print(f"undeclared encoder {name}, D = {readers[0].embed_dim}: no service will open this memory")
+    return origin
+
+
+def _report(result: "BuildResult", output: Path) -> None:
     rejected = sum(result.rejected.values())
     console.print(
         f"{output}: version {result.version}, {result.num_items:,} items; "

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from reco import build, demo, inspect, serve, train
+from reco import eval as eval_command
 from reco.console import stop
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("demo", demo.demo),
     ("build", build.build),
     ("train", train.train),
+    ("eval", eval_command.evaluate),
     ("serve", serve.serve),
 )
 for _name, _command in _COMMANDS:

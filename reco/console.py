@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -50,7 +51,7 @@ def progress_bar() -> Iterator[Progress]:
 
 def stop(message: str, code: int = 1) -> NoReturn:
     """Print one sentence and leave with an exit code."""
-    console.print(f"[bold red]reco:[/] {message}", soft_wrap=True)
+    console.print(f"[bold red]reco:[/] {escape(message)}", soft_wrap=True)  # a path may hold brackets
     raise SystemExit(code)
 
 
@@ -86,20 +87,46 @@ class Bar:
         self._progress = None
 
 
+class Bars:
+    """A bar for whatever is going on, one after the other; closed on the way out, also by an error."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+        self._title = ""
+
+    def update(self, title: str, done: int, total: int) -> None:
+        """Show `done` of `total` of what `title` says."""
+        if self._bar is None or title != self._title:
+            self.close()
+            self._bar, self._title = Bar(title), title
+        self._bar.update(done, total)
+
+    def close(self) -> None:
+        """Leave the last bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> "Bars":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class BuildProgress:
     """The builder's progress as a bar: rows, rate, time left, and how many rows were rejected."""
 
-    def __init__(self) -> None:
-        self._bar = Bar("encoding")
+    def __init__(self, title: str = "encoding") -> None:
+        self._bar = Bar(title)
         self._total = self._done = self._rejected = 0
 
     def stage(self, name: str) -> None:
-        """Say which stage has begun; encoding shows its own bar."""
-        if name not in ("plan", "encode"):
+        """Say which stage has begun; encoding and reading show their own bar."""
+        if name not in ("plan", "encode", "read"):
             console.print(f"  {name}", style="dim")
 
     def start(self, total_rows: int) -> None:
-        """Encoding begins."""
+        """The rows are gone through from here."""
         self._total, self._done, self._rejected = total_rows, 0, 0
 
     def advance(self, rows: int, rejected: int) -> None:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from demo.measure import Row
-    from models.training import EpochReport
 
 
 def demo(
@@ -100,7 +99,6 @@ class _Narrator:
     def __init__(self) -> None:
         self.building = BuildProgress()
         self._pictures = Bar("drawing")
-        self._epochs = Bar("training")
 
     def step(self, title: str) -> None:
         """Announce a step."""
@@ -109,7 +107,3 @@ class _Narrator:
     def drawn(self, done: int, total: int) -> None:
         """Move the bar of the pictures."""
         self._pictures.update(done, total)
-
-    def trained(self, report: "EpochReport") -> None:
-        """Move the bar of the epochs."""
-        self._epochs.update(report.epoch, report.epochs, f"validation loss {report.validation:.3f}")

@@ -8,6 +8,7 @@ from memory_builder.readers.folder import FolderReader
 from memory_builder.readers.reader import Reader, ReaderOptions
 from memory_builder.readers.table import TABLE_EXTENSIONS, TableReader
 from memory_builder.readers.webdataset import WebDatasetReader
+from memory_builder.records import Row
 
 _READ = (
     "Read are: a folder of images with captions beside them (a.jpg, a.txt); a .csv, .tsv or .jsonl table "
@@ -26,7 +27,7 @@ _REFUSED = {
 }
 
 
-def open_reader(path: Path, options: ReaderOptions) -> Reader:
+def open_reader(path: Path, options: ReaderOptions) -> Reader[Row]:
     """The reader for a path, by what it is and how it is named.
 
     Raises:

@@ -1,10 +1,8 @@
-"""What every reader offers: pieces of a source, and the rows of a piece. Imports records.py only."""
+"""What every reader offers: pieces of a source, and the rows of a piece. Standard library only."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-from memory_builder.records import Row
+from typing import Any, Protocol, TypeVar
 
 # Pillow tells the format by its first bytes; the extension only says that a file is meant as an image, so
 # formats that the encoder refuses are listed too: their rows are rejected with the code that the service
@@ -29,6 +27,8 @@ IMAGE_EXTENSIONS = frozenset(
     }
 )
 MAX_CAPTION_BYTES = 64 << 10  # far above any limit of characters
+
+Read_co = TypeVar("Read_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ class Piece:
     place: Any = field(repr=False)
 
 
-class Reader(Protocol):
-    """A source: one folder, one table or one tar."""
+class Reader(Protocol[Read_co]):
+    """A source: one folder, one table or one tar, read as `Row`s; or embeddings, read as blocks of many rows."""
 
     name: str
     """First part of all its keys."""
     kind: str
-    """folder, table or webdataset."""
+    """folder, table, webdataset or embeddings."""
     ignored: int
     """Files or members that `pieces` saw and that belong to no row; complete when its iterator is."""
     example_ignored: str
@@ -84,7 +84,7 @@ class Reader(Protocol):
             CorpusError: if the source is damaged or cannot be read.
         """
 
-    def read(self, piece: Piece) -> Iterator[Row]:
+    def read(self, piece: Piece) -> Iterator[Read_co]:
         """The rows of a piece, in order: exactly `piece.rows` of them.
 
         Raises:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-Design = Literal["faithful", "copy", "gate", "trust"]
+Design = Literal["evidence", "faithful", "copy", "gate"]
 DESIGNS: tuple[Design, ...] = get_args(Design)
 
 
@@ -12,12 +12,11 @@ class FusionConfig:
     """What a fusion is made of.
 
     Attributes:
-        design: `faithful` is the paper's transformer layer and needs the paper's data scale; `copy` starts at CLIP
-            and learns what to add; `gate` is `copy` with a handful of parameters, for tiny training sets; `trust` is
-            `faithful` with a gated residual that keeps what the encoder knows already.
+        design: `evidence` is a one-head layer fitted in closed form, for memories with several pairs an entity;
+            `faithful` is the paper's transformer layer and needs the paper's data scale; `copy` starts at CLIP and
+            learns what to add; `gate` is `copy` with a handful of parameters, for tiny training sets.
         embed_dim: D, the encoder's embedding dimension; a multiple of the heads.
-        k: neighbours used when the caller does not say. `faithful` and `trust` have a position for each and take no
-            more.
+        k: neighbours used when the caller does not say. `faithful` has a position for each and takes no more.
         head_dim: width of an attention head; 64 as in CLIP's own transformers.
     """
 
@@ -37,7 +36,7 @@ class FusionConfig:
     @property
     def most_k(self) -> int | None:
         """The most neighbours the design takes; None for no limit of its own."""
-        return self.k if self.design in ("faithful", "trust") else None
+        return self.k if self.design == "faithful" else None
 
     @property
     def num_heads(self) -> int:

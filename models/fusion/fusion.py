@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 from models.fusion.config import Design, FusionConfig
 from models.fusion.copy import CopyFusion
+from models.fusion.evidence import EvidenceFusion
 from models.fusion.faithful import FusionTransformer
 from models.fusion.gate import GateFusion
-from models.fusion.trust import TrustingFusion
 
-FusionModule = FusionTransformer | CopyFusion | GateFusion | TrustingFusion
+FusionModule = FusionTransformer | CopyFusion | GateFusion | EvidenceFusion
 _MODULES: dict[Design, type[FusionModule]] = {
     "faithful": FusionTransformer,
     "copy": CopyFusion,
     "gate": GateFusion,
-    "trust": TrustingFusion,
+    "evidence": EvidenceFusion,
 }
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memory import MODALITIES, Memory, Modality
+from models.training.entity_pairs import EntityPairs
 
 SEARCH_BATCH = 1024
 
@@ -42,7 +43,7 @@ class TrainingPairs:
         image, text: (N, D) float32, unit norm, of the pairs.
         memory_image, memory_text: (rows, D) float32, unit norm, of the whole memory.
         candidates: of each side, found within its own modality, most similar first.
-        caption_group: (N,) int64; equal captions have equal numbers.
+        caption_group: (N,) int64; pairs with equal numbers, such as those with equal captions, belong together.
     """
 
     image: Tensor
@@ -78,6 +79,25 @@ class TrainingPairs:
             candidates=candidates,
             caption_group=torch.from_numpy(captions[ids]),
         )
+
+    @classmethod
+    def from_entities(cls, pairs: EntityPairs, num_candidates: int = 64) -> "TrainingPairs":
+        """Use pairs of entities as training queries and as the memory; what shows one entity belongs together.
+
+        Args:
+            pairs: without copies of an image (`EntityPairs.sample`); a pair never retrieves itself.
+        """
+        candidates: dict[Modality, Candidates] = {}
+        for modality, keys in zip(MODALITIES, (pairs.image, pairs.text), strict=True):
+            found = [
+                (block @ keys.T).scatter(1, rows.unsqueeze(1), -torch.inf).topk(min(num_candidates, len(keys) - 1))
+                for rows, block in zip(
+                    torch.arange(len(keys)).split(SEARCH_BATCH), keys.split(SEARCH_BATCH), strict=True
+                )
+            ]
+            similarities, rows = (torch.cat(part) for part in zip(*found, strict=True))
+            candidates[modality] = Candidates(rows, similarities)
+        return cls(pairs.image, pairs.text, pairs.image, pairs.text, candidates, pairs.entity)
 
     def __len__(self) -> int:
         return len(self.image)

@@ -1,7 +1,8 @@
 """The demo as a newcomer runs it: one command, real files, three seeds; then a real server on a real port.
 
-The thresholds were measured once on the finished world and are fixed here, with room for another CPU's rounding:
-gain 55.4, over the tuned mean 6.2, known species lose 1.6, without the newcomers 5.3 from frozen (docs/training.md).
+The thresholds were measured once on the finished world and are fixed here, with room for another CPU's rounding: gain
+63.1, over the tuned mean 14.1, known species gain 0.3, unseen genera 72.8, without the newcomers 0.0 from frozen
+(docs/training.md).
 """
 
 import json
@@ -40,23 +41,26 @@ def mean(demo: Path) -> dict[str, dict[str, float]]:
     return {method: {column: float(np.mean(v)) for column, v in row.items()} for method, row in results.items()}
 
 
-def test_unseen_species_gain_fifty_points(mean: dict[str, dict[str, float]]) -> None:
-    assert mean["RECO"]["unseen"] - mean["frozen CLIP"]["unseen"] >= 50
+def test_unseen_species_gain_sixty_points(mean: dict[str, dict[str, float]]) -> None:
+    assert mean["RECO"]["unseen"] - mean["frozen CLIP"]["unseen"] >= 58
+    assert mean["RECO"]["unseen genera"] >= 60
+    assert mean["RECO"]["all"] - mean["frozen CLIP"]["all"] >= 25
 
 
 def test_the_learned_fusion_beats_the_tuned_mean(mean: dict[str, dict[str, float]]) -> None:
-    assert mean["RECO"]["unseen"] - mean["mean fusion, tuned"]["unseen"] >= 4
+    assert mean["RECO"]["unseen"] - mean["mean fusion, tuned"]["unseen"] >= 10
 
 
-def test_known_species_lose_three_points_at_most(mean: dict[str, dict[str, float]]) -> None:
+def test_known_species_lose_a_point_at_most(mean: dict[str, dict[str, float]]) -> None:
     assert mean["frozen CLIP"]["known"] >= 90
-    assert mean["frozen CLIP"]["known"] - mean["RECO"]["known"] <= 3
+    assert mean["frozen CLIP"]["known"] - mean["RECO"]["known"] <= 1
 
 
 def test_the_gain_is_the_memory(mean: dict[str, dict[str, float]]) -> None:
     """Without the newcomers in the memory there is no gain, and training alone gives none either."""
-    without = mean["RECO, newcomers not in the memory"]["unseen"]
-    assert abs(without - mean["frozen CLIP"]["unseen"]) <= 7
+    without = mean["RECO, newcomers not in the memory"]
+    for column in ("unseen", "unseen genera", "all"):
+        assert abs(without[column] - mean["frozen CLIP"][column]) <= 3
     assert mean["same-size MLP, no memory"]["unseen"] <= mean["frozen CLIP"]["unseen"] + 10
 
 

@@ -1,6 +1,7 @@
 """Small corpora, made by Pillow, and what a test needs to build a memory from them."""
 
 import io
+import os
 import random
 import tarfile
 from collections.abc import Callable, Iterable
@@ -75,3 +76,13 @@ def run(tmp_path: Path, encoder: Encoder) -> Callable[..., BuildResult]:
         return build(replace(config, **settings), encoder)
 
     return run_build
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real embeddings that lie beside a checkout, or where RECO_SHARED_DATA says; they are no part of it."""
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+    directory = Path(os.environ.get("RECO_SHARED_DATA", beside))
+    if not directory.is_dir():
+        pytest.skip("no real embeddings here: set RECO_SHARED_DATA to a folder that has clip_vitb32/")
+    return directory

@@ -1,0 +1,89 @@
+"""Test images that lie in the memory: a leak that flatters every refined figure, so it is counted and can be masked.
+
+Shapes: B queries, K neighbours, D embedding dim.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from evaluation.array_memory import SearchesNeighbours
+from memory import MODALITIES, Modality, Neighbours
+
+_BATCH = 1024
+_FIRST_K = 16
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Near-copies of test images in a memory.
+
+    Attributes:
+        cosine: above which two images count as copies.
+        item_ids: (n,) int64, ascending: items that copy at least one test image.
+        images: how many test images have a copy.
+    """
+
+    cosine: float
+    item_ids: NDArray[np.int64]
+    images: int
+
+
+def near_duplicates(images: NDArray[np.float32], memory: SearchesNeighbours, cosine: float) -> Duplicates:
+    """Find all items whose image embedding has a cosine above `cosine` to one of `images` (B, D)."""
+    items = set[int]()
+    affected, k, pending = 0, min(_FIRST_K, memory.num_items), np.arange(len(images))
+    while pending.size:
+        full = []
+        step = max(1, _BATCH * _FIRST_K // k)  # a search returns (B, K, D) values: keep B * K as it is
+        for start in range(0, len(pending), step):
+            rows = pending[start : start + step]
+            found = memory.search(np.ascontiguousarray(images[rows]), k, modality="image")
+            # Rows rounded to fp16 are a little longer or shorter than 1, but no cosine is above it.
+            copies = found.mask & (np.minimum(found.similarities, 1) > cosine)
+            items.update(found.ids[copies].tolist())
+            affected += int(copies.any(axis=1).sum()) if k <= _FIRST_K else 0
+            full.append(rows[copies[:, -1]])  # there may be more behind the last: look further
+        pending = np.concatenate(full) if k < memory.num_items else np.empty(0, dtype=np.int64)
+        k = min(4 * k, memory.num_items)
+    return Duplicates(cosine, np.array(sorted(items), dtype=np.int64), affected)
+
+
+class LeavingOut:
+    """A memory as if some of its items were not there; the similarities and the order are its own."""
+
+    def __init__(self, memory: SearchesNeighbours, ids: ArrayLike) -> None:
+        """Hide the items with these ids."""
+        self._memory = memory
+        self._hidden = np.unique(np.asarray(ids, dtype=np.int64))
+
+    @property
+    def embed_dim(self) -> int:
+        """D."""
+        return self._memory.embed_dim
+
+    @property
+    def num_items(self) -> int:
+        """Items a search can return."""
+        return self._memory.num_items - len(self._hidden)
+
+    def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
+        """As in the memory: hidden items are searched past and dropped."""
+        assert modality in MODALITIES, f"modality {modality!r} is neither 'image' nor 'text'"
+        fetch = k
+        while True:
+            fetch = min(self._memory.num_items, max(1, 2 * fetch)) if k else 0
+            found = self._memory.search(queries, fetch, modality=modality)
+            kept = found.mask & ~np.isin(found.ids, self._hidden)
+            if fetch >= self._memory.num_items or (kept.sum(axis=1) >= k).all() or not k:
+                break
+        order = np.argsort(~kept, axis=1, kind="stable")[:, :k]  # the kept first, in their order
+        order = np.pad(order, ((0, 0), (0, k - order.shape[1])))  # k beyond all items: the mask ends earlier
+        mask = np.arange(k) < kept.sum(axis=1, keepdims=True)
+        return Neighbours(
+            ids=np.where(mask, np.take_along_axis(found.ids, order, axis=1), -1),
+            similarities=np.where(mask, np.take_along_axis(found.similarities, order, axis=1), np.float32(0)),
+            values=np.take_along_axis(found.values, order[..., None], axis=1) * mask[..., None],
+            mask=mask,
+        )

@@ -1,0 +1,70 @@
+"""Both sides of a classification refined as the service does it: the labels are told apart, and weighed as a set.
+
+Shapes: N images, C labels, K neighbours, D embedding dim.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from evaluation.array_memory import SearchesNeighbours
+from evaluation.refinement import FloatArray, Sides, refined_sides_at
+from memory import Modality, Neighbours
+from models.fusion import Fusion
+from models.fusion.label_set import LabelSetWeights, weigh_label_set
+
+_BATCH = 1024
+
+
+def label_set_sides_at(
+    images: FloatArray, labels: FloatArray, memory: SearchesNeighbours, fusion: Fusion, ks: Sequence[int]
+) -> list[Sides]:
+    """Refine images and label texts for several k; for designs without label-set weights as any two sides.
+
+    Args:
+        images: (N, D) float32, unit norm.
+        labels: (C, D) float32, unit norm, one a class.
+        memory: searched within each side's modality, once, for the largest k.
+        fusion: on the CPU, in evaluation mode.
+    """
+    found = memory.search(np.ascontiguousarray(labels), max(ks), modality="text")
+    weights = [weigh_label_set(fusion, *_tensors(labels, found, k)) for k in ks]
+    if any(weight is None for weight in weights):
+        return refined_sides_at(images, labels, memory, fusion, ks)
+    chosen = [weight for weight in weights if weight is not None]
+    texts = _weighed(fusion, "text", labels, memory, ks, [weight.text for weight in chosen])
+    refined = _weighed(fusion, "image", images, memory, ks, [weight.image for weight in chosen])
+    return [Sides(images, labels, *pair) for pair in zip(refined, texts, strict=True)]
+
+
+def label_set_weights(labels: FloatArray, memory: SearchesNeighbours, fusion: Fusion, k: int) -> LabelSetWeights | None:
+    """The weights that a set of labels (C, D) gets from a memory; None for designs without."""
+    found = memory.search(np.ascontiguousarray(labels), k, modality="text")
+    return weigh_label_set(fusion, *_tensors(labels, found, k))
+
+
+@torch.inference_mode()
+def _weighed(
+    fusion: Fusion,
+    modality: Modality,
+    queries: FloatArray,
+    memory: SearchesNeighbours,
+    ks: Sequence[int],
+    weights: Sequence[float],
+) -> list[FloatArray]:
+    answers = [np.empty_like(queries) for _ in ks]
+    for start in range(0, len(queries), _BATCH):
+        rows = slice(start, start + _BATCH)
+        block = np.ascontiguousarray(queries[rows])
+        found = memory.search(block, max(ks), modality=modality)
+        for k, weight, answer in zip(ks, weights, answers, strict=True):
+            refined = fusion.side(modality)(*_tensors(block, found, k), torch.tensor(weight))
+            answer[rows] = refined.numpy()
+    return answers
+
+
+def _tensors(queries: FloatArray, found: Neighbours, k: int) -> tuple[torch.Tensor, ...]:
+    parts = (queries, found.values[:, :k], found.similarities[:, :k], found.mask[:, :k])
+    query, values, similarities, mask = (torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
+    return query, values, similarities, mask

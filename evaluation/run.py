@@ -1,0 +1,150 @@
+"""One task from its arrays to all of its figures. No file is written here and nothing is printed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from evaluation.array_memory import SearchesNeighbours
+from evaluation.bootstrap import Bootstrap
+from evaluation.curves import Point, fits_in_ram, memory_size_curve, neighbours_curve
+from evaluation.duplicates import Duplicates, LeavingOut, near_duplicates
+from evaluation.errors import EvaluationError
+from evaluation.figures import Section
+from evaluation.measuring import measure, per_class
+from evaluation.refinement import Sides, refined_sides
+from evaluation.tasks import EvalTask
+from memory import Memory
+from models.fusion import Fusion
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How to evaluate.
+
+    Attributes:
+        k: neighbours a query; None for the fusion's own.
+        bootstrap: of the intervals.
+        duplicate_cosine: above which a memory item counts as a copy of a test image.
+        curves: also measure over the size of the memory and over k.
+    """
+
+    k: int | None = None
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    duplicate_cosine: float = 0.985
+    curves: bool = False
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """All figures of one task; `sections` are the tables, `sides` what the fusions made of the task."""
+
+    task: EvalTask
+    k: int
+    sections: list[Section]
+    per_class: list[dict[str, Any]]
+    duplicates: Duplicates
+    sides: list[Sides]
+    notes: tuple[str, ...] = ()
+    memory_size: list[Point] = field(default_factory=list)
+    neighbours: list[Point] = field(default_factory=list)
+
+
+def evaluate(
+    task: EvalTask,
+    memory: Memory,
+    fusions: Sequence[Fusion],
+    config: EvalConfig,
+    report: Callable[[str, int, int], None] = lambda *_: None,
+) -> TaskResult:
+    """Measure a task.
+
+    Args:
+        task: what is asked.
+        memory: where refined queries look.
+        fusions: several seeds of one design, on the CPU.
+        config: how.
+        report: told what is being done, how much of it is done, and how much there is.
+
+    Raises:
+        EvaluationError: fusions_differ, k_too_large, task_invalid (another D).
+    """
+    k = check_parts(memory, fusions, config.k)
+    if task.texts.shape[1] != memory.embed_dim:
+        raise EvaluationError(
+            "task_invalid",
+            f"{task.name} has embeddings of D = {task.texts.shape[1]} and the memory of D = {memory.embed_dim}: they "
+            "are not from one encoder.",
+        )
+    sides = _refine(task, memory, fusions, k, report)
+    sections = measure(task, sides, config.bootstrap)
+    report("looking for near-duplicates", 0, 1)
+    duplicates = near_duplicates(task.task.images, memory, config.duplicate_cosine)
+    report("looking for near-duplicates", 1, 1)
+    notes = [*task.notes, *_repeated_captions(task)]
+    if 0 < len(duplicates.item_ids) < memory.num_items:
+        hidden = LeavingOut(memory, duplicates.item_ids)
+        masked = measure(task, _refine(task, hidden, fusions, k, report), config.bootstrap)
+        for section, without in zip(sections, masked, strict=True):
+            section.measures[f"{section.headline} without copies"] = without.measures[section.headline]
+    elif len(duplicates.item_ids):
+        notes.append("Every item of the memory copies a test image: nothing is left to look up without the copies.")
+    memory_size, neighbours = list[Point](), list[Point]()
+    if config.curves:
+        neighbours = neighbours_curve(task, memory, fusions)
+        if fits_in_ram(memory):
+            memory_size = memory_size_curve(
+                task, memory, fusions, k, report=lambda done, total: report("memory sizes", done, total)
+            )
+        else:
+            notes.append("The memory is too large for RAM: no curve over its size.")
+    return TaskResult(
+        task, k, sections, per_class(task, sides), duplicates, sides, tuple(notes), memory_size, neighbours
+    )
+
+
+def check_parts(memory: SearchesNeighbours, fusions: Sequence[Fusion], k: int | None) -> int:
+    """Refuse fusions that are not seeds of one design, and a k that the parts do not have.
+
+    Returns:
+        The k to use.
+
+    Raises:
+        EvaluationError: fusions_differ, k_too_large.
+    """
+    first = fusions[0].config
+    if any(fusion.config != first for fusion in fusions):
+        kinds = sorted({f"{fusion.config.design} with k = {fusion.config.k}" for fusion in fusions})
+        raise EvaluationError(
+            "fusions_differ",
+            f"The fusions are {' and '.join(kinds)}: only seeds of one design have a mean. Evaluate each by itself.",
+        )
+    wanted = first.k if k is None else k
+    if first.most_k is not None and wanted > first.most_k:
+        raise EvaluationError(
+            "k_too_large", f"k = {wanted}, and a {first.design} fusion trained with k = {first.k} takes no more."
+        )
+    if k is not None and wanted > memory.num_items:
+        raise EvaluationError("k_too_large", f"k = {wanted}, and the memory has {memory.num_items:,} items.")
+    return wanted
+
+
+def _repeated_captions(task: EvalTask) -> list[str]:
+    """A caption of several images has one right image all the same: whoever reads R@1 should know."""
+    if task.kind != "retrieval":
+        return []
+    repeated = len(task.text_names) - len(set(task.text_names))
+    return [f"{repeated:,} captions occur more than once; only a caption's own image is right."] if repeated else []
+
+
+def _refine(
+    task: EvalTask,
+    memory: SearchesNeighbours,
+    fusions: Sequence[Fusion],
+    k: int,
+    report: Callable[[str, int, int], None],
+) -> list[Sides]:
+    sides = []
+    for number, fusion in enumerate(fusions, start=1):
+        sides.append(refined_sides(task.task.images, task.texts, memory, fusion, k=k))
+        report("refining", number, len(fusions))
+    return sides

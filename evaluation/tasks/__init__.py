@@ -1,0 +1,10 @@
+"""What is evaluated, read from disk: cached embeddings, or raw images with labels or captions. One file a form.
+
+Every form becomes an `EvalTask`: the arrays, and what a person needs to recognise a row of them.
+"""
+
+from evaluation.tasks.opening import is_raw, open_task, with_different_names
+from evaluation.tasks.raw import RawOptions
+from evaluation.tasks.task import KINDS, EvalTask, Kind
+
+__all__ = ["KINDS", "EvalTask", "Kind", "RawOptions", "is_raw", "open_task", "with_different_names"]

@@ -1,0 +1,119 @@
+"""Cached embeddings in one .npz, never pickled: a classification if it has `label`, else a retrieval.
+
+    zero-shot   image (N, D)  label (N,)  text (C, D)  [class_name (C,)]  [unseen_class (U,), seen_class or train_class]
+    retrieval   image (N, D)  text (M, D)  [pair (M,): the image of each text]  [caption (M,)]
+
+numpy only.
+"""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.errors import EvaluationError
+from evaluation.refinement import FloatArray
+from evaluation.retrieval import RetrievalTask
+from evaluation.tasks.task import EvalTask, Kind, check_classes, embeddings, invalid, split_classes
+from evaluation.zero_shot import ZeroShotTask
+
+_KNOWN = ("image", "text", "label", "class_name", "seen_class", "train_class", "unseen_class", "pair", "caption")
+Arrays = dict[str, NDArray[np.generic]]
+
+
+def read_npz(path: Path, kind: Kind | None) -> EvalTask:
+    """Read a task.
+
+    Args:
+        path: the .npz.
+        kind: forced; by default what its arrays say.
+
+    Raises:
+        EvaluationError: task_invalid, task_kind.
+    """
+    arrays = _load(path)
+    for name in ("image", "text"):
+        if name not in arrays:
+            raise invalid(path.name, f"it has no `{name}`; its arrays: {', '.join(arrays) or 'none of those known'}")
+    image, text = (embeddings(arrays[name], name, path.name) for name in ("image", "text"))
+    if image.shape[1] != text.shape[1]:
+        raise invalid(path.name, f"`image` has D = {image.shape[1]} and `text` has D = {text.shape[1]}")
+    if kind is None:
+        kind = "retrieval" if "label" not in arrays else "entities" if "unseen_class" in arrays else "zero-shot"
+    if kind == "retrieval":
+        return _retrieval(path, arrays, image, text)
+    if "label" not in arrays:
+        raise EvaluationError("task_kind", f"{path.name} has no `label`: it can only be a retrieval.")
+    return _classification(path, arrays, image, text, kind)
+
+
+def _classification(path: Path, arrays: Arrays, image: FloatArray, text: FloatArray, kind: Kind) -> EvalTask:
+    labels = _whole_numbers(arrays["label"], "label", len(image), path.name)
+    check_classes(labels, len(text), path.name)
+    names = _texts(arrays, "class_name", len(text), path.name) or [f"class {n}" for n in range(len(text))]
+    seen = unseen = None
+    if kind == "entities":
+        if "unseen_class" not in arrays:
+            raise EvaluationError("task_kind", f"{path.name} has no `unseen_class`: it does not say what is unseen.")
+        ids = {
+            name: _whole_numbers(arrays[name], name, None, path.name)
+            for name in ("unseen_class", "seen_class", "train_class")
+            if name in arrays
+        }
+        known = ids.get("seen_class", ids.get("train_class"))
+        seen, unseen = split_classes(ids["unseen_class"], known, labels, len(text), path.name)
+    image_names = [f"image {row}: {names[label]}" for row, label in enumerate(labels)]
+    return EvalTask(path.stem, ZeroShotTask(image, labels, text), names, image_names, seen=seen, unseen=unseen)
+
+
+def _retrieval(path: Path, arrays: Arrays, image: FloatArray, text: FloatArray) -> EvalTask:
+    if "pair" in arrays:
+        pair = _whole_numbers(arrays["pair"], "pair", len(text), path.name)
+    elif len(image) == len(text):
+        pair = np.arange(len(text))
+    else:
+        raise invalid(
+            path.name,
+            f"it has {len(image):,} images and {len(text):,} texts and no `pair` (M,), the image of each text",
+        )
+    if pair.min() < 0 or pair.max() >= len(image):
+        raise invalid(path.name, f"`pair` names an image outside its {len(image):,}")
+    if len(image) < 2 or len(text) < 2:
+        raise invalid(path.name, "a retrieval needs at least two images and two texts")
+    captions = _texts(arrays, "caption", len(text), path.name) or [f"text {row}" for row in range(len(text))]
+    caption_of = {int(row): caption for row, caption in zip(pair[::-1], captions[::-1], strict=True)}
+    image_names = [f"image {row}: {caption_of.get(row, 'no text')}" for row in range(len(image))]
+    return EvalTask(path.stem, RetrievalTask(image, text, pair), captions, image_names)
+
+
+def _load(path: Path) -> Arrays:
+    try:
+        # Opened here: numpy leaves a file that is no zip open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in _KNOWN if name in file.files}
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        pickled = "pickle" in str(error).lower()
+        raise invalid(
+            path.name,
+            "it holds Python objects, and pickles are never loaded: save texts as np.array(texts, dtype=str)"
+            if pickled
+            else "it is not a whole .npz file: save it again with numpy.savez",
+        ) from error
+
+
+def _whole_numbers(array: NDArray[np.generic], name: str, count: int | None, source: str) -> NDArray[np.int64]:
+    if array.ndim != 1 or array.dtype.kind not in "iu" or (count is not None and len(array) != count):
+        expected = "whole numbers (N,)" if count is None else f"{count:,} whole numbers"
+        raise invalid(source, f"`{name}` is {array.dtype}{list(array.shape)}, not {expected}")
+    return array.astype(np.int64)
+
+
+def _texts(arrays: Arrays, name: str, count: int, source: str) -> list[str]:
+    if name not in arrays:
+        return []
+    array = arrays[name]
+    if array.shape != (count,) or array.dtype.kind != "U":
+        raise invalid(source, f"`{name}` is {array.dtype}{list(array.shape)}, not {count:,} texts")
+    return [str(text) for text in array]

@@ -1,0 +1,103 @@
+"""The two builds: of a corpus, which is encoded, and of cached embeddings, which are taken over. What a program calls.
+
+Chooses readers and mapper; the runner does the rest for both alike.
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from memory_builder.config import BuildConfig
+from memory_builder.corpora import expand
+from memory_builder.embeddings import EmbeddingsReader, Importer, Origin, open_source
+from memory_builder.embeddings.reader import check_same_dim
+from memory_builder.mapper import Mapper
+from memory_builder.progress import Progress, Silent
+from memory_builder.readers import ReaderOptions, open_reader
+from memory_builder.runner import BuildResult, run
+from memory_builder.task import Task
+
+if TYPE_CHECKING:
+    from models.encoder import Encoder
+
+
+def build(config: BuildConfig, encoder: "Encoder", progress: Progress | None = None) -> BuildResult:
+    """Build a memory from a corpus, or add to one what is new.
+
+    Stopped or killed at any moment, the same call goes on from the last finished unit and ends in the same
+    contents.
+
+    Raises:
+        MemoryBuilderError: the corpus, the place or the rows; see errors.py.
+        memory.MemoryStoreError: locked, encoder_mismatch, version_taken, write_failed, or a damaged memory.
+        models.errors.EncoderError: the encoder is unusable.
+    """
+    shown = progress or Silent()
+    try:
+        shown.stage("plan")
+        # A wrong path is told before a directory is made for the memory.
+        options = _reader_options(config, max_image_bytes=encoder.preprocess.limits.max_bytes)
+        readers = [open_reader(path, options) for path in expand(config.corpora)]
+        mapper = Mapper(
+            encoder,
+            batch_size=config.batch_size,
+            decode_threads=config.decode_threads,
+            thumbnail_px=config.thumbnail_px,
+            max_characters=config.max_characters,
+        )
+        row_options = {
+            "thumbnail_px": config.thumbnail_px,
+            "max_characters": config.max_characters,
+            "image_limits": asdict(encoder.preprocess.limits),
+        }
+        fingerprint = encoder.fingerprint
+        task = Task("encode", readers, mapper, row_options, fingerprint.record(), fingerprint.encoded_with())
+        return run(config, task, shown)
+    finally:
+        shown.done()
+
+
+def open_embeddings(config: BuildConfig) -> list[EmbeddingsReader]:
+    """Open cached embeddings: `corpora` are folders as clip-retrieval writes them, or .npz files. Headers are read.
+
+    Raises:
+        CorpusError: one is not what is expected, or they are not of one D.
+    """
+    options = _reader_options(config)
+    readers = [open_source(path, options) for path in expand(config.corpora)]
+    for reader in readers:
+        check_same_dim((readers[0].name, readers[0].embed_dim), (reader.name, reader.embed_dim))
+    return readers
+
+
+def build_from_embeddings(
+    config: BuildConfig, readers: Sequence[EmbeddingsReader], origin: Origin, progress: Progress | None = None
+) -> BuildResult:
+    """Build a memory from cached embeddings, or add to one what is new; no model runs.
+
+    Args:
+        config: as for `build`; what concerns images and the encoder is not used.
+        readers: from `open_embeddings`.
+        origin: the encoder that made them.
+
+    Raises:
+        MemoryBuilderError, memory.MemoryStoreError: as `build`.
+    """
+    shown = progress or Silent()
+    try:
+        shown.stage("plan")
+        row_options = {"max_characters": config.max_characters}
+        importer = nullcontext(Importer(readers[0].embed_dim, config.max_characters))
+        return run(config, Task("read", readers, importer, row_options, origin.encoder, origin.encoded_with), shown)
+    finally:
+        shown.done()
+
+
+def _reader_options(config: BuildConfig, **limits: int) -> ReaderOptions:
+    return ReaderOptions(
+        image_column=config.image_column,
+        caption_column=config.caption_column,
+        key_column=config.key_column,
+        **limits,
+    )

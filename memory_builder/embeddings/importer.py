@@ -1,0 +1,106 @@
+"""Blocks of a unit to rows of the memory: unit length, float16, every caption and key checked. numpy and pyarrow.
+
+Takes the mapper's place where the rows are encoded already. B rows of a block, N of a unit, D embedding dim.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from memory import ITEMS_SCHEMA, Rows
+from memory_builder.embeddings.block import Block, Embeddings, Pair
+from memory_builder.known_keys import DUPLICATE, EARLIER, KnownKeys, StoredPair, compared
+from memory_builder.mapper import Checkpoint, MappedUnit
+from memory_builder.records import Rejected
+from models.errors import TextError
+from models.texts import TextLimits, check_text
+
+
+class Importer:
+    """Takes rows over; a unit done again gives equal bytes."""
+
+    def __init__(self, embed_dim: int, max_characters: int) -> None:
+        self._embed_dim = embed_dim
+        self._limits = TextLimits(max_characters=max_characters)
+
+    def map_unit(self, rows: Iterable[Block], known: KnownKeys, checkpoint: Checkpoint) -> MappedUnit:
+        """Check and normalise the rows of a unit.
+
+        Args:
+            rows: as EmbeddingsReader gives them.
+            known: the keys that are taken; those of the rows are claimed.
+            checkpoint: called after each block.
+
+        Raises:
+            CorpusError: the source cannot be read on.
+        """
+        empty = np.empty((0, self._embed_dim), dtype=np.float16)
+        images, texts = [empty], [empty]
+        items: list[dict[str, str]] = []
+        rejected: list[Rejected] = []
+        for block in rows:
+            image, text = unit_length(block.image), unit_length(block.text)  # (B, D) float16; NaN where there is none
+            kept = []
+            for row, pair in enumerate(block.pairs):
+                outcome = self._outcome(pair, image[row], text[row], known)
+                if isinstance(outcome, Rejected):
+                    rejected.append(outcome)
+                else:
+                    items.append(outcome)
+                    kept.append(row)
+            images.append(image[kept])
+            texts.append(text[kept])
+            checkpoint(len(block.pairs), len(block.pairs) - len(kept))
+        stored = pa.Table.from_pylist(items, schema=ITEMS_SCHEMA)  # without a thumbnail: there is no image
+        return MappedUnit(Rows(np.concatenate(images), np.concatenate(texts), stored), tuple(rejected))
+
+    def _outcome(
+        self, pair: Pair | Rejected, image: NDArray[np.float16], text: NDArray[np.float16], known: KnownKeys
+    ) -> dict[str, str] | Rejected:
+        """The item that a row becomes, or why it becomes none."""
+        first = known.claim(pair.key)
+        if isinstance(pair, Rejected):
+            return pair
+        if not first:
+            return Rejected(pair.key, DUPLICATE, EARLIER, pair.source)
+        for side, embedding in (("image", image), ("text", text)):
+            if np.isnan(embedding[0]):
+                detail = f"The {side} embedding is zero or not finite."
+                return Rejected(pair.key, "nonfinite_embedding", detail, pair.source)
+        try:
+            caption = _stand_in(text) if pair.caption is None else check_text(pair.caption, self._limits)
+        except TextError as error:
+            return Rejected(pair.key, error.code, error.detail, pair.source)
+        # Exact copies of an image have equal embeddings, so these tell copies as well as the image's own bytes would:
+        # training keeps a pair from retrieving a copy of itself by this hash.
+        content = pair.image_sha256 or hashlib.sha256(image.tobytes()).hexdigest()
+        stored = known.stored(pair.key)
+        if stored is not None:
+            return Rejected(pair.key, *compared(StoredPair(content, caption), stored), pair.source)
+        return {"key": pair.key, "caption": caption, "source": pair.source, "content_sha256": content}
+
+
+def unit_length(embeddings: Embeddings) -> NDArray[np.float16]:
+    """Rows at unit length.
+
+    Args:
+        embeddings: (B, D) float16 or float32, of any length.
+
+    Returns:
+        (B, D) float16, unit norm; NaN throughout in rows that are zero or not finite.
+    """
+    exact = embeddings.astype(np.float64)  # float32 could overflow when it is squared
+    norms = np.linalg.norm(exact, axis=1, keepdims=True)  # (B, 1)
+    usable = np.isfinite(norms) & (norms > 0)
+    return np.where(usable, exact / np.where(usable, norms, 1), np.nan).astype(np.float16)
+
+
+def _stand_in(text: NDArray[np.float16]) -> str:
+    """What stands for a caption that nobody knows: equal for equal texts, and only for those.
+
+    Training takes pairs of equal captions for each other's positives; one word for all would make all of them so.
+    """
+    return f"(no caption, text {hashlib.sha256(text.tobytes()).hexdigest()[:16]})"

@@ -1,0 +1,113 @@
+"""The default fusion: the query plus what the memory's evidence says, whitened and weighed. Trained in closed form.
+
+    m = sum_j softmax(s_j / temperature) r_j - centre       o = m A       refined = norm(query + weight * o~)
+
+It is the paper's layer with one head, whose value projection A is the linear discriminant of entities: the shrunk
+inverse of how values of *one* entity differ (pose, light, words around the name), so that what distinguishes entities
+counts and what does not is damped. o~ is o without its part along the centre, minus half of the quadratic term that a
+Gaussian likelihood of the values has (<o, m> / 2; the unit norm takes care of the other half).
+
+How far to go, `weight`, is a property of what is asked. For a query alone it is the trained default times the
+probability that the memory knows the query at all; for a set of labels `label_set.py` measures it on what the labels
+find. Weight 0 and no neighbours are CLIP, exactly. Shapes: B queries, K neighbours, D embedding dim.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.fusion.config import FusionConfig
+
+NUM_SIGNS = 2
+_QUADRATIC_SHARE = 0.5
+
+
+class Presence(nn.Module):
+    """The probability that the memory holds what a query asks for: a logistic regression on two signs.
+
+    1 log(1 - similarity of the best neighbour) · 2 how far the neighbours' values agree with each other. A query
+    whose entity is missing finds less similar items; a wrong caption stands beside images that have nothing in common.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(NUM_SIGNS))
+        self.register_buffer("bias", torch.full((), 10.0))  # until it is fitted, everything is known
+
+    def forward(self, signs: Tensor) -> Tensor:
+        """(B, NUM_SIGNS) to (B,) in [0, 1]."""
+        return torch.sigmoid(signs @ self.weight + self.bias)
+
+
+class EvidenceFusion(nn.Module):
+    """One side of the fusion. All its numbers are fitted by `models.training.evidence`; it has no gradient."""
+
+    centre: Tensor
+    whitening: Tensor
+    temperature: Tensor
+    default_weight: Tensor
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.register_buffer("centre", torch.zeros(dim))
+        self.register_buffer("whitening", torch.eye(dim))
+        self.register_buffer("temperature", torch.tensor(0.05))
+        self.register_buffer("default_weight", torch.tensor(0.1))
+        self.presence = Presence()
+
+    def forward(
+        self, query: Tensor, values: Tensor, similarities: Tensor, mask: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Refine queries.
+
+        Args:
+            query: (B, D) float32, unit norm.
+            values: (B, K, D) float32, unit norm, of the other modality, most similar first.
+            similarities: (B, K) float32 of the neighbours to the query.
+            mask: (B, K) bool, True for a real neighbour; none at all is allowed, and leaves the query as it is.
+            weight: (B,) or () of the evidence; by default the trained one, for queries that stand alone.
+
+        Returns:
+            (B, D) float32, unit norm.
+        """
+        attention = self.attend(similarities, mask)
+        if weight is None:
+            weight = self.default_weight * self.presence(self.signs(values, similarities, mask, attention))
+        evidence = self.direction(*self.evidence(values, attention))
+        return F.normalize(query + weight.reshape(-1, 1) * evidence, dim=-1)
+
+    def attend(self, similarities: Tensor, mask: Tensor) -> Tensor:
+        """(B, K) attention, summing to 1, or to 0 without neighbours."""
+        logits = (similarities / self.temperature).masked_fill(~mask, torch.finfo(similarities.dtype).min)
+        return logits.softmax(dim=-1) * mask if mask.shape[1] else similarities
+
+    def evidence(self, values: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
+        """The centred mean of the values and its whitened form: m and o, (B, D) each."""
+        mean = torch.einsum("bk,bkd->bd", attention, values) - attention.sum(dim=1, keepdim=True) * self.centre
+        return mean, mean @ self.whitening
+
+    def direction(self, mean: Tensor, whitened: Tensor) -> Tensor:
+        """o~: (B, D). What lies along the centre lifts all of the other modality alike, and carries the bias."""
+        length = self.centre.norm().clamp(min=1e-6)
+        axis = self.centre / length
+        bias = quadratic_term(mean, whitened) / length
+        turned: Tensor = whitened - ((whitened @ axis) + bias).unsqueeze(-1) * axis
+        return turned
+
+    def signs(self, values: Tensor, similarities: Tensor, mask: Tensor, attention: Tensor) -> Tensor:
+        """What `Presence` judges by: (B, NUM_SIGNS) float32."""
+        best = F.pad(similarities.masked_fill(~mask, -1.0), (0, 1), value=-1.0).amax(dim=1)
+        centred = F.normalize(values - self.centre, dim=-1)
+        mixed = torch.einsum("bk,bkd->bd", attention, centred)
+        own = attention.square().sum(dim=1)
+        agreement = (mixed.square().sum(dim=1) - own) / (1 - own).clamp(min=0.05)
+        return torch.stack([torch.log((1 - best).clamp(min=1e-4)), agreement], dim=-1)
+
+
+def quadratic_term(mean: Tensor, whitened: Tensor) -> Tensor:
+    """(B,): the share of <o, m> / 2 that the unit norm of the result leaves to be taken off."""
+    return _QUADRATIC_SHARE * 0.5 * (whitened * mean).sum(dim=-1)

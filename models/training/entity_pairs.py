@@ -1,0 +1,166 @@
+"""Pairs grouped by entity, and the queries that use will bring: images, and names that stand for an entity.
+
+Shapes: N pairs, G entities, B queries, K neighbours, D embedding dim.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memory import MODALITIES, Memory, Modality
+from models.training.entities import NO_ENTITY, only_repeated
+
+MOST_PAIRS, MOST_ENTITIES = 20_000, 2_000  # more steady nothing further that is fitted here
+MOST_QUERIES = 2_000
+_COPY = 0.985  # images of one entity as similar as this are one image
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Queries (B, D) of one modality, the entity (B,) of each, and what it found.
+
+    `rows` (B, K) are places among the pairs; values (B, K, D), similarities and mask (B, K) as a fusion takes them.
+    """
+
+    queries: Tensor
+    entity: Tensor
+    rows: Tensor
+    values: Tensor
+    similarities: Tensor
+    mask: Tensor
+
+    @property
+    def found(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The last three arguments of a fusion module."""
+        return self.values, self.similarities, self.mask
+
+
+@dataclass(frozen=True)
+class EntityPairs:
+    """Pairs with the entity that each shows: image and text (N, D) float32, unit norm, entity (N,) int64 from 0.
+
+    Every entity has at least two pairs. The first half of each *asks*: each image for itself, and the mean of the
+    captions for the name, as a class prompt is a mean over templates. The rest of the pairs is the memory that answers.
+
+    Raises:
+        ValueError: if there are fewer than `least` entities, or one has a single pair.
+    """
+
+    image: Tensor
+    text: Tensor
+    entity: Tensor
+    least: int = 8
+
+    def __post_init__(self) -> None:
+        counts = torch.bincount(self.entity)
+        if len(counts) < self.least or (len(counts) and int(counts.min()) < 2):
+            raise ValueError(
+                f"{len(counts)} entities with at least two pairs each: the evidence design needs {self.least} or more"
+            )
+
+    @classmethod
+    def from_memory(cls, memory: Memory, entity: NDArray[np.int64]) -> "EntityPairs":
+        """The pairs of a memory that show one of the entities with several pairs.
+
+        Args:
+            entity: (rows,) int64 of every row of the memory, -1 for none; see `models.training.entities`.
+
+        Raises:
+            ValueError: if there are too few.
+        """
+        alive = entity.copy()
+        alive[memory.deleted_ids()] = NO_ENTITY
+        repeated = only_repeated(alive)
+        ids = np.flatnonzero(repeated != NO_ENTITY)
+        image, text = (torch.from_numpy(memory.rows(modality, ids)) for modality in MODALITIES)
+        return cls(image, text, torch.from_numpy(repeated[ids]))
+
+    @property
+    def num_entities(self) -> int:
+        return int(self.entity.max()) + 1
+
+    @property
+    def asks(self) -> Tensor:
+        """(N,) bool: the first half of each entity's pairs."""
+        return place_in_entity(self.entity) < torch.bincount(self.entity)[self.entity] // 2
+
+    @property
+    def names(self) -> Tensor:
+        """What stands for each entity's name: (G, D) unit norm."""
+        asks = self.asks
+        return F.normalize(means_of(self.text[asks], self.entity[asks]), dim=-1)
+
+    @property
+    def questions(self) -> tuple[Tensor, Tensor]:
+        """The images that ask, at most `MOST_QUERIES`, evenly: (B, D), and their entities (B,)."""
+        rows = torch.nonzero(self.asks).squeeze(1)
+        rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), MOST_QUERIES)).long()]
+        return self.image[rows], self.entity[rows]
+
+    def values(self, modality: Modality) -> Tensor:
+        """What queries of a modality find: (N, D) of the other one."""
+        return self.text if modality == "image" else self.image
+
+    def of_entities(self, chosen: Tensor) -> "EntityPairs":
+        """The pairs of some entities, numbered anew."""
+        place = torch.full((self.num_entities,), -1).index_put((chosen,), torch.arange(len(chosen)))
+        entity = place[self.entity]
+        return self._kept(entity >= 0, entity)
+
+    def sample(self, dice: torch.Generator) -> "EntityPairs":
+        """At most `MOST_ENTITIES` entities and `MOST_PAIRS` pairs at random, without copies of an image."""
+        chosen = torch.randperm(self.num_entities, generator=dice)[:MOST_ENTITIES]
+        few = self.of_entities(chosen.sort().values)
+        order = torch.randperm(len(few.image), generator=dice)
+        few = EntityPairs(few.image[order], few.text[order], few.entity[order], least=1)
+        few = few._kept(place_in_entity(few.entity) < max(2, MOST_PAIRS // few.num_entities), few.entity)
+        return few._without_copies()
+
+    def _without_copies(self) -> "EntityPairs":
+        """An image that asks must not find itself; entities that one image is left of are left out."""
+        kept = torch.ones(len(self.image), dtype=torch.bool)
+        order = torch.argsort(self.entity, stable=True)
+        for rows in torch.split(order, torch.bincount(self.entity).tolist()):
+            alike = (self.image[rows] @ self.image[rows].T > _COPY).tril(diagonal=-1)
+            kept[rows[alike.any(dim=1)]] = False
+        counts = torch.bincount(self.entity[kept], minlength=self.num_entities)
+        several = torch.nonzero(counts > 1).squeeze(1)
+        place = torch.full((self.num_entities,), -1).index_put((several,), torch.arange(len(several)))
+        entity = place[self.entity]
+        return self._kept(kept & (entity >= 0), entity)
+
+    def _kept(self, kept: Tensor, entity: Tensor) -> "EntityPairs":
+        return EntityPairs(self.image[kept], self.text[kept], entity[kept], least=1)
+
+
+def ask(pairs: EntityPairs, modality: Modality, k: int, *, hidden: bool = False) -> Asked:
+    """The queries of one modality, with what they find: everything but the half of their entity that asks.
+
+    `hidden` leaves the whole entity out, as if the memory had never heard of it.
+    """
+    keys = pairs.image if modality == "image" else pairs.text
+    queries, entity = pairs.questions if modality == "image" else (pairs.names, torch.arange(pairs.num_entities))
+    own = pairs.entity.unsqueeze(0) == entity.unsqueeze(1)  # (B, N)
+    similarities = (queries @ keys.T).masked_fill(own if hidden else own & pairs.asks, -torch.inf)
+    best, rows = similarities.topk(min(k, len(keys)), dim=1)
+    mask = best.isfinite()
+    values = pairs.values(modality)[rows] * mask.unsqueeze(-1)
+    return Asked(queries, entity, rows, values, best.masked_fill(~mask, 0.0), mask)
+
+
+def means_of(rows: Tensor, entity: Tensor) -> Tensor:
+    """The mean row of each entity: (G, D), not normalised."""
+    counts = torch.bincount(entity).unsqueeze(1)
+    return torch.zeros(len(counts), rows.shape[1]).index_add_(0, entity, rows) / counts
+
+
+def place_in_entity(entity: Tensor) -> Tensor:
+    """The how-manieth pair of its entity each pair is: (N,) int64 from 0."""
+    order = torch.argsort(entity, stable=True)
+    counts = torch.bincount(entity)
+    starts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    return torch.empty_like(order).index_put((order,), torch.arange(len(order)) - starts)

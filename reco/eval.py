@@ -1,0 +1,214 @@
+"""`reco eval`: what the memory and the fusion are worth on a task, beside the frozen encoder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from reco.console import Bars, console, stop
+from reco.stamps import stamp_directory
+
+if TYPE_CHECKING:
+    from evaluation.refinement import Mode
+    from evaluation.report import Evaluated
+    from evaluation.run import EvalConfig
+    from evaluation.tasks import EvalTask, Kind
+    from models.encoder import Encoder
+
+MemoryPath = Annotated[Path, typer.Argument(help="A memory made by `reco build`.", metavar="MEMORY")]
+FusionPath = Annotated[Path, typer.Argument(help="A fusion made by `reco train`.", metavar="FUSION")]
+Tasks = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Cached embeddings: an .npz with image, text and label (zero-shot) or pairs (retrieval), or a folder with "
+        "img_emb/ and text_emb/. With --model: a folder of class folders, a CSV or JSONL with image and label, or "
+        "pairs as `reco build` reads them.",
+        metavar="TASK...",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Folder for results.json, plots and gallery.html.", metavar="DIR"),
+]
+MoreFusions = Annotated[
+    list[Path] | None,
+    typer.Option("--fusion", help="Another seed of the same design. Repeatable: mean and spread.", metavar="FUSION"),
+]
+KindName = Annotated[
+    str | None, typer.Option("--kind", help="zero-shot, retrieval or entities; by default what the task holds.")
+]
+Neighbours = Annotated[int | None, typer.Option("--k", min=1, help="Neighbours a query; the fusion's own by default.")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="For raw images: open_clip architecture, or a model directory.", envvar="RECO_MODEL"),
+]
+Pretrained = Annotated[
+    str | None, typer.Option(help="open_clip pretrained tag of an architecture.", envvar="RECO_PRETRAINED")
+]
+Device = Annotated[str, typer.Option(help="Of the encoder: cpu, cuda, mps or auto.", envvar="RECO_DEVICE")]
+Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.", envvar="RECO_DTYPE")]
+Templates = Annotated[
+    str,
+    typer.Option(
+        help="Prompts of raw classes: [bold]plain[/] (a photo of a {}.), [bold]general[/] (seven), or a file with one "
+        "template a line."
+    ),
+]
+Classes = Annotated[
+    Path | None, typer.Option(help="More class names of raw tasks, one a line: the label set is not only what occurs.")
+]
+Unseen = Annotated[
+    Path | None, typer.Option(help="Names of the entities that training did not show, one a line (raw tasks).")
+]
+Resamples = Annotated[int, typer.Option("--bootstrap", min=0, max=100_000, help="Resamples; 0 for no intervals.")]
+DuplicateCosine = Annotated[
+    float, typer.Option(min=0.5, max=1.0, help="Above it a memory item counts as a copy of a test image.")
+]
+Show = Annotated[str, typer.Option(help="Mode of the class plot and the gallery: image, text or both.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print results.json on standard output.")]
+
+
+def evaluate(
+    memory: MemoryPath,
+    fusion: FusionPath,
+    tasks: Tasks,
+    output: Output = None,
+    more_fusions: MoreFusions = None,
+    kind: KindName = None,
+    k: Neighbours = None,
+    model: Model = None,
+    pretrained: Pretrained = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    templates: Templates = "plain",
+    classes: Classes = None,
+    unseen: Unseen = None,
+    bootstrap: Resamples = 2000,
+    duplicate_cosine: DuplicateCosine = 0.985,
+    show: Show = "both",
+    as_json: AsJson = False,
+) -> None:
+    """Measure frozen CLIP against the refined embeddings.
+
+    Every table has all modes: nothing refined, the image side, the text side, both, and the ensemble of the four
+    scores, each gain with a paired bootstrap interval (95 %) over the images. Test images that lie in the memory are
+    counted, and masked in a column of their own. What each number means: docs/evaluation.md. Examples:
+
+        reco eval my-memory my-fusion birds-test.npz -o report
+
+        reco eval my-memory fusion-0 photos/test --fusion fusion-1 --model ViT-B-32 --pretrained openai
+    """
+    from evaluation.bootstrap import Bootstrap
+    from evaluation.run import EvalConfig
+
+    try:
+        checked = _checked_words(kind, show, output)
+        config = EvalConfig(k, Bootstrap(resamples=bootstrap), duplicate_cosine, curves=output is not None)
+        encoder = (model, pretrained, device, dtype)
+        evaluated = _opened(memory, [fusion, *(more_fusions or [])], config, checked[1])
+        prompts = (templates, classes, unseen)
+        with Bars() as bars:
+            opened = _opened_tasks(tasks, checked[0], evaluated, encoder, prompts, bars)
+            _measure(evaluated, opened, output, as_json, bars)
+    except Exception as error:
+        _refuse(error)
+
+
+def _checked_words(kind: str | None, show: str, output: Path | None) -> "tuple[Kind | None, Mode]":
+    """What can be refused before anything is opened."""
+    from evaluation.plots import check_matplotlib
+    from evaluation.report import check_output
+    from evaluation.tasks import KINDS
+
+    modes: tuple[Mode, ...] = ("image", "text", "both")
+    chosen = next((one for one in KINDS if one == kind), None)
+    if kind is not None and chosen is None:
+        stop(f"unknown kind {kind!r}: choose one of {', '.join(KINDS)}", code=2)
+    mode = next((one for one in modes if one == show), None)
+    if mode is None:
+        stop(f"unknown mode {show!r} for --show: choose one of {', '.join(modes)}", code=2)
+    if output is not None:
+        check_output(output)
+        check_matplotlib()
+    return chosen, mode
+
+
+def _opened(memory: Path, fusions: list[Path], config: "EvalConfig", mode: "Mode") -> "Evaluated":
+    from evaluation.report import Evaluated
+    from evaluation.run import check_parts
+    from memory import Memory
+    from models.checkpoint import checkpoint_id, load_fusion, read_config
+
+    opened = Memory.open(memory, stamps=stamp_directory())
+    by_id = {}
+    for path in fusions:
+        loaded = load_fusion(path, opened.manifest.encoder)
+        if checkpoint_id(path) in by_id:
+            stop(f"{path} is the same fusion as another one named: a mean needs different seeds", code=2)
+        by_id[checkpoint_id(path)] = loaded
+    check_parts(opened, list(by_id.values()), config.k)
+    return Evaluated(opened, by_id, [read_config(path).get("trained", {}) for path in fusions], config, mode)
+
+
+def _opened_tasks(
+    paths: list[Path],
+    kind: "Kind | None",
+    evaluated: "Evaluated",
+    encoder: tuple[str | None, str | None, str, str],
+    prompts: tuple[str, Path | None, Path | None],
+    bars: Bars,
+) -> "list[EvalTask]":
+    from evaluation.tasks import RawOptions, is_raw, open_task, with_different_names
+    from evaluation.tasks.prompts import load_templates, read_lines
+
+    templates, classes, unseen = prompts
+    raw = [is_raw(path) for path in paths]
+    if (classes or unseen) and not all(raw):
+        stop("--classes and --unseen are for raw images: an .npz holds its classes in class_name and unseen_class", 2)
+    options = RawOptions(
+        encoder=_open_encoder(evaluated, *encoder) if any(raw) else None,
+        report=lambda what, done, total: bars.update(f"encoding {what}", done, total),
+        templates=load_templates(templates),
+        classes=read_lines(classes, "classes_invalid", "a file of class names") if classes else (),
+        unseen=read_lines(unseen, "classes_invalid", "a file of class names") if unseen else (),
+    )
+    return with_different_names([open_task(path, kind, options) for path in paths])
+
+
+def _open_encoder(
+    evaluated: "Evaluated", model: str | None, pretrained: str | None, device: str, dtype: str
+) -> "Encoder | None":
+    """The encoder for raw images, which must be the memory's own; None if none was named."""
+    from memory import check_encoder
+    from models.encoder import Encoder
+
+    if model is None:
+        return None
+    encoder = Encoder.open(model, pretrained, device=device, dtype=dtype)
+    check_encoder(evaluated.memory.manifest.encoder, encoder.fingerprint.record())
+    return encoder
+
+
+def _measure(evaluated: "Evaluated", tasks: "list[EvalTask]", output: Path | None, as_json: bool, bars: Bars) -> None:
+    from evaluation.report import json_text, results, write_report
+    from evaluation.run import evaluate as evaluate_task
+    from reco.eval_tables import print_result
+
+    fusions = list(evaluated.fusions.values())
+    measured = []
+    for task in tasks:
+        measured.append(evaluate_task(task, evaluated.memory, fusions, evaluated.config, bars.update))
+        print_result(measured[-1], len(fusions))
+    if output is not None:
+        names = write_report(output, evaluated, measured)
+        console.print(f"\n{len(names)} files in {output}; open [bold]{output / 'gallery.html'}[/]", soft_wrap=True)
+    if as_json:
+        typer.echo(json_text(results(evaluated, measured)), nl=False)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    """End with one sentence and code 2 on what our rooms refuse; anything else is a bug and goes on as it is."""
+    code = getattr(error, "code", None)
+    if not isinstance(code, str):
+        raise error
+    stop(f"{code}: {getattr(error, 'message', error)}", code=2)

@@ -1,0 +1,94 @@
+"""The tables of `reco eval` in the terminal. Knows the words of `evaluation`, and imports none of it when loaded."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from reco.console import console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from evaluation.figures import Figure, Section
+    from evaluation.run import TaskResult
+
+_WIDE = 132  # also where standard error is no terminal: a log need not fold at 80
+_SIDES = {"text_to_image": ("gallery", "query"), "image_to_text": ("query", "gallery")}  # what image and text are
+
+
+def print_result(result: "TaskResult", num_seeds: int) -> None:
+    """Print everything of one task that a person should see."""
+    task, duplicates = result.task, result.duplicates
+    console.print(
+        f"\n[bold]{_plain(task.name)}[/]: {task.kind}, {len(task.task.images):,} images, {len(task.texts):,} "
+        f"{'texts' if task.kind == 'retrieval' else 'classes'}, k = {result.k}"
+    )
+    for code, count in sorted(task.rejected.items()):
+        console.print(f"  {count:,} rows left out: {code}", style="yellow")
+    for section in result.sections:
+        out = console if console.is_terminal else Console(stderr=True, width=max(console.width, _WIDE))
+        out.print(_table(section, num_seeds, narrow=out.width < _WIDE))
+    found = f"near-duplicates (image cosine above {duplicates.cosine:g}): "
+    if len(duplicates.item_ids):
+        found += f"memory items {len(duplicates.item_ids):,}, of {duplicates.images:,} of the task's images"
+        console.print(f"{found}; trust the column without copies", style="yellow", soft_wrap=True)
+    else:
+        console.print(f"{found}none", style="dim")
+    for note in result.notes:
+        console.print(note, style="yellow", markup=False)
+
+
+def _table(section: "Section", num_seeds: int, *, narrow: bool) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    seeds = f", mean of {num_seeds} fusions ± half their range" if num_seeds > 1 else ""
+    table = Table(
+        title=f"{section.title}, in %{seeds}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
+    table.add_column("refined", no_wrap=True)
+    for name in section.measures:
+        table.add_column(name.replace(" without ", "\nwithout ").replace("median ", "median\n"), justify="right")
+    scorings = list(next(iter(section.measures.values())))
+    for scoring in scorings:
+        cells = [
+            _cell(measure[scoring], name in section.lower_is_better, narrow)
+            for name, measure in section.measures.items()
+        ]
+        table.add_row(_label(section.name, scoring), *cells, style="dim" if scoring == "none" else "")
+    return table
+
+
+def _label(section: str, scoring: str) -> str:
+    """`image` and `text`, and in a retrieval which of them is the query."""
+    if section in _SIDES and scoring in ("image", "text"):
+        return f"{scoring}: {_SIDES[section][scoring == 'text']} only"
+    return {"none": "none: frozen CLIP", "ensemble": "sum of the four"}.get(scoring, scoring)
+
+
+def _cell(figure: "Figure", lower_is_better: bool, narrow: bool) -> "Text":
+    """Value and spread; below them the gain and its interval, coloured where the interval leaves zero out."""
+    from rich.text import Text
+
+    from evaluation.gallery import signed
+
+    cell = Text(f"{figure.mean:.1f}", style="bold")
+    if figure.spread:
+        cell.append(f" ±{figure.spread:.1f}", style="not bold")
+    if figure.gain is None:
+        return cell
+    better = (figure.gain > 0) != lower_is_better
+    certain = figure.interval is not None and (figure.interval[0] > 0 or figure.interval[1] < 0)
+    style = ("green" if better else "red") if certain else "dim"
+    cell.append(f"\n{signed(figure.gain)}", style=f"not bold {style}")
+    if figure.interval is not None:
+        low, high = map(signed, figure.interval)
+        cell.append(f"{chr(10) if narrow else ' '}[{low}, {high}]", style="not bold dim")
+    return cell
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

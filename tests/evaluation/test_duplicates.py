@@ -1,0 +1,44 @@
+"""Copies of test images in the memory: every one is found, and masking them equals a memory without them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluation.array_memory import ArrayMemory
+from evaluation.duplicates import LeavingOut, near_duplicates
+from memory import MODALITIES
+
+
+def test_every_copy_is_found_however_many(factory: Any) -> None:
+    rows = factory.unit_rows(400, 32, 1)
+    rows[:90] = factory.noisy(np.repeat(rows[:1], 90, axis=0), 0.02, 2)  # more copies than one look finds
+    memory = ArrayMemory(rows, factory.unit_rows(400, 32, 3))
+    images = np.concatenate([rows[:1], rows[200:202], factory.unit_rows(5, 32, 4)])
+    found = near_duplicates(images, memory, 0.985)
+    expected = np.flatnonzero((rows @ images.T > 0.985).any(axis=1))
+    np.testing.assert_array_equal(found.item_ids, expected)
+    assert len(expected) == 92
+    assert found.images == 3
+
+
+def test_no_copy_is_none(factory: Any) -> None:
+    memory = ArrayMemory(factory.unit_rows(20, 32, 1), factory.unit_rows(20, 32, 2))
+    found = near_duplicates(factory.unit_rows(4, 32, 3), memory, 0.985)
+    assert found.images == 0
+    assert found.item_ids.shape == (0,)
+
+
+@pytest.mark.parametrize("k", [0, 1, 4, 60])
+def test_leaving_out_equals_a_memory_without_the_items(k: int, factory: Any) -> None:
+    whole = ArrayMemory(factory.unit_rows(50, 16, 1), factory.unit_rows(50, 16, 2))
+    queries = factory.unit_rows(6, 16, 3)
+    for modality in MODALITIES:
+        ids = np.unique(whole.search(queries, 3, modality=modality).ids)
+        masked, smaller = LeavingOut(whole, ids), whole.without(ids)
+        assert masked.num_items == smaller.num_items
+        for name in ("ids", "similarities", "values", "mask"):
+            np.testing.assert_array_equal(
+                getattr(masked.search(queries, k, modality=modality), name),
+                getattr(smaller.search(queries, k, modality=modality), name),
+            )

@@ -1,0 +1,240 @@
+"""Curves, examples, page and files: right numbers, nothing that a caption could do to the page, all files or none."""
+
+import json
+import re
+import xml.dom.minidom
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluation import report
+from evaluation.bootstrap import Bootstrap
+from evaluation.curves import fits_in_ram, memory_size_curve, neighbours_curve
+from evaluation.errors import EvaluationError
+from evaluation.examples import TOP, examples
+from evaluation.gallery import signed
+from evaluation.refinement import refined
+from evaluation.report import Evaluated, json_text, results, write_report
+from evaluation.run import EvalConfig, TaskResult, check_parts, evaluate
+from evaluation.tasks import RawOptions, open_task
+from memory import Memory
+from models.checkpoint import load_fusion
+from models.fusion import Fusion, FusionConfig
+
+CONFIG = EvalConfig(bootstrap=Bootstrap(200), curves=True)
+
+
+@pytest.fixture(scope="module")
+def evaluated(world: Any) -> Evaluated:
+    fusions = {f"fusion-{seed}": load_fusion(path) for seed, path in enumerate(world.fusions)}
+    return Evaluated(Memory.open(world.memory), fusions, [{"seed": 0}, {}], CONFIG, "both")
+
+
+@pytest.fixture(scope="module")
+def run(evaluated: Evaluated) -> Callable[..., TaskResult]:
+    """Evaluate the task at a path; a config may be given."""
+
+    def measure(path: Path, config: EvalConfig = CONFIG) -> TaskResult:
+        task = open_task(path, None, RawOptions(None, lambda *_: None))
+        return evaluate(task, evaluated.memory, list(evaluated.fusions.values()), config)
+
+    return measure
+
+
+def test_the_memory_helps_where_names_are_hard(world: Any, run: Callable[..., TaskResult]) -> None:
+    top_1 = run(world.zero_shot).sections[0].measures["top-1"]
+    assert top_1["both"].gain is not None
+    assert top_1["both"].interval is not None
+    assert top_1["both"].gain > 5
+    assert top_1["both"].interval[0] > 0
+    assert len(top_1["both"].seeds) == 2
+
+
+def test_copies_are_counted_and_masked(world: Any, run: Callable[..., TaskResult]) -> None:
+    result = run(world.zero_shot)
+    np.testing.assert_array_equal(result.duplicates.item_ids, [0, 1, 2])
+    assert result.duplicates.images == 3
+    assert "top-1 without copies" in result.sections[0].measures
+    clean = run(world.zero_shot, EvalConfig(bootstrap=Bootstrap(0), duplicate_cosine=1.0))
+    assert list(clean.sections[0].measures) == ["top-1", "mean per class"]
+    assert clean.sections[0].measures["top-1"]["both"].interval is None
+
+
+def test_curves_end_at_the_figures_of_the_table(world: Any, run: Callable[..., TaskResult]) -> None:
+    for path in (world.zero_shot, world.entities, world.retrieval):
+        result = run(path)
+        assert [point.at for point in result.memory_size] == [6, 12, 24, 48, 95]
+        assert [point.at for point in result.neighbours] == [1, 2, 3, 5, 7, 10, 15, 20]
+        for section in result.sections:
+            for scoring, figure in section.measures[section.headline].items():
+                assert result.memory_size[-1].values[section.name][scoring] == pytest.approx(figure.mean)
+
+
+def test_the_size_curve_has_one_fixed_order(world: Any, run: Callable[..., TaskResult], evaluated: Evaluated) -> None:
+    task = run(world.zero_shot).task
+    fusions = list(evaluated.fusions.values())
+    first, second, other = (memory_size_curve(task, evaluated.memory, fusions, 4, seed=seed) for seed in (0, 0, 1))
+    assert first == second != other
+    assert fits_in_ram(evaluated.memory)
+
+
+def test_the_neighbours_curve_ends_at_what_the_fusion_takes(world: Any, run: Callable[..., TaskResult]) -> None:
+    faithful = [Fusion(FusionConfig("faithful", 64, k=6)).eval()]
+    points = neighbours_curve(run(world.zero_shot).task, Memory.open(world.memory), faithful)
+    assert [point.at for point in points] == [1, 2, 3, 5, 6]
+
+
+def test_parts_that_do_not_fit_are_refused(evaluated: Evaluated) -> None:
+    copy = next(iter(evaluated.fusions.values()))
+    faithful = Fusion(FusionConfig("faithful", 64, k=6))
+    for fusions, k, code in (
+        ([copy, faithful], None, "fusions_differ"),
+        ([faithful], 7, "k_too_large"),
+        ([copy], 96, "k_too_large"),
+    ):
+        with pytest.raises(EvaluationError) as refused:
+            check_parts(evaluated.memory, fusions, k)
+        assert refused.value.code == code
+    assert check_parts(evaluated.memory, [copy], None) == 4
+
+
+def test_an_example_shows_what_happened(world: Any, run: Callable[..., TaskResult], evaluated: Evaluated) -> None:
+    result = run(world.zero_shot)
+    fusion = next(iter(evaluated.fusions.values()))
+    shown = examples(result, evaluated.memory, fusion, "both")[0]
+    task, sides = result.task.task, result.sides[0]
+    before, after = ((v @ t.T).argmax(axis=1) == task.labels for v, t in (sides.of("none"), sides.of("both")))
+    assert shown.counts["helped"] == (~before & after).sum()
+    assert shown.counts["harmed"] == (before & ~after).sum()
+    for example in shown.shown:
+        row = list(result.task.image_names).index(example.query.text)
+        assert example.right[0].text == result.task.text_names[task.labels[row]]
+        assert (example.before == 1) == before[row]
+        assert len(example.plain) == len(example.refined) == TOP
+        assert [answer.score for answer in example.refined] == sorted((a.score for a in example.refined), reverse=True)
+        assert len(example.neighbours) == len(example.answer_neighbours) == 4
+    only_text = examples(result, evaluated.memory, fusion, "text")[0].shown[0]
+    assert not only_text.neighbours
+    assert only_text.answer_neighbours
+
+
+def test_influence_is_the_lead_lost_without_the_neighbour(
+    world: Any, run: Callable[..., TaskResult], evaluated: Evaluated
+) -> None:
+    """The slow twin: a memory that returns all neighbours but one."""
+    result = run(world.zero_shot)
+    fusion = next(iter(evaluated.fusions.values()))
+    example = examples(result, evaluated.memory, fusion, "image")[0].shown[0]
+    row = list(result.task.image_names).index(example.query.text)
+    label = result.task.task.labels[row]
+    query, texts = result.task.task.images[row : row + 1], result.task.texts
+
+    class Hiding:
+        embed_dim, num_items, hidden = 64, 95, -1
+
+        def search(self, queries: Any, k: int, *, modality: Any) -> Any:
+            found = evaluated.memory.search(queries, k, modality=modality)
+            if self.hidden >= 0:
+                found.mask[:, self.hidden] = False
+            return found
+
+    def lead(hidden: int) -> float:
+        memory = Hiding()
+        memory.hidden = hidden
+        scores = (refined(query, memory, fusion, "image", 4) @ texts.T)[0]
+        return float(scores[label] - np.delete(scores, label).max())
+
+    for number, neighbour in enumerate(example.neighbours):
+        assert neighbour.influence == pytest.approx(lead(-1) - lead(number), abs=1e-5)
+
+
+class _Page(HTMLParser):
+    """Collects the tags of a page, and whether they are closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_files(world: Any, run: Callable[..., TaskResult], evaluated: Evaluated, tmp_path: Path) -> None:
+    tasks = [run(world.zero_shot), run(world.retrieval)]
+    names = write_report(tmp_path / "out", evaluated, tasks)
+    plots = ["pairs-memory-size", "pairs-neighbours", "zero-classes", "zero-memory-size", "zero-neighbours"]
+    assert names == sorted(
+        ["gallery.html", "results.json", *(f"{plot}.{form}" for plot in plots for form in ("png", "svg"))]
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    for plot in plots:
+        assert (tmp_path / "out" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+        xml.dom.minidom.parseString((tmp_path / "out" / f"{plot}.svg").read_bytes())
+    page = (tmp_path / "out" / "gallery.html").read_text()
+    parsed = _Page()
+    parsed.feed(page)
+    assert not parsed.open
+    assert not [value for name, value in parsed.attributes if name in ("src", "href") and not value.startswith("data:")]
+    assert "species <" not in page
+    assert "species &lt;" in page
+    assert not re.search(r"<script|url\(|@import|https?://", page)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    write_report(tmp_path / "out", evaluated, tasks)
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+def test_results_are_complete_and_hold_no_place_or_time(
+    world: Any, run: Callable[..., TaskResult], evaluated: Evaluated
+) -> None:
+    text = json_text(results(evaluated, [run(world.entities)]))
+    assert str(world.memory.parent) not in text
+    value = json.loads(text)
+    assert value["memory"]["digest"] == evaluated.memory.digest
+    assert [one["id"] for one in value["fusion"]["checkpoints"]] == ["fusion-0", "fusion-1"]
+    assert value["encoder"]["architecture"] == "tiny"
+    task = value["tasks"][0]
+    assert task["kind"] == "entities"
+    assert set(task["measures"]["entities"]) == {"seen", "unseen", "harmonic mean", "harmonic mean without copies"}
+    assert len(task["per_class"]) == 12
+    figure = task["measures"]["zero_shot"]["top-1"]["both"]
+    assert set(figure) == {"mean", "spread", "seeds", "gain", "interval"}
+    assert json_text({"a": [float("nan"), 1.0]}) == '{\n  "a": [\n    null,\n    1.0\n  ]\n}\n'
+
+
+def test_a_report_that_fails_leaves_nothing_and_an_older_one_alone(
+    world: Any, run: Callable[..., TaskResult], evaluated: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "results.json").write_text("older")
+
+    def fail(*_: object) -> str:
+        raise RuntimeError("no page today")
+
+    monkeypatch.setattr(report, "gallery", fail)
+    with pytest.raises(RuntimeError):
+        write_report(tmp_path / "out", evaluated, [run(world.zero_shot)])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.json"]
+    assert (tmp_path / "out" / "results.json").read_text() == "older"
+
+
+def test_a_place_that_is_taken_is_refused(world: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", world.memory, world.fusions[0]):
+        with pytest.raises(EvaluationError) as refused:
+            report.check_output(place)
+        assert refused.value.code == "output_refused"
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.26, "+1.3"), (-0.5, "−0.5"), (0.01, "±0.0"), (-0.04, "±0.0")])
+def test_signs(value: float, text: str) -> None:
+    assert signed(value) == text

@@ -1,0 +1,179 @@
+"""The evidence design: where it starts, its twin in plain words, and how a set of labels is weighed."""
+
+import dataclasses
+from typing import NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.fusion import Fusion, FusionConfig
+from models.fusion.evidence import EvidenceFusion
+from models.fusion.label_set import LabelSetWeights, weigh_label_set
+from models.training.entity_pairs import EntityPairs
+from models.training.evidence import fit_evidence
+
+D, CLASSES, PER_CLASS, K = 64, 60, 8, 10
+
+
+class World(NamedTuple):
+    """Classes that look alike but for half of the dimensions; a name tells its look as far as `strength` says."""
+
+    image: Tensor
+    text: Tensor
+    entity: Tensor
+    names: Tensor
+
+
+def world(strength: float, seed: int = 0, classes: int = CLASSES) -> World:
+    dice = torch.Generator().manual_seed(seed)
+    nuisance = torch.cat([torch.full((D // 2,), 0.02), torch.full((D // 2,), 0.25)])  # pose and light: the second half
+    centre = torch.zeros(D).index_fill_(0, torch.tensor([0]), 1.0)
+    looks = 0.09 * torch.randn(classes, D, generator=dice) * (nuisance < 0.1)
+    opaque = 0.09 * torch.randn(classes, D, generator=dice)
+    entity = torch.arange(classes).repeat_interleave(PER_CLASS)
+    noise = nuisance * torch.randn(len(entity), D, generator=dice)
+    image = F.normalize(centre + looks[entity] + noise, dim=-1)
+    names = F.normalize(-centre + strength * looks + (1 - strength) * opaque, dim=-1)
+    text = F.normalize(names[entity] + 0.01 * torch.randn(len(entity), D, generator=dice), dim=-1)
+    return World(image, text, entity, names)
+
+
+def fitted(seen: World) -> Fusion:
+    return fit_evidence(EntityPairs(seen.image, seen.text, seen.entity), FusionConfig("evidence", D, k=K))
+
+
+def search(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    similarities, rows = (queries @ keys.T).topk(K, dim=1)
+    return values[rows], similarities, torch.ones_like(rows, dtype=torch.bool)
+
+
+def accuracy(images: Tensor, names: Tensor, labels: Tensor) -> float:
+    return float((images @ names.T).argmax(dim=1).eq(labels).float().mean() * 100)
+
+
+class Measured(NamedTuple):
+    weights: LabelSetWeights
+    frozen: float
+    refined: float
+
+
+def classify(fusion: Fusion, memory: World, asked: World, pairing: Tensor | None = None) -> Measured:
+    """Fresh images of the same classes against the names, weighed as a set."""
+    values = memory.image if pairing is None else memory.image[pairing]
+    found = search(asked.names, memory.text, values)
+    weights = weigh_label_set(fusion, asked.names, *found)
+    assert weights is not None
+    names = fusion.text(asked.names, *found, torch.tensor(weights.text))
+    looks = search(asked.image, values, memory.text)
+    images = fusion.image(asked.image, *looks, torch.tensor(weights.image))
+    frozen = accuracy(asked.image, asked.names, asked.entity)
+    return Measured(weights, frozen, accuracy(images, names, asked.entity))
+
+
+def again(strength: float, seed: int) -> tuple[World, World]:
+    """A memory of unseen classes, and fresh images of the same ones."""
+    whole = world(strength, seed)
+    first = torch.arange(len(whole.entity)) % PER_CLASS < PER_CLASS // 2
+    parts = [World(whole.image[half], whole.text[half], whole.entity[half], whole.names) for half in (first, ~first)]
+    return parts[0], parts[1]
+
+
+@pytest.fixture(scope="module")
+def fusion() -> Fusion:
+    return fitted(world(1.0))
+
+
+def test_weight_0_and_no_neighbours_are_clip_exactly(fusion: Fusion) -> None:
+    memory, asked = again(1.0, 5)
+    found = search(asked.names, memory.text, memory.image)
+    torch.testing.assert_close(fusion.text(asked.names, *found, torch.tensor(0.0)), asked.names, atol=1e-6, rtol=0)
+    nobody = (found[0] * 0, found[1] * 0, torch.zeros_like(found[2]))
+    torch.testing.assert_close(fusion.text(asked.names, *nobody, torch.tensor(3.0)), asked.names, atol=1e-6, rtol=0)
+    torch.testing.assert_close(fusion.text(asked.names, *nobody), asked.names, atol=1e-6, rtol=0)
+    none = tuple(part[:, :0] for part in found)
+    torch.testing.assert_close(fusion.text(asked.names, *none), asked.names, atol=1e-6, rtol=0)
+
+
+def test_the_forward_is_the_formula_of_its_docstring(fusion: Fusion) -> None:
+    memory, asked = again(1.0, 5)
+    values, similarities, mask = search(asked.names, memory.text, memory.image)
+    mask[0, 4:] = False
+    side = fusion.text
+    assert isinstance(side, EvidenceFusion)
+    refined = side(asked.names, values, similarities, mask, torch.full((CLASSES,), 0.7))
+    axis = side.centre / side.centre.norm()
+    for row in range(3):
+        real = mask[row]
+        attention = torch.softmax(similarities[row][real] / side.temperature, dim=0)
+        m = attention @ values[row][real] - side.centre
+        o = m @ side.whitening
+        o = o - (o @ axis) * axis - (0.25 * (m @ side.whitening) @ m / side.centre.norm()) * axis
+        torch.testing.assert_close(refined[row], F.normalize(asked.names[row] + 0.7 * o, dim=0), atol=1e-5, rtol=1e-4)
+
+
+def test_masked_neighbours_change_nothing_and_rows_do_not_meet(fusion: Fusion) -> None:
+    memory, asked = again(0.0, 6)
+    values, similarities, mask = search(asked.names, memory.text, memory.image)
+    mask[:, 6:] = False
+    refined = fusion.text(asked.names, values, similarities, mask)
+    other = torch.where(mask.unsqueeze(-1), values, torch.full_like(values, 0.1))
+    torch.testing.assert_close(fusion.text(asked.names, other, similarities * mask, mask), refined)
+    alone = fusion.text(asked.names[3:4], values[3:4], similarities[3:4], mask[3:4])
+    torch.testing.assert_close(alone, refined[3:4])
+
+
+def test_weak_names_are_looked_up_and_strong_names_lose_nothing(fusion: Fusion) -> None:
+    weak = classify(fusion, *again(0.0, 7))
+    strong = classify(fusion, *again(1.0, 8))
+    assert weak.refined >= weak.frozen + 30
+    assert strong.refined >= strong.frozen - 2  # 5 images of 240
+    assert strong.weights.text < weak.weights.text
+
+
+def test_what_varies_within_an_entity_is_damped(fusion: Fusion) -> None:
+    side = fusion.text
+    assert isinstance(side, EvidenceFusion)
+    strength = side.whitening.diagonal()
+    assert strength[1 : D // 2].mean() > 1.2 * strength[D // 2 :].mean()
+
+
+def test_a_memory_with_shuffled_captions_is_not_trusted(fusion: Fusion) -> None:
+    memory, asked = again(1.0, 9)
+    shuffled = torch.randperm(len(memory.image), generator=torch.Generator().manual_seed(0))
+    measured = classify(fusion, memory, asked, shuffled)
+    assert measured.weights.text == measured.weights.image == 0
+    assert measured.refined == measured.frozen
+
+
+@pytest.mark.parametrize("present", [0, CLASSES // 2])
+def test_labels_that_the_memory_does_not_hold_are_left_to_clip(fusion: Fusion, present: int) -> None:
+    memory, asked = again(1.0, 10)
+    other = world(1.0, 11)
+    kept = memory.entity < present
+    parts = (torch.cat([mine[kept], theirs]) for mine, theirs in zip(memory[:3], other[:3], strict=True))
+    measured = classify(fusion, World(*parts, memory.names), asked)
+    assert measured.weights.unknown >= 0.25
+    assert measured.refined == measured.frozen
+
+
+def test_one_label_and_other_designs_have_nothing_to_weigh(fusion: Fusion) -> None:
+    memory, asked = again(1.0, 12)
+    found = tuple(part[:1] for part in search(asked.names, memory.text, memory.image))
+    weights = weigh_label_set(fusion, asked.names[:1], *found)
+    assert weights is not None
+    assert weights.text == weights.image == 0
+    assert weigh_label_set(Fusion(FusionConfig("gate", D)), asked.names[:1], *found) is None
+
+
+def test_fitting_is_deterministic_and_refuses_what_it_cannot_use() -> None:
+    seen = world(1.0)
+    again_fitted, first = fitted(seen).state_dict(), fitted(seen).state_dict()
+    assert all(torch.equal(first[name], again_fitted[name]) for name in first)
+    few = seen.entity < 4
+    with pytest.raises(ValueError, match="4 entities with at least two pairs each"):
+        EntityPairs(seen.image[few], seen.text[few], seen.entity[few])
+    with pytest.raises(ValueError, match="at least two pairs"):
+        EntityPairs(seen.image[::PER_CLASS], seen.text[::PER_CLASS], torch.arange(CLASSES))
+    assert dataclasses.asdict(FusionConfig("evidence", D))["design"] == "evidence"

@@ -1,0 +1,44 @@
+"""Which pairs show one entity: by caption, by folder, by a list of names."""
+
+import numpy as np
+import pytest
+
+from models.training.entities import by_caption, by_folder, by_names, only_repeated
+
+
+def same(entity: np.ndarray) -> list[list[int]]:
+    """The groups of rows, without those of no entity."""
+    return [np.flatnonzero(entity == one).tolist() for one in np.unique(entity[entity >= 0])]
+
+
+def test_equal_captions_are_one_entity_whatever_their_case_and_spaces() -> None:
+    assert same(by_caption(["Rock wren", "rock  wren", "wren", "ROCK WREN "])) == [[0, 1, 3], [2]]
+
+
+def test_pairs_of_one_folder_are_one_entity() -> None:
+    assert same(by_folder(["shop/mug/1", "shop/mug/2", "shop/cup/1", "loose"])) == [[3], [2], [0, 1]]
+
+
+def test_the_longest_name_that_a_caption_mentions_counts() -> None:
+    captions = [
+        "a Rock Wren on a stone",
+        "wren, in the snow",
+        "a wrench",
+        "the rock-wren",
+        "halden's tirrik",
+        "a halden\u2019s tirrik",
+        "halden's  tirrik: an orange bird",
+    ]
+    entity = by_names(captions, ["wren", "rock wren", "halden's tirrik", "", "Wren"])
+    assert same(entity) == [[4, 6], [0], [1]]
+    assert entity[[2, 3, 5]].tolist() == [-1, -1, -1]
+
+
+def test_a_list_without_a_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="one name a line"):
+        by_names(["a"], [" ", ""])
+
+
+def test_entities_with_one_pair_are_left_out_and_the_others_numbered_anew() -> None:
+    assert only_repeated(np.array([7, 3, 7, -1, 9, 9, 9])).tolist() == [0, -1, 0, -1, 1, 1, 1]
+    assert only_repeated(np.array([-1, 1, 2])).tolist() == [-1, -1, -1]
