@@ -7,9 +7,9 @@ inverse of how values of *one* entity differ (pose, light, words around the name
 counts and what does not is damped. o~ is o without its part along the centre, minus half of the quadratic term that a
 Gaussian likelihood of the values has (<o, m> / 2; the unit norm takes care of the other half).
 
-How far to go, `weight`, is a property of what is asked. For a query alone it is the trained default times the
-probability that the memory knows the query at all; for a set of labels `label_set.py` measures it on what the labels
-find. Weight 0 and no neighbours are CLIP, exactly. Shapes: B queries, K neighbours, D embedding dim.
+How far to go, `weight`, is a property of what is asked. For a query alone `StandAlone` says it; for a set of labels
+`label_set.py` measures it on what the labels find. Weight 0 and no neighbours are CLIP, exactly.
+Shapes: B queries, K neighbours, D embedding dim.
 """
 
 import torch
@@ -42,13 +42,35 @@ class Presence(nn.Module):
         return torch.sigmoid(signs @ self.weight + self.bias)
 
 
+class StandAlone(nn.Module):
+    """The weight of the evidence for a query that stands alone.
+
+    Less where the encoder itself matches the query to what the memory returned: it knows the thing already. None where
+    the memory does not know it: the presence is a factor.
+    """
+
+    level: Tensor
+    slope: Tensor
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, value in (("level", 0.1), ("slope", 0.0), ("centre", 0.0), ("spread", 1.0)):
+            self.register_buffer(name, torch.tensor(value))
+
+    def forward(self, agreement: Tensor, presence: Tensor) -> Tensor:
+        """Agreement and presence (B,) to weights (B,), at least 0."""
+        known = ((agreement - self.centre) / self.spread).clamp(-2, 2)
+        return self.level * torch.exp(self.slope * known) * presence
+
+
 class EvidenceFusion(nn.Module):
     """One side of the fusion. All its numbers are fitted by `models.training.evidence`; it has no gradient."""
 
     centre: Tensor
     whitening: Tensor
     temperature: Tensor
-    default_weight: Tensor
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
@@ -56,8 +78,8 @@ class EvidenceFusion(nn.Module):
         self.register_buffer("centre", torch.zeros(dim))
         self.register_buffer("whitening", torch.eye(dim))
         self.register_buffer("temperature", torch.tensor(0.05))
-        self.register_buffer("default_weight", torch.tensor(0.1))
         self.presence = Presence()
+        self.stand_alone = StandAlone()
 
     def forward(
         self, query: Tensor, values: Tensor, similarities: Tensor, mask: Tensor, weight: Tensor | None = None
@@ -69,14 +91,15 @@ class EvidenceFusion(nn.Module):
             values: (B, K, D) float32, unit norm, of the other modality, most similar first.
             similarities: (B, K) float32 of the neighbours to the query.
             mask: (B, K) bool, True for a real neighbour; none at all is allowed, and leaves the query as it is.
-            weight: (B,) or () of the evidence; by default the trained one, for queries that stand alone.
+            weight: (B,) or () of the evidence; by default `StandAlone`'s.
 
         Returns:
             (B, D) float32, unit norm.
         """
         attention = self.attend(similarities, mask)
         if weight is None:
-            weight = self.default_weight * self.presence(self.signs(values, similarities, mask, attention))
+            presence = self.presence(self.signs(values, similarities, mask, attention))
+            weight = self.stand_alone(self.agreement(query, values, attention), presence)
         evidence = self.direction(*self.evidence(values, attention))
         return F.normalize(query + weight.reshape(-1, 1) * evidence, dim=-1)
 
@@ -97,6 +120,11 @@ class EvidenceFusion(nn.Module):
         bias = quadratic_term(mean, whitened) / length
         turned: Tensor = whitened - ((whitened @ axis) + bias).unsqueeze(-1) * axis
         return turned
+
+    def agreement(self, query: Tensor, values: Tensor, attention: Tensor) -> Tensor:
+        """How well the encoder itself matches each query to what was found for it: (B,)."""
+        mean, _ = self.evidence(values, attention)
+        return (F.normalize(mean, dim=-1) * query).sum(dim=-1)
 
     def signs(self, values: Tensor, similarities: Tensor, mask: Tensor, attention: Tensor) -> Tensor:
         """What `Presence` judges by: (B, NUM_SIGNS) float32."""

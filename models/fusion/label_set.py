@@ -19,7 +19,7 @@ from models.fusion.fusion import Fusion
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6, 2.4, 4.0, 8.0, 16.0)
 # Sharpness of the softmax, in units of one over the scores' spread: the best of them is used for each weight.
-_SHARPNESS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+SHARPNESS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 IMAGE_SHARE = 0.06  # the image side's weight, as a multiple of the root of the text side's
 MAX_IMAGES = 512  # more of them steady the choice no further, and cost time
 _KNOWN = 0.1  # a label whose presence is below has nothing in the memory
@@ -84,7 +84,7 @@ def _best_weight(side: EvidenceFusion, texts: Tensor, values: Tensor, attention:
     for weight in WEIGHTS:
         scores = (from_names + weight * from_memory) / (texts + weight * direction).norm(dim=1)
         scores = scores / scores.std(dim=1).mean().clamp(min=1e-6)
-        by_sharpness = [F.cross_entropy(factor * scores, labels, reduction="none") for factor in _SHARPNESS]
+        by_sharpness = [F.cross_entropy(factor * scores, labels, reduction="none") for factor in SHARPNESS]
         losses.append(min(float(loss @ confidence) for loss in by_sharpness))
     return WEIGHTS[losses.index(min(losses))]
 

@@ -1,10 +1,12 @@
 """Fit the `evidence` design in closed form: no gradient, no learning rate, seconds instead of minutes.
 
 What is fitted, on each side: the centre and the whitening (the shrunk inverse scatter of values within an entity), the
-presence (logistic regression on queries whose entity is there, hidden, or has wrong values), and the default weight.
-Presence and weights are fitted on entities that the whitening did not see; they end as the report that people read.
+presence (logistic regression on queries whose entity is there, hidden, or has wrong values), and the weight of queries
+that stand alone. The last two are fitted on entities that the whitening did not see.
 Shapes: N pairs, G entities, K neighbours, D embedding dim.
 """
+
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +15,12 @@ from torch import Tensor
 from memory import Modality
 from models.fusion import Fusion, FusionConfig
 from models.fusion.evidence import NUM_SIGNS, EvidenceFusion
-from models.fusion.label_set import WEIGHTS
+from models.fusion.label_set import SHARPNESS, WEIGHTS
 from models.training.entity_pairs import EntityPairs, ask, means_of
 
 SHRINKAGE = 2.0  # of the mean eigenvalue, added to the within-entity scatter before it is inverted
 TEMPERATURE = 1 / 30
+SLOPES = (0.0, -0.5, -1.0, -1.5, -2.0)
 HELD_OUT = 0.25  # share of the entities that presence and weights are fitted on
 _RIDGE = 1e-4
 _NEWTON_STEPS = 30
@@ -43,7 +46,7 @@ def fit_evidence(pairs: EntityPairs, config: FusionConfig, seed: int = 0) -> Fus
     for modality, side in _sides(fusion):
         _fit_whitening(side, shown, modality, config.k)
         _fit_presence(side, held_out, modality, config.k, dice)
-        _fit_default_weight(side, held_out, modality, config.k)
+        _fit_stand_alone(side, held_out, modality, config.k)
         _fit_whitening(side, pairs, modality, config.k)
     return fusion
 
@@ -96,16 +99,23 @@ def _fit_presence(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, 
 
 
 @torch.no_grad()
-def _fit_default_weight(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, k: int) -> None:
+def _fit_stand_alone(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, k: int) -> None:
     """The weight for queries that stand alone: each against the other side's originals, which nobody refined."""
     asked, (images, labels) = ask(pairs, modality, k), pairs.questions
-    losses = []
-    for weight in WEIGHTS:
-        refined = side(asked.queries, *asked.found, torch.tensor(weight))
+    agreement = side.agreement(asked.queries, asked.values, side.attend(asked.similarities, asked.mask))
+    side.stand_alone.centre.copy_(agreement.mean())
+    side.stand_alone.spread.copy_(agreement.std().clamp(min=1e-4))
+    losses: dict[tuple[float, float], float] = {}
+    for level, slope in itertools.product(WEIGHTS, SLOPES):
+        side.stand_alone.level.fill_(level)
+        side.stand_alone.slope.fill_(slope)
+        refined = side(asked.queries, *asked.found)
         scores = refined @ pairs.names.T if modality == "image" else images @ refined.T
         scores = scores / _spread(scores)
-        losses.append(min(float(F.cross_entropy(sharpness * scores, labels)) for sharpness in (1, 2, 3, 4, 6, 8, 12)))
-    side.default_weight.fill_(WEIGHTS[losses.index(min(losses))])
+        losses[level, slope] = min(float(F.cross_entropy(factor * scores, labels)) for factor in SHARPNESS)
+    level, slope = min(losses, key=lambda point: (round(losses[point], 4), point[0], -point[1]))
+    side.stand_alone.level.fill_(level)
+    side.stand_alone.slope.fill_(slope)
 
 
 def _spread(scores: Tensor) -> Tensor:

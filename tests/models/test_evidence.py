@@ -1,6 +1,7 @@
 """The evidence design: where it starts, its twin in plain words, and how a set of labels is weighed."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import pytest
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.fusion import Fusion, FusionConfig
-from models.fusion.evidence import EvidenceFusion
+from models.fusion.evidence import EvidenceFusion, StandAlone
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
 from models.training.entity_pairs import EntityPairs
 from models.training.evidence import fit_evidence
@@ -130,6 +131,29 @@ def test_weak_names_are_looked_up_and_strong_names_lose_nothing(fusion: Fusion) 
     assert weak.refined >= weak.frozen + 30
     assert strong.refined >= strong.frozen - 2  # 5 images of 240
     assert strong.weights.text < weak.weights.text
+
+
+def test_a_query_alone_goes_less_far_where_clip_agrees_and_nowhere_where_nothing_is_known() -> None:
+    weigh = StandAlone()
+    weigh.level.fill_(2.0)
+    weigh.slope.fill_(-1.0)
+    weigh.centre.fill_(0.3)
+    weigh.spread.fill_(0.1)
+    weights = weigh(torch.tensor([0.3, 0.4, 0.9, 0.3]), torch.tensor([1.0, 1.0, 1.0, 0.0]))
+    torch.testing.assert_close(weights, torch.tensor([2.0, 2.0 * math.exp(-1), 2.0 * math.exp(-2), 0.0]))
+
+
+def test_the_default_weight_is_the_stand_alone_one(fusion: Fusion) -> None:
+    memory, asked = again(0.0, 13)
+    values, similarities, mask = search(asked.names, memory.text, memory.image)
+    side = fusion.text
+    assert isinstance(side, EvidenceFusion)
+    attention = side.attend(similarities, mask)
+    presence = side.presence(side.signs(values, similarities, mask, attention))
+    weight = side.stand_alone(side.agreement(asked.names, values, attention), presence)
+    assert float(weight.max()) > 0
+    alone = side(asked.names, values, similarities, mask)
+    torch.testing.assert_close(alone, side(asked.names, values, similarities, mask, weight))
 
 
 def test_what_varies_within_an_entity_is_damped(fusion: Fusion) -> None:
