@@ -7,14 +7,18 @@ memory, and only by what `search` returns. Shapes: B queries, K neighbours, D em
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from memory import Memory, Modality, Neighbours
 from models.encoder import Encoder
 from models.fusion import Fusion
+from models.fusion.evidence import EvidenceFusion
+from models.fusion.label_set import LabelSetWeights, weigh_label_set
 
 DEFAULT_K = 10
 
@@ -54,6 +58,11 @@ class RetrievalEnhancedEncoder:
         return None if self.fusion is None else self.fusion.config.most_k
 
     @property
+    def weighs_label_sets(self) -> bool:
+        """Whether `weigh` has an answer, and `fuse` takes weights."""
+        return self.fusion is not None and isinstance(self.fusion.text, EvidenceFusion)
+
+    @property
     def space(self) -> str:
         """A short name of the vector space: embeddings of equal `space` are comparable."""
         name = f"{self.encoder.fingerprint.id}/{self.fusion_id}"
@@ -82,19 +91,48 @@ class RetrievalEnhancedEncoder:
         )
 
     @torch.inference_mode()
-    def fuse(self, queries: NDArray[np.float32], neighbours: Neighbours, *, modality: Modality) -> NDArray[np.float32]:
+    def fuse(
+        self,
+        queries: NDArray[np.float32],
+        neighbours: Neighbours,
+        *,
+        modality: Modality,
+        weights: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
         """Refined embeddings (B, D) float32, unit norm, from queries and neighbours already found.
+
+        Args:
+            weights: (B,) float32 of the memory's evidence, as `weigh` chooses them. 0 leaves a query as it is, bit
+                for bit; NaN is the trained default, which a query alone gets.
 
         Raises:
             RuntimeError: if there is no fusion.
+            ValueError: weights, and the fusion is of a design without.
         """
         if self.fusion is None:
             raise RuntimeError("no fusion is loaded: train one with `reco train` and name it")
-        parts = (queries, neighbours.values, neighbours.similarities, neighbours.mask)
-        tensors = [torch.from_numpy(np.ascontiguousarray(part)).to(self.encoder.device) for part in parts]
-        refined = self.fusion.side(modality)(*tensors)
+        side = self.fusion.side(modality)
+        parts = self._tensors(queries, neighbours)
+        if weights is None:
+            refined = side(*parts)
+        elif isinstance(side, EvidenceFusion):
+            refined = _fuse_weighed(side, parts, torch.from_numpy(weights).to(self.encoder.device))
+        else:
+            raise ValueError(f"the design {self.fusion.config.design} takes no weights")
         embeddings: NDArray[np.float32] = refined.float().cpu().numpy()
         return embeddings
+
+    def weigh(self, class_texts: NDArray[np.float32], neighbours: Neighbours) -> LabelSetWeights | None:
+        """How far to trust the memory for labels that will be told apart from one another.
+
+        Args:
+            class_texts: (C, D) float32, unit norm, one a label.
+            neighbours: what `search` found for them.
+
+        Returns:
+            None without a fusion, and for designs that know no such weights.
+        """
+        return None if self.fusion is None else weigh_label_set(self.fusion, *self._tensors(class_texts, neighbours))
 
     def refine(
         self, queries: NDArray[np.float32], *, modality: Modality, k: int | Sequence[int] | None = None
@@ -106,3 +144,21 @@ class RetrievalEnhancedEncoder:
         """
         neighbours = self.search(queries, modality=modality, k=k)
         return Refined(self.fuse(queries, neighbours, modality=modality), neighbours)
+
+    def _tensors(self, queries: NDArray[np.float32], neighbours: Neighbours) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What a fusion module takes, on its device."""
+
+        def tensor(part: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(part)).to(self.encoder.device)
+
+        return tensor(queries), tensor(neighbours.values), tensor(neighbours.similarities), tensor(neighbours.mask)
+
+
+def _fuse_weighed(side: EvidenceFusion, parts: tuple[Tensor, Tensor, Tensor, Tensor], weights: Tensor) -> Tensor:
+    """Each row with its own weight (B,): rows of the trained default (NaN) apart, rows of weight 0 not at all."""
+    refined = parts[0].clone()  # (B, D)
+    alone = weights.isnan()
+    for rows, weight in ((alone, None), (~alone & (weights != 0), weights)):
+        if rows.any():
+            refined[rows] = side(*(part[rows] for part in parts), weight=None if weight is None else weight[rows])
+    return refined

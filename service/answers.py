@@ -101,8 +101,11 @@ def classify_json(
                     outcome.original, classes.original, options.labels, engine.encoder.logit_scale
                 )
         data.append(item)
-    told = head(engine, model, enhanced=mode != "none")
-    return _dump({**told, "enhance": mode, "data": data, "usage": {"items": len(outcomes)}})
+    answer = {**head(engine, model, enhanced=mode != "none"), "enhance": mode}
+    if classes.trust is not None:
+        trust = classes.trust
+        answer["trust"] = {"text": trust.text, "image": trust.image, "unknown_labels": trust.unknown}
+    return _dump({**answer, "data": data, "usage": {"items": len(outcomes)}})
 
 
 def _scores(image: FloatArray, classes: FloatArray, labels: Sequence[str], logit_scale: float) -> dict[str, Any]:

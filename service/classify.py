@@ -6,17 +6,20 @@ Shapes: B images, C classes (labels), P templates, D embedding dim.
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import TextError
+from models.fusion.label_set import LabelSetWeights
 from models.texts import TextLimits, check_text
-from service.engine import FloatArray
-from service.pipeline import Ask, Pipeline, Trace
+from service.engine import Answer, FloatArray
+from service.pipeline import Ask, Outcome, Pipeline
 from service.problems import ItemError, Problem, known_code
+from service.schemas import EnhanceMode
 from service.settings import Settings
+from service.trace import Trace
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 _SLOT = "{}"
@@ -24,10 +27,17 @@ _SLOT = "{}"
 
 @dataclass(frozen=True)
 class Classes:
-    """Class embeddings (C, D) float32, unit norm; `refined` is None unless it was asked for."""
+    """Class embeddings (C, D) float32, unit norm.
+
+    Attributes:
+        original, refined: the frozen encoder's, and None unless it was asked for.
+        trust: how far each side goes from the frozen encoder with the memory, for these labels; None where the fusion
+            does not weigh label sets.
+    """
 
     original: FloatArray
-    refined: FloatArray | None
+    refined: FloatArray | None = None
+    trust: LabelSetWeights | None = None
 
 
 def check_labels(labels: Sequence[str], settings: Settings) -> None:
@@ -85,11 +95,12 @@ async def embed_classes(
     labels: Sequence[str],
     templates: Sequence[str],
     *,
-    refine_with_k: int | None,
+    mode: EnhanceMode,
+    k: int,
     deadline: float,
     trace: Trace,
 ) -> Classes:
-    """Embed each class: the mean of its prompts' embeddings, re-normalised, and refined once if asked for.
+    """Embed each class: the mean of its prompts' embeddings, re-normalised, and refined once if `mode` asks for it.
 
     Prompts go through the queue a part at a time, so that a large label set does not push others out of it.
     """
@@ -104,9 +115,36 @@ async def embed_classes(
             raise Problem.of_items(errors)
         rows += [outcome.original for outcome in outcomes if not isinstance(outcome, ItemError)]
     original = mean_by_class(np.stack(rows), len(templates))
-    if refine_with_k is None:
-        return Classes(original, None)
-    return Classes(original, await pipeline.refine("text", original, refine_with_k, deadline, trace))
+    if mode == "none":
+        return Classes(original)
+    if pipeline.engine.weighs_label_sets:
+        return await _weighed(pipeline, original, mode, k, deadline, trace)
+    if mode == "image":
+        return Classes(original)
+    return Classes(original, await pipeline.refine("text", original, k, deadline, trace))
+
+
+async def _weighed(
+    pipeline: Pipeline, original: FloatArray, mode: EnhanceMode, k: int, deadline: float, trace: Trace
+) -> Classes:
+    """The label set is weighed whichever side is to be refined; a side that is not has weight 0."""
+    refine = mode in ("both", "text")
+    weights, answers = await pipeline.weigh(original, k, deadline, trace, refine=refine)
+    if not refine:
+        return Classes(original, trust=replace(weights, text=0.0))
+    trust = weights if mode == "both" else replace(weights, image=0.0)
+    return Classes(original, np.stack([answer.embedding for answer in answers]), trust)
+
+
+async def refine_images(
+    pipeline: Pipeline, outcomes: Sequence[Outcome], weight: float, k: int, deadline: float, trace: Trace
+) -> list[Outcome]:
+    """Refine the images that could be embedded, with a label set's weight; the others keep their error."""
+    originals = [outcome.original for outcome in outcomes if isinstance(outcome, Answer)]
+    if not originals:
+        return list(outcomes)
+    rows = iter(await pipeline.refine("image", np.stack(originals), k, deadline, trace, weight=weight))
+    return [replace(outcome, refined=next(rows)) if isinstance(outcome, Answer) else outcome for outcome in outcomes]
 
 
 def mean_by_class(embeddings: FloatArray, num_templates: int) -> FloatArray:

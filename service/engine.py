@@ -43,12 +43,14 @@ class Query:
         enhance: refine it with the memory.
         k: neighbours to look for; used if `enhance` or `neighbours`.
         neighbours: return what was found.
+        weight: of the memory's evidence, for a fusion that takes it; None is the trained default.
     """
 
     content: Content
     enhance: bool = False
     k: int = 1
     neighbours: bool = False
+    weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,12 @@ class Found:
 
     ids: NDArray[np.int64]
     similarities: FloatArray
+
+    @classmethod
+    def of(cls, neighbours: Neighbours, row: int) -> "Found":
+        """One row without its missing places: -1 goes no further than this."""
+        real = neighbours.mask[row]
+        return cls(neighbours.ids[row][real], neighbours.similarities[row][real])
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,11 @@ class Engine:
     def can_enhance(self) -> bool:
         """Whether a fusion is loaded; without one there is nothing but the frozen encoder's embeddings."""
         return self.composed.fusion is not None
+
+    @property
+    def weighs_label_sets(self) -> bool:
+        """Whether the fusion chooses, for each label set, how far to trust the memory."""
+        return self.composed.weighs_label_sets
 
     @property
     def fusion_id(self) -> str | None:
@@ -174,13 +187,14 @@ class Engine:
         fused = [place for place, row in enumerate(searched) if queries[row].enhance]
         refined: dict[int, FloatArray] = {}
         if fused:
-            rows = self.composed.fuse(wanted[fused], _rows_of(found, fused), modality=modality)
+            weights = _weights([queries[searched[place]] for place in fused])
+            rows = self.composed.fuse(wanted[fused], _rows_of(found, fused), modality=modality, weights=weights)
             refined = {searched[place]: row for place, row in zip(fused, rows, strict=True)}
             clock.lap("fuse")
 
         places = {row: place for place, row in enumerate(searched)}
         answers = [
-            Answer(original, refined.get(row), _found(found, places[row]) if row in places else None)
+            Answer(original, refined.get(row), Found.of(found, places[row]) if row in places else None)
             for row, original in enumerate(originals)
         ]
         return answers, clock.seconds
@@ -223,10 +237,11 @@ def _rows_of(found: Neighbours, rows: Sequence[int]) -> Neighbours:
     )
 
 
-def _found(neighbours: Neighbours, row: int) -> Found:
-    """One row without its missing places: -1 never leaves this file."""
-    real = neighbours.mask[row]
-    return Found(neighbours.ids[row][real], neighbours.similarities[row][real])
+def _weights(queries: Sequence[Query]) -> FloatArray | None:
+    """(B,), NaN where a query names none; None if no query does, for a fusion that takes no weights."""
+    if all(query.weight is None for query in queries):
+        return None
+    return np.array([np.nan if query.weight is None else query.weight for query in queries], dtype=np.float32)
 
 
 def describe_memory(engine: Engine) -> Mapping[str, object]:

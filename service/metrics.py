@@ -53,7 +53,8 @@ class Metrics:
         )
         self.stage_duration = Histogram(
             "reco_stage_duration_seconds",
-            "Seconds by stage: decode, tokenize and queue per item; encode, retrieve and fuse per batch.",
+            "Seconds by stage: decode, tokenize and queue per item; encode, retrieve and fuse per batch; "
+            "weigh per label set.",
             ("stage",),
             buckets=_SECONDS,
             registry=registry,

@@ -1,34 +1,36 @@
 """The path of an item: admission, decode pool, batcher, answer. Async, and free of HTTP.
 
 One bad item becomes an ItemError in its place; what concerns the whole request (no room, out of time) is a
-Problem. Depends on batcher, engine, metrics and problems.
+Problem. Depends on batcher, engine, label_set, metrics, problems, trace and waiting.
 """
 
 import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from memory import Modality
-from models.errors import EncoderError, InputError
-from service.batcher import Batch, BatcherStopped, DeadlinePassed, Done, QueueFull, TurnBatcher
+from models.errors import InputError
+from models.fusion.label_set import LabelSetWeights
+from service.batcher import Batch, BatcherStopped, Done, QueueFull, TurnBatcher
 from service.engine import Answer, Content, Engine, FloatArray, Query, Tokenised
+from service.label_set import weigh_classes
 from service.metrics import Metrics
 from service.problems import ItemError, Problem, known_code
 from service.settings import Settings
-
-logger = logging.getLogger("reco.pipeline")
+from service.trace import Trace
+from service.waiting import gather, item_code, whole, within
 
 Result = TypeVar("Result")
 Outcome: TypeAlias = "Answer | ItemError"
 _TEXT_WORKERS = 1  # tokenising holds the interpreter's lock; a thread of its own keeps it out of the images' queue
+_WEIGHERS = 1  # one label set at a time: the neighbours of a large one take hundreds of megabytes
 
 
 @dataclass(frozen=True)
@@ -43,27 +45,6 @@ class Ask:
         return Query(content, enhance=self.enhance, k=self.k, neighbours=self.neighbours)
 
 
-@dataclass
-class Trace:
-    """The seconds of one request, by stage: its longest wait, and each batch it took part in once."""
-
-    decode: float = 0.0
-    queue: float = 0.0
-    batches: dict[int, Batch] = field(default_factory=dict)
-
-    def add(self, done: Done[Answer]) -> None:
-        self.queue = max(self.queue, done.queue_seconds)
-        self.batches[id(done.batch)] = done.batch
-
-    def seconds(self) -> dict[str, float]:
-        """Seconds of the stages that took place, in the order of the path."""
-        total = {"decode": self.decode, "queue": self.queue}
-        for batch in self.batches.values():
-            for stage, value in batch.seconds.items():
-                total[stage] = total.get(stage, 0.0) + value
-        return total
-
-
 class Pipeline:
     """Engine, batcher and decode pools of one process."""
 
@@ -73,6 +54,7 @@ class Pipeline:
         self._metrics = metrics
         self._images = ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="reco-decode")
         self._texts = ThreadPoolExecutor(_TEXT_WORKERS, thread_name_prefix="reco-tokenize")
+        self._weighers = ThreadPoolExecutor(_WEIGHERS, thread_name_prefix="reco-weigh")
         self.batcher: TurnBatcher[Query, Answer] = TurnBatcher(
             engine.compute,
             max_batch_size=settings.max_batch_size,
@@ -89,6 +71,7 @@ class Pipeline:
         self.batcher.stop()
         self._images.shutdown(cancel_futures=True)
         self._texts.shutdown(cancel_futures=True)
+        self._weighers.shutdown(cancel_futures=True)
 
     def deadline(self) -> float:
         """The end of a request that starts now, on `time.monotonic`."""
@@ -125,10 +108,10 @@ class Pipeline:
                 [future] = self._submit("image", [ask.query(pixels)], deadline)
                 return await self._answer("image", future, trace)
             except Exception as error:
-                return ItemError(f"/images/{index}", _item_code(error))
+                return ItemError(f"/images/{index}", item_code(error))
 
         with self._admit("image", len(images)):
-            outcomes = await _within(deadline, _gather([one(i, image) for i, image in enumerate(images)]))
+            outcomes = await within(deadline, gather([one(i, image) for i, image in enumerate(images)]))
         self._observe_items("image", outcomes)
         return outcomes
 
@@ -142,7 +125,7 @@ class Pipeline:
         """
         with self._admit("text", len(texts)):
             work = self._timed(self._texts, "tokenize", partial(self._tokenize, texts, pointers, deadline), trace)
-            rows = await _within(deadline, work)
+            rows = await within(deadline, work)
             queries = [ask.query(row.ids) for row in rows if not isinstance(row, ItemError)]
             futures = iter(self._submit("text", queries, deadline))
 
@@ -150,45 +133,81 @@ class Pipeline:
                 try:
                     return await self._answer("text", future, trace)
                 except Exception as error:
-                    return ItemError(pointers[index], _item_code(error))
+                    return ItemError(pointers[index], item_code(error))
 
             work_by_row = [
                 _same(row) if isinstance(row, ItemError) else one(index, next(futures))
                 for index, row in enumerate(rows)
             ]
-            outcomes = await _within(deadline, _gather(work_by_row))
+            outcomes = await within(deadline, gather(work_by_row))
         self._observe_items("text", outcomes)
         return outcomes, [not isinstance(row, ItemError) and row.truncated for row in rows]
 
     async def refine(
-        self, modality: Modality, embeddings: FloatArray, k: int, deadline: float, trace: Trace
+        self,
+        modality: Modality,
+        embeddings: FloatArray,
+        k: int,
+        deadline: float,
+        trace: Trace,
+        *,
+        weight: float | None = None,
     ) -> FloatArray:
         """Refine embeddings (N, D) that are already there, a part waiting at a time: (N, D).
 
         Raises:
-            Problem: queue_full, deadline_exceeded.
+            Problem: queue_full, deadline_exceeded, out_of_memory.
         """
         refined: list[FloatArray] = []
         for start in range(0, len(embeddings), self.part_size):
             rows = embeddings[start : start + self.part_size]
             with self._admit(modality, len(rows)):
-                futures = self._submit(modality, [Query(row, enhance=True, k=k) for row in rows], deadline)
-                work = [self._answer(modality, future, trace) for future in futures]
-                refined += [answer.embedding for answer in await _within(deadline, _gather(work))]
+                queries = [Query(row, enhance=True, k=k, weight=weight) for row in rows]
+                work = [self._answer(modality, future, trace) for future in self._submit(modality, queries, deadline)]
+                answers = await whole(within(deadline, gather(work)))
+                refined += [answer.embedding for answer in answers]
         return np.stack(refined)
+
+    async def weigh(
+        self, classes: FloatArray, k: int, deadline: float, trace: Trace, *, refine: bool
+    ) -> tuple[LabelSetWeights, list[Answer]]:
+        """Weigh a label set by its classes (C, D), and refine these if asked for; see `label_set.weigh_classes`.
+
+        Raises:
+            Problem: deadline_exceeded, out_of_memory.
+        """
+        job = partial(
+            weigh_classes,
+            self.engine.composed,
+            classes,
+            k,
+            refine=refine,
+            part_size=self.part_size,
+            deadline=deadline,
+        )
+        started = time.perf_counter()
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._weighers, job)
+            weights, answers = await whole(within(deadline, work))
+        finally:
+            trace.weigh = time.perf_counter() - started  # the wait for the thread included
+            self._metrics.observe_stages({"weigh": trace.weigh})
+        for answer in answers:
+            self._observe_answer("text", answer)
+        return weights, answers
 
     async def probe(self, image: bytes, text: str) -> None:
         """Send an image and a text through every stage, without a permit: a full queue refuses no probe."""
         deadline, trace = self.deadline(), Trace()
         ask = Ask(enhance=self.engine.can_enhance, k=self.engine.default_k(self._settings.k), neighbours=True)
         loop = asyncio.get_running_loop()
-        pixels = await _within(deadline, loop.run_in_executor(self._images, self.engine.decode, image))
-        tokens = await _within(deadline, loop.run_in_executor(self._texts, self.engine.tokenize, text))
+        pixels = await within(deadline, loop.run_in_executor(self._images, self.engine.decode, image))
+        tokens = await within(deadline, loop.run_in_executor(self._texts, self.engine.tokenize, text))
         futures = [
             *self._submit("image", [ask.query(pixels)], deadline),
             *self._submit("text", [ask.query(tokens.ids)], deadline),
         ]
-        await _within(deadline, _gather([self._finish(future, trace) for future in futures]))
+        await within(deadline, gather([self._finish(future, trace) for future in futures]))
 
     def _tokenize(self, texts: Sequence[str], pointers: Sequence[str], deadline: float) -> list[ItemError | Tokenised]:
         rows: list[ItemError | Tokenised] = []
@@ -256,39 +275,5 @@ class Pipeline:
             self._metrics.fusion_shift.labels(modality).observe(float(answer.original @ answer.refined))
 
 
-def _item_code(error: Exception) -> str:
-    """The code of an item that failed; what concerns the whole request is raised again."""
-    if isinstance(error, Problem):
-        raise error
-    if isinstance(error, DeadlinePassed):
-        raise Problem("deadline_exceeded") from None
-    if isinstance(error, BatcherStopped):
-        raise Problem("not_ready") from None
-    if isinstance(error, MemoryError):
-        return "out_of_memory"
-    if isinstance(error, InputError | EncoderError):
-        return known_code(error.code)
-    logger.error("an item failed", exc_info=error)
-    return "internal_error"
-
-
 async def _same(value: Result) -> Result:
     return value
-
-
-async def _gather(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """All results in order; the first failure cancels the rest and is raised as it is."""
-    tasks = [asyncio.ensure_future(item) for item in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-async def _within(deadline: float, work: Awaitable[Result]) -> Result:
-    try:
-        async with asyncio.timeout(deadline - time.monotonic()):
-            return await work
-    except TimeoutError:
-        raise Problem("deadline_exceeded") from None

@@ -209,8 +209,17 @@ class ClassifyItem(BaseModel):
     error: ErrorItem | None = Field(None, description="Only with on_error=partial, and then in place of the rest.")
 
 
+class Trust(BaseModel):
+    """How far the memory is trusted for a label set, measured on what its labels find."""
+
+    text: float = Field(description="Weight of the memory's evidence for the labels; 0: the frozen encoder's own.")
+    image: float = Field(description="Weight for the images; 0: the frozen encoder's own.")
+    unknown_labels: float = Field(description="Share of the labels, 0 to 1, that have nothing in the memory.")
+
+
 class ClassifyAnswer(AnswerHead):
     enhance: EnhanceMode
+    trust: Trust | None = Field(None, description="With a fusion that weighs label sets, unless enhance is none.")
     data: list[ClassifyItem]
     usage: Usage
 

@@ -10,10 +10,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import answers
-from service.classify import DEFAULT_TEMPLATES, Classes, check_labels, check_templates, embed_classes
+from service.classify import (
+    DEFAULT_TEMPLATES,
+    Classes,
+    check_labels,
+    check_templates,
+    embed_classes,
+    refine_images,
+)
 from service.image_forms import ImageRequest
 from service.lifecycle import Service
-from service.pipeline import Ask, Outcome, Trace
+from service.pipeline import Ask, Outcome
 from service.problems import ItemError, Problem
 from service.receive import unless_client_leaves
 from service.routes.embed import choose_k, off_loop, receive_images, refuse_bad_items
@@ -29,6 +36,7 @@ from service.routes.openapi import (
     query_parameters,
 )
 from service.schemas import ClassifyAnswer, ClassifyOptions, ClassifyRequest, EnhanceMode
+from service.trace import Trace
 
 _LARGE_ANSWER_NUMBERS = 10_000
 _EXAMPLES = {
@@ -60,7 +68,8 @@ def router(service: Service) -> APIRouter:
     async def classify(request: Request) -> Response:
         """Zero-shot: images in any of the three forms, against labels named in the request.
 
-        In a form or a query, `labels` and `templates` are JSON lists in one field each.
+        In a form or a query, `labels` and `templates` are JSON lists in one field each. `trust` in the answer, where
+        the fusion measures it, says how far the memory was trusted for these labels: 0 is the frozen encoder.
         """
         sent = await receive_images(request, service, ClassifyOptions, ClassifyRequest)
         return await unless_client_leaves(request, _classify(request, service, sent))
@@ -77,17 +86,22 @@ async def _classify(request: Request, service: Service, sent: ImageRequest) -> R
     mode, k = _mode_of(service, options), choose_k(service, options.k)
     deadline, trace = pipeline.deadline(), Trace()
 
-    ask = Ask(enhance=mode in ("both", "image"), k=k)
+    # A label set's weights are known once its classes are embedded: until then its images wait un-enhanced.
+    refined, weighed = mode in ("both", "image"), pipeline.engine.weighs_label_sets
+    ask = Ask(enhance=refined and not weighed, k=k)
     images = pipeline.embed_images(sent.images, ask, deadline, trace)
     classes = embed_classes(
         pipeline,
         options.labels,
         templates,
-        refine_with_k=k if mode in ("both", "text") else None,
+        mode=mode,
+        k=k,
         deadline=deadline,
         trace=trace,
     )
     outcomes, class_embeddings = await _both(images, classes)
+    if refined and class_embeddings.trust is not None:
+        outcomes = await refine_images(pipeline, outcomes, class_embeddings.trust.image, k, deadline, trace)
     request.state.timing = trace.seconds()
     refuse_bad_items(outcomes, options.on_error)
 

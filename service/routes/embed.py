@@ -15,7 +15,7 @@ from service.engine import Answer
 from service.image_forms import ImageRequest, max_json_values, read_images, refuse_charset, refuse_query
 from service.json_body import parse_object
 from service.lifecycle import Service
-from service.pipeline import Ask, Outcome, Trace
+from service.pipeline import Ask, Outcome
 from service.problems import ItemError, Problem
 from service.receive import read_body, unless_client_leaves
 from service.routes.openapi import (
@@ -30,6 +30,7 @@ from service.routes.openapi import (
     query_parameters,
 )
 from service.schemas import EmbedAnswer, EmbedImageRequest, EmbedOptions, EmbedTextRequest, validate
+from service.trace import Trace
 
 Result = TypeVar("Result")
 _LARGE_BODY_BYTES = 64 * 1024  # beyond it, parsing leaves the event loop

@@ -21,7 +21,7 @@ from models.checkpoint import save_fusion
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig
 from service.app import create_app, server_config
-from service.engine import Engine
+from service.engine import Engine, FloatArray
 from service.settings import Settings
 
 NUM_ITEMS = 24
@@ -36,15 +36,21 @@ def write_memory(root: Path, encoder: Encoder) -> Path:
     noise = np.random.default_rng(0).normal(size=texts.shape).astype(np.float32)
     images = texts + 2.0 * noise / np.linalg.norm(noise, axis=1, keepdims=True)
     images /= np.linalg.norm(images, axis=1, keepdims=True)
+    return write_pairs(root, encoder, CAPTIONS, images, texts)
+
+
+def write_pairs(root: Path, encoder: Encoder, captions: list[str], images: FloatArray, texts: FloatArray) -> Path:
+    """A memory of these pairs: images and texts (N, D) unit norm."""
+    count = len(captions)
     columns = {
-        "key": [f"pair-{row:03d}" for row in range(NUM_ITEMS)],
-        "caption": CAPTIONS,
-        "source": ["test"] * NUM_ITEMS,
-        "content_sha256": [hashlib.sha256(bytes([row])).hexdigest() for row in range(NUM_ITEMS)],
-        "thumbnail": [None] * NUM_ITEMS,
+        "key": [f"pair-{row:03d}" for row in range(count)],
+        "caption": captions,
+        "source": ["test"] * count,
+        "content_sha256": [hashlib.sha256(str(row).encode()).hexdigest() for row in range(count)],
+        "thumbnail": [None] * count,
     }
     rows = Rows(images.astype(np.float16), texts.astype(np.float16), pa.table(columns, schema=ITEMS_SCHEMA))
-    segments = (write_segment(root, [rows], [UnitRecord("unit-0", NUM_ITEMS)]),)
+    segments = (write_segment(root, [rows], [UnitRecord("unit-0", count)]),)
     indexes = {modality: build_index(root, segments, modality) for modality in ("image", "text")}
     fingerprint = encoder.fingerprint
     contents = Contents(
@@ -52,6 +58,12 @@ def write_memory(root: Path, encoder: Encoder) -> Path:
     )
     publish(root, contents)
     return root
+
+
+@pytest.fixture(scope="session", name="write_pairs")
+def pairs_writer() -> Callable[..., Path]:
+    """`write_pairs`, for tests with a memory of their own."""
+    return write_pairs
 
 
 def make_fusion() -> Fusion:

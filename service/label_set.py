@@ -1,0 +1,77 @@
+"""A label set against the memory: each class looked up, the set weighed, the classes refined. One blocking call.
+
+No HTTP and no asyncio; may run in any thread. Depends on engine's dataclasses, models, memory and problems.
+Shapes: C classes, K neighbours, D embedding dim.
+"""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from memory import Neighbours
+from models.fusion.label_set import LabelSetWeights
+from models.refine import RetrievalEnhancedEncoder
+from service.engine import Answer, FloatArray, Found
+from service.problems import Problem
+
+
+def weigh_classes(
+    composed: RetrievalEnhancedEncoder,
+    classes: FloatArray,
+    k: int,
+    *,
+    refine: bool,
+    part_size: int,
+    deadline: float,
+) -> tuple[LabelSetWeights, list[Answer]]:
+    """Weigh a label set, with what its classes find.
+
+    Args:
+        composed: with a fusion that weighs label sets.
+        classes: (C, D) float32, unit norm.
+        k: neighbours a class.
+        refine: refine the classes with the weight found; without it the weights are for others.
+        part_size: classes looked up between two looks at the clock.
+        deadline: on `time.monotonic`; nobody waits for the answer after it.
+
+    Raises:
+        Problem: deadline_exceeded.
+        MemoryError: the device or the host ran out of memory.
+    """
+    try:
+        found = []
+        for start in range(0, len(classes), part_size):
+            _refuse_late(deadline)
+            found.append(composed.search(classes[start : start + part_size], modality="text", k=k))
+        neighbours = _joined(found)
+        _refuse_late(deadline)
+        weights = composed.weigh(classes, neighbours)
+        assert weights is not None, "only asked of a fusion that weighs label sets"
+        refined = None
+        if refine:
+            given = np.full(len(classes), weights.text, dtype=np.float32)
+            refined = composed.fuse(classes, neighbours, modality="text", weights=given)
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(str(error)) from error
+    answers = [
+        Answer(original, None if refined is None else refined[row], Found.of(neighbours, row))
+        for row, original in enumerate(classes)
+    ]
+    return weights, answers
+
+
+def _refuse_late(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise Problem("deadline_exceeded")
+
+
+def _joined(parts: Sequence[Neighbours]) -> Neighbours:
+    """The rows of several searches with the same k."""
+    return Neighbours(
+        ids=np.concatenate([part.ids for part in parts]),
+        similarities=np.concatenate([part.similarities for part in parts]),
+        values=np.concatenate([part.values for part in parts]),
+        mask=np.concatenate([part.mask for part in parts]),
+    )

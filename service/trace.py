@@ -1,0 +1,32 @@
+"""Where the seconds of one request went. Depends on the batcher's Batch only."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.batcher import Batch, Done
+
+_PATH = ("decode", "queue", "encode", "weigh", "retrieve", "fuse")
+
+
+@dataclass
+class Trace:
+    """The seconds of one request, by stage: its longest wait, and each batch it took part in once."""
+
+    decode: float = 0.0
+    queue: float = 0.0
+    weigh: float | None = None
+    batches: dict[int, Batch] = field(default_factory=dict)
+
+    def add(self, done: Done[Any]) -> None:
+        self.queue = max(self.queue, done.queue_seconds)
+        self.batches[id(done.batch)] = done.batch
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of the stages that took place, in the order of the path."""
+        total = {"decode": self.decode, "queue": self.queue}
+        if self.weigh is not None:
+            total["weigh"] = self.weigh
+        for batch in self.batches.values():
+            for stage, value in batch.seconds.items():
+                total[stage] = total.get(stage, 0.0) + value
+        return dict(sorted(total.items(), key=lambda stage: _PATH.index(stage[0])))

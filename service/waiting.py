@@ -1,0 +1,61 @@
+"""Waiting for work: several at a time, until a deadline, and what a failure means. Async, and free of HTTP.
+
+Depends on the batcher's exceptions, models' errors and problems.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from models.errors import EncoderError, InputError
+from service.batcher import BatcherStopped, DeadlinePassed
+from service.problems import Problem, known_code
+
+logger = logging.getLogger("reco.pipeline")
+
+Result = TypeVar("Result")
+
+
+def item_code(error: Exception) -> str:
+    """The code of an item that failed; what concerns the whole request is raised again."""
+    if isinstance(error, Problem):
+        raise error
+    if isinstance(error, DeadlinePassed):
+        raise Problem("deadline_exceeded") from None
+    if isinstance(error, BatcherStopped):
+        raise Problem("not_ready") from None
+    if isinstance(error, MemoryError):
+        return "out_of_memory"
+    if isinstance(error, InputError | EncoderError):
+        return known_code(error.code)
+    logger.error("an item failed", exc_info=error)
+    return "internal_error"
+
+
+async def gather(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """All results in order; the first failure cancels the rest and is raised as it is."""
+    tasks = [asyncio.ensure_future(item) for item in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def whole(work: Awaitable[Result]) -> Result:
+    """Work that the whole request stands on: its failure is the request's."""
+    try:
+        return await work
+    except Exception as error:
+        raise Problem(item_code(error)) from None
+
+
+async def within(deadline: float, work: Awaitable[Result]) -> Result:
+    """Work until `deadline`, on `time.monotonic`; deadline_exceeded beyond it."""
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            return await work
+    except TimeoutError:
+        raise Problem("deadline_exceeded") from None
