@@ -15,7 +15,8 @@ from memory import MODALITIES, Memory, Modality
 from models.training.entities import NO_ENTITY, only_repeated
 
 MOST_PAIRS, MOST_ENTITIES = 20_000, 2_000  # more steady nothing further that is fitted here
-MOST_QUERIES = 2_000
+MOST_QUERIES, MOST_PAIR_QUERIES = 2_000, 500
+SAME_CAPTION = 0.999  # cosine
 _COPY = 0.985  # images of one entity as similar as this are one image
 
 
@@ -142,11 +143,27 @@ def ask(pairs: EntityPairs, modality: Modality, k: int, *, hidden: bool = False)
 
     `hidden` leaves the whole entity out, as if the memory had never heard of it.
     """
-    keys = pairs.image if modality == "image" else pairs.text
     queries, entity = pairs.questions if modality == "image" else (pairs.names, torch.arange(pairs.num_entities))
     own = pairs.entity.unsqueeze(0) == entity.unsqueeze(1)  # (B, N)
-    similarities = (queries @ keys.T).masked_fill(own if hidden else own & pairs.asks, -torch.inf)
-    best, rows = similarities.topk(min(k, len(keys)), dim=1)
+    return _search(pairs, modality, k, queries, entity, own if hidden else own & pairs.asks)
+
+
+def ask_for_pair(pairs: EntityPairs, modality: Modality, k: int) -> Asked:
+    """Single images or captions, at most `MOST_PAIR_QUERIES`, with what they find but for the pair itself.
+
+    Of the pairs that ask, those with an equal caption are left out too: they are as right. `entity` of the answer is
+    the row of the pair that asks.
+    """
+    rows = torch.linspace(0, len(pairs.image) - 1, min(len(pairs.image), MOST_PAIR_QUERIES)).long()
+    queries = (pairs.image if modality == "image" else pairs.text)[rows]
+    asking = torch.zeros(len(pairs.image), dtype=torch.bool).index_fill_(0, rows, True)
+    return _search(pairs, modality, k, queries, rows, asking & (pairs.text[rows] @ pairs.text.T > SAME_CAPTION))
+
+
+def _search(pairs: EntityPairs, modality: Modality, k: int, queries: Tensor, entity: Tensor, left_out: Tensor) -> Asked:
+    """The k nearest of all pairs but those `left_out` (B, N)."""
+    keys = pairs.image if modality == "image" else pairs.text
+    best, rows = (queries @ keys.T).masked_fill(left_out, -torch.inf).topk(min(k, len(keys)), dim=1)
     mask = best.isfinite()
     values = pairs.values(modality)[rows] * mask.unsqueeze(-1)
     return Asked(queries, entity, rows, values, best.masked_fill(~mask, 0.0), mask)

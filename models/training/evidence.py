@@ -7,6 +7,7 @@ Shapes: N pairs, G entities, K neighbours, D embedding dim.
 """
 
 import itertools
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from memory import Modality
 from models.fusion import Fusion, FusionConfig
 from models.fusion.evidence import NUM_SIGNS, EvidenceFusion
 from models.fusion.label_set import SHARPNESS, WEIGHTS
-from models.training.entity_pairs import EntityPairs, ask, means_of
+from models.training.entity_pairs import SAME_CAPTION, Asked, EntityPairs, ask, ask_for_pair, means_of
 
 SHRINKAGE = 2.0  # of the mean eigenvalue, added to the within-entity scatter before it is inverted
 TEMPERATURE = 1 / 30
@@ -100,8 +101,13 @@ def _fit_presence(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, 
 
 @torch.no_grad()
 def _fit_stand_alone(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, k: int) -> None:
-    """The weight for queries that stand alone: each against the other side's originals, which nobody refined."""
-    asked, (images, labels) = ask(pairs, modality, k), pairs.questions
+    """The weight for queries that stand alone, each against the other side's originals, which nobody refined.
+
+    Two uses count alike: to tell entities apart by name, and to find the very pair that a caption or an image is of.
+    The first alone would take every mug for the mug that was asked for.
+    """
+    trials = [_entity_trial(pairs, modality, k), _pair_trial(pairs, modality, k)]
+    asked = trials[0].asked
     agreement = side.agreement(asked.queries, asked.values, side.attend(asked.similarities, asked.mask))
     side.stand_alone.centre.copy_(agreement.mean())
     side.stand_alone.spread.copy_(agreement.std().clamp(min=1e-4))
@@ -109,13 +115,47 @@ def _fit_stand_alone(side: EvidenceFusion, pairs: EntityPairs, modality: Modalit
     for level, slope in itertools.product(WEIGHTS, SLOPES):
         side.stand_alone.level.fill_(level)
         side.stand_alone.slope.fill_(slope)
-        refined = side(asked.queries, *asked.found)
-        scores = refined @ pairs.names.T if modality == "image" else images @ refined.T
-        scores = scores / _spread(scores)
-        losses[level, slope] = min(float(F.cross_entropy(factor * scores, labels)) for factor in SHARPNESS)
+        losses[level, slope] = sum(trial.loss(side) for trial in trials)
     level, slope = min(losses, key=lambda point: (round(losses[point], 4), point[0], -point[1]))
     side.stand_alone.level.fill_(level)
     side.stand_alone.slope.fill_(slope)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Queries (B, D) against a gallery (n, D) of the other modality, with the share (B, n) that is right for each.
+
+    `by_gallery`: it is the gallery's rows that look for a query, as images look for their name.
+    """
+
+    asked: Asked
+    gallery: Tensor
+    right: Tensor
+    by_gallery: bool = False
+
+    def loss(self, side: EvidenceFusion) -> float:
+        """Cross-entropy at its best sharpness."""
+        scores = side(self.asked.queries, *self.asked.found) @ self.gallery.T
+        scores, right = (scores.T, self.right.T) if self.by_gallery else (scores, self.right)
+        scores, right = scores / _spread(scores), right / right.sum(dim=1, keepdim=True)
+        return min(float(F.cross_entropy(factor * scores, right)) for factor in SHARPNESS)
+
+
+def _entity_trial(pairs: EntityPairs, modality: Modality, k: int) -> _Trial:
+    """Images and the names of their entities; it is always the image that asks for its name."""
+    asked, (images, labels) = ask(pairs, modality, k), pairs.questions
+    belongs = F.one_hot(labels, pairs.num_entities).float()  # (images, G)
+    if modality == "image":
+        return _Trial(asked, pairs.names, belongs)
+    return _Trial(asked, images, belongs.T, by_gallery=True)
+
+
+def _pair_trial(pairs: EntityPairs, modality: Modality, k: int) -> _Trial:
+    """Single pairs: a caption and its own image, or those of an equal caption."""
+    asked = ask_for_pair(pairs, modality, k)
+    text = pairs.text[asked.entity]  # of a pair query, the row it is of
+    gallery = text if modality == "image" else pairs.image[asked.entity]
+    return _Trial(asked, gallery, (text @ text.T > SAME_CAPTION).float())
 
 
 def _spread(scores: Tensor) -> Tensor:

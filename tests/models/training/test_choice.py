@@ -9,7 +9,7 @@ from models.fusion import Fusion
 from models.training import TrainingPairs
 from models.training.choice import Candidate, Choice, choose, measure
 from models.training.entities import by_caption, by_folder
-from models.training.entity_pairs import EntityPairs, ask
+from models.training.entity_pairs import EntityPairs, ask, ask_for_pair
 from models.training.evidence import fit_evidence
 from models.training.recipes import fusion_config
 
@@ -48,6 +48,19 @@ def test_what_asks_is_not_what_answers(pairs: EntityPairs, modality: str) -> Non
     hidden = ask(pairs, modality, 8, hidden=True)  # type: ignore[arg-type]
     assert not (pairs.entity[hidden.rows] == hidden.entity.unsqueeze(1)).any()
     torch.testing.assert_close(asked.similarities.sort(dim=1, descending=True).values, asked.similarities)
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_a_single_pair_finds_neither_itself_nor_what_is_as_right(pairs: EntityPairs, modality: str) -> None:
+    twins = EntityPairs(
+        pairs.image, pairs.text.clone().index_copy_(0, torch.tensor([9]), pairs.text[8:9]), pairs.entity
+    )
+    asked = ask_for_pair(twins, modality, 10)  # type: ignore[arg-type]
+    assert asked.entity.tolist() == list(range(240))
+    assert (asked.rows != asked.entity.unsqueeze(1)).all()
+    assert 9 not in asked.rows[8].tolist() and 8 not in asked.rows[9].tolist()
+    same = twins.entity[asked.rows] == twins.entity[asked.entity].unsqueeze(1)
+    assert same.float().mean() > 0.3  # others of the entity are knowledge
 
 
 def test_a_pair_of_an_entity_never_retrieves_itself(pairs: EntityPairs) -> None:
