@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate
 IMAGE_ONLY := --no-emit-package triton
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock docker clean
+.PHONY: help install demo test check format lock docker browser clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ lock: install ## Renew the pinned requirements from pyproject.toml
 
 docker: install ## Build the image and try it with Docker Compose (needs a Docker engine)
 	$(BIN)/python -m pytest -m docker tests/deploy
+
+browser: install ## Try the page in a real browser (needs Chromium: Debian's package, or any of that name)
+	$(BIN)/python -m pytest -m browser tests/browser
 
 clean: ## Remove .venv, caches and the demo's folder
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info reco-demo

@@ -8,6 +8,7 @@ from typing import Protocol
 from demo.clip import tiny_clip_directory
 from demo.corpus import GUIDE, NEWCOMERS, draw_world
 from demo.measure import Lessons, Quiz, Row, measure
+from demo.samples import write_samples
 from memory import Memory, list_versions
 from memory_builder import BuildConfig, Progress, build
 from models.checkpoint import load_fusion, save_fusion
@@ -39,6 +40,7 @@ class Demo:
     model: Path
     memory: Path
     fusion: Path
+    samples: Path
     rows: list[Row]
 
 
@@ -46,7 +48,7 @@ def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator, *, table: 
     """Run the whole demo.
 
     Args:
-        directory: gets `guide`, `newcomers`, `quiz`, `memory` and a `fusion` for each seed.
+        directory: gets `guide`, `newcomers`, `quiz`, `samples`, `memory` and a `fusion` for each seed.
         seeds: of the fusion's training; the first one's is served.
         narrator: shows progress.
         table: measure at the end; without it there are no rows, and no controls are trained.
@@ -72,13 +74,12 @@ def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator, *, table: 
     if table:
         narrator.step("5  Ask: which species is it? Frozen CLIP beside the memory, and beside the controls")
         rows = measure(quiz, before, after, fusions, lessons)
-    return Demo(model, memory, directory / f"fusion-{seeds[0]}", rows)
+    return Demo(model, memory, directory / f"fusion-{seeds[0]}", write_samples(directory), rows)
 
 
 def _build(corpus: Path, memory: Path, version: int, encoder: Encoder, narrator: Narrator) -> None:
     if version not in list_versions(memory):
-        # No thumbnails: the pictures are small, and lie beside the memory.
-        build(BuildConfig((str(corpus),), memory, thumbnail_px=0), encoder, narrator.building)
+        build(BuildConfig((str(corpus),), memory), encoder, narrator.building)
 
 
 def _fusion(directory: Path, memory: Memory, lessons: Lessons, seed: int) -> Fusion:

@@ -74,16 +74,17 @@ def draw_plots(result: TaskResult, mode: Mode, directory: Path) -> list[str]:
     titles = {section.name: f"{section.title}, {section.headline}" for section in result.sections}
     if result.memory_size:
         draw = _curves(result.memory_size, titles, "items in the memory", logarithmic=True)
-        names.append(_save(draw, f"{result.task.slug}-memory-size", directory))
+        names.append(save_plot(draw, f"{result.task.slug}-memory-size", directory))
     if result.neighbours:
         draw = _curves(result.neighbours, titles, "neighbours (k)", logarithmic=False)
-        names.append(_save(draw, f"{result.task.slug}-neighbours", directory))
+        names.append(save_plot(draw, f"{result.task.slug}-neighbours", directory))
     if result.per_class and mode != "none":
-        names.append(_save(_classes(result, mode), f"{result.task.slug}-classes", directory))
+        names.append(save_plot(_classes(result, mode), f"{result.task.slug}-classes", directory))
     return names
 
 
-def _save(draw: Callable[["Figure"], None], name: str, directory: Path) -> str:
+def save_plot(draw: Callable[["Figure"], None], name: str, directory: Path) -> str:
+    """Draw one figure in the house style, as PNG and SVG; returns its name."""
     import matplotlib as mpl
     from matplotlib.figure import Figure  # no pyplot: no display is asked for, and no figure stays open
 

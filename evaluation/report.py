@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,15 +86,35 @@ def write_report(directory: Path, evaluated: Evaluated, tasks: Sequence[TaskResu
     Raises:
         EvaluationError: output_refused, dependency_missing.
     """
+
+    def write(staging: Path) -> None:
+        for result in tasks:
+            draw_plots(result, evaluated.mode, staging)
+        (staging / GALLERY).write_text(_gallery(evaluated, tasks), encoding="utf-8")
+        (staging / RESULTS).write_text(json_text(results(evaluated, tasks)), encoding="utf-8")
+
+    return write_together(directory, write)
+
+
+def write_together(directory: Path, write: Callable[[Path], None]) -> list[str]:
+    """Write files that belong together: all are there, or none.
+
+    Args:
+        directory: made if absent; older files of the same names are replaced, and nothing else is touched.
+        write: given an empty folder to write them to.
+
+    Returns:
+        Names of the files.
+
+    Raises:
+        EvaluationError: output_refused.
+    """
     check_output(directory)
     directory.mkdir(parents=True, exist_ok=True)
     # Drawn aside, on the same disk, and moved when whole: a crash leaves no half report.
     staging = Path(tempfile.mkdtemp(prefix=".eval-", dir=directory))
     try:
-        for result in tasks:
-            draw_plots(result, evaluated.mode, staging)
-        (staging / GALLERY).write_text(_gallery(evaluated, tasks), encoding="utf-8")
-        (staging / RESULTS).write_text(json_text(results(evaluated, tasks)), encoding="utf-8")
+        write(staging)
         names = sorted(path.name for path in staging.iterdir())
         for name in names:
             os.replace(staging / name, directory / name)  # noqa: PTH105  the verb that says what happens

@@ -29,6 +29,7 @@ class OpenedModel:
         name: for people: architecture and tag, or the directory's own name.
         architecture: for comparing: open_clip's name, or a hash of the configuration where open_clip has none.
         tokenizer: open_clip's tokenizer for it, with the vocabulary the model was built for.
+        directory: where it was opened from; None for an architecture of open_clip.
     """
 
     name: str
@@ -36,6 +37,7 @@ class OpenedModel:
     embed_dim: int
     model: torch.nn.Module
     tokenizer: Any
+    directory: Path | None = None
 
 
 def open_model(model: str, pretrained: str | None) -> OpenedModel:
@@ -90,7 +92,8 @@ def _open_directory(directory: Path) -> OpenedModel:
     model = _create(f"local-dir:{directory}", weights)
     tokenizer = _create_tokenizer(f"local-dir:{directory}", _merges_of(directory, config["text_cfg"]))
     _check_vocabulary(tokenizer, model)
-    return OpenedModel(directory.resolve().name, _architecture_of(config), int(config["embed_dim"]), model, tokenizer)
+    name, architecture = directory.resolve().name, _architecture_of(config)
+    return OpenedModel(name, architecture, int(config["embed_dim"]), model, tokenizer, directory)
 
 
 def _create(identifier: str, weights: Path, **options: Any) -> torch.nn.Module:

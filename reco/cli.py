@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from reco import build, demo, inspect, serve, train
+from reco import build, demo, inspect, memory_changes, serve, train, train_encoder
 from reco import eval as eval_command
 from reco.console import stop
 
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-memory_app = typer.Typer(help="Look at a memory and check it.", no_args_is_help=True)
+memory_app = typer.Typer(help="Look at a memory, check it, change it.", no_args_is_help=True)
 
 _COMMANDS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("demo", demo.demo),
@@ -27,10 +27,21 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("eval", eval_command.evaluate),
     ("serve", serve.serve),
 )
+_CLASSES = {"train": train_encoder.TrainCommand}
 for _name, _command in _COMMANDS:
-    app.command(_name)(_command)
-memory_app.command("info")(inspect.info)
-memory_app.command("verify")(inspect.verify)
+    app.command(_name, cls=_CLASSES.get(_name))(_command)
+_MEMORY_COMMANDS: tuple[Callable[..., Any], ...] = (
+    inspect.info,
+    inspect.verify,
+    inspect.diff,
+    memory_changes.remove,
+    memory_changes.compact,
+    memory_changes.purge,
+    memory_changes.gc,
+    memory_changes.rollback,
+)
+for _command in _MEMORY_COMMANDS:
+    memory_app.command(_command.__name__)(_command)
 app.add_typer(memory_app, name="memory")
 
 

@@ -34,7 +34,7 @@ def demo(
     from demo.story import tell
 
     told = tell(directory, tuple(range(seeds)), _Narrator(), table=table)
-    parts = {"model": told.model, "memory": told.memory, "fusion": told.fusion}
+    parts = {"model": told.model, "memory": told.memory, "fusion": told.fusion, "samples": told.samples}
     settings: dict[str, Any] = {name: str(path.resolve()) for name, path in parts.items()}
     lines = [f"RECO_{name.upper()}={path}\n" for name, path in settings.items()]
     (directory / "serve.env").write_text("".join(lines), encoding="utf-8")

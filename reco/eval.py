@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from evaluation.tasks import EvalTask, Kind
     from models.encoder import Encoder
 
-MemoryPath = Annotated[Path, typer.Argument(help="A memory made by `reco build`.", metavar="MEMORY")]
-FusionPath = Annotated[Path, typer.Argument(help="A fusion made by `reco train`.", metavar="FUSION")]
+MemoryPath = Annotated[Path | None, typer.Argument(help="A memory made by `reco build`.", metavar="MEMORY")]
+FusionPath = Annotated[Path | None, typer.Argument(help="A fusion made by `reco train`.", metavar="FUSION")]
 Tasks = Annotated[
-    list[Path],
+    list[Path] | None,
     typer.Argument(
         help="Cached embeddings: an .npz with image, text and label (zero-shot) or pairs (retrieval), or a folder with "
         "img_emb/ and text_emb/. With --model: a folder of class folders, a CSV or JSONL with image and label, or "
@@ -65,13 +65,24 @@ DuplicateCosine = Annotated[
     float, typer.Option(min=0.5, max=1.0, help="Above it a memory item counts as a copy of a test image.")
 ]
 Show = Annotated[str, typer.Option(help="Mode of the class plot and the gallery: image, text or both.")]
+AblationsOf = Annotated[
+    Path | None,
+    typer.Option(
+        "--ablations",
+        help="Instead of all arguments: every row of the paper's ablations and every control, on a folder made by "
+        "`reco demo` or a few-shot .npz (docs/ablations.md).",
+        metavar="WORLD",
+    ),
+]
+Seeds = Annotated[int, typer.Option(min=1, max=50, help="With --ablations: fits and draws of each row.")]
+Quick = Annotated[bool, typer.Option("--quick", help="With --ablations: without the designs trained by gradient.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print results.json on standard output.")]
 
 
 def evaluate(
-    memory: MemoryPath,
-    fusion: FusionPath,
-    tasks: Tasks,
+    memory: MemoryPath = None,
+    fusion: FusionPath = None,
+    tasks: Tasks = None,
     output: Output = None,
     more_fusions: MoreFusions = None,
     kind: KindName = None,
@@ -87,6 +98,9 @@ def evaluate(
     duplicate_cosine: DuplicateCosine = 0.985,
     show: Show = "both",
     as_json: AsJson = False,
+    ablations: AblationsOf = None,
+    seeds: Seeds = 5,
+    quick: Quick = False,
 ) -> None:
     """Measure frozen CLIP against the refined embeddings.
 
@@ -97,11 +111,18 @@ def evaluate(
         reco eval my-memory my-fusion birds-test.npz -o report
 
         reco eval my-memory fusion-0 photos/test --fusion fusion-1 --model ViT-B-32 --pretrained openai
+
+        reco eval --ablations my-demo -o report
     """
     from evaluation.bootstrap import Bootstrap
     from evaluation.run import EvalConfig
 
     try:
+        if ablations is not None:
+            _ablate(ablations, (memory, fusion, tasks), output, (seeds, quick, bootstrap), as_json)
+            return
+        if memory is None or fusion is None or not tasks:
+            stop("missing argument: name MEMORY, FUSION and at least one TASK, or give --ablations WORLD", code=2)
         checked = _checked_words(kind, show, output)
         config = EvalConfig(k, Bootstrap(resamples=bootstrap), duplicate_cosine, curves=output is not None)
         encoder = (model, pretrained, device, dtype)
@@ -112,6 +133,19 @@ def evaluate(
             _measure(evaluated, opened, output, as_json, bars)
     except Exception as error:
         _refuse(error)
+
+
+def _ablate(
+    world: Path, arguments: tuple[object, ...], output: Path | None, how: tuple[int, bool, int], as_json: bool
+) -> None:
+    from evaluation.ablations.run import AblationConfig
+    from evaluation.bootstrap import Bootstrap
+    from reco.ablations import run_ablations
+
+    if any(arguments):
+        stop("--ablations brings its own memory, fusions and tasks: leave MEMORY, FUSION and TASK out", code=2)
+    seeds, quick, resamples = how
+    run_ablations(world, output, AblationConfig(seeds, quick, Bootstrap(resamples=resamples)), as_json=as_json)
 
 
 def _checked_words(kind: str | None, show: str, output: Path | None) -> "tuple[Kind | None, Mode]":

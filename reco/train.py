@@ -1,23 +1,23 @@
 """`reco train`: the fusion, on cached embeddings: seconds in closed form, minutes by gradient."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reco.console import Bar, console, stop
+from reco.console import console, stop
 from reco.stamps import stamp_directory
+from reco.train_loop import AUTO, Loop, LoopOptions
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from memory import Memory
-    from models.fusion import Design, Fusion
-    from models.training import EpochReport, TrainConfig
+    from models.fusion import Fusion
     from models.training.entity_pairs import EntityPairs
 
-AUTO = "auto"
+GRADIENT = "Designs trained by gradient (copy, gate, faithful)"
 
 MemoryPath = Annotated[Path, typer.Argument(help="A memory made by `reco build`.", metavar="MEMORY")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory for the checkpoint.", metavar="FUSION")]
@@ -48,14 +48,62 @@ Validate = Annotated[
     list[str] | None,
     typer.Option(
         help="Validate on items whose key matches, and train on none of them. A random 5 % by default: name "
-        "items of classes that training does not show, if you can. For designs trained by gradient.",
+        "items of classes that training does not show, if you can.",
         metavar="KEYS",
+        rich_help_panel=GRADIENT,
     ),
 ]
 Neighbours = Annotated[int, typer.Option("--k", min=1, max=100, help="Neighbours a query.")]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the pairs; the design's recipe by default.")]
-BatchSize = Annotated[int | None, typer.Option(min=2, help="Pairs a step; the design's recipe by default.")]
-LearningRate = Annotated[float | None, typer.Option(min=0, help="Its peak; the design's recipe by default.")]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="Passes over the pairs; the recipe's by default.", rich_help_panel=GRADIENT)
+]
+BatchSize = Annotated[
+    int | None, typer.Option(min=2, help="Pairs a step; the recipe's by default.", rich_help_panel=GRADIENT)
+]
+LearningRate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RATE|auto",
+        help="Its peak; the recipe's by default. [bold]auto[/]: short runs at a few, the best on the validation pairs.",
+        rich_help_panel=GRADIENT,
+    ),
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="[bold]paper[/]: the paper's, for ten million pairs. The design's own by default.",
+        rich_help_panel=GRADIENT,
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Change a field of the recipe or of the search, like miss=0.3 or near_duplicate=0.95. Repeatable; "
+        "docs/training-at-scale.md lists them.",
+        rich_help_panel=GRADIENT,
+    ),
+]
+ExcludeSame = Annotated[
+    str | None,
+    typer.Option(
+        "--exclude-same-source",
+        metavar="source|folder",
+        help="A pair retrieves no item that was read from the same file, or whose key lies in the same folder.",
+        rich_help_panel=GRADIENT,
+    ),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(min=1, help="Stop after so many epochs without a better validation loss.", rich_help_panel=GRADIENT),
+]
+Amp = Annotated[bool, typer.Option("--amp", help="Compute in bfloat16 where that is safe.", rich_help_panel=GRADIENT)]
+Restart = Annotated[
+    bool,
+    typer.Option("--restart", help="Begin anew, not where a run was broken off.", rich_help_panel=GRADIENT),
+]
 Seed = Annotated[int, typer.Option(help="Of the weights, the order and all draws.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", envvar="RECO_DEVICE")]
 
@@ -69,9 +117,15 @@ def train(
     pairs: Pairs = None,
     validate: Validate = None,
     k: Neighbours = 10,
+    recipe: Recipe = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
+    settings: Settings = None,
+    exclude_same: ExcludeSame = None,
+    patience: Patience = None,
+    amp: Amp = False,
+    restart: Restart = False,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -80,40 +134,80 @@ def train(
     The encoder is frozen and not needed: its embeddings lie in the memory. Training needs to know which pairs show the
     same thing (the same species, product, model): by a list of names, by folder, or by equal captions. With several
     pairs of most things, the evidence design is fitted in seconds. Without, a design that is trained by gradient on
-    single pairs is used: every pair is a query to the memory that holds it, and never retrieves itself.
+    single pairs is used: every pair is a query to the memory that holds it, and never retrieves itself. What that
+    searches and where it is lie in FUSION/work, so that a run that was broken off goes on.
 
     Example: reco train my-memory -o my-fusion --names products.txt
     """
+    options = LoopOptions(
+        k=k,
+        seed=seed,
+        device=device,
+        keys=tuple(pairs or ["*"]),
+        validate=tuple(validate or []),
+        recipe=recipe,
+        settings=tuple(settings or []),
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        patience=patience,
+        amp=amp,
+        exclude_same=exclude_same,
+        restart=restart,
+    )
+    _train(memory, output, design, (names, folders), options)
+
+
+def _train(path: Path, output: Path, design: str, told: tuple[Path | None, bool], options: LoopOptions) -> None:
+    """Choose a design where that is asked, train it, write the checkpoint; `told` is --names and --folders."""
     from memory import Memory
     from models.checkpoint import save_fusion
     from models.fusion import DESIGNS
-    from models.training.choice import choose
 
     if design != AUTO and design not in DESIGNS:
         stop(f"unknown design {design!r}: choose one of {AUTO}, {', '.join(DESIGNS)}", code=2)
-    opened = Memory.open(memory, stamps=stamp_directory())
-    changes = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    loop = _Loop(opened, pairs or ["*"], validate or [], {"k": k, "seed": seed, **changes}, device)
-    entity_pairs = None if design not in (AUTO, "evidence") else _entity_pairs(opened, loop.chosen(), names, folders)
+    if design == "evidence" and options.given:
+        stop(f"{options.given[0]} is for designs trained by gradient: leave it out, or take another --design", code=2)
+    if design not in (AUTO, "evidence") and any(told):
+        stop(f"--design {design} learns from single pairs: --names and --folders are for auto and evidence", code=2)
+    if options.recipe and design == AUTO:
+        design = "faithful"  # what the paper trains
+    opened = Memory.open(path, stamps=stamp_directory())
+    if options.k >= opened.num_items:
+        stop(f"--k {options.k}, but the memory holds {opened.num_items:,} items: a query has fewer neighbours", code=2)
+    loop = Loop(opened, output, options)
+    entity_pairs = None if design not in (AUTO, "evidence") else _entity_pairs(opened, loop.chosen(), *told)
+    design, pairs = _choose(design, entity_pairs, loop, options)
+    if pairs is not None:
+        fusion, trained = _fit(pairs, opened.embed_dim, options.k, options.seed)
+    else:
+        fusion, trained = loop.train(design)
+    if loop.world.is_first:
+        checkpoint = save_fusion(output, fusion, opened.manifest.encoder, {"memory_digest": opened.digest, **trained})
+        loop.forget()
+        console.print(f"fusion {checkpoint} in {output}")
+        console.print(f"next: [bold]reco serve --memory {path} --fusion {output} --model ...[/]")
+    loop.world.leave()
+
+
+def _choose(
+    design: str, entity_pairs: "EntityPairs | str | None", loop: Loop, options: LoopOptions
+) -> "tuple[str, EntityPairs | None]":
+    """The design to train, and for `evidence` the pairs to fit it to; a sentence for pairs says why there are none."""
+    from models.training.choice import choose
+
     if isinstance(entity_pairs, str):
         if design != AUTO:
             stop(f"{entity_pairs}; name the things to tell apart with --names, or take another --design", code=2)
         design = "gate" if len(loop.chosen()) < 1000 else "copy"
         console.print(f"design {design}: {entity_pairs}; see --names and --folders", soft_wrap=True)
-        entity_pairs = None
+        return design, None
     if design == AUTO:
         assert entity_pairs is not None
-        choice = choose(entity_pairs, k, seed)
+        choice = choose(entity_pairs, options.k, options.seed)
         console.print(choice.reason, soft_wrap=True)
         design = choice.design
-    if design == "evidence":
-        assert entity_pairs is not None
-        fusion, trained = _fit(entity_pairs, opened.embed_dim, k, seed)
-    else:
-        fusion, trained = loop.train(design)
-    checkpoint = save_fusion(output, fusion, opened.manifest.encoder, {"memory_digest": opened.digest, **trained})
-    console.print(f"fusion {checkpoint} in {output}")
-    console.print(f"next: [bold]reco serve --memory {memory} --fusion {output} --model ...[/]")
+    return design, entity_pairs if design == "evidence" else None
 
 
 def _entity_pairs(
@@ -143,7 +237,10 @@ def _entity_pairs(
         pairs = EntityPairs.from_memory(memory, asked)
     except ValueError as error:
         return f"{told}: {error}"
-    console.print(f"{pairs.num_entities:,} entities, {len(pairs.image):,} of {len(chosen):,} pairs show one: {told}", soft_wrap=True)
+    console.print(
+        f"{pairs.num_entities:,} entities, {len(pairs.image):,} of {len(chosen):,} pairs show one: {told}",
+        soft_wrap=True,
+    )
     return pairs
 
 
@@ -156,56 +253,3 @@ def _fit(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> "tuple[Fusi
     frozen, refined = measure(pairs, None, k), measure(pairs, fusion, k)
     console.print(f"its own entities, named from fresh prompts: frozen {frozen:.1f} %, refined {refined:.1f} %")
     return fusion, {"pairs": len(pairs.image), "entities": pairs.num_entities, "seed": seed}
-
-
-class _Loop:
-    """The gradient designs on this memory, with what the command line says of them."""
-
-    def __init__(
-        self, memory: "Memory", keys: list[str], validate: list[str], changes: dict[str, Any], device: str
-    ) -> None:
-        from models.training.split import split_by_key
-
-        self.memory = memory
-        self._changes, self._device = changes, device
-        self._parts = split_by_key(memory, keys, validate, seed=changes["seed"])
-        self._validate = validate
-
-    def chosen(self) -> "NDArray[np.int64]":
-        """Ids of the pairs to train on, with those that only the loop would hold out at random."""
-        import numpy as np
-
-        return self._parts[0] if self._validate else np.sort(np.concatenate(self._parts))
-
-    def train(self, design: str) -> "tuple[Fusion, dict[str, Any]]":
-        """Train on all chosen pairs; the epoch that does best on the validation pairs is kept."""
-        from models.devices import choose_device
-        from models.training import TrainingPairs
-        from models.training import train as train_fusion
-
-        config = self._recipe(design)
-        counts = " to train on, ".join(f"{len(part):,}" for part in self._parts)
-        console.print(f"{counts} to validate; searching their neighbours", style="dim")
-        training, validation = (TrainingPairs.from_memory(self.memory, ids) for ids in self._parts)
-        bar, losses = Bar("training"), list[float]()
-
-        def report(epoch: "EpochReport") -> None:
-            losses.append(epoch.validation)
-            note = f"validation loss {epoch.validation:.3f}"
-            bar.update(epoch.epoch * len(training), epoch.epochs * len(training), note)
-
-        fusion = train_fusion(training, config, validation, report, str(choose_device(self._device)))
-        console.print(f"validation loss {min(losses):.3f}, of epoch {losses.index(min(losses)) + 1}")
-        trained = {
-            "pairs": len(training),
-            "validation_pairs": len(validation),
-            "validation_loss": min(losses),
-            "epochs": config.epochs,
-            "seed": config.seed,
-        }
-        return fusion, trained
-
-    def _recipe(self, design: str) -> "TrainConfig":
-        from models.training.recipes import recipe
-
-        return recipe(cast("Design", design), self.memory.embed_dim, **self._changes)

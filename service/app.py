@@ -22,7 +22,7 @@ from service.logs import logging_config
 from service.metrics import service_version
 from service.middleware import RequestFrame, answer_problem
 from service.problems import Problem
-from service.routes import classify, embed, memory, probes
+from service.routes import classify, embed, memory, page, probes
 from service.settings import Settings
 
 _DESCRIPTION = "Your CLIP, plus a memory: embeddings refined with what is found in it."
@@ -60,10 +60,9 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_middleware(RequestFrame, metrics=service.metrics)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    for group in (embed, classify, memory, probes):
+    for group in (page, embed, classify, memory, probes):
         app.include_router(group.router(service))
 
-    @app.get("/", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
         return HTMLResponse(render_docs(app.openapi(), str(request.base_url)))

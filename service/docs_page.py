@@ -1,4 +1,4 @@
-"""`/docs` and `/`: one offline page made from our own OpenAPI document, with curl examples.
+"""`/docs`: one offline page made from our own OpenAPI document, with curl examples.
 
 Nothing is loaded from elsewhere; the `type` of a problem leads to a row of its table of codes.
 """
@@ -23,6 +23,8 @@ _CURL: Mapping[str, tuple[str, ...]] = {
     "/embed/text": ('curl --json \'{"texts": ["a puffin", "a razorbill"], "k": 5}\' {base}/embed/text',),
     "/classify": ('curl -F files=@photo.jpg -F \'labels=["puffin", "razorbill"]\' -F compare=true {base}/classify',),
     "/memory": ("curl {base}/memory",),
+    "/memory/items": ("curl '{base}/memory/items?sample=24&seed=1'",),
+    "/memory/items/{id}/thumbnail": ("curl {base}/memory/items/0/thumbnail -o thumbnail.jpg",),
     "/readyz": ("curl {base}/readyz",),
 }
 

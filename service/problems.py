@@ -32,6 +32,8 @@ KINDS: Mapping[str, Kind] = {
     "request_invalid": Kind(400, "The request cannot be understood."),
     # 404, 405
     "not_found": Kind(404, "There is nothing at this path."),
+    "item_not_found": Kind(404, "The memory holds no item of this id."),
+    "thumbnail_not_found": Kind(404, "The memory holds no thumbnail of this item."),
     "method_not_allowed": Kind(405, "This path does not answer to this method."),
     # 413: too large
     "body_too_large": Kind(413, "The request body is larger than the limit."),

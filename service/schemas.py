@@ -224,6 +224,19 @@ class ClassifyAnswer(AnswerHead):
     usage: Usage
 
 
+class StoredItem(BaseModel):
+    id: int = Field(description="Row of the item in the memory.")
+    key: str
+    caption: str
+    thumbnail: bool = Field(description="Whether /memory/items/{id}/thumbnail has an image of it.")
+
+
+class ItemsAnswer(BaseModel):
+    memory_version: int
+    digest: str
+    items: list[StoredItem]
+
+
 class MemoryAnswer(BaseModel):
     model: str
     memory_version: int

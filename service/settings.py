@@ -22,6 +22,8 @@ MIB = 1024 * 1024
 class SettingsError(Exception):
     """A setting is unknown, missing or out of bounds; the message names it and what would be accepted."""
 
+    code = "settings_invalid"  # the command line ends with one sentence for errors that have a code
+
 
 def _default_decode_workers() -> int:
     """One core stays for the event loop and one for the encoder's own Python; at least one worker."""
@@ -55,6 +57,9 @@ class Settings(BaseSettings):
     )
     fusion: str | None = Field(
         None, description="Directory of the fusion checkpoint. Without one, answers are the frozen encoder's."
+    )
+    samples: str | None = Field(
+        None, description="Folder of pictures that the page offers to try (up to 48; samples.json names labels)."
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     dtype: str = Field("auto", description="auto, float32, bfloat16 or float16.")

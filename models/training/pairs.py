@@ -1,28 +1,27 @@
 """Training pairs with their neighbours: searched once, before training, never in the loop.
 
-Shapes: N pairs, M candidates each, K neighbours drawn of them, D embedding dim.
+Shapes: N pairs, M candidates each, K neighbours drawn of them, R rows of the memory, D embedding dim.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memory import MODALITIES, Memory, Modality
+from memory import MODALITIES, OTHER_MODALITY, Memory, Modality
+from models.training.candidate_store import Candidates
+from models.training.candidates import find_candidates
+from models.training.draws import MemoryShare, NameNoise
+from models.training.embedding_rows import EmbeddingRows, ResidentRows, open_rows
 from models.training.entity_pairs import EntityPairs
+from models.training.exclusion import SearchSettings
+from models.training.groups import number_equal
 
-SEARCH_BATCH = 1024
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """What a pair may retrieve: `rows` (N, M) int64 of the memory, -1 for none, and `similarities` (N, M) float32."""
-
-    rows: Tensor
-    similarities: Tensor
+_ENTITY_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -34,50 +33,62 @@ class Batch:
     similarities: Tensor
     mask: Tensor
 
+    def to(self, device: str) -> "Batch":
+        """On another device."""
+        return Batch(*(part.to(device) for part in (self.query, self.values, self.similarities, self.mask)))
+
 
 @dataclass(frozen=True)
 class TrainingPairs:
     """Pairs of a memory as training queries, with the candidates that are not the pair itself.
 
     Attributes:
-        image, text: (N, D) float32, unit norm, of the pairs.
-        memory_image, memory_text: (rows, D) float32, unit norm, of the whole memory.
+        ids: (N,) int64, the row of each pair in the memory.
+        rows: of each modality, the embeddings (R, D) of the whole memory.
         candidates: of each side, found within its own modality, most similar first.
-        caption_group: (N,) int64; pairs with equal numbers, such as those with equal captions, belong together.
+        group: (R,) int64 of the memory; rows with equal numbers, such as those with equal captions, belong together.
     """
 
-    image: Tensor
-    text: Tensor
-    memory_image: Tensor
-    memory_text: Tensor
+    ids: Tensor
+    rows: dict[Modality, EmbeddingRows]
     candidates: dict[Modality, Candidates]
-    caption_group: Tensor
+    group: Tensor
 
     @classmethod
-    def from_memory(cls, memory: Memory, ids: NDArray[np.int64], num_candidates: int = 64) -> "TrainingPairs":
+    def from_memory(
+        cls,
+        memory: Memory,
+        ids: NDArray[np.int64],
+        num_candidates: int | None = None,
+        *,
+        settings: SearchSettings | None = None,
+        work: Path | None = None,
+        device: str = "cpu",
+        report: Callable[[int, int], None] | None = None,
+    ) -> "TrainingPairs":
         """Use pairs of the memory itself as training queries.
 
-        A pair never retrieves itself nor an item with the same image bytes: either would leak the answer. Other
-        images that share the caption are legitimate knowledge.
+        A pair never retrieves itself nor a copy of its image (`models.training.exclusion`): either would leak the
+        answer. Other images that share the caption are legitimate knowledge.
 
         Args:
             memory: where the pairs lie and where they search.
             ids: (N,) of the pairs to train on.
-            num_candidates: M, kept for each pair; k neighbours are drawn of them in each epoch.
+            num_candidates: M, kept for each pair; k neighbours are drawn of them in each epoch. 64 by default.
+            settings, work, device, report: of the search, see `find_candidates`.
+
+        Raises:
+            ValueError: an embedding is not finite.
         """
-        rows = {modality: memory.rows(modality) for modality in MODALITIES}
-        hashes = _group(memory.content_hashes())
-        captions = _group(memory.captions())
-        candidates = {
-            modality: _search(memory, modality, rows[modality], ids, hashes, num_candidates) for modality in MODALITIES
-        }
+        settings = settings or SearchSettings()
+        if num_candidates is not None:
+            settings = replace(settings, num_candidates=num_candidates)
+        queries = torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int64))
         return cls(
-            image=torch.from_numpy(rows["image"][ids]),
-            text=torch.from_numpy(rows["text"][ids]),
-            memory_image=torch.from_numpy(rows["image"]),
-            memory_text=torch.from_numpy(rows["text"]),
-            candidates=candidates,
-            caption_group=torch.from_numpy(captions[ids]),
+            ids=queries,
+            candidates=find_candidates(memory, queries, settings, work, device=device, report=report),
+            rows={modality: open_rows(memory, modality, device) for modality in MODALITIES},
+            group=torch.from_numpy(number_equal(memory.blocks("caption"))),
         )
 
     @classmethod
@@ -88,67 +99,75 @@ class TrainingPairs:
             pairs: without copies of an image (`EntityPairs.sample`); a pair never retrieves itself.
         """
         candidates: dict[Modality, Candidates] = {}
-        for modality, keys in zip(MODALITIES, (pairs.image, pairs.text), strict=True):
+        sides: dict[Modality, Tensor] = {"image": pairs.image, "text": pairs.text}
+        ids = torch.arange(len(pairs.image))
+        for modality, keys in sides.items():
             found = [
                 (block @ keys.T).scatter(1, rows.unsqueeze(1), -torch.inf).topk(min(num_candidates, len(keys) - 1))
-                for rows, block in zip(
-                    torch.arange(len(keys)).split(SEARCH_BATCH), keys.split(SEARCH_BATCH), strict=True
-                )
+                for rows, block in zip(ids.split(_ENTITY_BLOCK), keys.split(_ENTITY_BLOCK), strict=True)
             ]
             similarities, rows = (torch.cat(part) for part in zip(*found, strict=True))
             candidates[modality] = Candidates(rows, similarities)
-        return cls(pairs.image, pairs.text, pairs.image, pairs.text, candidates, pairs.entity)
+        return cls(ids, {modality: ResidentRows(side) for modality, side in sides.items()}, candidates, pairs.entity)
 
     def __len__(self) -> int:
-        return len(self.image)
+        return len(self.ids)
 
-    def batch(self, modality: Modality, pairs: Tensor, chosen: Tensor, mask: Tensor) -> Batch:
+    @property
+    def num_candidates(self) -> int:
+        """M, of both sides."""
+        return self.candidates["image"].rows.shape[1]
+
+    @property
+    def embed_dim(self) -> int:
+        """D."""
+        return int(self.rows["text"].take(torch.zeros(1, dtype=torch.int64)).shape[1])
+
+    def some(self, count: int, dice: torch.Generator) -> "TrainingPairs":
+        """At most `count` of the pairs, at random; the memory stays whole."""
+        if count >= len(self):
+            return self
+        chosen = torch.randperm(len(self), generator=dice)[:count].sort().values
+        few = {side: Candidates(all_.rows[chosen], all_.similarities[chosen]) for side, all_ in self.candidates.items()}
+        return TrainingPairs(self.ids[chosen], self.rows, few, self.group)
+
+    def batch(
+        self, modality: Modality, pairs: Tensor, chosen: Tensor, mask: Tensor, noise: NameNoise | None = None
+    ) -> Batch:
         """One side of a batch.
 
         Args:
             pairs: (B,) which pairs.
             chosen: (B, K) int64, which of their candidates.
             mask: (B, K) bool, which of the chosen count.
+            noise: moves texts, queries and memory alike.
         """
-        queries, values = (self.image, self.memory_text) if modality == "image" else (self.text, self.memory_image)
-        found = self.candidates[modality]
-        rows = found.rows[pairs].gather(1, chosen)  # (B, K)
+        found, ids = self.candidates[modality], self.ids[pairs]
+        rows = found.rows[pairs].gather(1, chosen).long()  # (B, K)
         mask = mask & (rows >= 0)
+        rows.clamp_(min=0)
         similarities = found.similarities[pairs].gather(1, chosen) * mask
-        return Batch(queries[pairs], values[rows.clamp(min=0)] * mask.unsqueeze(-1), similarities, mask)
+        query = self._take(modality, ids, noise)
+        if noise is not None and modality == "text":
+            keys = self._take(modality, rows.flatten(), noise).view(*rows.shape, -1)
+            anew = torch.einsum("bd,bkd->bk", query, keys).cpu().masked_fill(~mask, -torch.inf)
+            anew, order = anew.sort(dim=1, descending=True, stable=True)
+            rows, mask = rows.gather(1, order), mask.gather(1, order)
+            similarities = anew.masked_fill(~mask, 0.0)
+        values = self._take(OTHER_MODALITY[modality], rows.flatten(), noise)
+        unseen = (~mask).flatten().nonzero().squeeze(1)
+        values.index_fill_(0, unseen.to(values.device), 0.0)
+        return Batch(query, values.view(*rows.shape, -1), similarities, mask)
+
+    def hidden(self, modality: Modality, pairs: Tensor, share: MemoryShare | None) -> Tensor | None:
+        """Which candidates (B, M) of some pairs are not in a share of the memory."""
+        return None if share is None else share.hides(self.candidates[modality].rows[pairs])
 
     def positives(self, pairs: Tensor) -> Tensor:
         """(B, B) bool: which images and texts of the batch belong together."""
-        group = self.caption_group[pairs]
+        group = self.group[self.ids[pairs]]
         return group.unsqueeze(0) == group.unsqueeze(1)
 
-
-def _search(
-    memory: Memory,
-    modality: Modality,
-    rows: NDArray[np.float32],
-    ids: NDArray[np.int64],
-    hashes: NDArray[np.int64],
-    num_candidates: int,
-) -> Candidates:
-    """The nearest `num_candidates` items of each pair that are not the pair itself or a copy of its image."""
-    found_rows = np.full((len(ids), num_candidates), -1, dtype=np.int64)
-    found_similarities = np.zeros((len(ids), num_candidates), dtype=np.float32)
-    extra = 1 + int(np.bincount(hashes).max())  # enough to fill up when every copy was left out
-    for start in range(0, len(ids), SEARCH_BATCH):
-        own = ids[start : start + SEARCH_BATCH]
-        found = memory.search(rows[own], min(num_candidates + extra, len(rows)), modality=modality)
-        allowed = found.mask & (hashes[found.ids] != hashes[own][:, None])
-        order = np.argsort(~allowed, axis=1, kind="stable")[:, :num_candidates]  # the allowed first, in order
-        kept = np.take_along_axis(allowed, order, axis=1)
-        width = order.shape[1]
-        block = slice(start, start + len(own))
-        found_rows[block, :width] = np.where(kept, np.take_along_axis(found.ids, order, axis=1), -1)
-        found_similarities[block, :width] = np.where(kept, np.take_along_axis(found.similarities, order, axis=1), 0)
-    return Candidates(torch.from_numpy(found_rows), torch.from_numpy(found_similarities))
-
-
-def _group(labels: Sequence[str]) -> NDArray[np.int64]:
-    """Number equal labels alike: (N,) int64."""
-    _, groups = np.unique(np.asarray(labels), return_inverse=True)
-    return groups.astype(np.int64)
+    def _take(self, modality: Modality, rows: Tensor, noise: NameNoise | None) -> Tensor:
+        taken = self.rows[modality].take(rows)
+        return taken if noise is None or modality == "image" else noise.move(taken, self.group[rows])

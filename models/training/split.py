@@ -1,11 +1,13 @@
 """Which pairs of a memory to train on and which to validate on, by the pattern of their keys or at random."""
 
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memory import Memory
+from models.training.groups import number_equal
 
 VALIDATION_SHARE = 0.05
 
@@ -26,23 +28,55 @@ def split_by_key(
     Raises:
         ValueError: if either part has fewer than two items.
     """
-    keys = memory.keys()
-    chosen = np.array([_matches(key, training) for key in keys], dtype=bool)
+    return _split(
+        lambda: memory.blocks("key"),
+        lambda: memory.blocks("caption"),
+        memory.deleted_ids(),
+        (training, validation),
+        seed,
+    )
+
+
+def split_keys(
+    keys: Sequence[str], captions: Sequence[str], training: list[str], validation: list[str], *, seed: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """As `split_by_key`, of items that lie in no memory: their places among `keys` instead of ids."""
+    return _split(lambda: [keys], lambda: [captions], np.empty(0, dtype=np.int64), (training, validation), seed)
+
+
+def _split(
+    keys: Callable[[], Iterable[Sequence[str]]],
+    captions: Callable[[], Iterable[Sequence[str]]],
+    deleted: NDArray[np.int64],
+    patterns: tuple[list[str], list[str]],
+    seed: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Keys and captions come in blocks, anew at each call: of millions, only a number each is kept."""
+    training, validation = patterns
+    chosen = _matching(keys(), training)
+    chosen[deleted] = False
     if validation:
-        held_out = np.array([_matches(key, validation) for key in keys], dtype=bool)
+        held_out = _matching(keys(), validation)
+        held_out[deleted] = False
     else:
-        _, group = np.unique(np.asarray(memory.captions()), return_inverse=True)
-        lots = np.random.default_rng(seed).random(group.max() + 1)
+        group = number_equal(captions())
+        lots = np.random.default_rng(seed).random(int(group.max(initial=0)) + 1)
         held_out = chosen & (lots[group] < VALIDATION_SHARE)
     parts = np.flatnonzero(chosen & ~held_out), np.flatnonzero(held_out)
-    for part, patterns in zip(parts, (training, validation or ["a random 5 %"]), strict=True):
+    for part, told in zip(parts, (training, validation or ["a random 5 %"]), strict=True):
         if len(part) < 2:
+            first = next((key for block in keys() for key in block), "")
             raise ValueError(
-                f"{len(part)} of {len(keys):,} items match {', '.join(patterns)}: at least two are needed; "
-                f"keys look like {keys[0]!r}"
+                f"{len(part)} of {len(chosen) - len(deleted):,} items match {', '.join(told)}: "
+                f"at least two are needed; keys look like {first!r}"
             )
     return parts
 
 
-def _matches(key: str, patterns: list[str]) -> bool:
-    return any(fnmatchcase(key, pattern) for pattern in patterns)
+def _matching(keys: Iterable[Sequence[str]], patterns: list[str]) -> NDArray[np.bool_]:
+    """Which keys match one of the patterns: (rows,) bool."""
+    blocks = [
+        np.fromiter((any(fnmatchcase(key, one) for one in patterns) for key in block), dtype=bool, count=len(block))
+        for block in keys
+    ]
+    return np.concatenate([*blocks, np.empty(0, dtype=bool)])

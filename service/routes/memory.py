@@ -1,17 +1,26 @@
-"""`GET /memory`: what the service looks things up in, and whether it can enhance at all."""
+"""`GET /memory`: what the service looks things up in; some of its items, and their thumbnails."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
 
 from service.engine import describe_memory
+from service.image_bytes import image_response, image_type, not_modified
+from service.items import find_item, sample_items
 from service.lifecycle import Service
+from service.problems import ItemError, Problem
 from service.routes.openapi import answer, problems
-from service.schemas import MemoryAnswer
+from service.schemas import ItemsAnswer, MemoryAnswer
+
+MAX_SAMPLE = 100
+_MAX_DIGITS = 18  # an id or a seed beyond is none, and int() need not look at it
 
 
 def router(service: Service) -> APIRouter:
-    """The memory route of an app."""
+    """The memory routes of an app."""
     routes = APIRouter(tags=["memory"])
 
     @routes.get(
@@ -34,4 +43,88 @@ def router(service: Service) -> APIRouter:
             "default_k": engine.default_k(service.settings.k),
         }
 
+    @routes.get(
+        "/memory/items",
+        operation_id="memory_items",
+        summary="A random sample of the memory",
+        response_model=None,
+        responses={
+            **answer(ItemsAnswer),
+            **problems("field_invalid", "field_unknown", "duplicate_field", "not_ready", "internal_error"),
+        },
+        openapi_extra={"parameters": _PARAMETERS},
+    )
+    async def items(request: Request) -> dict[str, Any]:
+        """Some items, in the order of their ids. The same `seed` names the same items of the same memory."""
+        store = service.pipeline.engine.memory
+        numbers = _numbers(request, {"sample": 24, "seed": 0})
+        if not 1 <= numbers["sample"] <= MAX_SAMPLE:
+            raise Problem("field_invalid", errors=[ItemError("/sample", "field_invalid")])
+        found = await asyncio.to_thread(sample_items, store, numbers["sample"], numbers["seed"])
+        return {"memory_version": store.version, "digest": store.digest, "items": found}
+
+    @routes.get(
+        "/memory/items/{id}/thumbnail",
+        operation_id="memory_thumbnail",
+        summary="The thumbnail of an item",
+        responses={
+            200: {"description": "OK", "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
+            **problems("item_not_found", "thumbnail_not_found", "not_ready", "internal_error"),
+        },
+        openapi_extra={"parameters": [_ID]},  # FastAPI's own would bring its own form of a 422
+    )
+    async def thumbnail(request: Request) -> Response:
+        """The small image that the memory keeps of an item, if it was built with thumbnails."""
+        store = service.pipeline.engine.memory
+        item = await asyncio.to_thread(find_item, store, _integer(request.path_params["id"]))
+        if item is None:
+            raise Problem("item_not_found")
+        media_type = image_type(item.thumbnail or b"")
+        if item.thumbnail is None or media_type is None:
+            raise Problem("thumbnail_not_found")
+        etag = f'"{store.digest[:16]}-{item.id}"'
+        return not_modified(request, etag) or image_response(item.thumbnail, media_type, etag)
+
     return routes
+
+
+_ID = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "Row of the item in the memory.",
+    "schema": {"type": "integer"},
+}
+_PARAMETERS = [
+    {
+        "name": "sample",
+        "in": "query",
+        "description": f"How many, 1 to {MAX_SAMPLE}.",
+        "schema": {"type": "integer", "default": 24},
+    },
+    {"name": "seed", "in": "query", "description": "Which.", "schema": {"type": "integer", "default": 0}},
+]
+
+
+def _numbers(request: Request, defaults: dict[str, int]) -> dict[str, int]:
+    """Query parameters that are whole numbers.
+
+    Raises:
+        Problem: field_unknown, duplicate_field, field_invalid.
+    """
+    numbers: dict[str, int] = {}
+    for name, word in request.query_params.multi_items():
+        if name not in defaults:
+            raise Problem("field_unknown", extensions={"known_fields": sorted(defaults)})
+        if name in numbers:
+            raise Problem("duplicate_field", errors=[ItemError(f"/{name}", "duplicate_field")])
+        number = _integer(word)
+        if number is None:
+            raise Problem("field_invalid", errors=[ItemError(f"/{name}", "field_invalid")])
+        numbers[name] = number
+    return defaults | numbers
+
+
+def _integer(word: str) -> int | None:
+    """Digits as a number; None for anything else: signs, blanks and other scripts' digits included."""
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= _MAX_DIGITS else None

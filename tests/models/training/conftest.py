@@ -4,6 +4,8 @@
 """
 
 import hashlib
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -29,33 +31,37 @@ def pairs(seed: int, per_class: int = PAIRS_PER_CLASS) -> tuple[np.ndarray, np.n
     return near(looks[classes], 0.7, dice), near(names[classes], 0.7, dice), classes
 
 
-@pytest.fixture(scope="session")
-def named_memory(tmp_path_factory: pytest.TempPathFactory) -> memory.Memory:
-    """8 pairs for each of 30 classes; keys are `class/number`; item 5 is a copy of item 4's image."""
-    root = tmp_path_factory.mktemp("named") / "memory"
-    image, text, classes = pairs(seed=1)
-    image[5] = image[4]
-    keys = [f"{one:02d}/{number}" for number, one in enumerate(classes)]
-    contents = [hashlib.sha256(key.encode()).hexdigest() for key in keys]
-    contents[5] = contents[4]
+def write_memory(
+    root: Path,
+    image: np.ndarray,
+    text: np.ndarray,
+    *,
+    keys: list[str],
+    captions: list[str],
+    contents: list[str] | None = None,
+    sources: list[str] | None = None,
+) -> memory.Memory:
+    """A memory of embeddings (N, D); `contents` stand for the bytes of the images, the keys by default."""
     items = pa.table(
         {
             "key": keys,
-            "caption": [f"a photo of class {one}" for one in classes],
-            "source": keys,
-            "content_sha256": contents,
+            "caption": captions,
+            "source": sources or keys,
+            "content_sha256": [hashlib.sha256(one.encode()).hexdigest() for one in contents or keys],
             "thumbnail": [None] * len(keys),
         },
         schema=memory.ITEMS_SCHEMA,
     )
-    record = memory.write_segment(root, [memory.Rows(image, text, items)], [memory.UnitRecord("unit", len(keys))])
-    probes = np.eye(D)[:2].tolist()
+    rows = memory.Rows(image.astype(np.float16), text.astype(np.float16), items)
+    record = memory.write_segment(root, [rows], [memory.UnitRecord("unit", len(keys))])
+    dim = image.shape[1]
+    probes = np.eye(dim)[:2].tolist()
     encoder = {
         "architecture": "tiny",
         "weights_sha256": "ab" * 32,
         "preprocessing": {"size": 32},
         "tokenizer": {"kind": "simple", "sha256": "cd" * 32, "context_length": 16},
-        "embed_dim": D,
+        "embed_dim": dim,
         "probes": {"image": probes, "text": probes},
     }
     memory.publish(
@@ -68,6 +74,25 @@ def named_memory(tmp_path_factory: pytest.TempPathFactory) -> memory.Memory:
         ),
     )
     return memory.Memory.open(root)
+
+
+@pytest.fixture(scope="session")
+def make_memory() -> Callable[..., memory.Memory]:
+    """`write_memory`, for tests that need a memory of their own."""
+    return write_memory
+
+
+@pytest.fixture(scope="session")
+def named_memory(tmp_path_factory: pytest.TempPathFactory) -> memory.Memory:
+    """8 pairs for each of 30 classes; keys are `class/number`; item 5 is a copy of item 4's image."""
+    image, text, classes = pairs(seed=1)
+    image[5] = image[4]
+    keys = [f"{one:02d}/{number}" for number, one in enumerate(classes)]
+    contents = keys.copy()
+    contents[5] = contents[4]
+    captions = [f"a photo of class {one}" for one in classes]
+    root = tmp_path_factory.mktemp("named") / "memory"
+    return write_memory(root, image, text, keys=keys, captions=captions, contents=contents)
 
 
 @pytest.fixture(scope="session")

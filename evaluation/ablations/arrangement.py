@@ -1,0 +1,101 @@
+"""What is searched and what is fused: the paper's choice and the three others, as memories that answer accordingly.
+
+Shapes: B queries, K neighbours, D embedding dim, N items.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.array_memory import ArrayMemory
+from memory import OTHER_MODALITY, Modality, Neighbours
+
+Which = Literal["uni", "cross"]
+MOST_K = 20  # what a search remembers at least, so that a curve over k searches once
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """For a query of one modality: the modality that is searched, and the one that is fused."""
+
+    search: Which
+    fuse: Which
+
+    @property
+    def name(self) -> str:
+        return f"{self.search} search, {self.fuse} fusion"
+
+    def keys(self, modality: Modality) -> Modality:
+        """What a query of a modality is compared with."""
+        return modality if self.search == "uni" else OTHER_MODALITY[modality]
+
+    def values(self, modality: Modality) -> Modality:
+        """What it gets of the items that it found."""
+        return modality if self.fuse == "uni" else OTHER_MODALITY[modality]
+
+
+PAPER = Arrangement("uni", "cross")
+ARRANGEMENTS = (PAPER, Arrangement("uni", "uni"), Arrangement("cross", "cross"), Arrangement("cross", "uni"))
+
+
+class RememberedSearch:
+    """A memory that answers the same queries once; ids, not values, are what it remembers."""
+
+    def __init__(self, memory: ArrayMemory, arrangement: Arrangement = PAPER) -> None:
+        self._memory, self._arrangement = memory, arrangement
+        self._answered: dict[tuple[Modality, bytes], Neighbours] = {}
+
+    @property
+    def embed_dim(self) -> int:
+        """D."""
+        return self._memory.embed_dim
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return self._memory.num_items
+
+    def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
+        """As `ArrayMemory.search`, but for what is searched and what the values are."""
+        asked = modality, hashlib.blake2b(queries.tobytes(), digest_size=16).digest()
+        found = self._answered.get(asked)
+        if found is None or found.ids.shape[1] < k:
+            found = self._memory.search(queries, max(k, MOST_K), modality=self._arrangement.keys(modality))
+            found = Neighbours(found.ids, found.similarities, found.values[:, :0], found.mask)
+            self._answered[asked] = found
+        ids, similarities, mask = found.ids[:, :k], found.similarities[:, :k], found.mask[:, :k]
+        values = np.zeros((*ids.shape, self.embed_dim), dtype=np.float32)
+        places = np.searchsorted(self._memory.ids, ids[mask])
+        values[mask] = self._memory.rows(self._arrangement.values(modality))[places]
+        return Neighbours(ids, similarities, values, mask)
+
+
+class RandomNeighbours:
+    """A memory that is never looked up: every query gets items drawn at random, most similar first."""
+
+    def __init__(self, memory: ArrayMemory, seed: int) -> None:
+        self._memory, self._seed = memory, seed
+
+    @property
+    def embed_dim(self) -> int:
+        """D."""
+        return self._memory.embed_dim
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return self._memory.num_items
+
+    def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
+        """k different random items for each query (B, D), with their true similarities."""
+        dice = np.random.default_rng([self._seed, modality == "image"])
+        lots = dice.random((len(queries), self.num_items), dtype=np.float32)
+        places = np.argpartition(lots, min(k, self.num_items - 1), axis=1)[:, :k]
+        similarities = np.einsum("bd,bkd->bk", queries, self._memory.rows(modality)[places])
+        order = np.argsort(-similarities, axis=1)
+        places, similarities = (np.take_along_axis(part, order, axis=1) for part in (places, similarities))
+        values = self._memory.rows(OTHER_MODALITY[modality])[places]
+        return Neighbours(self._memory.ids[places], similarities, values, np.ones(places.shape, dtype=np.bool_))

@@ -1,0 +1,123 @@
+"""What an ablation is made on: pairs to fit on, memories, and questions about images. Knows nothing of its origin.
+
+Shapes: N items, Q queries, C classes, D embedding dim.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evaluation.ablations.arrangement import PAPER, Arrangement, RememberedSearch
+from evaluation.array_memory import ArrayMemory, SearchesNeighbours
+from models.training.entities import NO_ENTITY, only_repeated
+from models.training.entity_pairs import EntityPairs
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Items:
+    """Image-text pairs: image and text (N, D) float32 of unit norm, and the entity (N,) that each caption names.
+
+    Entities are numbered throughout a world; -1 is none.
+    """
+
+    image: FloatArray
+    text: FloatArray
+    entity: NDArray[np.int64]
+    _memories: dict[Arrangement, SearchesNeighbours] = field(default_factory=dict, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.entity)
+
+    def memory(self, arrangement: Arrangement = PAPER) -> SearchesNeighbours:
+        """The items as a memory; the same queries are searched once."""
+        if arrangement not in self._memories:
+            self._memories[arrangement] = RememberedSearch(ArrayMemory(self.image, self.text), arrangement)
+        return self._memories[arrangement]
+
+    def kept(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Items":
+        """Some of the items, by mask or by place."""
+        return Items(self.image[rows], self.text[rows], self.entity[rows])
+
+    def joined(self, others: "Items") -> "Items":
+        """These and others."""
+        return Items(
+            np.concatenate([self.image, others.image]),
+            np.concatenate([self.text, others.text]),
+            np.concatenate([self.entity, others.entity]),
+        )
+
+    @property
+    def entities(self) -> NDArray[np.int64]:
+        """The entities with several items, ascending; what can be fitted on."""
+        return np.unique(self.entity[only_repeated(self.entity) != NO_ENTITY])
+
+    def pairs(self, entities: NDArray[np.int64]) -> EntityPairs:
+        """Some entities as training pairs, numbered anew."""
+        rows = np.isin(self.entity, entities)
+        image, text = torch.from_numpy(self.image[rows]), torch.from_numpy(self.text[rows])
+        return EntityPairs(image, text, torch.from_numpy(only_repeated(self.entity[rows])))
+
+
+@dataclass(frozen=True)
+class Question:
+    """Images to be told apart: images (Q, D), the class (Q,) of each, class texts (C, D) and their entities (C,)."""
+
+    images: FloatArray
+    labels: NDArray[np.int64]
+    class_texts: FloatArray
+    entity: NDArray[np.int64]
+
+    @property
+    def asked(self) -> NDArray[np.int64]:
+        """The entities that the images show."""
+        return np.unique(self.entity[self.labels])
+
+
+@dataclass(frozen=True)
+class Part:
+    """A memory and what is asked of it.
+
+    Attributes:
+        items: the whole memory.
+        later: (N,) bool, which of the items were added after fitting.
+        questions: by column of the tables.
+    """
+
+    items: Items
+    later: NDArray[np.bool_]
+    questions: Mapping[str, Question]
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that an ablation needs.
+
+    Attributes:
+        name: for tables and files.
+        about: facts for results.json.
+        training: what is fitted on, none of it about an entity that is asked for.
+        parts: asked one by one, their images counted together; all have the same columns.
+        choosing: what is fitted on while a hyperparameter is chosen.
+        validation: parts that hyperparameters are chosen on; about other entities than `choosing` and than `parts`.
+        noise: pairs of other things with noisy captions, to spoil a memory with; None if there are none.
+        weakenable: every caption that names an entity is nothing but the name, so names can be made weak.
+    """
+
+    name: str
+    about: dict[str, str | int]
+    training: Items
+    parts: tuple[Part, ...]
+    choosing: Items
+    validation: tuple[Part, ...]
+    noise: Items | None = None
+    weakenable: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the questions."""
+        return tuple(self.parts[0].questions)

@@ -1,0 +1,103 @@
+"""How to train, as one frozen value that is checked where it is made. `recipes.py` has complete ones."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, get_type_hints
+
+from models.fusion import FusionConfig
+
+_SHARES = ("warm_up", "neighbour_dropout", "random_k", "miss", "memory_share", "name_noise_share")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train.
+
+    Attributes:
+        fusion: what to train.
+        epochs: passes over the pairs.
+        batch_size: pairs a step; also the number of wrong answers a pair is told from.
+        learning_rate: peak of a cosine with `warm_up` of it linear.
+        weight_decay: on matrices only.
+        neighbour_dropout: share of candidates left out at random each time, as if the memory were smaller.
+        random_k: share of queries with a random number of neighbours from 1..k, so that any k may be used later.
+        miss: share of queries that get neighbours from far down the list only, as if the memory did not know them.
+        miss_rank: from which candidate on a miss draws.
+        memory_share: each batch sees a random share of the memory, from this one up to 1; the same items are hidden
+            from both sides.
+        name_noise: largest sigma by which texts are moved, as if the encoder did not know the names; 0 for never.
+        name_noise_share: share of the caption groups whose texts are moved, where any are.
+        patience: stop after so many epochs without a better validation loss; 0 to go through all.
+        amp: compute the fusion in bfloat16 where that is safe; its weights and the loss stay float32.
+        seed: of the weights, the order and all draws.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    fusion: FusionConfig
+    epochs: int = 20
+    batch_size: int = 512
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    warm_up: float = 0.05
+    neighbour_dropout: float = 0.1
+    random_k: float = 0.3
+    miss: float = 0.1
+    miss_rank: int = 40
+    memory_share: float = 1.0
+    name_noise: float = 0.0
+    name_noise_share: float = 0.6
+    patience: int = 0
+    amp: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in _SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share from 0 to 1, not {getattr(self, name)}")
+        for name, least in (("epochs", 1), ("batch_size", 2), ("miss_rank", 0), ("patience", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is at least {least}, not {getattr(self, name)}")
+        for name in ("learning_rate", "weight_decay", "name_noise"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is a number from 0, not {getattr(self, name)}")
+        if self.memory_share == 0:
+            raise ValueError("memory_share is 0: no batch would see any of the memory")
+
+
+def read_settings(texts: Iterable[str], *kinds: type) -> list[dict[str, Any]]:
+    """Read `name=value` settings for the number and yes/no fields of config classes.
+
+    Args:
+        texts: such as `["miss=0.3", "amp=true"]`.
+        kinds: dataclasses, `TrainConfig` for one.
+
+    Returns:
+        For each of the kinds, its settings.
+
+    Raises:
+        ValueError: no `=`, an unknown name, or a value of another type; the sentence names what is known.
+    """
+    fields_of = [_readable_fields(kind) for kind in kinds]
+    read = [_read(text, {name: hint for one in fields_of for name, hint in one.items()}) for text in texts]
+    return [{name: value for name, value in read if name in one} for one in fields_of]
+
+
+def _readable_fields(kind: type) -> dict[str, type]:
+    hints = get_type_hints(kind)
+    return {one.name: hints[one.name] for one in fields(kind) if hints[one.name] in (int, float, bool)}
+
+
+def _read(text: str, known: dict[str, type]) -> tuple[str, Any]:
+    name, separator, value = (part.strip() for part in text.partition("="))
+    if not separator:
+        raise ValueError(f"{text!r} is not of the form name=value")
+    if name not in known:
+        raise ValueError(f"there is no setting {name!r}: choose among {', '.join(known)}")
+    kind = known[name]
+    try:
+        return name, {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+    except (KeyError, ValueError):
+        wanted = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
+        raise ValueError(f"{name} is {wanted}, not {value!r}") from None

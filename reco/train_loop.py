@@ -1,0 +1,254 @@
+"""The part of `reco train` that trains by gradient: its options, where it keeps its work, and what it says.
+
+Loads no torch before it is used, so that `reco --help` answers at once.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from reco.console import Bar, console, stop
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from memory import Memory
+    from models.fusion import Design, Fusion
+    from models.training import EpochReport, SearchSettings, Surroundings, TrainConfig, TrainingPairs
+
+AUTO = "auto"
+WORK = "work"  # beside the checkpoint: candidates and the state of a run
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """What the command line says of training by gradient; None leaves it to the recipe.
+
+    Attributes:
+        keys, validate: patterns of the pairs to train and to validate on.
+        learning_rate: a number or `auto`.
+        settings: `name=value` of the recipe or of the search for candidates.
+        exclude_same: `source` or `folder`.
+        restart: forget a run that was broken off.
+    """
+
+    k: int = 10
+    seed: int = 0
+    device: str = AUTO
+    keys: tuple[str, ...] = ("*",)
+    validate: tuple[str, ...] = ()
+    recipe: str | None = None
+    settings: tuple[str, ...] = ()
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: str | None = None
+    patience: int | None = None
+    amp: bool = False
+    exclude_same: str | None = None
+    restart: bool = False
+
+    @property
+    def given(self) -> list[str]:
+        """The options that only training by gradient knows and that were given."""
+        flags = {
+            "--recipe": self.recipe,
+            "--set": self.settings,
+            "--epochs": self.epochs,
+            "--batch-size": self.batch_size,
+            "--learning-rate": self.learning_rate,
+            "--patience": self.patience,
+            "--amp": self.amp,
+            "--exclude-same-source": self.exclude_same,
+            "--restart": self.restart,
+        }
+        return [flag for flag, value in flags.items() if value not in (None, (), False)]
+
+
+class Loop:
+    """Training by gradient on one memory; wrong options end the command with one sentence and code 2.
+
+    Attributes:
+        world: the processes that train together, one unless started by `torchrun`.
+    """
+
+    def __init__(self, memory: "Memory", output: Path, options: LoopOptions) -> None:
+        from models.devices import choose_device
+        from models.training.distributed import join_world, local_rank
+        from models.training.split import split_by_key
+
+        self._memory, self._work, self._options = memory, output / WORK, options
+        self._state: Path | None = None
+        self._device = str(choose_device(options.device))
+        if self._device == "cuda":
+            self._device = f"cuda:{local_rank()}"
+        try:
+            self._settings("copy")  # whatever the design will be
+            self._parts = split_by_key(memory, list(options.keys), list(options.validate), seed=options.seed)
+        except ValueError as error:
+            stop(str(error), code=2)
+        self.world = join_world(self._device)
+        console.quiet = not self.world.is_first
+
+    def chosen(self) -> "NDArray[np.int64]":
+        """Ids of the pairs to train on, with those that only the loop would hold out at random."""
+        import numpy as np
+
+        return self._parts[0] if self._options.validate else np.sort(np.concatenate(self._parts))
+
+    def train(self, design: str) -> "tuple[Fusion, dict[str, Any]]":
+        """Train on all chosen pairs; the epoch that does best on the validation pairs is kept."""
+        from models.training import Surroundings
+
+        config, search = self._settings(design)
+        try:
+            training, validation = (self._candidates(ids, search) for ids in self._parts)
+            around = Surroundings(self._device, self.world)
+            if self._options.learning_rate == AUTO:
+                config = replace(config, learning_rate=self._rate(training, validation, config, search, around))
+            return self._run(training, validation, config, replace(around, state=self._path(config, search)))
+        except ValueError as error:
+            stop(str(error), code=2)
+
+    def forget(self) -> None:
+        """Remove the state of the run, now that its checkpoint is written; the candidates stay for the next run."""
+        if self._state is not None:
+            self._state.unlink(missing_ok=True)
+
+    def _settings(self, design: str) -> "tuple[TrainConfig, SearchSettings]":
+        """The recipe and the search as the options want them."""
+        from models.training import SearchSettings, TrainConfig
+        from models.training.config import read_settings
+        from models.training.recipes import recipe
+
+        options = self._options
+        named, search = read_settings(options.settings, TrainConfig, SearchSettings)
+        changes = {
+            "epochs": options.epochs,
+            "batch_size": options.batch_size,
+            "learning_rate": _number(options.learning_rate),
+            "patience": options.patience,
+            "amp": options.amp or None,
+        }
+        twice = [name for name in named if changes.get(name) is not None]
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice: by its own option and by --set")
+        config = recipe(
+            cast("Design", design),
+            self._memory.embed_dim,
+            k=options.k,
+            seed=named.pop("seed", options.seed),
+            name=options.recipe,
+            **changes | named,
+        )
+        same: Any = options.exclude_same or "nothing"
+        return config, SearchSettings(exclude_same=same, **search)
+
+    def _candidates(self, ids: "NDArray[np.int64]", search: "SearchSettings") -> "TrainingPairs":
+        """Pairs with their candidates, which the first process searches for all."""
+        from models.training import TrainingPairs
+
+        if not self.world.is_first:
+            self.world.wait()
+        bar = Bar(f"searching the neighbours of {len(ids):,} pairs")
+        try:
+            pairs = TrainingPairs.from_memory(
+                self._memory, ids, settings=search, work=self._work, device=self._device, report=bar.update
+            )
+        finally:
+            bar.close()
+        if self.world.is_first:
+            self.world.wait()
+        return pairs
+
+    def _path(self, config: "TrainConfig", search: "SearchSettings") -> Path:
+        """Where the state of this run lies."""
+        from models.training.resume import run_name
+
+        told = json.dumps(asdict(search), sort_keys=True).encode()
+        name = run_name(config, self._memory.digest, told, *(ids.tobytes() for ids in self._parts))
+        self._state = self._work / f"{name}.safetensors"
+        if self._options.restart and self.world.is_first:
+            self._state.unlink(missing_ok=True)
+        self.world.wait()
+        return self._state
+
+    def _rate(
+        self,
+        training: "TrainingPairs",
+        validation: "TrainingPairs",
+        config: "TrainConfig",
+        search: "SearchSettings",
+        around: "Surroundings",
+    ) -> float:
+        """The rate that validates best in short runs; chosen once, so that a broken-off run goes on with it."""
+        from memory.durable import write_bytes
+        from models.training.rates import choose_learning_rate
+
+        note = self._path(config, search).with_suffix(".rate.json")
+        if note.is_file() and not self._options.restart:
+            rate = float(json.loads(note.read_text(encoding="utf-8")))
+        else:
+            console.print("learning rate, by short runs:", style="dim")
+            rate = choose_learning_rate(training, validation, config, around, _say_rate)
+        self.world.wait()
+        if self.world.is_first:
+            write_bytes(note, json.dumps(rate).encode(), replace=True)
+        console.print(f"learning rate {rate:g}")
+        return rate
+
+    def _run(
+        self,
+        training: "TrainingPairs",
+        validation: "TrainingPairs",
+        config: "TrainConfig",
+        around: "Surroundings",
+    ) -> "tuple[Fusion, dict[str, Any]]":
+        from models.training import train
+
+        console.print(f"{len(training):,} pairs to train on, {len(validation):,} to validate", style="dim")
+        if around.state is not None and around.state.is_file():
+            console.print("taking up the run that was broken off (--restart begins anew)")
+        bar, losses = Bar("training"), list[float]()
+
+        def progress(done: int, total: int) -> None:
+            bar.update(done, total, f"validation loss {losses[-1]:.3f}" if losses else "")
+
+        def report(epoch: "EpochReport") -> None:
+            losses.append(epoch.validation)
+
+        try:
+            fusion = train(training, config, validation, report, replace(around, progress=progress))
+        finally:
+            bar.close()
+        best = losses.index(min(losses)) + 1
+        console.print(f"validation loss {min(losses):.3f}, of epoch {best} of {len(losses)}")
+        trained = {
+            "pairs": len(training),
+            "validation_pairs": len(validation),
+            "validation_loss": min(losses),
+            "epochs": len(losses),
+            "best_epoch": best,
+            "learning_rate": config.learning_rate,
+            "seed": config.seed,
+        }
+        return fusion, trained
+
+
+def _say_rate(rate: float, loss: float) -> None:
+    console.print(f"  {rate:g}: validation loss {loss:.3f}")
+
+
+def _number(learning_rate: str | None) -> float | None:
+    """The rate as a number; None where it is left to the recipe or to be chosen.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if learning_rate is None or learning_rate == AUTO:
+        return None
+    try:
+        return float(learning_rate)
+    except ValueError:
+        raise ValueError(f"--learning-rate is a number or {AUTO}, not {learning_rate!r}") from None

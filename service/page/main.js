@@ -1,0 +1,56 @@
+// Which view is shown, and whether the service is ready for them.
+
+import { byId, count } from "./dom.js";
+import { loadMemory, startMemory } from "./memory.js";
+import { setMemory, startTry } from "./try.js";
+
+const VIEWS = { try: "Try", memory: "Memory" };
+
+function showView({ focus }) {
+  const wanted = location.hash.slice(1);
+  if (wanted !== "" && !(wanted in VIEWS)) return;
+  const view = wanted === "" ? "try" : wanted;
+  for (const name of Object.keys(VIEWS)) {
+    byId(name).hidden = name !== view;
+    const link = document.querySelector(`nav [data-view=${name}]`);
+    if (name === view) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  document.title = `${VIEWS[view]} · RECO`;
+  if (focus) {
+    byId(`${view}-title`).focus({ preventScroll: true });
+    window.scrollTo(0, 0);
+  }
+}
+
+// Asks until the memory answers: a service that is loading says so, and goes on loading.
+async function whenReady() {
+  const state = byId("service-state");
+  for (;;) {
+    try {
+      const told = await loadMemory();
+      state.hidden = true;
+      return told;
+    } catch (error) {
+      state.textContent = error.message;
+      state.hidden = false;
+      await new Promise((resolve) => setTimeout(resolve, error.reason === "starting" ? 1000 : 4000));
+    }
+  }
+}
+
+async function start() {
+  byId("skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    byId("main").focus();
+  });
+  window.addEventListener("hashchange", () => showView({ focus: true }));
+  showView({ focus: false });
+  startMemory();
+  const [tryFirst, told] = await Promise.all([startTry(), whenReady()]);
+  setMemory(told);
+  byId("lead-items").textContent = `${count(told.num_items)} captioned pictures`;
+  await tryFirst();
+}
+
+start();

@@ -1,0 +1,51 @@
+"""`GET /`: the page, its files, and the pictures that it offers to try. Not part of the API."""
+
+import asyncio
+import hashlib
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.image_bytes import image_response, not_modified
+from service.lifecycle import Service
+from service.page_files import INDEX, page_files
+from service.problems import Problem
+from service.samples import Samples
+
+
+def router(service: Service) -> APIRouter:
+    """The page's routes of an app.
+
+    Raises:
+        SettingsError: RECO_SAMPLES names no usable folder.
+    """
+    routes = APIRouter(tags=["page"], include_in_schema=False)
+    files = page_files()
+    samples = Samples.open(service.settings.samples, max_bytes=service.settings.max_image_bytes)
+
+    @routes.get("/")
+    async def index(request: Request) -> Response:
+        return files[INDEX].answer(request)
+
+    @routes.get("/page/{name}")
+    async def asset(request: Request, name: str) -> Response:
+        if name not in files:
+            raise Problem("not_found")
+        return files[name].answer(request)
+
+    @routes.get("/samples", response_model=None)
+    async def listed() -> dict[str, Any]:
+        return {"samples": samples.describe()}
+
+    @routes.get("/samples/{name}")
+    async def sample(request: Request, name: str) -> Response:
+        found = await asyncio.to_thread(samples.read, name)
+        if found is None:
+            raise Problem("not_found")
+        data, media_type = found
+        etag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+        return not_modified(request, etag) or image_response(data, media_type, etag)
+
+    return routes

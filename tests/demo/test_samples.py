@@ -1,0 +1,29 @@
+"""The pictures that the page offers to try: there, labelled, and taken by the service as they are."""
+
+import json
+from pathlib import Path
+
+from demo.corpus import QUIZ
+from demo.quiz import quiz_question
+from demo.samples import write_samples
+from demo.species import species_of
+from service.samples import Samples
+
+
+def test_the_samples_are_of_the_quiz_and_the_service_lists_them(tmp_path: Path, photo_bytes: dict[str, bytes]) -> None:
+    example, name, choices = quiz_question(tmp_path)
+    for group in ("known", "unseen", "unseen_genera"):
+        (tmp_path / QUIZ / group).mkdir(parents=True)
+        for species in species_of(group):
+            (tmp_path / QUIZ / group / f"{species.slug}-000.png").write_bytes(photo_bytes["png"])
+    example.write_bytes(photo_bytes["png"])
+    folder = write_samples(tmp_path)
+    assert write_samples(tmp_path) == folder  # as often as the demo is run
+    listed = json.loads((folder / "samples.json").read_text())["samples"]
+    assert len(listed) == len({one["file"] for one in listed}) == 12
+    assert listed[0]["answer"] == name
+    assert listed[0]["labels"] == choices
+    assert all(one["answer"] in one["labels"] and len(set(one["labels"])) == len(one["labels"]) for one in listed)
+    samples = Samples.open(str(folder), max_bytes=10**6)
+    assert [one["name"] for one in samples.describe()] == [one["file"] for one in listed]
+    assert all(samples.read(one["file"]) for one in listed)

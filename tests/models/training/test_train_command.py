@@ -1,0 +1,157 @@
+"""`reco train` by gradient: its checkpoint and its work folder, several processes, and what it refuses with code 2."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from memory import Memory
+from models.checkpoint import load_fusion, read_config
+from models.training.embedding_rows import MappedRows
+from models.training.recipes import paper_recipe, recipe
+from reco.cli import app
+
+QUICK = ["--design", "gate", "--k", "5", "--epochs", "2", "--batch-size", "60", "--device", "cpu"]
+
+
+def train(memory: Memory, output: Path, *options: str) -> tuple[int, str]:
+    """Exit code, and what was said as one line."""
+    result = CliRunner().invoke(app, ["train", str(memory.path), "-o", str(output), *options])
+    return result.exit_code, " ".join(result.output.split())
+
+
+def test_training_leaves_a_checkpoint_and_the_candidates_for_the_next_run(
+    named_memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, told = train(named_memory, tmp_path, *QUICK, "--set", "miss=0.2", "--set", "num_candidates=20", "--amp")
+    assert code == 0, told
+    assert "validation loss" in told
+    assert load_fusion(tmp_path).config.design == "gate"
+    assert read_config(tmp_path)["trained"]["epochs"] == 2
+    work = sorted(path.name for path in (tmp_path / "work").iterdir())
+    assert len(work) == 2  # of the pairs to train on and to validate; the state of the finished run is gone
+    assert all(name.startswith("candidates-") for name in work)
+
+    searched: list[int] = []
+    take = MappedRows.take
+    monkeypatch.setattr(MappedRows, "take", lambda rows, ids: searched.append(len(ids)) or take(rows, ids))
+    assert train(named_memory, tmp_path, *QUICK, "--set", "num_candidates=20")[0] == 0
+    assert sum(searched) == 4 * 240  # read to RAM for both parts, but not searched
+
+
+def test_a_run_that_was_broken_off_goes_on_unless_told_otherwise(
+    named_memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("models.checkpoint.save_fusion", broken)
+        assert train(named_memory, tmp_path, *QUICK)[0] != 0
+    state = next((tmp_path / "work").glob("training-*.safetensors"))
+    assert "taking up the run" not in train(named_memory, tmp_path, *QUICK, "--epochs", "3")[1]  # another run
+    assert state.exists()
+    assert "taking up the run" in train(named_memory, tmp_path, *QUICK)[1]
+    assert not state.exists()
+    state.write_bytes(b"damaged")
+    code, told = train(named_memory, tmp_path, *QUICK)
+    assert code == 2
+    assert "--restart" in told
+    assert train(named_memory, tmp_path, *QUICK, "--restart")[0] == 0
+
+
+def test_the_learning_rate_can_be_chosen_on_validation(named_memory: Memory, tmp_path: Path) -> None:
+    code, told = train(named_memory, tmp_path, *QUICK, "--learning-rate", "auto")
+    assert code == 0, told
+    for rate in ("0.0003", "0.001", "0.003", "0.01", "0.03"):
+        assert f" {rate}: validation loss" in told
+    chosen = read_config(tmp_path)["trained"]["learning_rate"]
+    assert f"learning rate {chosen:g}" in told
+    assert chosen in [0.01 * factor for factor in (0.03, 0.1, 0.3, 1.0, 3.0)]
+    again = train(named_memory, tmp_path, *QUICK, "--learning-rate", "auto", "--restart")
+    assert f"learning rate {chosen:g}" in again[1]
+
+
+def test_the_papers_recipe_is_the_papers() -> None:
+    config = recipe("faithful", 512, name="paper")
+    assert config == paper_recipe(config.fusion)
+    told = (config.batch_size, config.epochs, config.learning_rate, config.weight_decay, config.fusion.k)
+    assert told == (4096, 10, 1e-3, 1e-5, 10)
+
+
+def test_the_papers_recipe_trains_the_papers_layer(named_memory: Memory, tmp_path: Path) -> None:
+    code, told = train(named_memory, tmp_path, "--recipe", "paper", "--k", "5", "--epochs", "1", "--device", "cpu")
+    assert code == 0, told
+    assert load_fusion(tmp_path).config.design == "faithful"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--set", "mis=0.3"], "there is no setting 'mis'"),
+        (["--set", "miss=3"], "miss is a share from 0 to 1"),
+        (["--set", "near_duplicate=0"], "near_duplicate is a cosine above 0"),
+        (["--set", "epochs=3"], "epochs is given twice"),
+        (["--recipe", "mine"], "unknown recipe 'mine': choose one of paper"),
+        (["--learning-rate", "fast"], "--learning-rate is a number or auto"),
+        (["--learning-rate", "1e40"], "take a lower learning rate"),
+        (["--exclude-same-source", "planet"], "choose one of nothing, source, folder"),
+        (["--k", "100", "--pairs", "00/0"], "1 of 240 items match 00/0: at least two are needed"),
+        (["--pairs", "00/*", "--validate", "nothing/*"], "0 of 240 items match nothing/*"),
+        (["--folders"], "--design gate learns from single pairs"),
+        (["--design", "evidence"], "--epochs is for designs trained by gradient"),
+        (["--design", "evidence", "--recipe", "paper"], "--recipe is for designs"),
+        (["--design", "other"], "unknown design 'other'"),
+    ],
+)
+def test_wrong_input_ends_in_one_sentence_and_code_2(
+    named_memory: Memory, tmp_path: Path, options: list[str], told: str
+) -> None:
+    code, said = train(named_memory, tmp_path, *QUICK, *options)
+    assert (code, told in said) == (2, True), said
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_more_neighbours_than_the_memory_holds_are_refused(make_memory: Callable[..., Memory], tmp_path: Path) -> None:
+    rows = np.eye(16)[:8]
+    keys = [f"a/{number}" for number in range(8)]
+    small = make_memory(tmp_path / "memory", rows, rows, keys=keys, captions=keys)
+    code, told = train(small, tmp_path / "fusion", *QUICK, "--k", "10")
+    assert (code, "--k 10, but the memory holds 8 items" in told) == (2, True), told
+    assert train(small, tmp_path / "fusion", *QUICK, "--k", "7", "--validate", "a/[67]")[0] == 0
+
+
+def test_rows_that_are_not_finite_are_refused(
+    named_memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = Memory.rows
+
+    def broken(self: Memory, *which: object) -> np.ndarray:
+        found = rows(self, *which)  # type: ignore[arg-type]
+        found[-1] = np.nan
+        return found
+
+    monkeypatch.setattr(Memory, "rows", broken)
+    code, told = train(named_memory, tmp_path, *QUICK)
+    assert (code, "row 239 of the memory: its image embedding is not finite" in told) == (2, True), told
+
+
+def test_two_processes_train_together_and_the_first_one_writes(named_memory: Memory, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), "-m", "reco.cli"]
+    command = [sys.executable, *launch, "train", str(named_memory.path), "-o", str(tmp_path / "two"), *QUICK]
+    around = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=around)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("next: ") == 1
+    assert train(named_memory, tmp_path / "one", *QUICK)[0] == 0
+    two, one = (read_config(tmp_path / name)["trained"] for name in ("two", "one"))
+    assert two["validation_loss"] == pytest.approx(one["validation_loss"], rel=1e-4)
