@@ -3,23 +3,29 @@
 Imports none of our other rooms; numpy, FAISS and pyarrow.
 """
 
+from memory.compaction import MAX_SEGMENT_ROWS, Compaction, compact
 from memory.deletes import write_deletes
+from memory.difference import Difference, difference
 from memory.encoder_record import check_encoder, undeclared_encoder
 from memory.errors import (
     EncoderMismatch,
     FileMissing,
     ItemNotFound,
+    KeyNotFound,
     Locked,
     ManifestInvalid,
     MemoryClosed,
     MemoryFileError,
     MemoryNotFound,
     MemoryStoreError,
+    NothingLeft,
     QueryError,
     QueryShapeError,
     QueryValueError,
+    ReceiptInvalid,
     RowsInvalid,
     SegmentInvalid,
+    SelectionInvalid,
     ShardHashMismatch,
     ShardInvalid,
     ShardSizeMismatch,
@@ -27,21 +33,30 @@ from memory.errors import (
     VersionTaken,
     WriteFailed,
 )
+from memory.garbage import Collection, Leftover, collect
 from memory.index import build_index
+from memory.key_patterns import KeyPatterns
 from memory.manifest import (
     Contents,
     DeleteRecord,
     FileRecord,
     IndexRecord,
     Manifest,
+    RemovedRecord,
     SegmentRecord,
     ShardRecord,
     UnitRecord,
     content_digest,
 )
 from memory.memory import Item, Memory
+from memory.near_duplicates import DUPLICATE_COSINE, NearDuplicates, read_evaluation_images
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours
 from memory.publish import BuildLock, publish, repair_head
+from memory.purging import Purge, purge
+from memory.receipts import Receipt, list_receipts
+from memory.removed import key_hash, read_removed, write_removed
+from memory.removing import Removal, remove_keys, remove_near
+from memory.rollback import Rollback, roll_back
 from memory.rows import ITEMS_SCHEMA, Rows
 from memory.segments import write_segment
 from memory.stamps import default_stamp_directory
@@ -49,18 +64,26 @@ from memory.verify import Problem, VerifyReport, verify_memory
 from memory.versions import latest_version, list_versions, read_manifest
 
 __all__ = [
+    "DUPLICATE_COSINE",
     "ITEMS_SCHEMA",
+    "MAX_SEGMENT_ROWS",
     "MODALITIES",
     "OTHER_MODALITY",
     "BuildLock",
+    "Collection",
+    "Compaction",
     "Contents",
     "DeleteRecord",
+    "Difference",
     "EncoderMismatch",
     "FileMissing",
     "FileRecord",
     "IndexRecord",
     "Item",
     "ItemNotFound",
+    "KeyNotFound",
+    "KeyPatterns",
+    "Leftover",
     "Locked",
     "Manifest",
     "ManifestInvalid",
@@ -70,15 +93,24 @@ __all__ = [
     "MemoryNotFound",
     "MemoryStoreError",
     "Modality",
+    "NearDuplicates",
     "Neighbours",
+    "NothingLeft",
     "Problem",
+    "Purge",
     "QueryError",
     "QueryShapeError",
     "QueryValueError",
+    "Receipt",
+    "ReceiptInvalid",
+    "Removal",
+    "RemovedRecord",
+    "Rollback",
     "Rows",
     "RowsInvalid",
     "SegmentInvalid",
     "SegmentRecord",
+    "SelectionInvalid",
     "ShardHashMismatch",
     "ShardInvalid",
     "ShardRecord",
@@ -90,15 +122,27 @@ __all__ = [
     "WriteFailed",
     "build_index",
     "check_encoder",
+    "collect",
+    "compact",
     "content_digest",
     "default_stamp_directory",
+    "difference",
+    "key_hash",
     "latest_version",
+    "list_receipts",
     "list_versions",
     "publish",
+    "purge",
+    "read_evaluation_images",
     "read_manifest",
+    "read_removed",
+    "remove_keys",
+    "remove_near",
     "repair_head",
+    "roll_back",
     "undeclared_encoder",
     "verify_memory",
     "write_deletes",
+    "write_removed",
     "write_segment",
 ]

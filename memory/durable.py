@@ -131,6 +131,27 @@ def commit_directory(staging: Path, final: Path) -> bool:
     return True
 
 
+def remove_durably(path: Path) -> None:
+    """Take a file or a directory away, whole: killed in the middle, nothing is left under its name.
+
+    What is not there is no error. A directory is renamed first, for half of one would pass for a damaged one.
+
+    Raises:
+        WriteFailed: it cannot be removed, or the fsync failed.
+    """
+    with _fatal(path):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                doomed = path.rename(path.parent / _temporary_name())
+                fsync_directory(path.parent)
+                shutil.rmtree(doomed)
+            else:
+                path.unlink()
+        except FileNotFoundError:
+            return
+        fsync_directory(path.parent)
+
+
 def make_directory(path: Path) -> None:
     """Create a directory and its parents, each one durable in its own parent.
 

@@ -17,6 +17,10 @@ MemoryStoreError
 ├── WriteFailed           write_failed          disk full, I/O error, failed fsync: fatal, never retried
 ├── MemoryClosed          memory_closed
 ├── ItemNotFound          item_not_found        an id outside the memory
+├── KeyNotFound           key_not_found         a key or pattern that no item has, or ever had
+├── SelectionInvalid      selection_invalid     what a change is to apply to cannot be told
+├── NothingLeft           nothing_left          a change that would leave a memory without an item
+├── ReceiptInvalid        receipt_invalid       the record of a purge was edited or damaged
 └── QueryError
     ├── QueryShapeError   query_shape
     └── QueryValueError   query_value           not finite, or not unit norm
@@ -133,6 +137,30 @@ class ItemNotFound(MemoryStoreError):
     """An id outside the memory."""
 
     code = "item_not_found"
+
+
+class KeyNotFound(MemoryStoreError):
+    """A key or pattern that no item has, or ever had."""
+
+    code = "key_not_found"
+
+
+class SelectionInvalid(MemoryStoreError):
+    """What a change is to apply to cannot be told: no keys, a file of another form, a number out of range."""
+
+    code = "selection_invalid"
+
+
+class NothingLeft(MemoryStoreError):
+    """A change that would leave a memory without an item; it was not made."""
+
+    code = "nothing_left"
+
+
+class ReceiptInvalid(MemoryStoreError):
+    """The record of a purge is not as it was written, so that purge cannot be finished."""
+
+    code = "receipt_invalid"
 
 
 class QueryError(MemoryStoreError):

@@ -76,6 +76,15 @@ class DeleteRecord:
     files: tuple[FileRecord, ...]
 
 
+@dataclass(frozen=True)
+class RemovedRecord:
+    """The keys that were taken out, as hashes: they outlive the rows, so that no build brings an item back."""
+
+    id: str
+    keys: int
+    files: tuple[FileRecord, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contents:
     """All a version says, except its number.
@@ -87,6 +96,7 @@ class Contents:
         segments: in id order; a segment's base row is the sum of the rows before it.
         indexes: one for each modality.
         deletes: row ids that searches leave out.
+        removed: hashes of the keys that were taken out, or None if none ever was.
         search_defaults: parameters of a search that names none; at least `k`.
         sources: free-form summary of what was read, or None.
         parent: the version this one was made from; None for the first. Publishing fails if another came
@@ -98,6 +108,7 @@ class Contents:
     segments: tuple[SegmentRecord, ...]
     indexes: Mapping[Modality, IndexRecord]
     deletes: tuple[DeleteRecord, ...] = ()
+    removed: RemovedRecord | None = None
     search_defaults: Mapping[str, Any] = field(default_factory=lambda: {"k": 10})
     sources: Mapping[str, Any] | None = None
     parent: int | None = None
@@ -125,8 +136,9 @@ class Contents:
     @property
     def files(self) -> tuple[FileRecord, ...]:
         """Every file of the version, ordered by path."""
-        owners: list[SegmentRecord | IndexRecord | DeleteRecord]
+        owners: list[SegmentRecord | IndexRecord | DeleteRecord | RemovedRecord]
         owners = [*self.segments, *self.indexes.values(), *self.deletes]
+        owners += [self.removed] if self.removed else []
         return tuple(sorted((file for owner in owners for file in owner.files), key=lambda file: file.path))
 
 
@@ -173,6 +185,11 @@ def deletes_path(deletes_id: str) -> str:
     return f"deletes/{deletes_id}.npy"
 
 
+def removed_path(removed_id: str) -> str:
+    """Path of a list of removed keys, relative to the memory."""
+    return f"removed/{removed_id}.npy"
+
+
 def content_id(data: bytes) -> str:
     """Name of an immutable thing: the first 128 bits of the SHA-256 of the file that describes it."""
     return hashlib.sha256(data).hexdigest()[:32]
@@ -184,6 +201,7 @@ def self_sha256(body: Mapping[str, Any]) -> str:
 
 
 def _content_fields(contents: Contents) -> dict[str, Any]:
+    removed = contents.removed
     return {
         "format": FORMAT,
         "metric": METRIC,
@@ -207,6 +225,8 @@ def _content_fields(contents: Contents) -> dict[str, Any]:
             for modality, index in contents.indexes.items()
         },
         "deletes": [{"id": record.id, "rows": record.rows} for record in contents.deletes],
+        # left out where there is none: the digest of a memory nothing was taken from says nothing of removals
+        **({"removed": {"id": removed.id, "keys": removed.keys}} if removed else {}),
         "counts": contents.counts,
         "search_defaults": contents.search_defaults,
         "sources": contents.sources,

@@ -19,11 +19,13 @@ from memory.manifest import (
     FileRecord,
     IndexRecord,
     Manifest,
+    RemovedRecord,
     SegmentRecord,
     ShardRecord,
     UnitRecord,
     deletes_path,
     index_directory,
+    removed_path,
     segment_directory,
     self_sha256,
     shard_name,
@@ -99,6 +101,7 @@ def _parse_fields(top: Fields) -> Manifest:
     }
     per_modality.done()
     deletes = top.array("deletes", lambda item: _parse_delete(item, files))
+    removed = _parse_removed(top, files) if top.has("removed") else None
     files.done()
     parent = top.take("parent")
     if parent is not None and (type(parent) is not int or parent < 1):
@@ -114,6 +117,7 @@ def _parse_fields(top: Fields) -> Manifest:
         segments=segments,
         indexes=indexes,
         deletes=deletes,
+        removed=removed,
         search_defaults=_parse_search_defaults(top),
         sources=sources,
         parent=parent,
@@ -175,6 +179,15 @@ def _parse_delete(item: Fields, files: _Files) -> DeleteRecord:
     owned = files.take([deletes_path(deletes_id)])
     _check_content_id(deletes_id, owned[0].path, owned)
     return DeleteRecord(deletes_id, rows, owned)
+
+
+def _parse_removed(top: Fields, files: _Files) -> RemovedRecord:
+    item = Fields(top.take("removed"), f"{top.where}.removed")
+    removed_id, keys = item.string("id", _CONTENT_ID), item.integer("keys", least=1)
+    item.done()
+    owned = files.take([removed_path(removed_id)])
+    _check_content_id(removed_id, owned[0].path, owned)
+    return RemovedRecord(removed_id, keys, owned)
 
 
 def _check_content_id(name: str, described_by: str, files: tuple[FileRecord, ...]) -> None:

@@ -3,7 +3,7 @@
 Imports of ours: this room only. Shapes: B queries, K neighbours, D embedding dimension, N rows of the memory.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from memory.deletes import read_deletes
 from memory.encoder_record import check_encoder
-from memory.errors import ItemNotFound, MemoryClosed, QueryShapeError, QueryValueError
+from memory.errors import ItemNotFound, MemoryClosed, MemoryFileError, QueryShapeError, QueryValueError
 from memory.index import open_faiss, open_shard
 from memory.manifest import EXACT, METRIC, Manifest, index_directory, shard_name
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours
@@ -22,7 +22,7 @@ from memory.segments import Segment
 from memory.shard_search import MISSING, ShardSearch, search_shards
 from memory.stamps import Stamps
 from memory.verify import check_files
-from memory.versions import read_manifest
+from memory.versions import latest_version, read_manifest
 
 # Queries are normalised in float32; what is further off was never normalised.
 _QUERY_NORM_TOLERANCE: Final = 1e-2
@@ -88,11 +88,17 @@ class Memory:
             MemoryFileError: a file is missing, or is not what was committed.
         """
         root = Path(path)
-        manifest = read_manifest(root, version)
-        if encoder is not None:
-            check_encoder(manifest.encoder, encoder)
-        check_files(root, manifest.files, stamps=Stamps(stamps, root) if stamps else None, force=verify)
-        return cls(root, manifest, _open_version(root, manifest))
+        while True:
+            manifest = read_manifest(root, version)
+            if encoder is not None:
+                check_encoder(manifest.encoder, encoder)
+            try:
+                check_files(root, manifest.files, stamps=Stamps(stamps, root) if stamps else None, force=verify)
+                return cls(root, manifest, _open_version(root, manifest))
+            except MemoryFileError:
+                # Committed over and collected while its files were opened: the newer version is asked for anyway.
+                if version is not None or latest_version(root) == manifest.version:
+                    raise
 
     @property
     def version(self) -> int:
@@ -178,6 +184,10 @@ class Memory:
     def content_hashes(self) -> list[str]:
         """Content SHA-256 (hex) of all rows, in id order."""
         return self._column("content_sha256")
+
+    def blocks(self, column: str) -> Iterator[list[str]]:
+        """A column of text of all rows, in id order, a block at a time: for memories whose column outgrows the RAM."""
+        return (block for segment in self._use().segments for block in segment.blocks(column))
 
     def deleted_ids(self) -> NDArray[np.int64]:
         """Ids no search returns, ascending."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from memory.durable import make_directory, sweep_temporaries, write_bytes
 from memory.errors import Locked, ShardSizeMismatch, VersionTaken
@@ -19,6 +19,9 @@ from memory.manifest_parser import parse_manifest
 from memory.plain_files import open_plain
 from memory.strict_json import canonical_bytes
 from memory.versions import latest_version, manifest_path
+
+# Where killed writers leave files under temporary names.
+_WRITTEN: Final = (".", "deletes", "indexes", "manifests", "receipts", "removed", "segments", "work", "work/units")
 
 
 def publish(root: Path, contents: Contents) -> Manifest:
@@ -52,6 +55,17 @@ def publish(root: Path, contents: Contents) -> Manifest:
         raise _taken(root, version) from error
     repair_head(root)
     return manifest
+
+
+def following(manifest: Manifest, **changes: Any) -> Contents:
+    """What a version holds, changed in the fields of `Contents` named: the contents of the version after it."""
+    values = {item.name: getattr(manifest, item.name) for item in fields(Contents)}
+    return Contents(**{**values, **changes, "parent": manifest.version})
+
+
+def publish_next(root: Path, manifest: Manifest, **changes: Any) -> Manifest:
+    """`publish` for what is `following` the latest version."""
+    return publish(root, following(manifest, **changes))
 
 
 def repair_head(root: Path) -> None:
@@ -89,7 +103,7 @@ class BuildLock:
             raise Locked(f"another process is writing to {self._root}. Wait for it, or stop it.") from error
         self._descriptor = descriptor
         try:
-            for name in ("manifests", "segments", "indexes", "deletes", "."):
+            for name in _WRITTEN:
                 sweep_temporaries(self._root / name)
             repair_head(self._root)
         except BaseException:

@@ -3,7 +3,7 @@
 segments/<id>/ image.f16.npy  text.f16.npy  items.arrow  segment.json      id = hash of segment.json
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -142,9 +142,17 @@ class Segment:
         back = pa.array(np.argsort(order, kind="stable"))
         return pc.take(pa.Table.from_batches(taken, ITEMS_SCHEMA), back)
 
+    def table(self) -> pa.Table:
+        """All items, memory-mapped, in batches of `BLOCK_ROWS`."""
+        return pa.Table.from_batches(self._batches, ITEMS_SCHEMA)
+
     def column(self, name: str) -> list[str]:
         """One column of all rows."""
-        return [value for batch in self._batches for value in batch.column(name).to_pylist()]
+        return [value for block in self.blocks(name) for value in block]
+
+    def blocks(self, name: str) -> Iterator[list[str]]:
+        """One column, a record batch at a time."""
+        return (batch.column(name).to_pylist() for batch in self._batches)
 
 
 def open_embeddings(path: Path, rows: int, embed_dim: int | None = None) -> NDArray[np.float16]:

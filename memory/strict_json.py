@@ -62,6 +62,10 @@ class Fields:
         self._rest: dict[str, Any] = dict(value)
         self.where = where
 
+    def has(self, name: str) -> bool:
+        """Whether a field is there, for those that may be left out."""
+        return name in self._rest
+
     def take(self, name: str) -> Any:
         if name not in self._rest:
             raise ManifestInvalid(f"{self.where}: field {name!r} is missing")

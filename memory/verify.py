@@ -26,6 +26,7 @@ from memory.index import open_faiss, open_shard
 from memory.manifest import FileRecord, Manifest, index_directory, segment_directory, shard_name
 from memory.neighbours import MODALITIES, Modality
 from memory.plain_files import open_plain
+from memory.removed import read_removed
 from memory.rows import BLOCK_ROWS, NORM_TOLERANCE
 from memory.segments import EMBEDDING_FILES, Segment
 from memory.stamps import Stamp, Stamps, stamp_of
@@ -151,6 +152,7 @@ def _content_faults(root: Path, manifest: Manifest) -> Iterable[Problem]:
     """Open everything and compare everything; for files whose hashes are right."""
     try:
         read_deletes(root, manifest.deletes, num_rows=manifest.num_rows)
+        read_removed(root, manifest)
         for position, (record, base_row) in enumerate(zip(manifest.segments, manifest.base_rows, strict=True)):
             segment = Segment(root, record, base_row=base_row, embed_dim=manifest.embed_dim)
             for modality in MODALITIES:

@@ -26,6 +26,9 @@ class BuildConfig:
         max_characters: longest caption, as in models.texts.TextLimits.
         image_column, caption_column, key_column: of tables; None finds the first two by their usual names and
             makes keys from paths.
+        upsert: a row whose key the memory holds with another image or caption replaces it; otherwise it is rejected.
+            The whole corpus is compared again, whatever was published of it.
+        restore_removed: add items again that were removed from the memory; otherwise they stay out.
         stamps: where the memory notes which of its files it has hashed on this host
             (memory.default_stamp_directory); None hashes a memory that is grown every time.
 
@@ -45,6 +48,8 @@ class BuildConfig:
     image_column: str | None = None
     caption_column: str | None = None
     key_column: str | None = None
+    upsert: bool = False
+    restore_removed: bool = False
     stamps: Path | None = None
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from memory_builder.errors import TooManyRejected
-from memory_builder.known_keys import ALREADY_STORED, DUPLICATE
+from memory_builder.known_keys import ALREADY_STORED, DUPLICATE, REMOVED
 from memory_builder.records import Rejected
 
 LEDGER = Path("work") / "rejected.jsonl"
@@ -44,13 +44,14 @@ class Ledger:
         self.present += rows
 
     def exceeds(self, *, complete: bool) -> bool:
-        """Whether more rows are rejected than allowed; rows that were there already do not count."""
-        judged = self.added + self.rejected.total()
-        return (complete or judged >= _ENOUGH_ROWS) and self.rejected.total() > self._max_error_rate * judged
+        """Whether more rows are rejected than allowed; rows that were there already, or taken out, do not count."""
+        refused = self._refused()
+        judged = self.added + refused
+        return (complete or judged >= _ENOUGH_ROWS) and refused > self._max_error_rate * judged
 
     def refusal(self, where: Path) -> TooManyRejected:
         """The error that tells which codes, and what to do; `where` names the file with the rows."""
-        refused = self.rejected.total()
+        refused = self._refused()
         judged = self.added + refused
         hint = " For several captions of one image, name a key column." if self.rejected[DUPLICATE] else ""
         return TooManyRejected(
@@ -59,6 +60,9 @@ class Ledger:
             "Mend the corpus, or allow more with --max-error-rate; what is encoded is kept.",
             self.rejected,
         )
+
+    def _refused(self) -> int:
+        return self.rejected.total() - self.rejected[REMOVED]
 
     def codes(self) -> str:
         """The codes and their counts, most frequent first."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from memory import ITEMS_SCHEMA, Rows
 from memory_builder.decoding import Decoded, decode, hash_content
-from memory_builder.known_keys import DUPLICATE, EARLIER, KnownKeys, StoredPair, compared
+from memory_builder.known_keys import DUPLICATE, EARLIER, REMOVED, TAKEN_OUT, KnownKeys, StoredPair
 from memory_builder.records import Record, Rejected, Row, RowRejected
 from models.errors import EncoderError, InputError, TextError
 from models.texts import TextLimits, check_text
@@ -136,6 +136,9 @@ class Mapper:
         if not first:
             duplicate = Rejected(row.key, DUPLICATE, EARLIER, row.source)
             return lambda: duplicate
+        if known.is_removed(row.key):
+            removed = Rejected(row.key, REMOVED, TAKEN_OUT, row.source)
+            return lambda: removed
         try:
             caption = check_text(row.caption, self._limits)
         except TextError as error:
@@ -144,10 +147,20 @@ class Mapper:
         record = Record(row.key, caption, row.image, row.source)
         stored = known.stored(row.key)
         if stored is not None:
-            content = self._threads.submit(hash_content, record)
-            return lambda: _compared(record, stored, content)
-        decoding = self._threads.submit(decode, record, self._encoder.preprocess, self._thumbnail_px)
-        return lambda: _awaited(record, decoding)
+            work = self._threads.submit(self._decode_if_new, record, known, stored)
+        else:
+            work = self._threads.submit(self._decode, record)
+        return lambda: _awaited(record, work)
+
+    def _decode(self, record: Record) -> Decoded:
+        return decode(record, self._encoder.preprocess, self._thumbnail_px)
+
+    def _decode_if_new(self, record: Record, known: KnownKeys, stored: StoredPair) -> Decoded:
+        """Compare a row with what the memory holds under its key, and decode it if it is to replace that."""
+        refusal = known.refusal(StoredPair(hash_content(record), record.caption), stored)
+        if refusal is not None:
+            raise RowRejected(*refusal)
+        return self._decode(record)
 
     def _encode_images(self, unit: _Unit, batch: Sequence[tuple[int, Decoded]]) -> None:
         if not batch:
@@ -219,14 +232,6 @@ def _awaited(record: Record, decoding: Future[Decoded]) -> tuple[Record, Decoded
         return record, decoding.result()
     except (InputError, RowRejected) as error:
         return Rejected(record.key, error.code, error.detail, record.source)
-
-
-def _compared(record: Record, stored: StoredPair, content: Future[str]) -> Rejected:
-    try:
-        pair = StoredPair(content.result(), record.caption)
-    except RowRejected as error:
-        return Rejected(record.key, error.code, error.detail, record.source)
-    return Rejected(record.key, *compared(pair, stored), record.source)
 
 
 def _embed(

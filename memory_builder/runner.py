@@ -9,12 +9,17 @@ from memory import (
     MODALITIES,
     BuildLock,
     Contents,
+    DeleteRecord,
     Manifest,
     Memory,
     UnitRecord,
     build_index,
+    key_hash,
     latest_version,
     publish,
+    read_removed,
+    write_deletes,
+    write_removed,
 )
 from memory.durable import write_file
 from memory_builder.config import BuildConfig
@@ -42,6 +47,7 @@ class BuildResult:
         num_items: items of the memory.
         rows: rows of the corpus.
         added: rows stored by this build.
+        replaced: of these, rows that took the place of another pair of their key.
         present: rows of which the memory knew: stored, or rejected, by the build that published their unit.
         rejected: rows not stored, by code; each with its reason in work/rejected.jsonl.
         ignored: files and members that belong to no row.
@@ -55,6 +61,7 @@ class BuildResult:
     num_items: int
     rows: int
     added: int
+    replaced: int
     present: int
     rejected: dict[str, int]
     ignored: int
@@ -85,8 +92,12 @@ class _Build:
         self._root = config.memory
         self._store = UnitStore(self._root)
         self._ledger = Ledger(config.max_error_rate)
+        self._stored_ids: dict[str, int] = {}
+        self._removed: frozenset[bytes] = frozenset()
+        self._replaced: list[int] = []
         self._previous, stored = self._open_previous()
-        self._known = KnownKeys(stored)
+        stay_out = frozenset() if config.restore_removed else self._removed
+        self._known = KnownKeys(stored, removed=stay_out, upsert=config.upsert)
         self._published = {
             unit.id for segment in (self._previous.segments if self._previous else ()) for unit in segment.units
         }
@@ -109,6 +120,7 @@ class _Build:
             num_items=manifest.counts["items"],
             rows=self._ledger.rows,
             added=self._ledger.added,
+            replaced=len(self._replaced),
             present=self._ledger.present,
             rejected=dict(self._ledger.rejected),
             ignored=plan.ignored,
@@ -118,19 +130,28 @@ class _Build:
         )
 
     def _open_previous(self) -> tuple[Manifest | None, dict[str, StoredPair]]:
-        """The version to grow, checked file by file against the encoder, and what it holds under each key."""
+        """The version to grow, checked file by file against the encoder, and what is alive of it under each key."""
         if latest_version(self._root) is None:
             return None, {}
         with Memory.open(self._root, encoder=self._task.encoder, stamps=self._config.stamps) as memory:
+            self._removed = read_removed(self._root, memory.manifest)
             pairs = map(StoredPair, memory.content_hashes(), memory.captions())
-            return memory.manifest, dict(zip(memory.keys(), pairs, strict=True))
+            deleted = set(memory.deleted_ids().tolist())
+            rows = enumerate(zip(memory.keys(), pairs, strict=True))
+            alive = [(id, key, pair) for id, (key, pair) in rows if id not in deleted]
+            self._stored_ids = {key: id for id, key, _ in alive}
+            return memory.manifest, {key: pair for _, key, pair in alive}
 
     def _plan(self) -> Plan:
         sources = []
         for reader in self._task.readers:
             self._stop.check()
             sources.append((reader, list(reader.pieces(self._config.unit_rows))))
-        return plan_units(sources, row_options=self._task.row_options, encoder=self._task.encoder)
+        row_options = dict(self._task.row_options)
+        if self._previous and (self._config.upsert or self._config.restore_removed):
+            # What comes of a unit depends on what is stored, so no unit that was published is that unit.
+            row_options["upsert"] = [self._previous.digest, self._config.upsert, self._config.restore_removed]
+        return plan_units(sources, row_options=row_options, encoder=self._task.encoder)
 
     def _map_units(self, plan: Plan) -> None:
         self._progress.stage(self._task.stage)
@@ -148,7 +169,14 @@ class _Build:
                 done = self._resume(unit) or self._map(unit, mapper)
                 self._ledger.enter(done.rows.items.num_rows, done.rejected)
                 self._finished.append(UnitRecord(unit.id, done.rows.items.num_rows))
+                self._note_keys(done.rows.items.column("key").to_pylist())
                 self._judge(complete=False)
+
+    def _note_keys(self, keys: list[str]) -> None:
+        """Keys of rows that will be stored: what they replace goes, and none of them is a removed key any more."""
+        self._replaced += [self._stored_ids[key] for key in keys if key in self._stored_ids]
+        if self._removed:
+            self._removed = self._removed.difference(map(key_hash, keys))
 
     def _resume(self, unit: Unit) -> MappedUnit | None:
         """What an earlier run made of the unit, unless it is damaged or would come out otherwise now."""
@@ -219,11 +247,16 @@ class _Build:
             encoded_with=previous.encoded_with if previous else self._task.encoded_with,
             segments=tuple(segments),
             indexes=indexes,
-            deletes=previous.deletes if previous else (),
+            deletes=(*(previous.deletes if previous else ()), *self._write_deletes()),
+            removed=write_removed(self._root, self._removed),
             sources={"corpora": corpora},
             parent=previous.version if previous else None,
         )
         return publish(self._root, contents)
+
+    def _write_deletes(self) -> list[DeleteRecord]:
+        """The rows that were replaced, in the same commit as what replaces them."""
+        return [write_deletes(self._root, self._replaced)] if self._replaced else []
 
     def _log(self, event: dict[str, object]) -> None:
         # Not durable and never hashed: clocks and timings belong nowhere else.

@@ -68,6 +68,15 @@ TrustModel = Annotated[
         rich_help_panel=_EMBEDDINGS,
     ),
 ]
+Upsert = Annotated[
+    bool,
+    typer.Option(
+        "--upsert", help="Replace items whose key is there with another image or caption; without it they are rejected."
+    ),
+]
+RestoreRemoved = Annotated[
+    bool, typer.Option("--restore-removed", help="Add items again that `reco memory remove` or purge took out.")
+]
 MaxErrorRate = Annotated[float, typer.Option(min=0, max=1, help="Share of unusable rows beyond which the build stops.")]
 
 
@@ -86,6 +95,8 @@ def build(
     threads: Threads = 4,
     thumbnail_px: ThumbnailPx = 96,
     max_error_rate: MaxErrorRate = 0.05,
+    upsert: Upsert = False,
+    restore_removed: RestoreRemoved = False,
     embeddings: Embeddings = None,
     encoder_name: EncoderName = None,
     trust_model: TrustModel = False,
@@ -118,6 +129,8 @@ def build(
         decode_threads=threads,
         thumbnail_px=thumbnail_px,
         max_error_rate=max_error_rate,
+        upsert=upsert,
+        restore_removed=restore_removed,
         stamps=stamp_directory(),
         image_column=image_column,
         caption_column=caption_column,
@@ -199,9 +212,10 @@ def _declared(name: str | None, readers: "list[EmbeddingsReader]", *, trust: boo
 
 def _report(result: "BuildResult", output: Path) -> None:
     rejected = sum(result.rejected.values())
+    replaced = f" ({result.replaced:,} in the place of another of their key)" if result.replaced else ""
     console.print(
         f"{output}: version {result.version}, {result.num_items:,} items; "
-        f"{result.added:,} added, {result.present:,} there already, {rejected:,} rejected"
+        f"{result.added:,} added{replaced}, {result.present:,} there already, {rejected:,} rejected"
         + ("" if result.created else "; nothing was new, so there is no new version")
     )
     for code, count in sorted(result.rejected.items()):

@@ -1,37 +1,155 @@
-"""`reco memory info` and `reco memory verify`: what a memory holds, and whether it is whole."""
+"""`reco memory info`, `verify` and `diff`: what a memory holds, whether it is whole, and what a version changed."""
 
-import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reco.console import console, stop
+from reco.console import stop
+from reco.memory_tables import Json, megabytes, plain, show_json, show_lines, show_table
 from reco.stamps import stamp_directory
+
+if TYPE_CHECKING:
+    from memory import Difference
 
 MemoryPath = Annotated[Path, typer.Argument(help="A memory made by `reco build`.", metavar="MEMORY")]
 
 
-def info(memory: MemoryPath) -> None:
-    """Print version, items, shards, encoder and sizes of a memory, as JSON."""
-    from memory import Memory
+def info(memory: MemoryPath, as_json: Json = False) -> None:
+    """Tell version, items, encoder and sizes of a memory, and which versions it keeps. Its files are hashed once.
 
-    typer.echo(json.dumps(Memory.open(memory, stamps=stamp_directory()).describe(), indent=2))
+    Example:
+
+        reco memory info my-memory
+    """
+    from memory import Memory, list_receipts, list_versions
+
+    with Memory.open(memory, stamps=stamp_directory()) as opened:
+        told = opened.describe()
+        removed = opened.manifest.removed.keys if opened.manifest.removed else 0
+    versions = list_versions(memory)
+    unfinished = [receipt.path for receipt in list_receipts(memory) if receipt.state != "complete"]
+    if as_json:
+        show_json({**told, "removed_keys": removed, "versions": versions, "unfinished_purges": unfinished})
+        return
+    show_table(
+        f"{memory}, version {told['version']}",
+        [
+            *_contents(told, removed),
+            ("encoder", f"{told['encoder']['architecture']}, D = {told['embed_dim']}"),
+            ("encoded with", ", ".join(f"{name} {value}" for name, value in told["encoded_with"].items())),
+            (
+                "index",
+                f"{told['index']['kind']}, {told['shards']['image']} image and {told['shards']['text']} text shards",
+            ),
+            ("corpora", ", ".join((told["sources"] or {}).get("corpora", ())) or "not told"),
+            ("size", f"{megabytes(told['bytes'])} in this version, {megabytes(_on_disk(memory))} on disk"),
+            ("versions kept", ", ".join(map(str, versions))),
+            ("digest", told["digest"]),
+        ],
+        next_step=_advice(memory, told, versions, unfinished),
+    )
 
 
 def verify(
     memory: MemoryPath,
-    full: Annotated[bool, typer.Option("--full", help="Hash every file again; otherwise sizes only.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Hash every file and compare every vector; otherwise sizes only.")
+    ] = False,
+    version: Annotated[int | None, typer.Option(min=1, help="An older version; the newest by default.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Check the files of a memory against its manifest; exit code 1 and the list of what is broken."""
-    from memory import verify_memory
+    """Check the files of a memory against its manifest. Exit code 0: all right; 1: broken, with a list.
 
-    report = verify_memory(memory, full=full)
-    for problem in report.problems:
-        console.print(f"[red]{problem.code}[/] {problem.detail}", soft_wrap=True)
+    Example:
+
+        reco memory verify my-memory --full
+    """
+    from memory import list_versions, verify_memory
+
+    report = verify_memory(memory, full=full, version=version)
+    if as_json:
+        show_json({**asdict(report), "ok": report.ok})
+        raise typer.Exit(0 if report.ok else 1)
     if not report.ok:
-        stop(f"{len(report.problems)} of {report.num_files} files are not what the manifest says: restore or rebuild")
-    checked = "sizes, hashes and vectors" if full else "sizes"
-    console.print(
-        f"version {report.version}: {report.num_files} files, {report.num_bytes:,} bytes; {checked} are right"
+        show_table(f"{memory}: broken", [(problem.code, problem.detail) for problem in report.problems])
+        older = [other for other in list_versions(memory) if other != report.version]
+        hint = f"or try an older version: reco memory verify {memory} --full --version {older[-1]}" if older else ""
+        stop(f"{len(report.problems)} faults: restore the files named from a copy, build again, {hint or 'or both'}")
+    checked = "sizes, hashes and every vector" if full else "sizes"
+    show_table(
+        f"{memory}: sound",
+        [
+            ("version", str(report.version)),
+            ("checked", checked),
+            ("files", f"{report.num_files:,}, {megabytes(report.num_bytes)}"),
+            ("digest", report.digest or ""),
+        ],
+        next_step="" if full else f"reco memory verify {memory} --full hashes every file",
     )
+
+
+def diff(
+    memory: MemoryPath,
+    before: Annotated[int, typer.Argument(min=1, help="A version.", metavar="A")],
+    after: Annotated[int, typer.Argument(min=1, help="Another version.", metavar="B")],
+    list_keys: Annotated[bool, typer.Option("--list", help="Print the keys: + added, - removed, ~ changed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell what version B holds that version A does not, and the other way round.
+
+    Example:
+
+        reco memory diff my-memory 3 4 --list
+    """
+    from memory import difference
+
+    found = difference(memory, before, after, stamps=stamp_directory())
+    if as_json:
+        show_json(_difference(found, list_keys=list_keys))
+        return
+    show_table(
+        f"{memory}: version {before} to version {after}",
+        [
+            *((name, f"{len(getattr(found, name)):,} items") for name in ("added", "removed", "changed")),
+            ("the same", f"{found.kept:,} items"),
+            ("encoder", f"differs in {', '.join(found.encoder)}" if found.encoder else "the same"),
+            *((name, f"{old} -> {new}") for name, old, new in found.other),
+        ],
+        next_step="" if list_keys or not (found.added or found.removed or found.changed) else "--list prints the keys",
+    )
+    if list_keys:
+        for sign, keys in (("+", found.added), ("-", found.removed), ("~", found.changed)):
+            show_lines(f"{sign} {key}" for key in keys)
+
+
+def _contents(told: dict[str, Any], removed: int) -> list[tuple[str, str]]:
+    rows = [("items", f"{told['items']:,} in {told['segments']} segments")]
+    if told["rows"] > told["items"]:
+        rows.append(("deleted rows", f"{told['rows'] - told['items']:,}, until they are compacted"))
+    if removed:
+        rows.append(("removed keys", f"{removed:,}, which no build brings back"))
+    return rows
+
+
+def _advice(memory: Path, told: dict[str, Any], versions: list[int], unfinished: list[str]) -> str:
+    """The one thing most worth doing."""
+    if unfinished:
+        return f"a purge was cut short: give the same `reco memory purge {memory}` again"
+    if told["rows"] - told["items"] > 0.1 * told["rows"]:
+        return f"reco memory compact {memory} folds the deleted rows"
+    if len(versions) > 1:
+        return f"reco memory gc {memory} --keep 1 drops the older versions"
+    return ""
+
+
+def _on_disk(memory: Path) -> int:
+    return sum(path.lstat().st_size for path in memory.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _difference(found: "Difference", *, list_keys: bool) -> dict[str, Any]:
+    names = ("added", "removed", "changed")
+    counts = {name: len(getattr(found, name)) for name in names}
+    told = {**plain(found), **counts, "other": {name: [old, new] for name, old, new in found.other}}
+    return {**told, "keys": {name: list(getattr(found, name)) for name in names}} if list_keys else told

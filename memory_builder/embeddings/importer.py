@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from memory import ITEMS_SCHEMA, Rows
 from memory_builder.embeddings.block import Block, Embeddings, Pair
-from memory_builder.known_keys import DUPLICATE, EARLIER, KnownKeys, StoredPair, compared
+from memory_builder.known_keys import DUPLICATE, EARLIER, REMOVED, TAKEN_OUT, KnownKeys, StoredPair
 from memory_builder.mapper import Checkpoint, MappedUnit
 from memory_builder.records import Rejected
 from models.errors import TextError
@@ -66,6 +66,8 @@ class Importer:
             return pair
         if not first:
             return Rejected(pair.key, DUPLICATE, EARLIER, pair.source)
+        if known.is_removed(pair.key):
+            return Rejected(pair.key, REMOVED, TAKEN_OUT, pair.source)
         for side, embedding in (("image", image), ("text", text)):
             if np.isnan(embedding[0]):
                 detail = f"The {side} embedding is zero or not finite."
@@ -78,8 +80,9 @@ class Importer:
         # training keeps a pair from retrieving a copy of itself by this hash.
         content = pair.image_sha256 or hashlib.sha256(image.tobytes()).hexdigest()
         stored = known.stored(pair.key)
-        if stored is not None:
-            return Rejected(pair.key, *compared(StoredPair(content, caption), stored), pair.source)
+        refusal = None if stored is None else known.refusal(StoredPair(content, caption), stored)
+        if refusal is not None:
+            return Rejected(pair.key, *refusal, pair.source)
         return {"key": pair.key, "caption": caption, "source": pair.source, "content_sha256": content}
 
 

@@ -1,0 +1,117 @@
+"""Remove: one commit that takes items out of every search; their rows stay until compact or purge. numpy.
+
+The keys' hashes are kept (removed.py): no build brings the items back, and a second removal can say what it found.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory.deletes import write_deletes
+from memory.errors import KeyNotFound
+from memory.key_patterns import KeyPatterns, told
+from memory.manifest import Manifest
+from memory.memory import Memory
+from memory.near_duplicates import NearDuplicates
+from memory.publish import BuildLock, publish_next
+from memory.removed import key_hash, read_removed, write_removed
+from memory.versions import read_manifest
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What a removal did, or would do.
+
+    Attributes:
+        version: of the memory now.
+        digest: its content digest.
+        created: whether the removal made that version; False in a dry run, and where all was removed already.
+        keys: of the items removed, in id order.
+        already: names of what was removed before.
+        similarities: by key, cosine to the nearest embedding given; empty for a removal by key.
+        num_items: items that are left.
+    """
+
+    version: int
+    digest: str
+    created: bool
+    keys: tuple[str, ...]
+    already: tuple[str, ...]
+    similarities: Mapping[str, float]
+    num_items: int
+
+
+def remove_keys(root: Path, names: KeyPatterns, *, dry_run: bool = False, stamps: Path | None = None) -> Removal:
+    """Take items out by key or pattern.
+
+    Args:
+        root: the memory's directory.
+        names: what to remove.
+        dry_run: find out, and change nothing.
+        stamps: as in `Memory.open`.
+
+    Raises:
+        KeyNotFound: a name that no item has or had; nothing is changed.
+        Locked, WriteFailed, VersionTaken: nothing is changed.
+        MemoryStoreError: the memory cannot be opened.
+    """
+    read_manifest(root)  # where there is no memory, the lock would make a directory
+    with BuildLock(root), Memory.open(root, stamps=stamps) as memory:
+        matched, unmatched = names.match(key for block in memory.blocks("key") for key in block)
+        gone = read_removed(root, memory.manifest)
+        unknown = [name for name in unmatched if key_hash(name) not in gone]
+        if unknown:
+            raise KeyNotFound(
+                f"{told(unknown)}: no item of {root} has or had such a key, and nothing was removed. Keys begin with "
+                "the corpus's name; a search's neighbours show theirs."
+            )
+        every = memory.keys()
+        alive = np.ones(memory.num_rows, dtype=np.bool_)
+        alive[memory.deleted_ids()] = False
+        ids = np.array([id for id, key in enumerate(every) if alive[id] and key in matched], dtype=np.int64)
+        keys = tuple(every[id] for id in ids.tolist())
+        already = (*sorted(matched.difference(keys)), *unmatched)
+        return _removal(root, memory.manifest, (ids, keys), already=already, similarities={}, dry_run=dry_run)
+
+
+def remove_near(root: Path, near: NearDuplicates, *, dry_run: bool = False, stamps: Path | None = None) -> Removal:
+    """Take out the items whose images are nearly those of an evaluation set.
+
+    Args:
+        root: the memory's directory.
+        near: embeddings of the evaluation images, and from which cosine on an item goes.
+        dry_run: find out, and change nothing.
+        stamps: as in `Memory.open`.
+
+    Raises:
+        QueryShapeError, QueryValueError: the embeddings do not fit this memory.
+        Locked, WriteFailed, VersionTaken: nothing is changed.
+        MemoryStoreError: the memory cannot be opened.
+    """
+    read_manifest(root)
+    with BuildLock(root), Memory.open(root, stamps=stamps) as memory:
+        ids, cosines = near.find(memory)
+        keys = tuple(item.key for item in memory.items(ids))
+        similarities = dict(zip(keys, cosines.tolist(), strict=True))
+        return _removal(root, memory.manifest, (ids, keys), already=(), similarities=similarities, dry_run=dry_run)
+
+
+def _removal(
+    root: Path,
+    manifest: Manifest,
+    found: tuple[NDArray[np.int64], tuple[str, ...]],
+    *,
+    already: tuple[str, ...],
+    similarities: Mapping[str, float],
+    dry_run: bool,
+) -> Removal:
+    ids, keys = found
+    created = bool(len(ids)) and not dry_run
+    if created:
+        removed = write_removed(root, read_removed(root, manifest).union(map(key_hash, keys)))
+        deletes = (*manifest.deletes, write_deletes(root, ids))
+        manifest = publish_next(root, manifest, deletes=deletes, removed=removed)
+    return Removal(manifest.version, manifest.digest, created, keys, already, similarities, manifest.counts["items"])
