@@ -157,7 +157,7 @@ def test_the_memory_is_shown_and_searched(site: str, open_page: Any, photo_bytes
     page = open_page(site)
     answered(page)
     page.get_by_role("link", name="Memory").click()
-    assert page.title() == "Memory · RECO"
+    until(page, "document.title === 'Memory · RECO'")  # the view changes after the click returns
     assert page.evaluate("document.activeElement.id") == "memory-title"
     page.wait_for_selector("#sample li")
     assert "96" in page.locator("#memory-facts").inner_text()
@@ -171,7 +171,7 @@ def test_the_memory_is_shown_and_searched(site: str, open_page: Any, photo_bytes
     page.locator("#search-file").set_input_files(photo(photo_bytes))
     until(page, "document.getElementById('search-status').textContent.includes('b.jpg')")
     page.go_back()
-    assert page.title() == "Try · RECO"
+    until(page, "document.title === 'Try · RECO'")
 
 
 def test_the_keyboard_is_enough(site: str, open_page: Any) -> None:

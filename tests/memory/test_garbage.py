@@ -102,6 +102,22 @@ def test_readers_come_and_go_while_versions_are_collected(grown, factory):
     assert failures == []
 
 
+def test_X01_half_a_directory_is_never_found_under_its_name(grown, factory, monkeypatch):
+    """Killed while a segment is deleted: a build that writes the same segment again must not take the rest for it."""
+
+    def killed(directory, **_: object) -> None:
+        next(path for path in directory.iterdir() if path.name != "segment.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            collect(grown, keep=1)
+    with memory.BuildLock(grown):
+        factory.commit(grown, [factory.make_rows(40, seed=1), factory.make_rows(30, seed=2)], parent=4)
+    assert memory.verify_memory(grown, full=True).ok
+
+
 def test_units_of_an_unfinished_build_are_kept_unless_asked(grown):
     published = memory.read_manifest(grown).segments[0].units[0].id
     for name in (published, "unfinished"):

@@ -89,6 +89,15 @@ def test_no_byte_of_an_item_is_left(plain):
     assert (receipt.ledger_lines, receipt.items, receipt.versions_dropped) == (1, 1, (1, 2, 3))
 
 
+@pytest.mark.parametrize("damage", ["items.arrow", "rejected.jsonl"])
+def test_a_unit_that_cannot_be_read_goes_for_nobody_can_tell_what_it_holds(plain, damage):
+    key = "<item 1-03>"
+    spread_traces(plain, key, [])
+    (plain / "work/units/other" / damage).write_bytes(b"cut")
+    purge(plain, KeyPatterns([key]))
+    assert list((plain / "work/units").iterdir()) == []
+
+
 def test_the_receipt_is_stored_and_names_no_key(plain):
     key = "<item 1-03>"
     done = purge(plain, KeyPatterns([key, "<item 2-29>"]))
