@@ -16,7 +16,7 @@ from service.classify import Classes, score
 from service.engine import Answer, Engine, FloatArray, Found
 from service.pipeline import Outcome
 from service.problems import ItemError
-from service.schemas import ClassifyOptions, EmbedOptions, EnhanceMode
+from service.schemas import ClassifyOptions, EmbedOptions, EncodingFormat, EnhanceMode
 
 NPY_MEDIA_TYPE = "application/x-npy"
 
@@ -57,9 +57,9 @@ def embed_json(
         if isinstance(outcome, ItemError):
             item["error"] = outcome.render()
         else:
-            item["embedding"] = _vector(outcome.embedding, options)
+            item["embedding"] = _vector(outcome.embedding, options.encoding_format)
             if options.return_original:
-                item["original"] = _vector(outcome.original, options)
+                item["original"] = _vector(outcome.original, options.encoding_format)
             if options.return_neighbours and outcome.found is not None:
                 item["neighbours"] = _neighbours(engine.memory, outcome.found)
             if truncated is not None:
@@ -69,6 +69,24 @@ def embed_json(
     if options.return_original:
         answer["original_space"] = engine.original_space
     return _dump({**answer, "data": data, "usage": {"items": len(outcomes)}})
+
+
+def openai_json(
+    engine: Engine,
+    model: str,
+    found: Sequence[Answer],
+    encoding_format: EncodingFormat,
+    *,
+    enhanced: bool,
+    tokens: int,
+) -> bytes:
+    """The JSON answer of `/v1/embeddings`: OpenAI's members, and what every answer says of its vectors."""
+    data = [
+        {"object": "embedding", "index": index, "embedding": _vector(answer.embedding, encoding_format)}
+        for index, answer in enumerate(found)
+    ]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return _dump({"object": "list", **head(engine, model, enhanced=enhanced), "data": data, "usage": usage})
 
 
 def embed_npy(answers: Sequence[Answer]) -> bytes:
@@ -119,8 +137,8 @@ def _scores(image: FloatArray, classes: FloatArray, labels: Sequence[str], logit
     }
 
 
-def _vector(embedding: FloatArray, options: EmbedOptions) -> list[float] | str:
-    if options.encoding_format == "base64":
+def _vector(embedding: FloatArray, encoding_format: EncodingFormat) -> list[float] | str:
+    if encoding_format == "base64":
         return base64.b64encode(embedding.astype("<f4").tobytes()).decode("ascii")
     values: list[float] = embedding.tolist()
     return values

@@ -22,7 +22,7 @@ from service.logs import logging_config
 from service.metrics import service_version
 from service.middleware import RequestFrame, answer_problem
 from service.problems import Problem
-from service.routes import classify, embed, memory, page, probes
+from service.routes import classify, embed, memory, openai, page, probes
 from service.settings import Settings
 
 _DESCRIPTION = "Your CLIP, plus a memory: embeddings refined with what is found in it."
@@ -60,7 +60,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_middleware(RequestFrame, metrics=service.metrics)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    for group in (page, embed, classify, memory, probes):
+    for group in (page, embed, classify, openai, memory, probes):
         app.include_router(group.router(service))
 
     @app.get("/docs", include_in_schema=False)

@@ -22,6 +22,12 @@ _CURL: Mapping[str, tuple[str, ...]] = {
     ),
     "/embed/text": ('curl --json \'{"texts": ["a puffin", "a razorbill"], "k": 5}\' {base}/embed/text',),
     "/classify": ('curl -F files=@photo.jpg -F \'labels=["puffin", "razorbill"]\' -F compare=true {base}/classify',),
+    "/v1/embeddings": (
+        'curl --json \'{"model": "NAME", "input": ["a puffin", {"image": "BASE64"}]}\' {base}/v1/embeddings',
+        'OpenAI(base_url="{base}/v1", api_key="none").embeddings.create(model="NAME", input=["a puffin"])',
+    ),
+    "/v1/models": ("curl {base}/v1/models",),
+    "/v1/models/{model}": ("curl {base}/v1/models/NAME",),
     "/memory": ("curl {base}/memory",),
     "/memory/items": ("curl '{base}/memory/items?sample=24&seed=1'",),
     "/memory/items/{id}/thumbnail": ("curl {base}/memory/items/0/thumbnail -o thumbnail.jpg",),

@@ -33,6 +33,11 @@ class Tokenised:
     ids: torch.Tensor
     truncated: bool
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens up to the end mark, which is not 0 as the padding behind it is; start and end mark included."""
+        return int(self.ids.nonzero()[-1]) + 1
+
 
 @dataclass(frozen=True)
 class Query:

@@ -58,7 +58,7 @@ def read_images(
         values = parse_object(body, max_values=max_json_values(settings))
         request: Any = validate(json_request, values)
         _check_count(len(request.images), settings)
-        images = [_from_base64(text, index, settings) for index, text in enumerate(request.images)]
+        images = [read_image_string(text, f"/images/{place}", settings) for place, text in enumerate(request.images)]
         return ImageRequest(images, request)
     if media_type == "multipart/form-data":
         refuse_query(query)
@@ -74,6 +74,25 @@ def read_images(
             raise Problem("duplicate_field")
         return ImageRequest([body], validate(options, _from_words(dict(query), options, settings)))
     raise Problem("media_type_unsupported")
+
+
+def read_image_string(text: str, pointer: str, settings: Settings) -> Sent:
+    """The bytes of one base64 string or data URI; lengths are compared before anything is decoded."""
+    if text.startswith("data:"):
+        prefix = _DATA_URI.match(text)
+        if not prefix:
+            return ItemError(pointer, "data_uri_invalid")
+        text = text[prefix.end() :]
+    elif _URL.match(text):
+        return ItemError(pointer, "url_not_supported")
+    if len(text) // 4 * 3 > settings.max_image_bytes + 2:  # padding may stand for two bytes
+        return ItemError(pointer, "image_too_large")
+    if len(text) % 4 or text.endswith("==="):  # Python 3.11 lets surplus padding pass even when it validates
+        return ItemError(pointer, "base64_invalid")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return ItemError(pointer, "base64_invalid")
 
 
 def refuse_query(query: Sequence[tuple[str, str]]) -> None:
@@ -100,26 +119,6 @@ def _check_count(count: int, settings: Settings) -> None:
         raise Problem("batch_empty")
     if count > settings.max_images:
         raise Problem("batch_too_large", extensions={"limit": settings.max_images})
-
-
-def _from_base64(text: str, index: int, settings: Settings) -> Sent:
-    """The bytes of one image string; lengths are compared before anything is decoded."""
-    pointer = f"/images/{index}"
-    if text.startswith("data:"):
-        prefix = _DATA_URI.match(text)
-        if not prefix:
-            return ItemError(pointer, "data_uri_invalid")
-        text = text[prefix.end() :]
-    elif _URL.match(text):
-        return ItemError(pointer, "url_not_supported")
-    if len(text) // 4 * 3 > settings.max_image_bytes + 2:  # padding may stand for two bytes
-        return ItemError(pointer, "image_too_large")
-    if len(text) % 4 or text.endswith("==="):  # Python 3.11 lets surplus padding pass even when it validates
-        return ItemError(pointer, "base64_invalid")
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return ItemError(pointer, "base64_invalid")
 
 
 def _from_words(words: Mapping[str, str], options: type[RequestModel], settings: Settings) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _refuse_surrogates(value: Any, pointer: str) -> None:
             _refuse_surrogates(item, f"{pointer}/{key}" if key in _NAMED_FIELDS else pointer)
 
 
-_NAMED_FIELDS = frozenset({"images", "texts", "labels", "templates"})
+_NAMED_FIELDS = frozenset({"images", "texts", "labels", "templates", "input"})
 
 
 def _is_unicode(text: str) -> bool:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.logs import log_request
 from service.metrics import UNMATCHED, Metrics
+from service.openai_errors import PREFIX, openai_error_response
 from service.problems import REJECTIONS, Problem, problem_response
 from service.receive import ClientLeft
 
@@ -76,6 +77,8 @@ class RequestFrame:
 def answer_problem(request: Request, problem: Problem) -> Response:
     """The response of a problem, noted for the log line and the metrics."""
     request.scope["state"]["code"] = problem.code
+    if request.url.path.startswith(PREFIX):
+        return openai_error_response(problem)
     return problem_response(problem, request.scope["state"]["request_id"])
 
 

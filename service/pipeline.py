@@ -126,6 +126,7 @@ class Pipeline:
         with self._admit("text", len(texts)):
             work = self._timed(self._texts, "tokenize", partial(self._tokenize, texts, pointers, deadline), trace)
             rows = await within(deadline, work)
+            trace.tokens += sum(row.num_tokens for row in rows if isinstance(row, Tokenised))
             queries = [ask.query(row.ids) for row in rows if not isinstance(row, ItemError)]
             futures = iter(self._submit("text", queries, deadline))
 

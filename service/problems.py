@@ -32,6 +32,7 @@ KINDS: Mapping[str, Kind] = {
     "request_invalid": Kind(400, "The request cannot be understood."),
     # 404, 405
     "not_found": Kind(404, "There is nothing at this path."),
+    "model_not_found": Kind(404, "There is no model of this name here; /v1/models lists them."),
     "item_not_found": Kind(404, "The memory holds no item of this id."),
     "thumbnail_not_found": Kind(404, "The memory holds no thumbnail of this item."),
     "method_not_allowed": Kind(405, "This path does not answer to this method."),
@@ -54,6 +55,10 @@ KINDS: Mapping[str, Kind] = {
     "batch_too_large": Kind(422, "The request holds more items than the limit."),
     "k_out_of_range": Kind(422, "k is not between 1 and the limit."),
     "option_conflict": Kind(422, "Two options of the request exclude each other."),
+    "dimensions_unsupported": Kind(422, "Embeddings are not cut: leave dimensions out, or give their own length."),
+    "token_ids_unsupported": Kind(
+        422, "Token ids belong to another tokenizer: send texts (LangChain: check_embedding_ctx_length=False)."
+    ),
     "enhancement_unavailable": Kind(422, "This service has no fusion checkpoint, so it cannot enhance."),
     "base64_invalid": Kind(422, "An image is not base64 in the standard alphabet with padding."),
     "data_uri_invalid": Kind(422, "A data URI is not of the form data:image/...;base64,..."),
@@ -141,8 +146,13 @@ def problem_response(problem: Problem, request_id: str) -> Response:
     }
     if problem.errors:
         body["errors"] = [error.render() for error in problem.errors]
-    headers = dict(problem.headers)
-    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.setdefault("Retry-After", "1")
     content = json.dumps(body, ensure_ascii=True, allow_nan=False)
-    return Response(content, status_code=kind.status, media_type=MEDIA_TYPE, headers=headers)
+    return Response(content, status_code=kind.status, media_type=MEDIA_TYPE, headers=response_headers(problem))
+
+
+def response_headers(problem: Problem) -> dict[str, str]:
+    """The problem's own headers, and when to come back."""
+    headers = dict(problem.headers)
+    if KINDS[problem.code].status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.setdefault("Retry-After", "1")
+    return headers

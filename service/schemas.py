@@ -192,6 +192,51 @@ class EmbedAnswer(AnswerHead):
     usage: Usage
 
 
+class OpenAIEmbedding(BaseModel):
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str = Field(description="(D,) unit norm; as encoding_format says.")
+
+
+class OpenAIUsage(BaseModel):
+    prompt_tokens: int = Field(description="Tokens of the texts, start and end mark included; images have none.")
+    total_tokens: int
+
+
+class OpenAIAnswer(AnswerHead):
+    object: Literal["list"]
+    data: list[OpenAIEmbedding]
+    usage: OpenAIUsage
+
+
+class OpenAIModel(AnswerHead):
+    id: str = Field(description="The name to ask for.")
+    object: Literal["model"]
+    created: int = Field(description="Unix time since when this process serves it.")
+    owned_by: str
+    enhanced: bool = Field(description="Whether its embeddings are refined with the memory.")
+    embed_dim: int
+    modalities: list[str]
+
+
+class ModelsAnswer(BaseModel):
+    object: Literal["list"]
+    data: list[OpenAIModel]
+
+
+class OpenAIErrorItem(BaseModel):
+    message: str
+    type: str
+    param: str | None = Field(description="The field or input to blame, for example input[3].")
+    code: str = Field(description="Stable; the same codes as elsewhere.")
+
+
+class OpenAIError(BaseModel):
+    """OpenAI's error object."""
+
+    error: OpenAIErrorItem
+
+
 class Scores(BaseModel):
     label: str
     label_index: int

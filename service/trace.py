@@ -10,11 +10,12 @@ _PATH = ("decode", "queue", "encode", "weigh", "retrieve", "fuse")
 
 @dataclass
 class Trace:
-    """The seconds of one request, by stage: its longest wait, and each batch it took part in once."""
+    """The seconds of one request, by stage: its longest wait, each batch it took part in once, its texts' tokens."""
 
     decode: float = 0.0
     queue: float = 0.0
     weigh: float | None = None
+    tokens: int = 0
     batches: dict[int, Batch] = field(default_factory=dict)
 
     def add(self, done: Done[Any]) -> None:

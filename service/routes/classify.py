@@ -23,7 +23,7 @@ from service.lifecycle import Service
 from service.pipeline import Ask, Outcome
 from service.problems import ItemError, Problem
 from service.receive import unless_client_leaves
-from service.routes.embed import choose_k, off_loop, receive_images, refuse_bad_items
+from service.routes.embed import LARGE_ANSWER_NUMBERS, choose_k, off_loop, receive_images, refuse_bad_items
 from service.routes.openapi import (
     BASE64_PIXEL,
     IMAGES,
@@ -38,7 +38,6 @@ from service.routes.openapi import (
 from service.schemas import ClassifyAnswer, ClassifyOptions, ClassifyRequest, EnhanceMode
 from service.trace import Trace
 
-_LARGE_ANSWER_NUMBERS = 10_000
 _EXAMPLES = {
     "labels": {"images": [BASE64_PIXEL], "labels": ["puffin", "razorbill"]},
     "compare": {
@@ -107,7 +106,7 @@ async def _classify(request: Request, service: Service, sent: ImageRequest) -> R
 
     engine, model = pipeline.engine, service.model_name
     render = partial(answers.classify_json, engine, model, outcomes, class_embeddings, options, mode=mode)
-    content = await off_loop(render, large=len(outcomes) * len(options.labels) > _LARGE_ANSWER_NUMBERS)
+    content = await off_loop(render, large=len(outcomes) * len(options.labels) > LARGE_ANSWER_NUMBERS)
     headers = answers.headers(engine, model, enhanced=mode != "none")
     return Response(content, media_type="application/json", headers=headers)
 

@@ -33,8 +33,8 @@ from service.schemas import EmbedAnswer, EmbedImageRequest, EmbedOptions, EmbedT
 from service.trace import Trace
 
 Result = TypeVar("Result")
-_LARGE_BODY_BYTES = 64 * 1024  # beyond it, parsing leaves the event loop
-_LARGE_ANSWER_NUMBERS = 10_000  # beyond it, rendering does
+LARGE_BODY_BYTES = 64 * 1024  # beyond it, parsing leaves the event loop
+LARGE_ANSWER_NUMBERS = 10_000  # beyond it, rendering does
 
 
 def router(service: Service) -> APIRouter:
@@ -86,7 +86,7 @@ async def receive_images(request: Request, service: Service, options: type, json
         json_request=json_request,
         settings=settings,
     )
-    sent = await off_loop(parse, large=len(body) > _LARGE_BODY_BYTES)
+    sent = await off_loop(parse, large=len(body) > LARGE_BODY_BYTES)
     request.state.items = len(sent.images)
     refuse_bad_items(sent.images, sent.options.on_error)
     return sent
@@ -102,7 +102,7 @@ async def _receive_texts(request: Request, service: Service) -> EmbedTextRequest
     refuse_query(request.query_params.multi_items())
     body = await read_body(request, settings.max_body_bytes)
     parse = partial(parse_object, body, max_values=max_json_values(settings))
-    values = await off_loop(parse, large=len(body) > _LARGE_BODY_BYTES)
+    values = await off_loop(parse, large=len(body) > LARGE_BODY_BYTES)
     options = validate(EmbedTextRequest, values)
     if not options.texts:
         raise Problem("batch_empty")
@@ -158,7 +158,7 @@ async def _answer(
         return Response(answers.embed_npy(found), media_type=answers.NPY_MEDIA_TYPE, headers=headers)
     render = partial(answers.embed_json, engine, model, outcomes, options, enhanced=ask.enhance, truncated=truncated)
     numbers = len(outcomes) * engine.encoder.embed_dim * (1 + options.return_original)
-    large = options.return_neighbours or numbers > _LARGE_ANSWER_NUMBERS
+    large = options.return_neighbours or numbers > LARGE_ANSWER_NUMBERS
     content = await off_loop(render, large=large)
     return Response(content, media_type="application/json", headers=headers)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from service.openai_errors import openai_status
 from service.problems import KINDS, MEDIA_TYPE
-from service.schemas import ProblemBody
+from service.schemas import OpenAIError, ProblemBody
 
 BASE64_PIXEL = "R0lGODlhAQABAIAAAICAgP///ywAAAAAAQABAAACAkQBADs="
 RAW_IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
@@ -68,6 +69,20 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
         status: {
             "description": "Codes: " + ", ".join(f"`{code}`" for code in named),
             "content": {MEDIA_TYPE: {"schema": _schema(ProblemBody)}},
+        }
+        for status, named in sorted(by_status.items())
+    }
+
+
+def openai_problems(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The same for a route under /v1, in OpenAI's form and with its statuses."""
+    by_status: dict[int, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(openai_status(code), []).append(code)
+    return {
+        status: {
+            "description": "Codes: " + ", ".join(f"`{code}`" for code in named),
+            "content": {"application/json": {"schema": _schema(OpenAIError)}},
         }
         for status, named in sorted(by_status.items())
     }
