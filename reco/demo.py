@@ -45,7 +45,7 @@ def demo(
         console.print(_table(told.rows, seeds))
     console.print(_invitation(directory, port), soft_wrap=True, markup=False)
     if serve:
-        from service.app import run
+        from service.serving import run
         from service.settings import load_settings
 
         run(load_settings(port=port, **settings))

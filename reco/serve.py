@@ -23,7 +23,7 @@ def serve(
 
         reco serve --model ViT-B-32 --pretrained openai --memory my-memory --fusion my-fusion
     """
-    from service.app import run
+    from service.serving import run
     from service.settings import load_settings
 
     given: dict[str, Any] = {

@@ -1,15 +1,11 @@
-"""The app: `create_app(settings)` composes it, `run(settings)` serves it with uvicorn.
+"""The app: `create_app(settings)` composes it.
 
-Depends on every other file of the service; nothing depends on it.
+Depends on every other file of the service but serving, which serves it.
 """
 
-import logging.config
-import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import uvicorn
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,7 +14,6 @@ from starlette.responses import HTMLResponse, Response
 from service.docs_page import render_docs
 from service.engine import Engine
 from service.lifecycle import Service
-from service.logs import logging_config
 from service.metrics import service_version
 from service.middleware import RequestFrame, answer_problem
 from service.problems import Problem
@@ -26,7 +21,6 @@ from service.routes import classify, embed, memory, openai, page, probes
 from service.settings import Settings
 
 _DESCRIPTION = "Your CLIP, plus a memory: embeddings refined with what is found in it."
-_MAX_HEADER_BYTES = 64 * 1024  # h11 refuses a request line or header block that grows beyond it unfinished
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
@@ -68,33 +62,6 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         return HTMLResponse(render_docs(app.openapi(), str(request.base_url)))
 
     return app
-
-
-def run(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM; SIGTERM ends the process with exit code 0."""
-    logging.config.dictConfig(logging_config(settings.log_format))
-    # After its graceful shutdown uvicorn raises the signal again, for whoever handled it before.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.Server(server_config(create_app(settings), settings)).run()
-
-
-def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves the app: bounded headers and waits, nothing that the app does not need."""
-    return uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http="h11",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=5,
-        timeout_graceful_shutdown=settings.graceful_shutdown_s,
-        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
-    )
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:

@@ -110,6 +110,15 @@ class Engine:
         encoder = Encoder.open(
             settings.model, settings.pretrained, device=settings.device, dtype=settings.dtype, limits=limits
         )
+        return cls.around(encoder, settings)
+
+    @classmethod
+    def around(cls, encoder: Encoder, settings: Settings) -> "Engine":
+        """The newest memory and fusion that the settings name, around an encoder that is loaded.
+
+        Raises:
+            CheckpointError, MemoryStoreError: each with a stable `code`.
+        """
         record = encoder.fingerprint.record()
         memory = Memory.open(Path(settings.memory), encoder=record, stamps=Path(settings.stamps))
         if settings.fusion is None:

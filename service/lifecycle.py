@@ -1,18 +1,22 @@
-"""From starting to ready or broken: loads the engine beside the event loop, and probes it with real items.
+"""From starting to ready or broken: loads the engine beside the event loop, probes it with real items, and swaps
+in a newer memory or fusion without a pause.
 
-Depends on engine, pipeline, metrics, problems and settings.
+Depends on engine, generation, pipeline, workers, metrics, problems and settings.
 """
 
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from service.engine import Engine
+from service.generation import Generations
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.problems import Problem
 from service.settings import Settings
+from service.workers import Workers
 
 logger = logging.getLogger("reco.lifecycle")
 
@@ -23,16 +27,29 @@ _CANARY_IMAGE = bytes.fromhex("47494638396101000100800000808080ffffff2c000000000
 OPEN_WITHOUT_KEYS = "open_without_keys"
 
 
+@dataclass(frozen=True)
+class Reload:
+    """How a reload ended: whether anything is new, and what is served now."""
+
+    changed: bool
+    engine: Engine
+
+
 class Service:
-    """One process's service: its settings and metrics, and its pipeline once that is loaded."""
+    """One process's service: its settings and metrics, and what it answers from once that is loaded."""
 
     def __init__(self, settings: Settings, engine: Engine | None = None) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.reason: str | None = "starting"  # why it is not ready; None when it is
-        self._engine = engine
-        self._pipeline: Pipeline | None = None
+        self.draining = False  # asked to end: unready for load balancers, still answering
+        self.reload_failure: str | None = None  # code of the last reload if it was refused
+        self._engine = engine  # given to start with
+        self._generations = Generations()
+        self.metrics.generations.set_function(lambda: self._generations.alive)
+        self._workers: Workers | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._reloading = asyncio.Lock()
         self._canary = asyncio.Lock()
 
     @property
@@ -42,14 +59,15 @@ class Service:
 
     @property
     def pipeline(self) -> Pipeline:
-        """The loaded pipeline.
+        """The pipeline of the request that asks: one and the same from its start to its end.
 
         Raises:
             Problem: not_ready, with the reason.
         """
-        if self.reason is not None or self._pipeline is None:
+        pipeline = self._generations.mine()
+        if self.reason is not None or pipeline is None:
             raise self._not_ready(self.reason or "starting")
-        return self._pipeline
+        return pipeline
 
     @property
     def model_name(self) -> str:
@@ -68,12 +86,12 @@ class Service:
             await asyncio.shield(self._loading)
 
     async def stop(self) -> None:
-        """End the pipeline's threads."""
+        """End the workers' threads."""
         self.reason = "stopping"
         if self._loading is not None:
             await asyncio.gather(self._loading, return_exceptions=True)
-        if self._pipeline is not None:
-            await asyncio.to_thread(self._pipeline.stop)
+        if self._workers is not None:
+            await asyncio.to_thread(self._workers.stop)
 
     async def check_ready(self) -> None:
         """Raise unless an image and a text went through the whole path within the last seconds.
@@ -82,38 +100,78 @@ class Service:
             Problem: not_ready, with the reason.
         """
         pipeline = self.pipeline
+        if self.draining:
+            raise self._not_ready("draining")
         async with self._canary:  # probes that come together share one canary
             last = pipeline.batcher.last_success
             if pipeline.batcher.alive and last is not None and time.monotonic() - last < CANARY_FRESH_S:
                 return
             try:
-                await self._send_canary(pipeline)
+                await pipeline.probe(_CANARY_IMAGE, _CANARY_TEXT)
             except Exception as error:
                 logger.warning("the canary failed", exc_info=error)
                 raise self._not_ready("canary_failed") from None
 
+    async def reload(self, *, wait: bool = False) -> Reload:
+        """Open what the settings name beside what is served, check it, and swap it in if it is new.
+
+        Args:
+            wait: for a reload under way, instead of refusing.
+
+        Raises:
+            Problem: reload_in_progress; reload_refused with the reason, and what was served is served on.
+        """
+        if self._reloading.locked() and not wait:
+            raise Problem("reload_in_progress")
+        async with self._reloading:
+            await self.wait_until_loaded()
+            old = self._generations.newest
+            self.metrics.reloads.inc()
+            if old is None:
+                await self._load()  # the start failed: what it could not open may be mended by now
+                return Reload(True, self.pipeline.engine)
+            try:
+                engine = await asyncio.to_thread(Engine.around, old.engine.encoder, self.settings)
+                changed = _contents(engine) != _contents(old.engine)
+                if changed:
+                    await self._take_over(engine)
+            except Exception as error:
+                raise self._refused(error) from None
+            self.reload_failure = None
+            return Reload(changed, engine if changed else old.engine)
+
+    def _refused(self, error: Exception) -> Problem:
+        """Keep in mind why nothing new is served."""
+        code = _code(error)
+        self.reload_failure = code
+        self.metrics.reload_failures.labels(code).inc()
+        logger.error("reload refused: %s; what was served is served on", code, exc_info=error)
+        return Problem("reload_refused", extensions={"reason": code})
+
     async def _load(self) -> None:
         """Never raises: a service that cannot load stays up and says why."""
         try:
-            if self._engine is None:
-                self._engine = await asyncio.to_thread(Engine.open, self.settings)
-            if self._engine.default_k(self.settings.k) > self._engine.largest_k(self.settings.max_k):
-                raise Problem("k_out_of_range")  # RECO_K, or the fusion's own k, beyond RECO_MAX_K or the fusion's most
-            self._pipeline = Pipeline(self._engine, self.settings, self.metrics)
-            self._pipeline.start()
-            await self._send_canary(self._pipeline)
+            engine, self._engine = self._engine, None
+            if engine is None:
+                engine = await asyncio.to_thread(Engine.open, self.settings)
+            await self._take_over(engine)
         except Exception as error:
-            # Our own errors carry a stable code; their message, with paths, goes to the log only.
-            code = getattr(error, "code", None)
-            self.reason = code if isinstance(code, str) else "load_failed"
+            self.reason = _code(error)
             logger.error("not ready: %s", self.reason, exc_info=error)
             return
-        self._describe(self._engine)
-        if self.reason == "starting":
+        if self.reason != "stopping":
             self.reason = None
-        logger.info("ready: %s, memory version %d", self._engine.encoder.name, self._engine.memory.version)
 
-    def _describe(self, engine: Engine) -> None:
+    async def _take_over(self, engine: Engine) -> None:
+        """Serve this engine from now on, if it can answer."""
+        if engine.default_k(self.settings.k) > engine.largest_k(self.settings.max_k):
+            raise Problem("k_out_of_range")  # RECO_K, or the fusion's own k, beyond RECO_MAX_K or the fusion's most
+        if self._workers is None:
+            self._workers = Workers(self.settings, self.metrics)
+            self._workers.start()
+        pipeline = Pipeline(engine, self._workers, self.settings, self.metrics)
+        await pipeline.probe(_CANARY_IMAGE, _CANARY_TEXT)
+        self._generations.replace(pipeline)
         self.metrics.describe(
             model=self.settings.served_model_name or engine.encoder.name,
             fusion=engine.fusion_id,
@@ -121,11 +179,7 @@ class Service:
             digest=engine.memory.digest,
             num_items=engine.memory.num_items,
         )
-
-    @staticmethod
-    async def _send_canary(pipeline: Pipeline) -> None:
-        """One image and one text through every stage."""
-        await pipeline.probe(_CANARY_IMAGE, _CANARY_TEXT)
+        logger.info("serving: %s, memory version %d", engine.encoder.name, engine.memory.version)
 
     def _not_ready(self, reason: str) -> Problem:
         return Problem("not_ready", extensions={"reason": reason})
@@ -134,4 +188,21 @@ class Service:
 def ready_details(service: Service) -> dict[str, Any]:
     """The body of a good readiness answer."""
     engine = service.pipeline.engine
-    return {"status": "ready", "memory_version": engine.memory.version, "warnings": service.warnings}
+    details: dict[str, Any] = {
+        "status": "ready",
+        "memory_version": engine.memory.version,
+        "warnings": service.warnings,
+    }
+    if service.reload_failure is not None:
+        details["reload_failure"] = service.reload_failure
+    return details
+
+
+def _contents(engine: Engine) -> tuple[int, str, str | None]:
+    return engine.memory.version, engine.memory.digest, engine.fusion_id
+
+
+def _code(error: Exception) -> str:
+    """Our own errors carry a stable code; their message, with paths, goes to the log only."""
+    code = getattr(error, "code", None)
+    return code if isinstance(code, str) else "load_failed"

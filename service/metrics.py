@@ -82,6 +82,13 @@ class Metrics:
         )
         self.memory_items = Gauge("reco_memory_items", "Items in the memory.", registry=registry)
         self.memory_info = Gauge("reco_memory_info", "The memory in use.", ("version", "digest"), registry=registry)
+        self.reloads = Counter("reco_reloads_total", "Reloads tried.", registry=registry)
+        self.reload_failures = Counter(
+            "reco_reload_failures_total", "Reloads refused; the old served on.", ("code",), registry=registry
+        )
+        self.generations = Gauge(
+            "reco_generations", "Versions in memory: more than 1 while old ones drain.", registry=registry
+        )
         self.build_info = Gauge("reco_build_info", "This service.", ("version", "model", "fusion"), registry=registry)
 
     def observe_request(self, endpoint: str, method: str, status: int, seconds: float) -> None:
@@ -96,7 +103,9 @@ class Metrics:
             self.stage_duration.labels(stage).observe(value)
 
     def describe(self, *, model: str, fusion: str | None, memory_version: int, digest: str, num_items: int) -> None:
-        """Say what is loaded."""
+        """Say what is loaded, in place of what was."""
+        self.memory_info.clear()
+        self.build_info.clear()
         self.memory_items.set(num_items)
         self.memory_info.labels(str(memory_version), digest).set(1)
         self.build_info.labels(service_version(), model, fusion or "").set(1)

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.generation import one_generation
 from service.logs import log_request
 from service.metrics import UNMATCHED, Metrics
 from service.openai_errors import PREFIX, openai_error_response
@@ -40,7 +41,8 @@ class RequestFrame:
         frame = _Frame(scope, send)
         self._metrics.inflight.inc()
         try:
-            await self._app(scope, receive, frame.send)
+            with one_generation():
+                await self._app(scope, receive, frame.send)
         except ClientLeft:
             frame.status = CLIENT_LEFT
         except Exception:

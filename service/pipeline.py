@@ -1,7 +1,8 @@
 """The path of an item: admission, decode pool, batcher, answer. Async, and free of HTTP.
 
 One bad item becomes an ItemError in its place; what concerns the whole request (no room, out of time) is a
-Problem. Depends on batcher, engine, label_set, metrics, problems, trace and waiting.
+Problem. One pipeline belongs to one engine; the threads behind it are shared and outlive it (workers.py).
+Depends on batcher, engine, label_set, metrics, problems, trace, waiting and workers.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import numpy as np
 from memory import Modality
 from models.errors import InputError
 from models.fusion.label_set import LabelSetWeights
-from service.batcher import Batch, BatcherStopped, Done, QueueFull, TurnBatcher
+from service.batcher import BatcherStopped, Done, QueueFull
 from service.engine import Answer, Content, Engine, FloatArray, Query, Tokenised
 from service.label_set import weigh_classes
 from service.metrics import Metrics
@@ -26,11 +27,10 @@ from service.problems import ItemError, Problem, known_code
 from service.settings import Settings
 from service.trace import Trace
 from service.waiting import gather, item_code, whole, within
+from service.workers import Workers
 
 Result = TypeVar("Result")
 Outcome: TypeAlias = "Answer | ItemError"
-_TEXT_WORKERS = 1  # tokenising holds the interpreter's lock; a thread of its own keeps it out of the images' queue
-_WEIGHERS = 1  # one label set at a time: the neighbours of a large one take hundreds of megabytes
 
 
 @dataclass(frozen=True)
@@ -46,32 +46,14 @@ class Ask:
 
 
 class Pipeline:
-    """Engine, batcher and decode pools of one process."""
+    """The path through one engine."""
 
-    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, workers: Workers, settings: Settings, metrics: Metrics) -> None:
         self.engine = engine
+        self.batcher = workers.batcher
+        self._workers = workers
         self._settings = settings
         self._metrics = metrics
-        self._images = ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="reco-decode")
-        self._texts = ThreadPoolExecutor(_TEXT_WORKERS, thread_name_prefix="reco-tokenize")
-        self._weighers = ThreadPoolExecutor(_WEIGHERS, thread_name_prefix="reco-weigh")
-        self.batcher: TurnBatcher[Query, Answer] = TurnBatcher(
-            engine.compute,
-            max_batch_size=settings.max_batch_size,
-            max_queue_items=settings.max_queue_items,
-            on_batch=self._observe_batch,
-        )
-
-    def start(self) -> None:
-        """Begin to compute."""
-        self.batcher.start()
-
-    def stop(self) -> None:
-        """End all threads; blocks until the batch under way is done."""
-        self.batcher.stop()
-        self._images.shutdown(cancel_futures=True)
-        self._texts.shutdown(cancel_futures=True)
-        self._weighers.shutdown(cancel_futures=True)
 
     def deadline(self) -> float:
         """The end of a request that starts now, on `time.monotonic`."""
@@ -104,7 +86,7 @@ class Pipeline:
             if isinstance(image, ItemError):
                 return image
             try:
-                pixels = await self._timed(self._images, "decode", partial(self.engine.decode, image), trace)
+                pixels = await self._timed(self._workers.images, "decode", partial(self.engine.decode, image), trace)
                 [future] = self._submit("image", [ask.query(pixels)], deadline)
                 return await self._answer("image", future, trace)
             except Exception as error:
@@ -124,7 +106,9 @@ class Pipeline:
             Problem: queue_full before anything is tokenised, deadline_exceeded.
         """
         with self._admit("text", len(texts)):
-            work = self._timed(self._texts, "tokenize", partial(self._tokenize, texts, pointers, deadline), trace)
+            work = self._timed(
+                self._workers.texts, "tokenize", partial(self._tokenize, texts, pointers, deadline), trace
+            )
             rows = await within(deadline, work)
             trace.tokens += sum(row.num_tokens for row in rows if isinstance(row, Tokenised))
             queries = [ask.query(row.ids) for row in rows if not isinstance(row, ItemError)]
@@ -188,7 +172,7 @@ class Pipeline:
         )
         started = time.perf_counter()
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._weighers, job)
+            work = asyncio.get_running_loop().run_in_executor(self._workers.weighers, job)
             weights, answers = await whole(within(deadline, work))
         finally:
             trace.weigh = time.perf_counter() - started  # the wait for the thread included
@@ -202,8 +186,8 @@ class Pipeline:
         deadline, trace = self.deadline(), Trace()
         ask = Ask(enhance=self.engine.can_enhance, k=self.engine.default_k(self._settings.k), neighbours=True)
         loop = asyncio.get_running_loop()
-        pixels = await within(deadline, loop.run_in_executor(self._images, self.engine.decode, image))
-        tokens = await within(deadline, loop.run_in_executor(self._texts, self.engine.tokenize, text))
+        pixels = await within(deadline, loop.run_in_executor(self._workers.images, self.engine.decode, image))
+        tokens = await within(deadline, loop.run_in_executor(self._workers.texts, self.engine.tokenize, text))
         futures = [
             *self._submit("image", [ask.query(pixels)], deadline),
             *self._submit("text", [ask.query(tokens.ids)], deadline),
@@ -235,7 +219,7 @@ class Pipeline:
 
     def _submit(self, modality: Modality, queries: Sequence[Query], deadline: float) -> Sequence[Future[Done[Answer]]]:
         try:
-            return self.batcher.submit(modality, queries, deadline)
+            return self._workers.submit(self.engine, modality, queries, deadline)
         except BatcherStopped:
             raise Problem("not_ready") from None
 
@@ -259,10 +243,6 @@ class Pipeline:
             except QueueFull:
                 raise Problem("queue_full") from None
             yield
-
-    def _observe_batch(self, batch: Batch) -> None:
-        self._metrics.batch_size.labels(batch.modality).observe(batch.size)
-        self._metrics.observe_stages(batch.seconds)
 
     def _observe_items(self, modality: Modality, outcomes: Sequence[Outcome]) -> None:
         failed = sum(isinstance(outcome, ItemError) for outcome in outcomes)

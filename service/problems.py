@@ -36,6 +36,9 @@ KINDS: Mapping[str, Kind] = {
     "item_not_found": Kind(404, "The memory holds no item of this id."),
     "thumbnail_not_found": Kind(404, "The memory holds no thumbnail of this item."),
     "method_not_allowed": Kind(405, "This path does not answer to this method."),
+    # 409: at odds with what is there
+    "reload_in_progress": Kind(409, "A reload is under way; ask again when it has ended."),
+    "reload_refused": Kind(409, "The new version was refused; the old one is served on."),
     # 413: too large
     "body_too_large": Kind(413, "The request body is larger than the limit."),
     "field_too_large": Kind(413, "A form field is larger than the limit."),

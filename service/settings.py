@@ -110,11 +110,18 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         None, ge=1, le=1024, description="Threads of the encoder on CPU; torch's choice if not set."
     )
+    drain_delay_s: float = Field(
+        5.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds it goes on accepting after SIGTERM, unready, until load balancers have noticed.",
+    )
     graceful_shutdown_s: int = Field(
         30,
         ge=1,
         le=3600,
-        description="Seconds open requests get to finish after SIGTERM before they are cut.",
+        description="Seconds open requests get to finish, once it accepts no more, before they are cut.",
     )
 
     @property

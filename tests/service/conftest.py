@@ -1,5 +1,6 @@
 """A small memory, a fusion with random weights, and the service on a real port: what every service test stands on."""
 
+import asyncio
 import hashlib
 import threading
 import time
@@ -20,8 +21,9 @@ from memory import ITEMS_SCHEMA, Contents, Rows, UnitRecord, build_index, publis
 from models.checkpoint import save_fusion
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig
-from service.app import create_app, server_config
+from service.app import create_app
 from service.engine import Engine, FloatArray
+from service.serving import server_config
 from service.settings import Settings
 
 NUM_ITEMS = 24
@@ -66,15 +68,21 @@ def pairs_writer() -> Callable[..., Path]:
     return write_pairs
 
 
-def make_fusion() -> Fusion:
+def draw_fusion(seed: int = 1) -> Fusion:
     """A fusion whose answer differs clearly from its query: weights are drawn, not trained."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
+        torch.manual_seed(seed)
         fusion = Fusion(FusionConfig(design="copy", embed_dim=128, k=4))
         with torch.no_grad():
             for parameter in fusion.parameters():
                 parameter.add_(0.3 * torch.randn_like(parameter))
     return fusion.eval()
+
+
+@pytest.fixture(scope="session", name="draw_fusion")
+def fusion_drawer() -> Callable[[int], Fusion]:
+    """`draw_fusion`, for tests with a fusion of their own."""
+    return draw_fusion
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +95,7 @@ def memory_dir(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def fusion_dir(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fusion checkpoint."""
     directory = tmp_path_factory.mktemp("fusion")
-    save_fusion(directory, make_fusion(), encoder.fingerprint.record())
+    save_fusion(directory, draw_fusion(), encoder.fingerprint.record())
     return directory
 
 
@@ -138,6 +146,7 @@ class Running:
     url: str
     client: httpx.Client
     app: Any
+    loop: asyncio.AbstractEventLoop
 
 
 @contextmanager
@@ -145,7 +154,13 @@ def running(settings: Settings, engine: Engine | None) -> Iterator[Running]:
     """Serve with uvicorn in a thread until the block ends."""
     app = create_app(settings, engine)
     server = uvicorn.Server(server_config(app, settings))
-    thread = threading.Thread(target=server.run)
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def serve() -> None:
+        loops.append(asyncio.get_running_loop())
+        await server.serve()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     try:
         end = time.monotonic() + 30
@@ -154,7 +169,7 @@ def running(settings: Settings, engine: Engine | None) -> Iterator[Running]:
         host, port = server.servers[0].sockets[0].getsockname()[:2]
         url = f"http://{host}:{port}"
         with httpx.Client(base_url=url, timeout=60) as client:
-            yield Running(url, client, app)
+            yield Running(url, client, app, loops[0])
     finally:
         server.should_exit = True
         thread.join(30)

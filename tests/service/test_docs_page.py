@@ -123,4 +123,10 @@ def test_documented_statuses_cover_every_code(openapi: Any) -> None:
                 assert all(expected(code) == int(status) for code in codes)
                 told |= set(codes)
     # What any path can answer is told once, on the page.
-    assert set(KINDS) - told == {"not_found", "method_not_allowed", "request_invalid"}
+    assert set(KINDS) - told == {
+        "not_found",
+        "method_not_allowed",
+        "request_invalid",
+        "reload_in_progress",
+        "reload_refused",
+    }

@@ -249,7 +249,7 @@ def test_stopping_ends_every_thread_of_ours(serve: Any) -> None:
     with serve() as service:
         service.client.post("/embed/text", json={"texts": "a"})
     # Other services of this test session keep theirs: the one that stopped must have left none behind.
-    pipeline = service.app.state.service._pipeline
-    assert not pipeline.batcher.alive
+    workers = service.app.state.service._workers
+    assert not workers.batcher.alive
     with pytest.raises(RuntimeError):
-        pipeline._images.submit(int)
+        workers.images.submit(int)

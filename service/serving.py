@@ -1,0 +1,114 @@
+"""Serving the app with uvicorn: its sockets, its signals, and how it ends.
+
+SIGHUP opens what is new. SIGTERM: unready at once, still accepting while load balancers learn of it, then what is
+open finishes, exit code 0; a second one ends at once. SIGINT does the same without the delay.
+"""
+
+import asyncio
+import logging
+import logging.config
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.lifecycle import Service
+from service.logs import logging_config
+from service.problems import Problem
+from service.settings import Settings
+
+logger = logging.getLogger("reco.serving")
+
+_MAX_HEADER_BYTES = 64 * 1024  # h11 refuses a request line or header block that grows beyond it unfinished
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM, and return."""
+    logging.config.dictConfig(logging_config(settings.log_format))
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    app = create_app(settings)
+    service: Service = app.state.service
+    servers = [_Server(server_config(app, settings))]
+    ending = Ending(service, servers, delay_s=settings.drain_delay_s)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, ending.drain)
+    loop.add_signal_handler(signal.SIGINT, ending.stop)
+    tasks: set[asyncio.Task[None]] = set()  # the loop itself holds a task only weakly
+
+    def reload() -> None:
+        task = loop.create_task(_reload(service))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    await asyncio.gather(*(server.serve() for server in servers))
+
+
+async def _reload(service: Service) -> None:
+    try:
+        done = await service.reload()
+        logger.info("reload: %s", "done" if done.changed else "nothing is new")
+    except Problem as problem:
+        logger.warning("reload: %s", problem.code)
+
+
+class Ending:
+    """The way from serving to the end of the process."""
+
+    def __init__(self, service: Service, servers: Sequence[uvicorn.Server], *, delay_s: float) -> None:
+        self._service = service
+        self._servers = servers
+        self._delay_s = delay_s
+
+    def drain(self) -> None:
+        """Say that it ends, and accept requests until load balancers have heard it; said twice, end at once."""
+        if self._service.draining:
+            self.stop()
+            return
+        self._service.draining = True
+        logger.info("draining: not ready from now on, accepting for another %g s", self._delay_s)
+        asyncio.get_running_loop().call_later(self._delay_s, self._close)
+
+    def stop(self) -> None:
+        """Accept nothing more and finish what is open; said twice, cut it."""
+        for server in self._servers:
+            server.force_exit = server.should_exit
+        self._service.draining = True
+        self._close()
+
+    def _close(self) -> None:
+        for server in self._servers:
+            server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us: there may be two servers, and a signal is no failure."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves the app: bounded headers and waits, nothing that the app does not need."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=settings.graceful_shutdown_s,
+        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+    )

@@ -1,0 +1,79 @@
+"""What computes, once a process: the decode pools and the batcher. Generations come and go, these stay.
+
+Depends on batcher, engine, metrics and settings.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from memory import Modality
+from service.batcher import Batch, Done, TurnBatcher
+from service.engine import Answer, Engine, Query
+from service.metrics import Metrics
+from service.settings import Settings
+
+_TEXT_WORKERS = 1  # tokenising holds the interpreter's lock; a thread of its own keeps it out of the images' queue
+_WEIGHERS = 1  # one label set at a time: the neighbours of a large one take hundreds of megabytes
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A query and the engine that its request is to be answered by."""
+
+    engine: Engine
+    query: Query
+
+
+class Workers:
+    """The threads of one process."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.images = ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="reco-decode")
+        self.texts = ThreadPoolExecutor(_TEXT_WORKERS, thread_name_prefix="reco-tokenize")
+        self.weighers = ThreadPoolExecutor(_WEIGHERS, thread_name_prefix="reco-weigh")
+        self.batcher: TurnBatcher[Asked, Answer] = TurnBatcher(
+            compute,
+            max_batch_size=settings.max_batch_size,
+            max_queue_items=settings.max_queue_items,
+            on_batch=self._observe,
+        )
+
+    def start(self) -> None:
+        """Begin to compute."""
+        self.batcher.start()
+
+    def stop(self) -> None:
+        """End all threads; blocks until the batch under way is done."""
+        self.batcher.stop()
+        for pool in (self.images, self.texts, self.weighers):
+            pool.shutdown(cancel_futures=True)
+
+    def submit(
+        self, engine: Engine, modality: Modality, queries: Sequence[Query], deadline: float
+    ) -> list[Future[Done[Answer]]]:
+        """Queue queries for an engine; see `Batcher.submit`."""
+        return self.batcher.submit(modality, [Asked(engine, query) for query in queries], deadline)
+
+    def _observe(self, batch: Batch) -> None:
+        self._metrics.batch_size.labels(batch.modality).observe(batch.size)
+        self._metrics.observe_stages(batch.seconds)
+
+
+def compute(modality: Modality, asked: Sequence[Asked]) -> tuple[list[Answer], dict[str, float]]:
+    """Compute a batch, the items of each engine together; see `Engine.compute`.
+
+    A batch has items of two engines only while one takes over from the other.
+    """
+    engines = dict.fromkeys(one.engine for one in asked)
+    answers: list[Answer | None] = [None] * len(asked)
+    seconds: dict[str, float] = {}
+    for engine in engines:
+        rows = [row for row, one in enumerate(asked) if one.engine is engine]
+        found, spent = engine.compute(modality, [asked[row].query for row in rows])
+        for row, answer in zip(rows, found, strict=True):
+            answers[row] = answer
+        for stage, value in spent.items():
+            seconds[stage] = seconds.get(stage, 0.0) + value
+    return [answer for answer in answers if answer is not None], seconds
