@@ -12,6 +12,7 @@ from memory_builder.config import BuildConfig
 from memory_builder.corpora import expand
 from memory_builder.embeddings import EmbeddingsReader, Importer, Origin, open_source
 from memory_builder.embeddings.reader import check_same_dim
+from memory_builder.engines import Engine, LocalEngine
 from memory_builder.mapper import Mapper
 from memory_builder.progress import Progress, Silent
 from memory_builder.readers import ReaderOptions, open_reader
@@ -22,11 +23,19 @@ if TYPE_CHECKING:
     from models.encoder import Encoder
 
 
-def build(config: BuildConfig, encoder: "Encoder", progress: Progress | None = None) -> BuildResult:
+def build(
+    config: BuildConfig, encoder: "Encoder", progress: Progress | None = None, *, engine: Engine | None = None
+) -> BuildResult:
     """Build a memory from a corpus, or add to one what is new.
 
     Stopped or killed at any moment, the same call goes on from the last finished unit and ends in the same
-    contents.
+    contents, whatever engine does the rest.
+
+    Args:
+        config: what to build of what.
+        encoder: makes the embeddings here; an engine of other machines opens the same one there.
+        progress: is told what happens.
+        engine: does the units; this process by default.
 
     Raises:
         MemoryBuilderError: the corpus, the place or the rows; see errors.py.
@@ -53,7 +62,7 @@ def build(config: BuildConfig, encoder: "Encoder", progress: Progress | None = N
         }
         fingerprint = encoder.fingerprint
         task = Task("encode", readers, mapper, row_options, fingerprint.record(), fingerprint.encoded_with())
-        return run(config, task, shown)
+        return run(config, task, engine or LocalEngine(), shown)
     finally:
         shown.done()
 
@@ -89,7 +98,8 @@ def build_from_embeddings(
         shown.stage("plan")
         row_options = {"max_characters": config.max_characters}
         importer = nullcontext(Importer(readers[0].embed_dim, config.max_characters))
-        return run(config, Task("read", readers, importer, row_options, origin.encoder, origin.encoded_with), shown)
+        task = Task("read", readers, importer, row_options, origin.encoder, origin.encoded_with)
+        return run(config, task, LocalEngine(), shown)
     finally:
         shown.done()
 

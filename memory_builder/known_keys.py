@@ -1,6 +1,7 @@
-"""Which keys are taken: a memory holds a key once, and the first row that has it keeps it. Pure.
+"""Which keys a memory holds, or holds no more, as a build begins. Pure, and the same for every unit of the build.
 
-An upsert replaces what the memory holds under a key by another pair of that key; within a corpus the first still wins.
+An upsert replaces what the memory holds under a key by another pair of that key; within a corpus the first still wins,
+which admission.py sees to.
 """
 
 from collections.abc import Iterable, Mapping, Set
@@ -26,11 +27,10 @@ class StoredPair(NamedTuple):
 
 
 class KnownKeys:
-    """Keys of the memory as it was when the build began, and of the rows of the plan so far.
+    """Keys of the memory as it was when the build began; nothing of the build itself changes them.
 
-    Every row claims its key, stored or rejected: which row is stored never depends on where units begin and
-    end, nor on what could be decoded. What is then told from a claimed key: `duplicate_key`, or, where the
-    memory holds just this pair under it, `already_stored`; of a key that was taken out, `removed_earlier`.
+    A row of a stored key is told `duplicate_key`, or, where the memory holds just this pair under it, `already_stored`;
+    a row of a key that was taken out, `removed_earlier`. Neither is encoded.
     """
 
     def __init__(
@@ -46,14 +46,6 @@ class KnownKeys:
         self._stored = stored
         self._removed = removed
         self._upsert = upsert
-        self._claimed: set[str] = set()
-
-    def claim(self, key: str) -> bool:
-        """Take a key for a row; False if an earlier row of the plan has it."""
-        if key in self._claimed:
-            return False
-        self._claimed.add(key)
-        return True
 
     def stored(self, key: str) -> StoredPair | None:
         """What the memory held under the key when the build began."""
@@ -73,34 +65,28 @@ class KnownKeys:
         return None if self._upsert else (DUPLICATE, _OTHER_PAIR)
 
     def agrees_with(self, keys: Iterable[str], rejected: Iterable[Rejected]) -> bool:
-        """Whether a unit finished by an earlier run would end the same today, judged by its keys.
+        """Whether a unit finished by an earlier run would end the same today.
 
-        Between two runs another build may have stored some of them, or the corpus may have changed before
-        this unit.
+        Between two runs another build may have stored or removed some of its keys.
 
         Args:
             keys: of the rows it stored.
             rejected: its other rows.
         """
-        kept = set(keys)
+        own = set(keys)
         # An upsert's units are named after the version they grow: what was stored then is stored now.
-        if any(key in self._claimed or self.is_removed(key) or self._refuses(key) for key in kept):
+        if any(self.is_removed(key) or self._refuses(key) for key in own):
             return False
         for row in rejected:
-            if row.code == ALREADY_STORED and (row.key not in self._stored or row.key in self._claimed):
+            if row.code == ALREADY_STORED and row.key not in self._stored:
                 return False
             if row.code == REMOVED and not self.is_removed(row.key):
                 return False
-            taken = row.key in self._claimed or row.key in kept or self._refuses(row.key)
-            if row.code == DUPLICATE and not taken:
+            if row.code == DUPLICATE and not (row.key in own or self._refuses(row.key)):
                 return False
+            own.add(row.key)
         return True
 
     def _refuses(self, key: str) -> bool:
         """Whether any pair of this key is refused for what the memory holds."""
         return key in self._stored and not self._upsert
-
-    def claim_all(self, keys: Iterable[str], rejected: Iterable[Rejected]) -> None:
-        """Claim what a finished unit claimed."""
-        self._claimed.update(keys)
-        self._claimed.update(row.key for row in rejected)

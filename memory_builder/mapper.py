@@ -59,9 +59,14 @@ class _Unit:
 class Mapper:
     """Encodes units, one at a time, with threads of its own; a context manager.
 
+    Attributes:
+        units_at_once: how many may be mapped at the same time.
+
     The rows and their batches depend on the unit alone, not on threads or timing: a unit done again gives
     equal bytes.
     """
+
+    units_at_once = 1
 
     def __init__(
         self,
@@ -91,7 +96,7 @@ class Mapper:
 
         Args:
             rows: as a reader gives them.
-            known: the keys that are taken; those of the rows are claimed.
+            known: the keys of the memory.
             checkpoint: called at least once every `batch_size` rows.
 
         Raises:
@@ -121,16 +126,17 @@ class Mapper:
     def _decoded(self, rows: Iterable[Row], known: KnownKeys) -> Iterator[tuple[Record, Decoded] | Rejected]:
         """Outcomes in the order of the rows, while threads work on those behind."""
         window: deque[Callable[[], tuple[Record, Decoded] | Rejected]] = deque()
+        claimed: set[str] = set()
         for row in rows:
-            window.append(self._submit(row, known))
+            window.append(self._submit(row, known, first=row.key not in claimed))
+            claimed.add(row.key)
             if len(window) > _WINDOW_BATCHES * self._batch_size:
                 yield window.popleft()()
         while window:
             yield window.popleft()()
 
-    def _submit(self, row: Row, known: KnownKeys) -> Callable[[], tuple[Record, Decoded] | Rejected]:
+    def _submit(self, row: Row, known: KnownKeys, *, first: bool) -> Callable[[], tuple[Record, Decoded] | Rejected]:
         """Begin a row's work; the answer waits for its outcome."""
-        first = known.claim(row.key)
         if isinstance(row, Rejected):
             return lambda: row
         if not first:

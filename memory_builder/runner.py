@@ -1,8 +1,7 @@
 """A build step by step: lock, plan, map, write segments, index, publish. Knows the parts of every step."""
 
-import json
-import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from memory import (
@@ -22,17 +21,18 @@ from memory import (
     write_removed,
 )
 from memory.durable import write_file
+from memory_builder.admission import Admission
 from memory_builder.config import BuildConfig
+from memory_builder.engines import Engine, Job
 from memory_builder.errors import NothingUsable
 from memory_builder.interruption import StopRequest, stop_on_signals
 from memory_builder.known_keys import ALREADY_STORED, KnownKeys, StoredPair
 from memory_builder.ledger import LEDGER, Ledger
-from memory_builder.mapper import MappedUnit
 from memory_builder.output import check_space, prepare_output
 from memory_builder.plan import Plan, Unit, plan_units
 from memory_builder.progress import Progress
-from memory_builder.segmenting import group_units, write_units
-from memory_builder.task import Task, UnitMapper
+from memory_builder.segmenting import FinishedUnit, group_units, write_units
+from memory_builder.task import Task
 from memory_builder.units import UnitStore, rejected_lines
 
 
@@ -70,7 +70,7 @@ class BuildResult:
     units_resumed: int
 
 
-def run(config: BuildConfig, task: Task, progress: Progress) -> BuildResult:
+def run(config: BuildConfig, task: Task, engine: Engine, progress: Progress) -> BuildResult:
     """Do a task; what an earlier run finished is not done again.
 
     Raises:
@@ -78,19 +78,37 @@ def run(config: BuildConfig, task: Task, progress: Progress) -> BuildResult:
     """
     prepare_output(config.memory)
     with stop_on_signals() as stop, BuildLock(config.memory):
-        return _Build(config, task, progress, stop).run()
+        return _Build(config, task, engine, _Watch(progress, stop)).run()
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Who looks on while a build runs, and may stop it."""
+
+    progress: Progress
+    stop: StopRequest
+
+    def stage(self, name: str) -> None:
+        self.stop.check()
+        self.progress.stage(name)
+
+    def checkpoint(self, rows: int, rejected: int) -> None:
+        if rows:
+            self.progress.advance(rows, rejected)
+        self.stop.check()
 
 
 class _Build:
     """One build, under the lock."""
 
-    def __init__(self, config: BuildConfig, task: Task, progress: Progress, stop: StopRequest) -> None:
+    def __init__(self, config: BuildConfig, task: Task, engine: Engine, watch: _Watch) -> None:
         self._config = config
         self._task = task
-        self._progress = progress
-        self._stop = stop
+        self._engine = engine
+        self._watch = watch
         self._root = config.memory
         self._store = UnitStore(self._root)
+        self._store.sweep()
         self._ledger = Ledger(config.max_error_rate)
         self._stored_ids: dict[str, int] = {}
         self._removed: frozenset[bytes] = frozenset()
@@ -101,8 +119,9 @@ class _Build:
         self._published = {
             unit.id for segment in (self._previous.segments if self._previous else ()) for unit in segment.units
         }
-        self._finished: list[UnitRecord] = []
-        self._resumed = 0
+        self._admission = Admission()
+        self._finished: list[FinishedUnit] = []
+        self._resumed: set[str] = set()
 
     def run(self) -> BuildResult:
         """All stages in order; a kill between any two of them costs no finished unit."""
@@ -125,8 +144,8 @@ class _Build:
             rejected=dict(self._ledger.rejected),
             ignored=plan.ignored,
             units=len(plan.units),
-            units_encoded=len(self._finished) - self._resumed,
-            units_resumed=self._resumed,
+            units_encoded=len(self._finished) - len(self._resumed),
+            units_resumed=len(self._resumed),
         )
 
     def _open_previous(self) -> tuple[Manifest | None, dict[str, StoredPair]]:
@@ -145,7 +164,7 @@ class _Build:
     def _plan(self) -> Plan:
         sources = []
         for reader in self._task.readers:
-            self._stop.check()
+            self._watch.stop.check()
             sources.append((reader, list(reader.pieces(self._config.unit_rows))))
         row_options = dict(self._task.row_options)
         if self._previous and (self._config.upsert or self._config.restore_removed):
@@ -154,57 +173,48 @@ class _Build:
         return plan_units(sources, row_options=row_options, encoder=self._task.encoder)
 
     def _map_units(self, plan: Plan) -> None:
-        self._progress.stage(self._task.stage)
-        todo = sum(
-            unit.piece.rows for unit in plan.units if unit.id not in self._published and unit.id not in self._store
-        )
-        check_space(self._root, todo, self._task.embed_dim)
-        self._progress.start(todo)
-        with self._task.mapper as mapper:
+        """Have the engine finish what is not finished, and admit all units in the plan's order."""
+        self._watch.stage(self._task.stage)
+        units = [unit for unit in plan.units if unit.id not in self._published]
+        self._resumed = {unit.id for unit in units if self._is_finished(unit)}
+        todo = [unit for unit in units if unit.id not in self._resumed]
+        rows = sum(unit.piece.rows for unit in todo)
+        check_space(self._root, rows, self._task.embed_dim)
+        self._watch.progress.start(rows)
+        job = Job(self._root, self._known, self._task.mapper)
+        there = set(self._resumed)
+        with closing(self._engine.finish(todo, job, self._watch.checkpoint)) as arriving:
             for unit in plan.units:
-                self._stop.check()
+                self._watch.stop.check()
                 if unit.id in self._published:
                     self._ledger.enter_present(unit.piece.rows)
                     continue
-                done = self._resume(unit) or self._map(unit, mapper)
-                self._ledger.enter(done.rows.items.num_rows, done.rejected)
-                self._finished.append(UnitRecord(unit.id, done.rows.items.num_rows))
-                self._note_keys(done.rows.items.column("key").to_pylist())
+                while unit.id not in there:
+                    there.add(next(arriving))
+                self._admit(unit)
                 self._judge(complete=False)
+
+    def _is_finished(self, unit: Unit) -> bool:
+        """Whether an earlier run finished the unit, whole, and it would come out the same now."""
+        if unit.id not in self._store:
+            return False
+        done = self._store.load(unit.id)
+        return done is not None and self._known.agrees_with(done.rows.items.column("key").to_pylist(), done.rejected)
+
+    def _admit(self, unit: Unit) -> None:
+        """Enter a finished unit in the books: what of it will be stored, and what it replaces."""
+        done = self._store.load(unit.id)
+        assert done is not None, f"unit {unit.id} was finished under the lock and is gone or damaged"
+        admitted = self._admission.admit(done)
+        self._ledger.enter(admitted.num_rows, (*done.rejected, *admitted.late))
+        self._finished.append(FinishedUnit(UnitRecord(unit.id, admitted.num_rows), admitted))
+        self._note_keys(admitted.take(done.rows).items.column("key").to_pylist())
 
     def _note_keys(self, keys: list[str]) -> None:
         """Keys of rows that will be stored: what they replace goes, and none of them is a removed key any more."""
         self._replaced += [self._stored_ids[key] for key in keys if key in self._stored_ids]
         if self._removed:
             self._removed = self._removed.difference(map(key_hash, keys))
-
-    def _resume(self, unit: Unit) -> MappedUnit | None:
-        """What an earlier run made of the unit, unless it is damaged or would come out otherwise now."""
-        if unit.id not in self._store:
-            return None
-        done = self._store.load(unit.id)
-        if done is None:
-            return None
-        keys = done.rows.items.column("key").to_pylist()
-        if not self._known.agrees_with(keys, done.rejected):
-            return None
-        self._known.claim_all(keys, done.rejected)
-        self._resumed += 1
-        return done
-
-    def _map(self, unit: Unit, mapper: UnitMapper) -> MappedUnit:
-        began = time.monotonic()
-        mapped = mapper.map_unit(unit.reader.read(unit.piece), self._known, self._checkpoint)
-        done = self._store.save(unit.id, mapped)
-        rows = done.rows.items.num_rows + len(done.rejected)
-        assert rows == unit.piece.rows, f"unit {unit.id}: {unit.piece.rows} rows planned, {rows} accounted for"
-        self._log({"unit": unit.id, "rows": rows, "seconds": round(time.monotonic() - began, 3)})
-        return done
-
-    def _checkpoint(self, rows: int, rejected: int) -> None:
-        if rows:
-            self._progress.advance(rows, rejected)
-        self._stop.check()
 
     def _judge(self, *, complete: bool) -> None:
         """Stop on too many rejected rows, or for want of a single good one; leave the ledger either way."""
@@ -223,23 +233,23 @@ class _Build:
 
     def _rejected(self) -> Iterator[bytes]:
         for unit in self._finished:
-            yield rejected_lines(row for row in self._store.rejected(unit.id) if row.code != ALREADY_STORED)
+            rows = (*self._store.rejected(unit.record.id), *unit.admitted.late)
+            yield rejected_lines(row for row in rows if row.code != ALREADY_STORED)
 
     def _commit(self, plan: Plan) -> Manifest:
         """Write what is new as segments, index all segments, publish."""
         previous = self._previous
-        self._progress.stage("segments")
+        self._watch.stage("segments")
         segments = list(previous.segments) if previous else []
         for units in group_units(self._finished, self._config.max_segment_rows):
-            self._stop.check()
+            self._watch.stop.check()
             segments.append(write_units(self._root, self._store, units))
-        self._progress.stage("index")
+        self._watch.stage("index")
         indexes = {}
         for modality in MODALITIES:
-            self._stop.check()
+            self._watch.stop.check()
             indexes[modality] = build_index(self._root, segments, modality)
-        self._stop.check()
-        self._progress.stage("publish")
+        self._watch.stage("publish")
         corpora = [*(previous.sources or {}).get("corpora", ())] if previous else []
         corpora += [name for name in _names(plan) if name not in corpora]
         contents = Contents(
@@ -257,11 +267,6 @@ class _Build:
     def _write_deletes(self) -> list[DeleteRecord]:
         """The rows that were replaced, in the same commit as what replaces them."""
         return [write_deletes(self._root, self._replaced)] if self._replaced else []
-
-    def _log(self, event: dict[str, object]) -> None:
-        # Not durable and never hashed: clocks and timings belong nowhere else.
-        with (self._root / "work" / "build-log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": round(time.time(), 3), **event}) + "\n")
 
 
 def _names(plan: Plan) -> list[str]:

@@ -13,6 +13,9 @@ from memory_builder.readers import Reader
 class UnitMapper(Protocol):
     """Makes rows of the memory from what the readers of its task give."""
 
+    units_at_once: int
+    """How many units may be mapped at the same time, each in a thread of its own."""
+
     def map_unit(self, rows: Iterable[Any], known: KnownKeys, checkpoint: Checkpoint) -> MappedUnit:
         """As in Mapper and in embeddings.Importer: equal rows in, equal bytes out."""
 

@@ -38,23 +38,22 @@ _FORMAT = 1
 
 
 class UnitStore:
-    """The finished units of a memory's work folder. Only for the holder of the build lock."""
+    """The finished units of a memory's work folder: for the holder of the build lock, and who works for it."""
 
     def __init__(self, root: Path) -> None:
-        """Open the store and remove what a killed build left half-written."""
         self._directory = root / "work" / "units"
         make_directory(self._directory)
+
+    def sweep(self) -> None:
+        """Remove what a killed build left half-written: before any worker begins."""
         sweep_temporaries(self._directory)
         sweep_temporaries(self._directory.parent)  # the ledger is written there
 
     def __contains__(self, unit_id: str) -> bool:
         return (self._directory / unit_id).is_dir()
 
-    def save(self, unit_id: str, unit: MappedUnit) -> MappedUnit:
+    def save(self, unit_id: str, unit: MappedUnit) -> None:
         """Write a unit durably, in place of what may be there under its name.
-
-        Returns:
-            The same unit, its embeddings memory-mapped.
 
         Raises:
             memory.WriteFailed: disk full or I/O error; nothing is kept.
@@ -74,9 +73,6 @@ class UnitStore:
             }
             write_bytes(staging / _UNIT, json.dumps(description, sort_keys=True, indent=1).encode() + b"\n")
             commit_directory(staging, self._directory / unit_id)
-        loaded = self.load(unit_id)
-        assert loaded is not None, "a unit just written must be whole"
-        return loaded
 
     def load(self, unit_id: str) -> MappedUnit | None:
         """A finished unit, files hashed and embeddings memory-mapped; None if it is absent or not whole."""

@@ -22,6 +22,8 @@ from models.texts import TextLimits, check_text
 class Importer:
     """Takes rows over; a unit done again gives equal bytes."""
 
+    units_at_once = 1  # shards are read from one place on, not from two
+
     def __init__(self, embed_dim: int, max_characters: int) -> None:
         self._embed_dim = embed_dim
         self._limits = TextLimits(max_characters=max_characters)
@@ -31,7 +33,7 @@ class Importer:
 
         Args:
             rows: as EmbeddingsReader gives them.
-            known: the keys that are taken; those of the rows are claimed.
+            known: the keys of the memory.
             checkpoint: called after each block.
 
         Raises:
@@ -41,11 +43,13 @@ class Importer:
         images, texts = [empty], [empty]
         items: list[dict[str, str]] = []
         rejected: list[Rejected] = []
+        claimed: set[str] = set()
         for block in rows:
             image, text = unit_length(block.image), unit_length(block.text)  # (B, D) float16; NaN where there is none
             kept = []
             for row, pair in enumerate(block.pairs):
-                outcome = self._outcome(pair, image[row], text[row], known)
+                outcome = self._outcome(pair, (image[row], text[row]), known, first=pair.key not in claimed)
+                claimed.add(pair.key)
                 if isinstance(outcome, Rejected):
                     rejected.append(outcome)
                 else:
@@ -58,17 +62,22 @@ class Importer:
         return MappedUnit(Rows(np.concatenate(images), np.concatenate(texts), stored), tuple(rejected))
 
     def _outcome(
-        self, pair: Pair | Rejected, image: NDArray[np.float16], text: NDArray[np.float16], known: KnownKeys
+        self,
+        pair: Pair | Rejected,
+        sides: tuple[NDArray[np.float16], NDArray[np.float16]],
+        known: KnownKeys,
+        *,
+        first: bool,
     ) -> dict[str, str] | Rejected:
         """The item that a row becomes, or why it becomes none."""
-        first = known.claim(pair.key)
+        image, text = sides  # (D,) each
         if isinstance(pair, Rejected):
             return pair
         if not first:
             return Rejected(pair.key, DUPLICATE, EARLIER, pair.source)
         if known.is_removed(pair.key):
             return Rejected(pair.key, REMOVED, TAKEN_OUT, pair.source)
-        for side, embedding in (("image", image), ("text", text)):
+        for side, embedding in zip(("image", "text"), sides, strict=True):
             if np.isnan(embedding[0]):
                 detail = f"The {side} embedding is zero or not finite."
                 return Rejected(pair.key, "nonfinite_embedding", detail, pair.source)

@@ -1,45 +1,40 @@
-"""Claims on keys, the book of rows, and how units become segments: the pure parts of a build."""
+"""Keys of the memory, the book of rows, and how units become segments: the pure parts of a build."""
 
 import pytest
 
-from memory import UnitRecord
+from memory import UnitRecord, key_hash
+from memory_builder.admission import Admitted
 from memory_builder.known_keys import KnownKeys, StoredPair
 from memory_builder.ledger import Ledger
 from memory_builder.records import Rejected
-from memory_builder.segmenting import MAX_SEGMENT_UNITS, group_units
+from memory_builder.segmenting import MAX_SEGMENT_UNITS, FinishedUnit, group_units
 
 
 def rejected(key: str, code: str) -> Rejected:
     return Rejected(key, code, "", "")
 
 
-def test_the_first_row_claims_a_key() -> None:
-    known = KnownKeys({"old": StoredPair("hash", "caption")})
-    assert [known.claim(key) for key in ("a", "b", "a", "old", "old")] == [True, True, False, True, False]
-    assert known.stored("old") == StoredPair("hash", "caption")
-    assert known.stored("a") is None
-
-
 @pytest.mark.parametrize(
     ("keys", "rows", "agrees"),
     [
         (["new"], [], True),
-        (["claimed"], [], False),
         (["stored"], [], False),
-        ([], [("claimed", "duplicate_key")], True),
+        ([], [("bad", "image_empty"), ("bad", "duplicate_key")], True),
         ([], [("stored", "duplicate_key")], True),
         (["new"], [("new", "duplicate_key")], True),
         ([], [("new", "duplicate_key")], False),
         ([], [("stored", "already_stored")], True),
         ([], [("new", "already_stored")], False),
-        ([], [("claimed", "image_truncated"), ("new", "missing_caption")], True),
+        ([], [("other", "image_truncated"), ("new", "missing_caption")], True),
+        (["removed"], [], False),
+        ([], [("removed", "removed_earlier")], True),
+        ([], [("new", "removed_earlier")], False),
     ],
 )
 def test_a_finished_unit_is_taken_only_if_it_would_come_out_the_same(
     keys: list[str], rows: list[tuple[str, str]], agrees: bool
 ) -> None:
-    known = KnownKeys({"stored": StoredPair("", "")})
-    known.claim_all(["claimed"], [])
+    known = KnownKeys({"stored": StoredPair("", "")}, removed={key_hash("removed")})
     assert known.agrees_with(keys, [rejected(*row) for row in rows]) is agrees
 
 
@@ -70,8 +65,8 @@ def test_the_error_rate_is_judged_late_or_at_the_end(added: int, bad: int, compl
 
 
 def sizes(units: list[int], max_rows: int) -> list[list[int]]:
-    records = [UnitRecord(str(number), rows) for number, rows in enumerate(units)]
-    return [[unit.rows for unit in group] for group in group_units(records, max_rows)]
+    finished = [FinishedUnit(UnitRecord(str(number), rows), Admitted(rows)) for number, rows in enumerate(units)]
+    return [[unit.record.rows for unit in group] for group in group_units(finished, max_rows)]
 
 
 def test_units_are_grouped_in_order_and_never_cut() -> None:

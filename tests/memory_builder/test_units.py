@@ -27,14 +27,13 @@ def make_unit(rows: int) -> MappedUnit:
 @pytest.mark.parametrize("rows", [0, 1, 20])
 def test_a_unit_comes_back_as_it_was(tmp_path: Path, rows: int) -> None:
     unit = make_unit(rows)
-    saved = UnitStore(tmp_path).save("u1", unit)
-    loaded = UnitStore(tmp_path).load("u1")
-    for found in (saved, loaded):
-        assert found is not None
-        assert np.array_equal(found.rows.image, unit.rows.image)
-        assert np.array_equal(found.rows.text, unit.rows.text)
-        assert found.rows.items.equals(unit.rows.items)
-        assert found.rejected == unit.rejected
+    UnitStore(tmp_path).save("u1", unit)
+    found = UnitStore(tmp_path).load("u1")
+    assert found is not None
+    assert np.array_equal(found.rows.image, unit.rows.image)
+    assert np.array_equal(found.rows.text, unit.rows.text)
+    assert found.rows.items.equals(unit.rows.items)
+    assert found.rejected == unit.rejected
 
 
 def test_the_same_unit_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -83,5 +82,8 @@ def test_remove_and_what_killed_builds_leave(tmp_path: Path) -> None:
     half = tmp_path / "work/units/.tmp-1-0123456789abcdef"
     half.mkdir()
     (half / "unit.json").write_text(json.dumps({}))
-    assert UnitStore(tmp_path).ids() == ["u1", "u3"]
+    store = UnitStore(tmp_path)
+    assert half.exists(), "another worker may be writing it"
+    store.sweep()
+    assert store.ids() == ["u1", "u3"]
     assert not half.exists()

@@ -1,0 +1,65 @@
+"""Which rows of the finished units enter the memory: of rows that share a key, the plan's first. Pure.
+
+Units are finished alone, in any order and by any worker, and know nothing of each other; what ties them together
+happens here, in the plan's order.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory import Rows
+from memory_builder.known_keys import DUPLICATE, EARLIER
+from memory_builder.mapper import MappedUnit
+from memory_builder.records import Rejected
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """What of a unit enters the memory.
+
+    Attributes:
+        num_rows: rows that do.
+        positions: (num_rows,) which of the unit's rows, ascending; None if all of them.
+        late: rows of the unit that an earlier unit's key keeps out.
+    """
+
+    num_rows: int
+    positions: NDArray[np.int64] | None = None
+    late: tuple[Rejected, ...] = ()
+
+    def take(self, rows: Rows) -> Rows:
+        """The rows that enter, of all of the unit's; nothing is copied where all do."""
+        if self.positions is None:
+            return rows
+        return Rows(
+            image=rows.image[self.positions], text=rows.text[self.positions], items=rows.items.take(self.positions)
+        )
+
+
+class Admission:
+    """The keys that the plan's units have claimed so far.
+
+    Every row claims its key, stored or rejected: which row is stored never depends on where units begin and end, nor
+    on what could be decoded.
+    """
+
+    def __init__(self) -> None:
+        self._claimed: set[str] = set()
+
+    def admit(self, unit: MappedUnit) -> Admitted:
+        """Admit the next unit of the plan."""
+        keys: list[str] = unit.rows.items.column("key").to_pylist()
+        positions = [position for position, key in enumerate(keys) if key not in self._claimed]
+        late: tuple[Rejected, ...] = ()
+        if len(positions) < len(keys):
+            sources: list[str] = unit.rows.items.column("source").to_pylist()
+            late = tuple(
+                Rejected(key, DUPLICATE, EARLIER, source)
+                for key, source in zip(keys, sources, strict=True)
+                if key in self._claimed
+            )
+        self._claimed.update(keys)
+        self._claimed.update(row.key for row in unit.rejected)
+        return Admitted(len(positions), np.asarray(positions, dtype=np.int64) if late else None, late)

@@ -1,0 +1,86 @@
+"""Units in this process, a few at a time: while one is written, the next is decoded and encoded."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from queue import Empty, SimpleQueue
+
+from memory_builder.build_log import log_unit
+from memory_builder.engines.engine import Job
+from memory_builder.mapper import Checkpoint
+from memory_builder.plan import Unit
+from memory_builder.task import UnitMapper
+from memory_builder.units import UnitStore
+
+_TICK_S = 0.1  # how long a signal or the progress bar may wait
+
+
+class LocalEngine:
+    """The engine of one machine: threads that each lead a unit through the mapper and to the disk."""
+
+    def finish(self, units: Sequence[Unit], job: Job, checkpoint: Checkpoint) -> Generator[str, None, None]:
+        """As in Engine; units come in the order given."""
+        with job.mapper as mapper, ThreadPoolExecutor(mapper.units_at_once, thread_name_prefix="unit") as threads:
+            leader = _Leader(job, mapper)
+            running: deque[tuple[Unit, Future[None]]] = deque()
+            waiting = iter(units)
+            try:
+                while True:
+                    while len(running) < mapper.units_at_once and (unit := next(waiting, None)) is not None:
+                        running.append((unit, threads.submit(leader.lead, unit)))
+                    if not running:
+                        break
+                    wait([future for _, future in running], timeout=_TICK_S, return_when=FIRST_COMPLETED)
+                    leader.tell(checkpoint)
+                    while running and running[0][1].done():
+                        unit, future = running.popleft()
+                        future.result()
+                        yield unit.id
+                leader.tell(checkpoint)
+            finally:
+                leader.stop()
+
+
+class _Abandoned(Exception):  # noqa: N818  a request, heard between two batches
+    """The build stops, and with it the unit."""
+
+
+class _Leader:
+    """Leads units, each in a thread of its own, and keeps what they report for the building thread."""
+
+    def __init__(self, job: Job, mapper: UnitMapper) -> None:
+        self._job, self._mapper = job, mapper
+        self._store = UnitStore(job.root)
+        self._reports: SimpleQueue[tuple[int, int]] = SimpleQueue()
+        self._stopped = threading.Event()
+
+    def lead(self, unit: Unit) -> None:
+        """Map a unit and save it."""
+        began = time.monotonic()
+        mapped = self._mapper.map_unit(unit.reader.read(unit.piece), self._job.known, self._note)
+        rows = mapped.rows.items.num_rows + len(mapped.rejected)
+        assert rows == unit.piece.rows, f"unit {unit.id}: {unit.piece.rows} rows planned, {rows} accounted for"
+        self._store.save(unit.id, mapped)
+        log_unit(self._job.root, unit.id, rows, time.monotonic() - began)
+
+    def tell(self, checkpoint: Checkpoint) -> None:
+        """Pass on what was reported since the last call."""
+        rows = rejected = 0
+        while True:
+            try:
+                more_rows, more_rejected = self._reports.get_nowait()
+            except Empty:
+                break
+            rows, rejected = rows + more_rows, rejected + more_rejected
+        checkpoint(rows, rejected)
+
+    def stop(self) -> None:
+        """Let no unit go on beyond its next batch."""
+        self._stopped.set()
+
+    def _note(self, rows: int, rejected: int) -> None:
+        if self._stopped.is_set():
+            raise _Abandoned
+        self._reports.put((rows, rejected))

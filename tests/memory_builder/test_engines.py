@@ -1,0 +1,70 @@
+"""Engines do units in any order, on any number of workers; the memory is the plan's."""
+
+import json
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+
+import pytest
+
+from memory import Memory
+from memory_builder import BuildConfig, CorpusError, build
+from memory_builder.engines import Job, LocalEngine
+from memory_builder.mapper import Checkpoint
+from memory_builder.plan import Unit
+from models.encoder import Encoder
+
+
+class Backwards:
+    """An engine whose workers finish in the least convenient order: the last unit first."""
+
+    def finish(self, units: Sequence[Unit], job: Job, checkpoint: Checkpoint) -> Generator[str, None, None]:
+        yield from LocalEngine().finish(units[::-1], job, checkpoint)
+
+
+@pytest.fixture
+def corpora(tmp_path: Path, write_folder: Callable[..., Path]) -> tuple[str, ...]:
+    """A folder with rows that are rejected, and a table whose every image is named in two units."""
+    photos = write_folder(tmp_path / "photos", range(45))
+    (photos / "001/00012.jpg").write_bytes(b"no image")
+    rows = [{"path": f"photos/000/{n % 10:05d}.jpg", "caption": f"number {n}"} for n in range(20)]
+    (tmp_path / "table.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return str(photos), str(tmp_path / "table.jsonl")
+
+
+def config(corpora: tuple[str, ...], memory: Path) -> BuildConfig:
+    return BuildConfig(corpora, memory, unit_rows=10, batch_size=8, max_error_rate=1)
+
+
+def test_the_memory_does_not_depend_on_the_order_in_which_units_finish(
+    corpora: tuple[str, ...], tmp_path: Path, encoder: Encoder
+) -> None:
+    expected = build(config(corpora, tmp_path / "forwards"), encoder)
+    found = build(config(corpora, tmp_path / "backwards"), encoder, engine=Backwards())
+    assert found == expected
+    assert expected.rejected == {"image_format_unsupported": 1, "duplicate_key": 10}
+    ledgers = [(tmp_path / name / "work/rejected.jsonl").read_text() for name in ("forwards", "backwards")]
+    assert ledgers[0] == ledgers[1]
+    with Memory.open(tmp_path / "backwards") as memory:
+        assert memory.captions()[-10:] == [f"number {n}" for n in range(10)], "the first of a key is kept"
+
+
+def test_units_of_a_broken_build_serve_whatever_their_order(
+    corpora: tuple[str, ...], tmp_path: Path, encoder: Encoder
+) -> None:
+    expected = build(config(corpora, tmp_path / "whole"), encoder)
+    settings = config(corpora, tmp_path / "memory")
+
+    class Failing(Backwards):
+        """Dies when half of the units are done."""
+
+        def finish(self, units: Sequence[Unit], job: Job, checkpoint: Checkpoint) -> Generator[str, None, None]:
+            yield from super().finish(units[len(units) // 2 :], job, checkpoint)
+            raise CorpusError("source_unreadable", "the disk is gone")
+
+    with pytest.raises(CorpusError):
+        build(settings, encoder, engine=Failing())
+    result = build(settings, encoder)
+    assert (result.units_resumed, result.units_encoded) == (4, 3)
+    assert result.digest == expected.digest
+    again = build(settings, encoder)
+    assert (again.created, again.present) == (False, 65)
