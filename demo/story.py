@@ -85,10 +85,10 @@ def _build(corpus: Path, memory: Path, version: int, encoder: Encoder, narrator:
 def _fusion(directory: Path, memory: Memory, lessons: Lessons, seed: int) -> Fusion:
     """The seed's fusion: as saved by an earlier run on this memory, or trained now."""
     try:
-        return load_fusion(directory, memory.manifest.encoder)
+        return load_fusion(directory, memory.encoder)
     except CheckpointError as error:
         if error.code == "checkpoint_invalid":
             raise
     fusion = lessons.fit(seed)
-    save_fusion(directory, fusion, memory.manifest.encoder, {"memory_digest": memory.digest, "seed": seed})
+    save_fusion(directory, fusion, memory.encoder, {"memory_digest": memory.digest, "seed": seed})
     return fusion

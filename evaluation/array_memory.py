@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from memory import MODALITIES, OTHER_MODALITY, Memory, Modality, Neighbours, QueryShapeError, QueryValueError
+from memory import MODALITIES, OTHER_MODALITY, Modality, Neighbours, QueryShapeError, QueryValueError, SearchableMemory
 from memory.shard_search import MISSING, ShardSearch, search_shards
 
 NORM_TOLERANCE = 1e-2  # what is further off was never normalised; fp16 rounding is far below
@@ -60,7 +60,7 @@ class ArrayMemory:
         self._rows = rows
 
     @classmethod
-    def from_memory(cls, memory: Memory) -> "ArrayMemory":
+    def from_memory(cls, memory: SearchableMemory) -> "ArrayMemory":
         """All items of a memory that a search can return, under their ids.
 
         Its similarities are those of rows normalised again, so they may differ from the memory's by an fp16 rounding.

@@ -13,7 +13,7 @@ from evaluation.array_memory import ArrayMemory, SearchesNeighbours
 from evaluation.measuring import headlines
 from evaluation.refinement import Scoring, refined_sides, refined_sides_at
 from evaluation.tasks import EvalTask
-from memory import Memory
+from memory import SearchableMemory
 from models.fusion import Fusion
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -38,14 +38,14 @@ class Point:
         return {"at": self.at, **self.values}
 
 
-def fits_in_ram(memory: Memory) -> bool:
+def fits_in_ram(memory: SearchableMemory) -> bool:
     """Whether the size curve of a memory can be drawn: both sides in float32, once whole and once half."""
     return memory.num_items * memory.embed_dim * 4 * 2 * 3 // 2 <= MAX_ARRAY_BYTES
 
 
 def memory_size_curve(
     task: EvalTask,
-    memory: Memory,
+    memory: SearchableMemory,
     fusions: Sequence[Fusion],
     k: int,
     *,

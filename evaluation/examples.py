@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evaluation.refinement import FloatArray, Mode
 from evaluation.retrieval import HasAnswers, RetrievalTask, best_ranks, ranks
 from evaluation.run import TaskResult
-from memory import Memory, Modality, Neighbours
+from memory import Modality, Neighbours, SearchableMemory
 from models.fusion import Fusion
 
 Group = Literal["helped", "harmed", "random"]
@@ -89,7 +89,7 @@ class Examples:
     shown: list[Example]
 
 
-def examples(result: TaskResult, memory: Memory, fusion: Fusion, mode: Mode) -> list[Examples]:
+def examples(result: TaskResult, memory: SearchableMemory, fusion: Fusion, mode: Mode) -> list[Examples]:
     """Examples of each direction of a task, by its first fusion, chosen by one fixed seed and not by hand.
 
     Args:
@@ -107,7 +107,9 @@ def examples(result: TaskResult, memory: Memory, fusion: Fusion, mode: Mode) -> 
 class _Direction:
     """One direction of a task: queries of one modality, answers of the other."""
 
-    def __init__(self, result: TaskResult, memory: Memory, fusion: Fusion, mode: Mode, queries: Modality) -> None:
+    def __init__(
+        self, result: TaskResult, memory: SearchableMemory, fusion: Fusion, mode: Mode, queries: Modality
+    ) -> None:
         self._task, self._sides, self._k = result.task, result.sides[0], result.k
         self._memory, self._fusion, self._mode, self._queries = memory, fusion, mode, queries
         self._answers: Modality = "text" if queries == "image" else "image"

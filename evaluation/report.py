@@ -19,7 +19,7 @@ from evaluation.gallery import gallery
 from evaluation.plots import draw_plots
 from evaluation.refinement import Mode
 from evaluation.run import EvalConfig, TaskResult
-from memory import Memory
+from memory import SearchableMemory
 from models.fusion import Fusion
 
 FORMAT = 1
@@ -38,7 +38,7 @@ class Evaluated:
         mode: that plots and gallery show.
     """
 
-    memory: Memory
+    memory: SearchableMemory
     fusions: dict[str, Fusion]
     trained: Sequence[dict[str, Any]]
     config: EvalConfig
@@ -48,7 +48,7 @@ class Evaluated:
 def results(evaluated: Evaluated, tasks: Sequence[TaskResult]) -> dict[str, Any]:
     """Everything that was measured, as JSON-ready data."""
     memory, config = evaluated.memory, evaluated.config
-    encoder = {name: value for name, value in memory.manifest.encoder.items() if name != "probes"}
+    encoder = {name: value for name, value in memory.encoder.items() if name != "probes"}
     fusion = next(iter(evaluated.fusions.values()))
     seeds = [
         {"id": name, "seed": trained.get("seed"), "trained_on": trained.get("memory_digest")}
@@ -174,7 +174,7 @@ def _gallery(evaluated: Evaluated, tasks: Sequence[TaskResult]) -> str:
     memory = evaluated.memory
     first = next(iter(evaluated.fusions.values()))
     about = [
-        f"Encoder {memory.manifest.encoder['architecture']}; memory {memory.digest[:12]} of "
+        f"Encoder {memory.encoder['architecture']}; memory {memory.digest[:12]} of "
         f"{memory.num_items:,} items; {first.config.design} fusion {', '.join(evaluated.fusions)}.",
     ]
     shown = []

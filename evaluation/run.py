@@ -13,7 +13,7 @@ from evaluation.figures import Section
 from evaluation.measuring import measure, per_class
 from evaluation.refinement import Sides, refined_sides
 from evaluation.tasks import EvalTask
-from memory import Memory
+from memory import SearchableMemory
 from models.fusion import Fusion
 
 
@@ -51,7 +51,7 @@ class TaskResult:
 
 def evaluate(
     task: EvalTask,
-    memory: Memory,
+    memory: SearchableMemory,
     fusions: Sequence[Fusion],
     config: EvalConfig,
     report: Callable[[str, int, int], None] = lambda *_: None,

@@ -48,7 +48,7 @@ from memory.manifest import (
     UnitRecord,
     content_digest,
 )
-from memory.memory import Item, Memory
+from memory.memory import Memory
 from memory.near_duplicates import DUPLICATE_COSINE, NearDuplicates, read_evaluation_images
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours
 from memory.publish import BuildLock, publish, repair_head
@@ -58,6 +58,7 @@ from memory.removed import key_hash, read_removed, write_removed
 from memory.removing import Removal, remove_keys, remove_near
 from memory.rollback import Rollback, roll_back
 from memory.rows import ITEMS_SCHEMA, Rows
+from memory.searchable import Item, SearchableMemory
 from memory.segments import write_segment
 from memory.stamps import default_stamp_directory
 from memory.verify import Problem, VerifyReport, verify_memory
@@ -108,6 +109,7 @@ __all__ = [
     "Rollback",
     "Rows",
     "RowsInvalid",
+    "SearchableMemory",
     "SegmentInvalid",
     "SegmentRecord",
     "SelectionInvalid",

@@ -4,28 +4,25 @@ Imports of ours: this room only. Shapes: B queries, K neighbours, D embedding di
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memory.deletes import read_deletes
 from memory.encoder_record import check_encoder
-from memory.errors import ItemNotFound, MemoryClosed, MemoryFileError, QueryShapeError, QueryValueError
+from memory.errors import MemoryClosed, MemoryFileError, QueryShapeError
 from memory.index import open_faiss, open_shard
 from memory.manifest import EXACT, METRIC, Manifest, index_directory, shard_name
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours
+from memory.searchable import Item, check_ids, check_queries
 from memory.segments import Segment
 from memory.shard_search import MISSING, ShardSearch, search_shards
 from memory.stamps import Stamps
 from memory.verify import check_files
 from memory.versions import latest_version, read_manifest
-
-# Queries are normalised in float32; what is further off was never normalised.
-_QUERY_NORM_TOLERANCE: Final = 1e-2
 
 
 class _Opened(NamedTuple):
@@ -35,18 +32,6 @@ class _Opened(NamedTuple):
     bases: NDArray[np.int64]  # (segments,), first id of each
     shards: Mapping[Modality, tuple[ShardSearch, ...]]
     deleted: NDArray[np.int64]  # ascending ids
-
-
-@dataclass(frozen=True)
-class Item:
-    """One image-text pair of the memory, as stored beside its embeddings."""
-
-    id: int
-    key: str
-    caption: str
-    source: str
-    content_sha256: str
-    thumbnail: bytes | None
 
 
 class Memory:
@@ -101,6 +86,11 @@ class Memory:
                     raise
 
     @property
+    def encoder(self) -> Mapping[str, Any]:
+        """Record of the encoder that made the embeddings."""
+        return self.manifest.encoder
+
+    @property
     def version(self) -> int:
         return self.manifest.version
 
@@ -138,7 +128,7 @@ class Memory:
             QueryValueError: if a query is not finite or not unit norm.
         """
         opened = self._use()
-        checked = self._check_queries(queries, k, modality)
+        checked = check_queries(queries, k, modality, embed_dim=self.embed_dim)
         ids, similarities = search_shards(opened.shards[modality], checked, int(k))
         mask = ids != MISSING
         values = np.zeros((*ids.shape, self.embed_dim), dtype=np.float32)
@@ -151,7 +141,7 @@ class Memory:
         Raises:
             ItemNotFound: an id outside the memory, -1 included.
         """
-        opened, wanted = self._use(), self._check_ids(ids)
+        opened, wanted = self._use(), check_ids(ids, num_rows=self.num_rows)
         found: list[Item | None] = [None] * len(wanted)
         for segment, positions in _by_segment(opened, wanted):
             columns = segment.take(wanted[positions] - segment.base_row).to_pylist()
@@ -170,7 +160,7 @@ class Memory:
         """
         if modality not in MODALITIES:
             raise QueryShapeError(f"modality {modality!r} is neither 'image' nor 'text'")
-        wanted = np.arange(self.num_rows) if ids is None else self._check_ids(ids)
+        wanted = np.arange(self.num_rows) if ids is None else check_ids(ids, num_rows=self.num_rows)
         return _gather(self._use(), modality, wanted, self.embed_dim)
 
     def keys(self) -> list[str]:
@@ -192,6 +182,17 @@ class Memory:
     def deleted_ids(self) -> NDArray[np.int64]:
         """Ids no search returns, ascending."""
         return self._use().deleted.copy()
+
+    def indices(self) -> list[dict[str, Any]]:
+        """`modality`, `id`, `kind` and `num_shards` of each index."""
+        return [
+            {"modality": modality, "id": index.id, "kind": index.kind, "num_shards": len(index.shards)}
+            for modality, index in sorted(self.manifest.indexes.items())
+        ]
+
+    def segments(self) -> list[dict[str, Any]]:
+        """`id` and `rows` of each segment."""
+        return [{"id": segment.id, "rows": segment.rows} for segment in self.manifest.segments]
 
     def describe(self) -> dict[str, Any]:
         """What `GET /memory` and `reco memory info` tell: a plain JSON object, without paths or probes."""
@@ -231,32 +232,6 @@ class Memory:
 
     def _column(self, name: str) -> list[str]:
         return [value for segment in self._use().segments for value in segment.column(name)]
-
-    def _check_queries(self, queries: NDArray[np.float32], k: int, modality: Modality) -> NDArray[np.float32]:
-        if modality not in MODALITIES:
-            raise QueryShapeError(f"modality {modality!r} is neither 'image' nor 'text'")
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 0:
-            raise QueryShapeError(f"k must be an integer of at least 0, not {k!r}")
-        array = np.asarray(queries)
-        if array.ndim != 2 or array.shape[1] != self.embed_dim or array.dtype != np.float32:
-            raise QueryShapeError(
-                f"queries are {array.dtype}{list(array.shape)}, expected float32[B, {self.embed_dim}]"
-            )
-        norms = np.linalg.norm(array, axis=1)
-        # written so that NaN fails it
-        if not (np.abs(norms - 1.0) <= _QUERY_NORM_TOLERANCE).all():
-            raise QueryValueError("queries must be finite and of unit norm; normalise embeddings first")
-        return np.ascontiguousarray(array)
-
-    def _check_ids(self, ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-        wanted = np.asarray(ids)
-        if wanted.size == 0:
-            return np.empty(0, dtype=np.int64)
-        if wanted.ndim != 1 or not np.issubdtype(wanted.dtype, np.integer):
-            raise ItemNotFound("ids must be a flat sequence of integers")
-        if wanted.min() < 0 or wanted.max() >= self.num_rows:
-            raise ItemNotFound(f"an id lies outside this memory of {self.num_rows} rows (-1 means missing)")
-        return wanted.astype(np.int64, copy=False)
 
 
 def _open_version(root: Path, manifest: Manifest) -> _Opened:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memory import Memory, Modality, Neighbours
+from memory import Modality, Neighbours, SearchableMemory
 from models.encoder import Encoder
 from models.fusion import Fusion
 from models.fusion.evidence import EvidenceFusion
@@ -34,7 +34,7 @@ class Refined:
 class RetrievalEnhancedEncoder:
     """Looks a query up within its own modality and fuses the other modality of what it finds."""
 
-    def __init__(self, encoder: Encoder, memory: Memory, fusion: Fusion | None, fusion_id: str = "") -> None:
+    def __init__(self, encoder: Encoder, memory: SearchableMemory, fusion: Fusion | None, fusion_id: str = "") -> None:
         """Compose the parts.
 
         Args:

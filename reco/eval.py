@@ -176,7 +176,7 @@ def _opened(memory: Path, fusions: list[Path], config: "EvalConfig", mode: "Mode
     opened = Memory.open(memory, stamps=stamp_directory())
     by_id = {}
     for path in fusions:
-        loaded = load_fusion(path, opened.manifest.encoder)
+        loaded = load_fusion(path, opened.encoder)
         if checkpoint_id(path) in by_id:
             stop(f"{path} is the same fusion as another one named: a mean needs different seeds", code=2)
         by_id[checkpoint_id(path)] = loaded
@@ -219,7 +219,7 @@ def _open_encoder(
     if model is None:
         return None
     encoder = Encoder.open(model, pretrained, device=device, dtype=dtype)
-    check_encoder(evaluated.memory.manifest.encoder, encoder.fingerprint.record())
+    check_encoder(evaluated.memory.encoder, encoder.fingerprint.record())
     return encoder
 
 

@@ -183,7 +183,7 @@ def _train(path: Path, output: Path, design: str, told: tuple[Path | None, bool]
     else:
         fusion, trained = loop.train(design)
     if loop.world.is_first:
-        checkpoint = save_fusion(output, fusion, opened.manifest.encoder, {"memory_digest": opened.digest, **trained})
+        checkpoint = save_fusion(output, fusion, opened.encoder, {"memory_digest": opened.digest, **trained})
         loop.forget()
         console.print(f"fusion {checkpoint} in {output}")
         console.print(f"next: [bold]reco serve --memory {path} --fusion {output} --model ...[/]")

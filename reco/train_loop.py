@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from memory import Memory
+    from memory import SearchableMemory
     from models.fusion import Design, Fusion
     from models.training import EpochReport, SearchSettings, Surroundings, TrainConfig, TrainingPairs
 
@@ -73,7 +73,7 @@ class Loop:
         world: the processes that train together, one unless started by `torchrun`.
     """
 
-    def __init__(self, memory: "Memory", output: Path, options: LoopOptions) -> None:
+    def __init__(self, memory: "SearchableMemory", output: Path, options: LoopOptions) -> None:
         from models.devices import choose_device
         from models.training.distributed import join_world, local_rank
         from models.training.split import split_by_key

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from memory import Memory
+from memory import SearchableMemory
 from service.classify import Classes, score
 from service.engine import Answer, Engine, FloatArray, Found
 from service.pipeline import Outcome
@@ -144,7 +144,7 @@ def _vector(embedding: FloatArray, encoding_format: EncodingFormat) -> list[floa
     return values
 
 
-def _neighbours(memory: Memory, found: Found) -> list[dict[str, Any]]:
+def _neighbours(memory: SearchableMemory, found: Found) -> list[dict[str, Any]]:
     items = memory.items(found.ids)
     return [
         {"id": item.id, "key": item.key, "caption": item.caption, "similarity": similarity}

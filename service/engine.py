@@ -260,16 +260,13 @@ def _weights(queries: Sequence[Query]) -> FloatArray | None:
 
 def describe_memory(engine: Engine) -> Mapping[str, object]:
     """What `GET /memory` says of the memory itself; probe vectors are left out for their length."""
-    manifest = engine.memory.manifest
+    memory = engine.memory
     return {
-        "memory_version": engine.memory.version,
-        "digest": engine.memory.digest,
-        "num_items": engine.memory.num_items,
-        "embed_dim": engine.memory.embed_dim,
-        "encoder": {name: value for name, value in manifest.encoder.items() if name != "probes"},
-        "indices": [
-            {"modality": modality, "id": index.id, "kind": index.kind, "num_shards": len(index.shards)}
-            for modality, index in sorted(manifest.indexes.items())
-        ],
-        "segments": [{"id": segment.id, "rows": segment.rows} for segment in manifest.segments],
+        "memory_version": memory.version,
+        "digest": memory.digest,
+        "num_items": memory.num_items,
+        "embed_dim": memory.embed_dim,
+        "encoder": {name: value for name, value in memory.encoder.items() if name != "probes"},
+        "indices": memory.indices(),
+        "segments": memory.segments(),
     }

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from memory import Item, Memory
+from memory import Item, SearchableMemory
 
 
-def find_item(memory: Memory, id: int | None) -> Item | None:
+def find_item(memory: SearchableMemory, id: int | None) -> Item | None:
     """The item of an id; None for an id that is none, or whose item was deleted."""
     if id is None or id >= memory.num_rows:
         return None
@@ -18,7 +18,7 @@ def find_item(memory: Memory, id: int | None) -> Item | None:
     return memory.items([id])[0]
 
 
-def sample_items(memory: Memory, count: int, seed: int) -> list[dict[str, Any]]:
+def sample_items(memory: SearchableMemory, count: int, seed: int) -> list[dict[str, Any]]:
     """Up to `count` items drawn at random, by id, as plain JSON; deleted ones are left out."""
     chance = np.random.default_rng(seed)
     drawn = chance.choice(memory.num_rows, size=min(memory.num_rows, 2 * count), replace=False)

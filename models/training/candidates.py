@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from memory import MODALITIES, Memory, Modality
+from memory import MODALITIES, Modality, SearchableMemory
 from models.training.candidate_store import Candidates, CandidateStore
 from models.training.embedding_rows import EmbeddingRows, MappedRows, check_finite
 from models.training.exclusion import Exclusion, SearchSettings, forbid_pairs
@@ -21,7 +21,7 @@ QUERY_BLOCK, MEMORY_BLOCK = 8192, 16_384  # 512 MB of similarities
 
 
 def find_candidates(
-    memory: Memory,
+    memory: SearchableMemory,
     ids: Tensor,
     settings: SearchSettings,
     work: Path | None = None,

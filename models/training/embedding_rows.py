@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from memory import Memory, Modality
+from memory import Modality, SearchableMemory
 
 RESIDENT_BYTES = 1 << 30  # a side larger than this is not copied to RAM: the mapped files are read a batch at a time
 _DEVICE_SHARE = 0.3  # of a GPU's free memory that one side may take
@@ -47,7 +47,7 @@ class ResidentRows:
 class MappedRows:
     """Embeddings where they lie: in the memory-mapped files of a memory."""
 
-    memory: Memory
+    memory: SearchableMemory
     modality: Modality
 
     def __len__(self) -> int:
@@ -58,7 +58,7 @@ class MappedRows:
         return torch.from_numpy(self.memory.rows(self.modality, rows.numpy()))
 
 
-def open_rows(memory: Memory, modality: Modality, device: str = "cpu") -> EmbeddingRows:
+def open_rows(memory: SearchableMemory, modality: Modality, device: str = "cpu") -> EmbeddingRows:
     """One side of a memory: on the GPU in float16 where it fits, in RAM where it is small, mapped otherwise."""
     mapped = MappedRows(memory, modality)
     numbers = len(mapped) * memory.embed_dim

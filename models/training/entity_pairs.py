@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memory import MODALITIES, Memory, Modality
+from memory import MODALITIES, Modality, SearchableMemory
 from models.training.entities import NO_ENTITY, only_repeated
 
 MOST_PAIRS, MOST_ENTITIES = 20_000, 2_000  # more steady nothing further that is fitted here
@@ -64,7 +64,7 @@ class EntityPairs:
             )
 
     @classmethod
-    def from_memory(cls, memory: Memory, entity: NDArray[np.int64]) -> "EntityPairs":
+    def from_memory(cls, memory: SearchableMemory, entity: NDArray[np.int64]) -> "EntityPairs":
         """The pairs of a memory that show one of the entities with several pairs.
 
         Args:

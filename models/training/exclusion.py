@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from memory import Memory
+from memory import SearchableMemory
 from models.training.groups import container, folder, number_equal
 from models.training.matching import matching
 
@@ -54,7 +54,7 @@ class Exclusion:
     deleted: Tensor
 
     @classmethod
-    def of_memory(cls, memory: Memory, settings: SearchSettings) -> "Exclusion":
+    def of_memory(cls, memory: SearchableMemory, settings: SearchSettings) -> "Exclusion":
         """What the columns of a memory say."""
         groups = [number_equal(memory.blocks("content_sha256"))]
         if settings.exclude_same == "source":

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memory import MODALITIES, OTHER_MODALITY, Memory, Modality
+from memory import MODALITIES, OTHER_MODALITY, Modality, SearchableMemory
 from models.training.candidate_store import Candidates
 from models.training.candidates import find_candidates
 from models.training.draws import MemoryShare, NameNoise
@@ -57,7 +57,7 @@ class TrainingPairs:
     @classmethod
     def from_memory(
         cls,
-        memory: Memory,
+        memory: SearchableMemory,
         ids: NDArray[np.int64],
         num_candidates: int | None = None,
         *,

@@ -6,14 +6,14 @@ from fnmatch import fnmatchcase
 import numpy as np
 from numpy.typing import NDArray
 
-from memory import Memory
+from memory import SearchableMemory
 from models.training.groups import number_equal
 
 VALIDATION_SHARE = 0.05
 
 
 def split_by_key(
-    memory: Memory, training: list[str], validation: list[str], *, seed: int = 0
+    memory: SearchableMemory, training: list[str], validation: list[str], *, seed: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split the items whose keys match.
 
