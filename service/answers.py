@@ -7,6 +7,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,40 +102,52 @@ def classify_json(
     model: str,
     outcomes: Sequence[Outcome],
     classes: Classes,
+    labels: Sequence[str],
     options: ClassifyOptions,
     *,
     mode: EnhanceMode,
 ) -> bytes:
     """The JSON answer of `/classify`."""
     side = classes.original if classes.refined is None else classes.refined
+    scores = partial(_scores, labels=labels, logit_scale=engine.encoder.logit_scale, top_k=options.top_k)
     data = []
     for index, outcome in enumerate(outcomes):
         item: dict[str, Any] = {"index": index}
         if isinstance(outcome, ItemError):
             item["error"] = outcome.render()
         else:
-            item |= _scores(outcome.embedding, side, options.labels, engine.encoder.logit_scale)
+            item |= scores(outcome.embedding, side)
             if options.compare:
-                item["original"] = _scores(
-                    outcome.original, classes.original, options.labels, engine.encoder.logit_scale
-                )
+                item["original"] = scores(outcome.original, classes.original)
         data.append(item)
     answer = {**head(engine, model, enhanced=mode != "none"), "enhance": mode}
+    if options.label_set is not None:
+        answer["label_set"] = options.label_set
     if classes.trust is not None:
         trust = classes.trust
         answer["trust"] = {"text": trust.text, "image": trust.image, "unknown_labels": trust.unknown}
     return _dump({**answer, "data": data, "usage": {"items": len(outcomes)}})
 
 
-def _scores(image: FloatArray, classes: FloatArray, labels: Sequence[str], logit_scale: float) -> dict[str, Any]:
+def _scores(
+    image: FloatArray, classes: FloatArray, *, labels: Sequence[str], logit_scale: float, top_k: int | None
+) -> dict[str, Any]:
     probabilities, similarities = score(image, classes, logit_scale)
     best = int(probabilities.argmax())
-    return {
-        "label": labels[best],
-        "label_index": best,
-        "probabilities": probabilities.tolist(),
-        "similarities": similarities.tolist(),
-    }
+    told: dict[str, Any] = {"label": labels[best], "label_index": best}
+    if top_k is None:
+        return {**told, "probabilities": probabilities.tolist(), "similarities": similarities.tolist()}
+    order = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
+    told["top"] = [
+        {
+            "label": labels[place],
+            "label_index": place,
+            "probability": float(probabilities[place]),
+            "similarity": float(similarities[place]),
+        }
+        for place in order
+    ]
+    return told
 
 
 def _vector(embedding: FloatArray, encoding_format: EncodingFormat) -> list[float] | str:

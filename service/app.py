@@ -17,7 +17,7 @@ from service.lifecycle import Service
 from service.metrics import service_version
 from service.middleware import RequestFrame, answer_problem
 from service.problems import Problem
-from service.routes import classify, embed, memory, openai, page, probes
+from service.routes import classify, embed, label_sets, memory, openai, page, probes
 from service.settings import Settings
 
 _DESCRIPTION = "Your CLIP, plus a memory: embeddings refined with what is found in it."
@@ -54,7 +54,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_middleware(RequestFrame, metrics=service.metrics)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    for group in (page, embed, classify, openai, memory, probes):
+    for group in (page, embed, classify, label_sets, openai, memory, probes):
         app.include_router(group.router(service))
 
     @app.get("/docs", include_in_schema=False)

@@ -28,6 +28,8 @@ _CURL: Mapping[str, tuple[str, ...]] = {
     ),
     "/v1/models": ("curl {base}/v1/models",),
     "/v1/models/{model}": ("curl {base}/v1/models/NAME",),
+    "/label_sets": ("curl {base}/label_sets",),
+    "/label_sets/{name}": ("curl {base}/label_sets/NAME",),
     "/memory": ("curl {base}/memory",),
     "/memory/items": ("curl '{base}/memory/items?sample=24&seed=1'",),
     "/memory/items/{id}/thumbnail": ("curl {base}/memory/items/0/thumbnail -o thumbnail.jpg",),

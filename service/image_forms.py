@@ -130,9 +130,9 @@ def _from_words(words: Mapping[str, str], options: type[RequestModel], settings:
     for name, word in words.items():
         if name in ("labels", "templates"):
             values[name] = parse(word.encode("utf-8"), max_values=max_json_values(settings))
-        elif name == "k" and _INTEGER.fullmatch(word):
+        elif name in ("k", "top_k") and _INTEGER.fullmatch(word):
             values[name] = int(word)
-        elif word in _BOOLEANS and name in options.model_fields:
+        elif word in _BOOLEANS and name in options.model_fields and name != "label_set":
             values[name] = _BOOLEANS[word]
         else:
             values[name] = word

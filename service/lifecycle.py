@@ -10,8 +10,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from service.class_cache import ClassCache
 from service.engine import Engine
 from service.generation import Generations
+from service.label_sets import LabelSets
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.problems import Problem
@@ -41,6 +43,8 @@ class Service:
     def __init__(self, settings: Settings, engine: Engine | None = None) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.label_sets = LabelSets.open(settings)
+        self.class_cache = ClassCache(settings.class_cache_bytes, self.metrics)
         self.reason: str | None = "starting"  # why it is not ready; None when it is
         self.draining = False  # asked to end: unready for load balancers, still answering
         self.reload_failure: str | None = None  # code of the last reload if it was refused

@@ -80,6 +80,13 @@ class Metrics:
             buckets=_COSINES,
             registry=registry,
         )
+        self.class_cache = Counter(
+            "reco_class_cache_lookups_total",
+            "Label sets of /classify, by how their embeddings were found: hit, miss, or joined to one under way.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.class_cache_bytes = Gauge("reco_class_cache_bytes", "Class embeddings that are kept.", registry=registry)
         self.memory_items = Gauge("reco_memory_items", "Items in the memory.", registry=registry)
         self.memory_info = Gauge("reco_memory_info", "The memory in use.", ("version", "digest"), registry=registry)
         self.reloads = Counter("reco_reloads_total", "Reloads tried.", registry=registry)

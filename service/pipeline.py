@@ -2,7 +2,7 @@
 
 One bad item becomes an ItemError in its place; what concerns the whole request (no room, out of time) is a
 Problem. One pipeline belongs to one engine; the threads behind it are shared and outlive it (workers.py).
-Depends on batcher, engine, label_set, metrics, problems, trace, waiting and workers.
+Depends on batcher, engine, metrics, problems, trace, waiting, weighing and workers.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from models.errors import InputError
 from models.fusion.label_set import LabelSetWeights
 from service.batcher import BatcherStopped, Done, QueueFull
 from service.engine import Answer, Content, Engine, FloatArray, Query, Tokenised
-from service.label_set import weigh_classes
 from service.metrics import Metrics
 from service.problems import ItemError, Problem, known_code
 from service.settings import Settings
 from service.trace import Trace
 from service.waiting import gather, item_code, whole, within
+from service.weighing import weigh_classes
 from service.workers import Workers
 
 Result = TypeVar("Result")
@@ -40,9 +40,10 @@ class Ask:
     enhance: bool
     k: int
     neighbours: bool = False
+    weight: float | None = None
 
     def query(self, content: Content) -> Query:
-        return Query(content, enhance=self.enhance, k=self.k, neighbours=self.neighbours)
+        return Query(content, self.enhance, self.k, self.neighbours, self.weight)
 
 
 class Pipeline:
@@ -156,7 +157,7 @@ class Pipeline:
     async def weigh(
         self, classes: FloatArray, k: int, deadline: float, trace: Trace, *, refine: bool
     ) -> tuple[LabelSetWeights, list[Answer]]:
-        """Weigh a label set by its classes (C, D), and refine these if asked for; see `label_set.weigh_classes`.
+        """Weigh a label set by its classes (C, D), and refine these if asked for; see `weighing.weigh_classes`.
 
         Raises:
             Problem: deadline_exceeded, out_of_memory.

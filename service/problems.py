@@ -33,6 +33,7 @@ KINDS: Mapping[str, Kind] = {
     # 404, 405
     "not_found": Kind(404, "There is nothing at this path."),
     "model_not_found": Kind(404, "There is no model of this name here; /v1/models lists them."),
+    "label_set_not_found": Kind(404, "There is no usable label set of this name; /label_sets lists them."),
     "item_not_found": Kind(404, "The memory holds no item of this id."),
     "thumbnail_not_found": Kind(404, "The memory holds no thumbnail of this item."),
     "method_not_allowed": Kind(405, "This path does not answer to this method."),
@@ -78,6 +79,10 @@ KINDS: Mapping[str, Kind] = {
     "labels_empty": Kind(422, "The request names no label."),
     "labels_too_many": Kind(422, "The request names more labels than the limit."),
     "labels_duplicate": Kind(422, "Two labels are the same but for case, spaces or Unicode form."),
+    "label_set_name_invalid": Kind(
+        422, "A label set's name is 1 to 64 letters, digits, dots, dashes or underscores, and no dot in front."
+    ),
+    "label_sets_full": Kind(422, "The service holds as many label sets as it may; delete one first."),
     "templates_empty": Kind(422, "The list of templates is empty; leave it out for the default."),
     "templates_too_many": Kind(422, "The request names more templates than the limit."),
     "template_invalid": Kind(422, "A template must hold {} exactly once and no other brace."),
@@ -87,6 +92,7 @@ KINDS: Mapping[str, Kind] = {
     "nonfinite_embedding": Kind(500, "The encoder gave no finite embedding for an item."),
     "not_ready": Kind(503, "The service is not ready to answer."),
     "queue_full": Kind(503, "Too many items are waiting; try again later."),
+    "label_set_not_saved": Kind(503, "The folder of the label sets cannot be written."),
     "out_of_memory": Kind(503, "The service ran out of memory on this item; try again later."),
     "deadline_exceeded": Kind(504, "The answer was not ready within the time limit."),
 }

@@ -34,7 +34,7 @@ class RequestModel(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    @field_validator("enhance", "k", "templates", mode="before", check_fields=False)
+    @field_validator("enhance", "k", "labels", "label_set", "templates", "top_k", mode="before", check_fields=False)
     @classmethod
     def _refuse_null(cls, value: Any) -> Any:
         """Leaving an option out means "the service's default"; null would be a second word for it."""
@@ -85,11 +85,20 @@ class EmbedTextRequest(EmbedOptions):
 class ClassifyOptions(RequestModel):
     """What is asked about the images; form fields or query parameters when the body is not JSON."""
 
-    labels: list[str] = Field(description="1 to RECO_MAX_LABELS (1,000) different labels.")
+    labels: list[str] | SkipJsonSchema[None] = Field(
+        None,
+        json_schema_extra=_no_default,
+        description="1 to RECO_MAX_LABELS (1,000) different labels. This or label_set.",
+    )
+    label_set: str | SkipJsonSchema[None] = Field(
+        None,
+        json_schema_extra=_no_default,
+        description="Name of a label set of the service, see /label_sets. This or labels.",
+    )
     templates: list[str] | SkipJsonSchema[None] = Field(
         None,
         json_schema_extra=_no_default,
-        description='Prompts with {} for the label, averaged. Default: ["a photo of a {}."].',
+        description='Prompts with {} for the label, averaged. Default: the label set\'s, or ["a photo of a {}."].',
     )
     enhance: EnhanceMode | SkipJsonSchema[None] = Field(
         None,
@@ -98,11 +107,26 @@ class ClassifyOptions(RequestModel):
     )
     k: int | SkipJsonSchema[None] = Field(None, json_schema_extra=_no_default, description="Neighbours per query.")
     compare: bool = Field(False, description="Add the un-enhanced answer.")
+    top_k: int | SkipJsonSchema[None] = Field(
+        None,
+        ge=1,
+        json_schema_extra=_no_default,
+        description="Answer with the `top` labels, best first, in place of numbers for all labels.",
+    )
     on_error: OnError = Field("fail", description="partial: a bad image gets an `error`, the others are answered.")
 
 
 class ClassifyRequest(ClassifyOptions):
     images: list[str] = Field(description="As for /embed/image.")
+
+
+class LabelSetRequest(RequestModel):
+    """A label set, in a request and in a file."""
+
+    labels: list[str] = Field(description="1 to RECO_MAX_LABELS (1,000) different labels.")
+    templates: list[str] | SkipJsonSchema[None] = Field(
+        None, json_schema_extra=_no_default, description="For requests that name none."
+    )
 
 
 def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
@@ -114,7 +138,9 @@ def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        found = [_item_error(item, model) for item in error.errors(include_url=False, include_input=False)]
+        told = error.errors(include_url=False, include_input=False)
+        # An option may be None inside only: that a wrong value is not None either is no news.
+        found = [_item_error(item, model) for item in told if item["type"] != "none_required"]
         unknown = any(item.code == "field_unknown" for item in found)
         extensions = {"known_fields": sorted(model.model_fields)} if unknown else {}
         problem = Problem(found[0].code, errors=list(dict.fromkeys(found))[:_MAX_LISTED], extensions=extensions)
@@ -128,7 +154,7 @@ _CODES = {"missing": "field_missing", "extra_forbidden": "field_unknown"}
 def _item_error(item: Mapping[str, Any], model: type[BaseModel]) -> ItemError:
     """An unknown field is the client's own text, so its pointer stops at the parent."""
     code = _CODES.get(item["type"], "field_invalid")
-    named = [part for part in item["loc"][:2] if isinstance(part, int) or part in model.model_fields]
+    named = [part for part in item["loc"] if isinstance(part, int) or part in model.model_fields][:2]
     return ItemError("".join(f"/{part}" for part in named), code)
 
 
@@ -237,11 +263,19 @@ class OpenAIError(BaseModel):
     error: OpenAIErrorItem
 
 
+class LabelScore(BaseModel):
+    label: str
+    label_index: int
+    probability: float
+    similarity: float
+
+
 class Scores(BaseModel):
     label: str
     label_index: int
-    probabilities: list[float] = Field(description="In the order of the labels; sum 1.")
-    similarities: list[float] = Field(description="Cosines behind them.")
+    probabilities: list[float] | None = Field(None, description="In the order of the labels; sum 1.")
+    similarities: list[float] | None = Field(None, description="Cosines behind them.")
+    top: list[LabelScore] | None = Field(None, description="With top_k, in place of the two lists.")
 
 
 class ClassifyItem(BaseModel):
@@ -250,6 +284,7 @@ class ClassifyItem(BaseModel):
     label_index: int | None = None
     probabilities: list[float] | None = Field(None, description="In the order of the labels; sum 1.")
     similarities: list[float] | None = Field(None, description="Cosines behind them.")
+    top: list[LabelScore] | None = Field(None, description="With top_k, in place of the two lists; best first.")
     original: Scores | None = Field(None, description="The un-enhanced answer, when `compare` asked for it.")
     error: ErrorItem | None = Field(None, description="Only with on_error=partial, and then in place of the rest.")
 
@@ -264,9 +299,26 @@ class Trust(BaseModel):
 
 class ClassifyAnswer(AnswerHead):
     enhance: EnhanceMode
+    label_set: str | None = Field(None, description="The label set, if the request named one.")
     trust: Trust | None = Field(None, description="With a fusion that weighs label sets, unless enhance is none.")
     data: list[ClassifyItem]
     usage: Usage
+
+
+class LabelSetSummary(BaseModel):
+    name: str
+    num_labels: int
+    num_templates: int = Field(description="0: requests that name none get the service's default.")
+
+
+class LabelSetsAnswer(BaseModel):
+    label_sets: list[LabelSetSummary]
+
+
+class LabelSetAnswer(BaseModel):
+    name: str
+    labels: list[str]
+    templates: list[str] | None = Field(description="null: requests that name none get the service's default.")
 
 
 class StoredItem(BaseModel):

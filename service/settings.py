@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     samples: str | None = Field(
         None, description="Folder of pictures that the page offers to try (up to 48; samples.json names labels)."
     )
+    label_sets: str | None = Field(
+        None, description="Folder of label sets that /classify can name: NAME.json or NAME.txt, a label a line."
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     dtype: str = Field("auto", description="auto, float32, bfloat16 or float16.")
     served_model_name: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,200}$")] | None = Field(
@@ -87,6 +90,9 @@ class Settings(BaseSettings):
     max_templates: int = Field(20, ge=1, le=1000, description="Templates in one classification (422).")
     max_class_texts: int = Field(
         5000, ge=1, description="Labels × templates of one classification, in texts to encode (422)."
+    )
+    class_cache_bytes: int = Field(
+        64 * MIB, ge=0, description="Class embeddings of /classify kept for the next request, bytes; 0 keeps none."
     )
     max_k: int = Field(100, ge=1, le=2048, description="Neighbours a request may ask for (422).")
 

@@ -1,7 +1,7 @@
 """`POST /classify`."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import answers
+from service.class_cache import class_key
 from service.classify import (
     DEFAULT_TEMPLATES,
     Classes,
@@ -40,6 +41,7 @@ from service.trace import Trace
 
 _EXAMPLES = {
     "labels": {"images": [BASE64_PIXEL], "labels": ["puffin", "razorbill"]},
+    "best": {"images": [BASE64_PIXEL], "labels": ["puffin", "razorbill", "guillemot"], "top_k": 2},
     "compare": {
         "images": [f"data:image/gif;base64,{BASE64_PIXEL}"],
         "labels": ["puffin", "razorbill"],
@@ -58,14 +60,17 @@ def router(service: Service) -> APIRouter:
         "/classify",
         operation_id="classify",
         summary="Classify images against labels",
-        responses={**answer(ClassifyAnswer), **problems(*TRANSPORT, *IMAGES, *TEXTS, *LABELS)},
+        responses={
+            **answer(ClassifyAnswer),
+            **problems(*TRANSPORT, *IMAGES, *TEXTS, *LABELS, "option_conflict", "label_set_not_found"),
+        },
         openapi_extra={
             "parameters": query_parameters(ClassifyOptions),
             "requestBody": image_body(ClassifyRequest, ClassifyOptions, _EXAMPLES),
         },
     )
     async def classify(request: Request) -> Response:
-        """Zero-shot: images in any of the three forms, against labels named in the request.
+        """Zero-shot: images in any of the three forms, against labels or a label set named in the request.
 
         In a form or a query, `labels` and `templates` are JSON lists in one field each. `trust` in the answer, where
         the fusion measures it, says how far the memory was trusted for these labels: 0 is the frozen encoder.
@@ -77,38 +82,51 @@ def router(service: Service) -> APIRouter:
 
 
 async def _classify(request: Request, service: Service, sent: ImageRequest) -> Response:
-    settings, pipeline = service.settings, service.pipeline
-    options: ClassifyOptions = sent.options
-    templates = DEFAULT_TEMPLATES if options.templates is None else options.templates
-    check_labels(options.labels, settings)
-    check_templates(templates, len(options.labels), settings)
+    pipeline, options = service.pipeline, sent.options
+    engine, model = pipeline.engine, service.model_name
+    labels, templates = await _classes_asked(service, options)
     mode, k = _mode_of(service, options), choose_k(service, options.k)
+    key = class_key(engine, labels, templates, mode, k)
+    known = service.class_cache.peek(key)
+    if known is None:  # else they were checked when they were embedded
+        check_labels(labels, service.settings)
+        check_templates(templates, len(labels), service.settings)
     deadline, trace = pipeline.deadline(), Trace()
 
     # A label set's weights are known once its classes are embedded: until then its images wait un-enhanced.
-    refined, weighed = mode in ("both", "image"), pipeline.engine.weighs_label_sets
-    ask = Ask(enhance=refined and not weighed, k=k)
-    images = pipeline.embed_images(sent.images, ask, deadline, trace)
-    classes = embed_classes(
-        pipeline,
-        options.labels,
-        templates,
-        mode=mode,
-        k=k,
-        deadline=deadline,
-        trace=trace,
-    )
-    outcomes, class_embeddings = await _both(images, classes)
-    if refined and class_embeddings.trust is not None:
-        outcomes = await refine_images(pipeline, outcomes, class_embeddings.trust.image, k, deadline, trace)
+    refined = mode in ("both", "image")
+    waiting = refined and engine.weighs_label_sets and known is None
+    weight = known.trust.image if known is not None and known.trust is not None and refined else None
+    images = pipeline.embed_images(sent.images, Ask(refined and not waiting, k, weight=weight), deadline, trace)
+    embed = partial(embed_classes, pipeline, labels, templates, mode=mode, k=k, deadline=deadline, trace=trace)
+    outcomes, classes = await _both(images, service.class_cache.get(key, deadline, embed))
+    if waiting and classes.trust is not None:
+        outcomes = await refine_images(pipeline, outcomes, classes.trust.image, k, deadline, trace)
     request.state.timing = trace.seconds()
     refuse_bad_items(outcomes, options.on_error)
 
-    engine, model = pipeline.engine, service.model_name
-    render = partial(answers.classify_json, engine, model, outcomes, class_embeddings, options, mode=mode)
-    content = await off_loop(render, large=len(outcomes) * len(options.labels) > LARGE_ANSWER_NUMBERS)
+    render = partial(answers.classify_json, engine, model, outcomes, classes, labels, options, mode=mode)
+    content = await off_loop(render, large=len(outcomes) * len(labels) > LARGE_ANSWER_NUMBERS)
     headers = answers.headers(engine, model, enhanced=mode != "none")
     return Response(content, media_type="application/json", headers=headers)
+
+
+async def _classes_asked(service: Service, options: ClassifyOptions) -> tuple[Sequence[str], Sequence[str]]:
+    """Labels and templates, from the request or from the label set that it names.
+
+    Raises:
+        Problem: field_missing, option_conflict, label_set_not_found.
+    """
+    if options.labels is not None and options.label_set is not None:
+        raise Problem("option_conflict", errors=[ItemError("/label_set", "option_conflict")])
+    labels: Sequence[str] | None = options.labels
+    templates: Sequence[str] | None = options.templates
+    if options.label_set is not None:
+        named = await asyncio.to_thread(service.label_sets.get, options.label_set)
+        labels, templates = named.labels, named.templates if templates is None else templates
+    if labels is None:
+        raise Problem("field_missing", errors=[ItemError("/labels", "field_missing")])
+    return labels, DEFAULT_TEMPLATES if templates is None else templates
 
 
 def _mode_of(service: Service, options: ClassifyOptions) -> EnhanceMode:

@@ -140,6 +140,22 @@ def test_each_mode_against_the_slow_twin(
     assert answer.json()["space"] == (engine.original_space if mode == "none" else engine.space)
 
 
+def test_the_top_is_the_beginning_of_the_whole(client: httpx.Client, photo_bytes: dict[str, bytes]) -> None:
+    body = {"images": [base64.b64encode(photo_bytes["jpeg"]).decode()], "labels": LABELS, "compare": True}
+    [whole] = client.post("/classify", json=body).json()["data"]
+    for top_k in (1, 2, 3, 100):
+        [item] = client.post("/classify", json={**body, "top_k": top_k}).json()["data"]
+        for told, full in ((item, whole), (item["original"], whole["original"])):
+            order = np.argsort(full["probabilities"])[::-1][:top_k].tolist()
+            assert [one["label_index"] for one in told["top"]] == order
+            assert [one["label"] for one in told["top"]] == [LABELS[place] for place in order]
+            for one in told["top"]:
+                assert one["probability"] == pytest.approx(full["probabilities"][one["label_index"]], abs=1e-6)
+                assert one["similarity"] == pytest.approx(full["similarities"][one["label_index"]], abs=1e-6)
+            assert told["label"] == told["top"][0]["label"]
+            assert "probabilities" not in told
+
+
 def test_the_modes_differ(engine: Engine, photo_bytes: dict[str, bytes]) -> None:
     """Else the test above could not tell them apart."""
     rows = np.stack([expected_scores(engine, photo_bytes["jpeg"], mode) for mode in ("both", "image", "text", "none")])

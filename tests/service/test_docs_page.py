@@ -49,6 +49,8 @@ def test_every_route_and_its_stable_name(openapi: Any) -> None:
         ("post", "/v1/embeddings"): "openai_embeddings",
         ("get", "/v1/models"): "openai_models",
         ("get", "/v1/models/{model}"): "openai_model",
+        ("get", "/label_sets"): "label_sets",
+        ("get", "/label_sets/{name}"): "label_set",
         ("get", "/memory"): "memory",
         ("get", "/memory/items"): "memory_items",
         ("get", "/memory/items/{id}/thumbnail"): "memory_thumbnail",
@@ -83,7 +85,8 @@ def test_every_example_is_accepted(client: httpx.Client, openapi: Any, path: str
 
 
 @pytest.mark.parametrize(
-    "path", ["/embed/image", "/embed/text", "/classify", "/v1/embeddings", "/v1/models", "/memory"]
+    "path",
+    ["/embed/image", "/embed/text", "/classify", "/v1/embeddings", "/v1/models", "/memory", "/label_sets"],
 )
 def test_answers_have_the_documented_fields(client: httpx.Client, openapi: Any, path: str) -> None:
     operation = next(iter(openapi["paths"][path].values()))
@@ -122,11 +125,6 @@ def test_documented_statuses_cover_every_code(openapi: Any) -> None:
                 expected = openai_status if path.startswith("/v1/") else (lambda code: KINDS[code].status)
                 assert all(expected(code) == int(status) for code in codes)
                 told |= set(codes)
-    # What any path can answer is told once, on the page.
-    assert set(KINDS) - told == {
-        "not_found",
-        "method_not_allowed",
-        "request_invalid",
-        "reload_in_progress",
-        "reload_refused",
-    }
+    # What any path can answer is told once, on the page; changing label sets comes with the keys.
+    anywhere = {"not_found", "method_not_allowed", "request_invalid", "reload_in_progress", "reload_refused"}
+    assert set(KINDS) - told == anywhere | {"label_set_name_invalid", "label_sets_full", "label_set_not_saved"}

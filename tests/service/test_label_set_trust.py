@@ -17,8 +17,8 @@ from models.fusion.label_set import LabelSetWeights, weigh_label_set
 from models.training.entity_pairs import EntityPairs
 from models.training.evidence import fit_evidence
 from service.engine import Engine, FloatArray, Query
-from service.label_set import weigh_classes
 from service.problems import Problem
+from service.weighing import weigh_classes
 
 K = 4
 COLOURS = ("red", "brown", "grey", "yellow", "blue")
@@ -175,10 +175,24 @@ def test_a_set_larger_than_the_queue_is_weighed_whole(
 
 
 def test_weighing_is_a_stage(asked: httpx.Client, photos: list[bytes]) -> None:
-    body = {"images": [base64.b64encode(photos[0]).decode()], "labels": KNOWN}
-    timing = asked.post("/classify", json=body).headers["server-timing"]
-    stages = [part.split(";dur=")[0] for part in timing.split(", ")]
-    assert stages == ["decode", "queue", "encode", "weigh", "retrieve", "fuse", "total"]
+    body = {"images": [base64.b64encode(photos[0]).decode()], "labels": KNOWN, "templates": ["weighed, a {}"]}
+    path = []
+    for _ in range(2):
+        timing = asked.post("/classify", json=body).headers["server-timing"]
+        path.append([part.split(";dur=")[0] for part in timing.split(", ")])
+    assert path[0] == ["decode", "queue", "encode", "weigh", "retrieve", "fuse", "total"]
+    assert path[1] == ["decode", "queue", "encode", "retrieve", "fuse", "total"]  # the weights are known by then
+
+
+def test_with_known_weights_images_are_refined_at_once_and_alike(asked: httpx.Client, photos: list[bytes]) -> None:
+    images = [base64.b64encode(photo).decode() for photo in photos]
+    body = {"images": images, "labels": KNOWN[::-1], "compare": True}
+    first, second = (asked.post("/classify", json=body).json() for _ in range(2))
+    assert first["trust"] == second["trust"]
+    assert first["trust"]["image"] > 0
+    for one, other in zip(first["data"], second["data"], strict=True):
+        np.testing.assert_allclose(one["similarities"], other["similarities"], atol=1e-5)
+        np.testing.assert_allclose(one["original"]["similarities"], other["original"]["similarities"], atol=1e-5)
     assert 'reco_stage_duration_seconds_count{stage="weigh"}' in asked.get("/metrics").text
 
 

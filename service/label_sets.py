@@ -1,0 +1,200 @@
+"""The label sets that a request can name: from a folder that `RECO_LABEL_SETS` names, or given to a running service.
+
+    birds.json     {"labels": ["puffin", "razorbill"], "templates": ["a photo of a {}, a bird."]}
+    birds.txt      a label a line
+
+A file is read again when it has changed, so replicas that share a folder share its sets. Without a folder, sets live
+as long as the process. Blocking; may run in any thread. Depends on classify's checks, json_body, problems, settings.
+"""
+
+import logging
+import os
+import re
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.classify import check_labels, check_templates
+from service.json_body import parse_object
+from service.problems import ItemError, Problem
+from service.schemas import LabelSetRequest, validate
+from service.settings import Settings, SettingsError
+
+logger = logging.getLogger("reco.label_sets")
+
+MAX_SETS = 256
+MAX_FILE_BYTES = 4 * 1024 * 1024
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")  # no dot in front: no hidden file, no ..
+_SUFFIXES = (".json", ".txt")
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Labels that go together, and the templates to use where a request names none."""
+
+    name: str
+    labels: Sequence[str]
+    templates: Sequence[str] | None = None
+
+
+class LabelSets:
+    """Label sets by name."""
+
+    def __init__(self, directory: Path | None, settings: Settings) -> None:
+        self._directory = directory
+        self._settings = settings
+        self._sets: dict[str, tuple[object, LabelSet]] = {}  # by name: how its file looked, and what it held
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, settings: Settings) -> "LabelSets":
+        """Read the folder once, so that a mistake in it stops the start.
+
+        Raises:
+            SettingsError: no such folder, or a file in it that is no label set.
+        """
+        if settings.label_sets is None:
+            return cls(None, settings)
+        directory = Path(settings.label_sets)
+        if not directory.is_dir():
+            raise SettingsError(f"RECO_LABEL_SETS: {directory} is no folder")
+        sets = cls(directory, settings)
+        names = sets.names()
+        if len(names) > MAX_SETS:
+            raise SettingsError(f"RECO_LABEL_SETS: {directory} holds more than {MAX_SETS} sets")
+        for name in names:
+            if all((directory / (name + suffix)).is_file() for suffix in _SUFFIXES):
+                raise SettingsError(f"RECO_LABEL_SETS: {directory / name} is there as .json and as .txt: keep one")
+            try:
+                sets._read(name)
+            except Problem as problem:
+                where = f" at {problem.errors[0].pointer}" if problem.errors else ""
+                raise SettingsError(f"RECO_LABEL_SETS: {directory / name}: {problem.code}{where}") from None
+        return sets
+
+    def names(self) -> list[str]:
+        """The names of all sets, sorted."""
+        if self._directory is None:
+            return sorted(self._sets)
+        files = (Path(entry.name) for entry in os.scandir(self._directory) if entry.is_file())
+        return sorted({file.stem for file in files if file.suffix in _SUFFIXES and _NAME.fullmatch(file.stem)})
+
+    def get(self, name: str) -> LabelSet:
+        """The set of a name, as its file is now.
+
+        Raises:
+            Problem: label_set_not_found; a file that has become unusable is none, and the log says why.
+        """
+        if not _NAME.fullmatch(name):
+            raise Problem("label_set_not_found", errors=[ItemError("/label_set", "label_set_not_found")])
+        try:
+            return self._read(name)
+        except Problem as problem:
+            if problem.code != "label_set_not_found":
+                logger.error("label set %s: %s", name, problem.code)
+        raise Problem("label_set_not_found", errors=[ItemError("/label_set", "label_set_not_found")])
+
+    def put(self, name: str, body: bytes) -> LabelSet:
+        """Make or replace a set; in the folder, if there is one.
+
+        Args:
+            body: JSON, as in a file.
+
+        Raises:
+            Problem: label_set_name_invalid, label_sets_full, label_set_not_saved, and what labels are refused for.
+        """
+        if not _NAME.fullmatch(name):
+            raise Problem("label_set_name_invalid")
+        given = self._parse(name, body)
+        with self._lock:
+            names = self.names()
+            if name not in names and len(names) >= MAX_SETS:
+                raise Problem("label_sets_full", extensions={"limit": MAX_SETS})
+            if self._directory is None:
+                self._sets[name] = (None, given)
+            else:
+                self._save(self._directory, name, body)
+        return given
+
+    def delete(self, name: str) -> None:
+        """Take a set out; from the folder, if there is one.
+
+        Raises:
+            Problem: label_set_not_found, label_set_not_saved.
+        """
+        with self._lock:
+            if not _NAME.fullmatch(name) or name not in self.names():
+                raise Problem("label_set_not_found")
+            if self._directory is not None:
+                try:
+                    for suffix in _SUFFIXES:
+                        (self._directory / (name + suffix)).unlink(missing_ok=True)
+                except OSError as error:
+                    raise _not_saved(error) from None
+            self._sets.pop(name, None)
+
+    def _read(self, name: str) -> LabelSet:
+        kept = self._sets.get(name)
+        if self._directory is None:
+            if kept is None:
+                raise Problem("label_set_not_found")
+            return kept[1]
+        for suffix in _SUFFIXES:
+            try:
+                with (self._directory / (name + suffix)).open("rb") as file:
+                    state = os.fstat(file.fileno())
+                    look = (suffix, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+                    if kept is not None and kept[0] == look:
+                        return kept[1]
+                    found = self._parse(name, file.read(MAX_FILE_BYTES + 1), suffix)
+            except OSError:
+                continue
+            self._sets[name] = (look, found)
+            return found
+        raise Problem("label_set_not_found")
+
+    def _parse(self, name: str, content: bytes, suffix: str = ".json") -> LabelSet:
+        if len(content) > MAX_FILE_BYTES:
+            raise Problem("body_too_large", extensions={"limit": MAX_FILE_BYTES})
+        labels, templates = _lines(content) if suffix == ".txt" else _members(content, self._settings)
+        check_labels(labels, self._settings)
+        if templates is not None:
+            check_templates(templates, len(labels), self._settings)
+        return LabelSet(name, tuple(labels), None if templates is None else tuple(templates))
+
+    @staticmethod
+    def _save(directory: Path, name: str, body: bytes) -> None:
+        """Whole or not at all: a reader sees the old file or the new one."""
+        temporary = directory / f".tmp-{secrets.token_hex(8)}"
+        try:
+            with temporary.open("xb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(directory / f"{name}.json")
+            (directory / f"{name}.txt").unlink(missing_ok=True)
+        except OSError as error:
+            raise _not_saved(error) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _not_saved(error: OSError) -> Problem:
+    logger.error("RECO_LABEL_SETS cannot be written", exc_info=error)
+    return Problem("label_set_not_saved")
+
+
+def _lines(content: bytes) -> tuple[list[str], None]:
+    try:
+        lines = content.decode("utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise Problem("text_invalid_unicode") from None
+    return [line.strip() for line in lines if line.strip()], None
+
+
+def _members(content: bytes, settings: Settings) -> tuple[list[str], list[str] | None]:
+    most = 4 * (settings.max_labels + settings.max_templates + 16)
+    told = validate(LabelSetRequest, parse_object(content, max_values=most))
+    return told.labels, told.templates

@@ -1,0 +1,166 @@
+"""The class cache: what it keeps, what it shares, what it forgets; and that `/classify` says the same with it."""
+
+import asyncio
+import base64
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.class_cache import ClassCache, class_key
+from service.classify import Classes
+from service.engine import Engine
+from service.metrics import Metrics
+from service.problems import Problem
+
+LATER = time.monotonic() + 3600
+ENTRY_BYTES = 2048 + 400
+
+
+class Source:
+    """Computes classes of 400 bytes, slowly, and counts how often it was asked and how often it was cut."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.started = self.ended = 0
+        self.failure = failure
+
+    async def __call__(self) -> Classes:
+        self.started += 1
+        await asyncio.sleep(0.02)
+        if self.failure is not None:
+            raise self.failure
+        self.ended += 1
+        return Classes(np.full((10, 10), self.started, dtype=np.float32))
+
+
+def lookups(cache: ClassCache) -> dict[str, float]:
+    samples = cache._metrics.class_cache.collect()[0].samples
+    return {sample.labels["outcome"]: sample.value for sample in samples}
+
+
+def test_what_was_computed_is_kept_and_the_least_recently_used_goes_first() -> None:
+    async def scenario() -> None:
+        cache, sources = ClassCache(2 * ENTRY_BYTES, Metrics()), {key: Source() for key in "abc"}
+        for key in "abaca":  # a is used again before c comes: b goes
+            await cache.get(key, LATER, sources[key])
+        assert [key for key in "abc" if cache.peek(key) is not None] == ["a", "c"]
+        assert [sources[key].started for key in "abc"] == [1, 1, 1]
+        assert lookups(cache) == {"miss": 3, "hit": 2}
+        assert cache._metrics.class_cache_bytes.collect()[0].samples[0].value == 2 * ENTRY_BYTES
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_kept_of_what_is_larger_than_the_cache() -> None:
+    async def scenario() -> None:
+        cache, source = ClassCache(ENTRY_BYTES - 1, Metrics()), Source()
+        for _ in range(2):
+            await cache.get("a", LATER, source)
+        assert (source.started, cache.peek("a")) == (2, None)
+
+    asyncio.run(scenario())
+
+
+def test_those_who_ask_meanwhile_share_one_computation() -> None:
+    async def scenario() -> None:
+        cache, source = ClassCache(0, Metrics()), Source()
+        found = await asyncio.gather(*(cache.get("a", LATER, source) for _ in range(8)))
+        assert source.started == 1
+        assert all(classes is found[0] for classes in found)
+        assert lookups(cache) == {"miss": 1, "joined": 7}
+
+    asyncio.run(scenario())
+
+
+def test_a_failure_reaches_all_and_is_not_kept() -> None:
+    async def scenario() -> None:
+        cache, bad, good = ClassCache(10**6, Metrics()), Source(Problem("text_empty")), Source()
+        found = await asyncio.gather(*(cache.get("a", LATER, bad) for _ in range(3)), return_exceptions=True)
+        assert [getattr(one, "code", None) for one in found] == ["text_empty"] * 3
+        await cache.get("a", LATER, good)
+        assert good.ended == 1
+
+    asyncio.run(scenario())
+
+
+def test_the_first_may_leave_and_the_last_ends_it() -> None:
+    async def scenario() -> None:
+        cache, source = ClassCache(10**6, Metrics()), Source()
+        first, second = (asyncio.ensure_future(cache.get("a", LATER, source)) for _ in range(2))
+        await asyncio.sleep(0.005)
+        first.cancel()
+        await second
+        assert (source.started, source.ended) == (1, 1)
+
+        left = [asyncio.ensure_future(cache.get("b", LATER, source)) for _ in range(2)]
+        await asyncio.sleep(0.005)
+        for task in left:
+            task.cancel()
+        await asyncio.sleep(0)
+        await cache.get("b", LATER, source)  # whoever comes at that moment joins no computation that is ending
+        assert (source.started, source.ended) == (3, 2)
+
+    asyncio.run(scenario())
+
+
+def test_who_came_later_outlives_the_deadline_of_the_first() -> None:
+    async def scenario() -> None:
+        cache, source = ClassCache(10**6, Metrics()), Source()
+        late: Callable[[], Coroutine[Any, Any, Classes]] = Source(Problem("deadline_exceeded"))
+        first = asyncio.ensure_future(cache.get("a", time.monotonic() + 0.01, late))
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(cache.get("a", LATER, source))
+        with pytest.raises(Problem, match="deadline_exceeded"):
+            await first
+        await second
+        assert source.ended == 1
+
+    asyncio.run(scenario())
+
+
+def test_the_key_names_everything(engine: Engine) -> None:
+    asked: list[tuple[Any, ...]] = [
+        (["a", "b"], ["{}"], "both", 4),
+        (["b", "a"], ["{}"], "both", 4),
+        (["a", "b"], ["{}."], "both", 4),
+        (["a", "b", "{}"], [], "both", 4),
+        (["a", "b"], ["{}"], "text", 4),
+        (["a", "b"], ["{}"], "none", 4),
+        (["a", "b"], ["{}"], "both", 5),
+    ]
+    keys = [class_key(engine, *one) for one in asked]
+    assert len(set(keys)) == len(keys)
+    assert keys[0] == class_key(engine, ("a", "b"), ("{}",), "both", 4)
+    assert class_key(engine, ["a"], ["{}"], "none", 4) == class_key(engine, ["a"], ["{}"], "none", 5)
+
+
+def test_another_memory_or_fusion_is_another_key(engine: Engine, make_settings: Any) -> None:
+    plain = Engine.open(make_settings(fusion=None))
+    assert class_key(engine, ["a"], ["{}"], "text", 4) != class_key(plain, ["a"], ["{}"], "text", 4)
+
+
+@pytest.mark.parametrize("mode", ["both", "image", "text", "none"])
+def test_a_repeated_request_encodes_no_text_and_says_the_same(
+    serve: Any, photo_bytes: dict[str, bytes], mode: str
+) -> None:
+    body = {
+        "images": [base64.b64encode(photo_bytes["jpeg"]).decode()],
+        "labels": ["songbird", "duck", "raptor"],
+        "enhance": mode,
+    }
+    with serve() as fresh:
+        series = 'reco_items_total{modality="text",outcome="ok"}'
+
+        def ask() -> tuple[Any, float]:
+            answer = fresh.client.post("/classify", json=body)
+            assert answer.status_code == 200, answer.text
+            lines = dict(line.rsplit(" ", 1) for line in fresh.client.get("/metrics").text.splitlines())
+            return answer.json()["data"], float(lines.get(series, 0))
+
+        first, texts = ask()
+        second, texts_after = ask()
+        assert texts_after == texts > 0
+        np.testing.assert_allclose(first[0]["probabilities"], second[0]["probabilities"], atol=1e-6)
+        assert 'reco_class_cache_lookups_total{outcome="hit"} 1.0' in fresh.client.get("/metrics").text

@@ -1,0 +1,178 @@
+"""Named label sets: from a folder, by name in `/classify`, and what a bad file or name is told."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from service.label_sets import MAX_SETS, LabelSets
+from service.problems import Problem
+from service.settings import Settings, SettingsError
+
+BIRDS = {"labels": ["songbird", "duck", "raptor"], "templates": ["a drawing of a {}"]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "birds.json").write_text(json.dumps(BIRDS))
+    (tmp_path / "colours.txt").write_text("red\n\n  brown \r\ngrey\n")
+    (tmp_path / "README.md").write_text("no set")
+    (tmp_path / ".hidden.json").write_text("no set")
+    return tmp_path
+
+
+def opened(folder: Path | None, **changes: Any) -> LabelSets:
+    label_sets = None if folder is None else str(folder)
+    return LabelSets.open(Settings(model="m", memory="m", stamps="s", label_sets=label_sets, **changes))
+
+
+@pytest.fixture
+def asked(serve: Any, folder: Path) -> Iterator[httpx.Client]:
+    with serve(label_sets=str(folder)) as service:
+        yield service.client
+
+
+def test_files_are_sets(folder: Path) -> None:
+    sets = opened(folder)
+    assert sets.names() == ["birds", "colours"]
+    assert (sets.get("birds").labels, sets.get("birds").templates) == (tuple(BIRDS["labels"]), ("a drawing of a {}",))
+    assert (sets.get("colours").labels, sets.get("colours").templates) == (("red", "brown", "grey"), None)
+
+
+def test_a_changed_file_is_read_again_and_a_broken_one_is_none(folder: Path) -> None:
+    sets = opened(folder)
+    first = sets.get("birds")
+    assert sets.get("birds") is first
+    (folder / "birds.json").write_text('{"labels": ["owl"]}')
+    assert sets.get("birds").labels == ("owl",)
+    (folder / "birds.json").write_text("{")
+    with pytest.raises(Problem, match="label_set_not_found"):
+        sets.get("birds")
+    (folder / "birds.json").unlink()
+    with pytest.raises(Problem, match="label_set_not_found"):
+        sets.get("birds")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.json", "{", "json_invalid"),
+        ("a.json", '{"labels": ["x", "X"]}', r"labels_duplicate at /labels/1"),
+        ("a.json", '{"labels": []}', "labels_empty"),
+        ("a.json", '{"labels": ["x"], "templates": ["no slot"]}', r"template_invalid at /templates/0"),
+        ("a.json", '{"labels": ["x"], "template": "{}"}', "field_unknown"),
+        ("a.txt", "\n\n", "labels_empty"),
+        ("a.txt", "a\x07b", r"text_control_character at /labels/0"),
+        ("birds.txt", "owl", "there as .json and as .txt"),
+    ],
+)
+def test_a_mistake_in_a_file_stops_the_start(folder: Path, name: str, content: str, told: str) -> None:
+    (folder / name).write_text(content)
+    with pytest.raises(SettingsError, match=told):
+        opened(folder)
+
+
+def test_no_such_folder_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="is no folder"):
+        opened(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_sets_are_put_replaced_and_deleted(folder: Path, saved: bool) -> None:
+    sets = opened(folder if saved else None)
+    for labels in (["owl", "lark"], ["wren"]):
+        sets.put("new", json.dumps({"labels": labels}).encode())
+        assert sets.get("new").labels == tuple(labels)
+    if saved:
+        sets.put("colours", b'{"labels": ["black"]}')  # was a .txt
+        again = opened(folder)
+        assert again.names() == ["birds", "colours", "new"]
+        assert again.get("colours").labels == ("black",)
+        assert not [path.name for path in folder.iterdir() if path.name.startswith(".tmp")]
+    sets.delete("new")
+    assert "new" not in sets.names()
+    with pytest.raises(Problem, match="label_set_not_found"):
+        sets.delete("new")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".birds", "../birds", "a/b", "a\x00", "ä", "x" * 65, "birds\n"])
+def test_a_name_is_no_path(folder: Path, name: str) -> None:
+    sets = opened(folder)
+    for call, code in (
+        (lambda: sets.put(name, b"{}"), "label_set_name_invalid"),
+        (lambda: sets.get(name), "not_found"),
+    ):
+        with pytest.raises(Problem, match=code):
+            call()
+    with pytest.raises(Problem, match="not_found"):
+        sets.delete(name)
+
+
+def test_a_refused_set_changes_nothing(folder: Path) -> None:
+    sets = opened(folder)
+    with pytest.raises(Problem, match="labels_duplicate"):
+        sets.put("birds", b'{"labels": ["a", "a"]}')
+    assert sets.get("birds").labels == tuple(BIRDS["labels"])
+
+
+def test_there_are_only_so_many() -> None:
+    sets = opened(None)
+    for number in range(MAX_SETS):
+        sets.put(f"set-{number}", b'{"labels": ["a"]}')
+    with pytest.raises(Problem, match="label_sets_full"):
+        sets.put("one-more", b'{"labels": ["a"]}')
+    sets.put("set-0", b'{"labels": ["b"]}')
+
+
+def test_classify_by_name_is_classify_by_its_labels(asked: httpx.Client, photo_bytes: dict[str, bytes]) -> None:
+    image = {"images": [base64.b64encode(photo_bytes["png"]).decode()]}
+    named = asked.post("/classify", json={**image, "label_set": "birds"}).json()
+    spelt = asked.post("/classify", json={**image, **BIRDS}).json()
+    np.testing.assert_allclose(named["data"][0]["probabilities"], spelt["data"][0]["probabilities"], atol=1e-6)
+    assert (named["label_set"], "label_set" in spelt) == ("birds", False)
+    own = asked.post("/classify", json={**image, "label_set": "birds", "templates": ["{}"]}).json()
+    own_spelt = asked.post("/classify", json={**image, "labels": BIRDS["labels"], "templates": ["{}"]}).json()
+    np.testing.assert_allclose(own["data"][0]["probabilities"], own_spelt["data"][0]["probabilities"], atol=1e-6)
+
+
+def test_in_a_form_and_a_query_too(asked: httpx.Client, photo_bytes: dict[str, bytes]) -> None:
+    photo, words = photo_bytes["png"], {"label_set": "birds", "top_k": "2"}
+    by_form = asked.post("/classify", files={"files": photo}, data=words).json()["data"][0]
+    by_raw = asked.post("/classify", content=photo, params=words, headers={"Content-Type": "image/png"}).json()
+    assert [one["label"] for one in by_form["top"]] == [one["label"] for one in by_raw["data"][0]["top"]]
+
+
+def test_they_are_listed_and_shown(asked: httpx.Client) -> None:
+    assert asked.get("/label_sets").json() == {
+        "label_sets": [
+            {"name": "birds", "num_labels": 3, "num_templates": 1},
+            {"name": "colours", "num_labels": 3, "num_templates": 0},
+        ]
+    }
+    assert asked.get("/label_sets/birds").json() == {"name": "birds", **BIRDS}
+    for name in ("nowhere", "..%2Fbirds", ".hidden"):
+        answer = asked.get(f"/label_sets/{name}")
+        assert (answer.status_code, "not_found" in answer.json()["code"]) == (404, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "code", "pointer"),
+    [
+        ({}, 422, "field_missing", "/labels"),
+        ({"labels": ["a"], "label_set": "birds"}, 422, "option_conflict", "/label_set"),
+        ({"label_set": "nowhere"}, 404, "label_set_not_found", "/label_set"),
+        ({"label_set": "../birds"}, 404, "label_set_not_found", "/label_set"),
+        ({"label_set": None}, 422, "field_invalid", "/label_set"),
+        ({"label_set": "birds", "templates": []}, 422, "templates_empty", None),
+        ({"label_set": "birds", "top_k": 0}, 422, "field_invalid", "/top_k"),
+    ],
+)
+def test_refused(asked: httpx.Client, options: Any, status: int, code: str, pointer: str | None) -> None:
+    answer = asked.post("/classify", json={"images": ["QUJD"], "on_error": "partial", **options})
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert [error["pointer"] for error in answer.json().get("errors", [])] == ([pointer] if pointer else [])
