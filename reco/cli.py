@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from reco import build, demo, inspect, memory_changes, serve, train, train_encoder
+from reco import build, demo, inspect, key, memory_changes, serve, train, train_encoder
 from reco import eval as eval_command
 from reco.console import stop
 
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+key_app = typer.Typer(help="API keys for the service.", no_args_is_help=True)
 memory_app = typer.Typer(help="Look at a memory, check it, change it.", no_args_is_help=True)
 
 _COMMANDS: tuple[tuple[str, Callable[..., Any]], ...] = (
@@ -43,6 +44,9 @@ _MEMORY_COMMANDS: tuple[Callable[..., Any], ...] = (
 for _command in _MEMORY_COMMANDS:
     memory_app.command(_command.__name__)(_command)
 app.add_typer(memory_app, name="memory")
+key_app.callback()(lambda: None)  # with one command, typer would make the group that command
+key_app.command("new")(key.new)
+app.add_typer(key_app, name="key")
 
 
 def main() -> None:

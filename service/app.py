@@ -11,13 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from service.access import Door
 from service.docs_page import render_docs
 from service.engine import Engine
 from service.lifecycle import Service
 from service.metrics import service_version
 from service.middleware import RequestFrame, answer_problem
 from service.problems import Problem
-from service.routes import classify, embed, label_sets, memory, openai, page, probes
+from service.routes import classify, embed, label_sets, memory, openai, operator, page, probes
 from service.settings import Settings
 
 _DESCRIPTION = "Your CLIP, plus a memory: embeddings refined with what is found in it."
@@ -51,10 +52,11 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
+    app.add_middleware(Door, access=service.access)
     app.add_middleware(RequestFrame, metrics=service.metrics)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    for group in (page, embed, classify, label_sets, openai, memory, probes):
+    for group in (page, embed, classify, label_sets, openai, memory, operator, probes):
         app.include_router(group.router(service))
 
     @app.get("/docs", include_in_schema=False)

@@ -1,7 +1,7 @@
 """From starting to ready or broken: loads the engine beside the event loop, probes it with real items, and swaps
 in a newer memory or fusion without a pause.
 
-Depends on engine, generation, pipeline, workers, metrics, problems and settings.
+Depends on access, engine, generation, pipeline, workers, metrics, problems and settings.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from service.access import Access
 from service.class_cache import ClassCache
 from service.engine import Engine
 from service.generation import Generations
@@ -45,6 +46,7 @@ class Service:
         self.metrics = Metrics()
         self.label_sets = LabelSets.open(settings)
         self.class_cache = ClassCache(settings.class_cache_bytes, self.metrics)
+        self.access = Access(settings)
         self.reason: str | None = "starting"  # why it is not ready; None when it is
         self.draining = False  # asked to end: unready for load balancers, still answering
         self.reload_failure: str | None = None  # code of the last reload if it was refused
@@ -59,7 +61,7 @@ class Service:
     @property
     def warnings(self) -> list[str]:
         """What an operator should know, as codes."""
-        return [OPEN_WITHOUT_KEYS] if self.settings.listens_beyond_loopback else []
+        return [OPEN_WITHOUT_KEYS] if self.settings.listens_beyond_loopback and not self.access.needs_key else []
 
     @property
     def pipeline(self) -> Pipeline:

@@ -72,6 +72,7 @@ class RequestFrame:
             status=frame.status,
             duration_ms=round(1000 * seconds, 1),
             items=scope["state"].get("items"),
+            key=scope["state"].get("key"),
             code=code,
         )
 

@@ -30,6 +30,9 @@ KINDS: Mapping[str, Kind] = {
     "multipart_invalid": Kind(400, "The multipart body cannot be parsed."),
     "multipart_truncated": Kind(400, "The multipart body ends before its closing boundary."),
     "request_invalid": Kind(400, "The request cannot be understood."),
+    # 401, 403: keys
+    "unauthorized": Kind(401, "This takes a valid key: Authorization: Bearer KEY."),
+    "scope_missing": Kind(403, "The key is not allowed to do this."),
     # 404, 405
     "not_found": Kind(404, "There is nothing at this path."),
     "model_not_found": Kind(404, "There is no model of this name here; /v1/models lists them."),
@@ -87,6 +90,9 @@ KINDS: Mapping[str, Kind] = {
     "templates_too_many": Kind(422, "The request names more templates than the limit."),
     "template_invalid": Kind(422, "A template must hold {} exactly once and no other brace."),
     "work_too_large": Kind(422, "Labels times templates is more than the limit."),
+    # 429: this caller, too fast
+    "rate_limited": Kind(429, "More items than this key or address may send; Retry-After says when to go on."),
+    "concurrency_limited": Kind(429, "More requests at once than this key or address may have under way."),
     # 5xx: ours
     "internal_error": Kind(500, "A fault of this service; the request id finds it in the log."),
     "nonfinite_embedding": Kind(500, "The encoder gave no finite embedding for an item."),
@@ -97,7 +103,9 @@ KINDS: Mapping[str, Kind] = {
     "deadline_exceeded": Kind(504, "The answer was not ready within the time limit."),
 }
 
-REJECTIONS = frozenset({"queue_full", "body_too_large", "deadline_exceeded", "not_ready"})
+REJECTIONS = frozenset(
+    {"rate_limited", "concurrency_limited", "queue_full", "body_too_large", "deadline_exceeded", "not_ready"}
+)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import logging.config
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import uvicorn
 from fastapi import FastAPI
@@ -18,7 +19,7 @@ from service.app import create_app
 from service.lifecycle import Service
 from service.logs import logging_config
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 
 logger = logging.getLogger("reco.serving")
 
@@ -35,6 +36,8 @@ async def _serve(settings: Settings) -> None:
     app = create_app(settings)
     service: Service = app.state.service
     servers = [_Server(server_config(app, settings))]
+    if settings.operator_port is not None:
+        servers.append(_Server(operator_config(app, settings)))
     ending = Ending(service, servers, delay_s=settings.drain_delay_s)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, ending.drain)
@@ -42,6 +45,10 @@ async def _serve(settings: Settings) -> None:
     tasks: set[asyncio.Task[None]] = set()  # the loop itself holds a task only weakly
 
     def reload() -> None:
+        try:
+            service.access.reread()
+        except SettingsError as error:
+            logger.error("the keys stay as they were: %s", error)
         task = loop.create_task(_reload(service))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -97,17 +104,30 @@ class _Server(uvicorn.Server):
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the app: bounded headers and waits, nothing that the app does not need."""
+    return _config(app, settings, host=settings.host, port=settings.port, lifespan="on")
+
+
+def operator_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """The same app on `RECO_OPERATOR_PORT`: access.py tells the two apart by their port."""
+    assert settings.operator_port is not None
+    return _config(app, settings, host=settings.operator_host, port=settings.operator_port, lifespan="off")
+
+
+def _config(
+    app: FastAPI, settings: Settings, *, host: str, port: int, lifespan: Literal["on", "off"]
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
+        host=host,
+        port=port,
         http="h11",
         ws="none",
-        lifespan="on",
+        lifespan=lifespan,
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=settings.trusted_proxies is not None,
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=settings.graceful_shutdown_s,
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,

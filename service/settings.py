@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "RECO_"
@@ -46,6 +46,37 @@ class Settings(BaseSettings):
         "127.0.0.1", description="Address to listen on. Beyond loopback anybody may ask: a warning says so."
     )
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 lets the system choose one.")
+    operator_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None,
+        description="A port of its own for probes, metrics and operator routes, which then leave the main port "
+        "(the probes stay there too).",
+    )
+    operator_host: str = Field("127.0.0.1", description="Address that RECO_OPERATOR_PORT listens on.")
+    trusted_proxies: str | None = Field(
+        None,
+        description="Addresses or networks of reverse proxies, separated by commas, whose X-Forwarded-For and "
+        "X-Forwarded-Proto are believed; nobody's if not set.",
+    )
+    api_keys: SecretStr | None = Field(
+        None,
+        description="API keys, separated by semicolons: NAME SCOPES sha256:HEX, or a key alone. Without any key, "
+        "the service is open.",
+    )
+    api_keys_file: str | None = Field(
+        None, description="File of API keys, a line each, as `reco key new` makes them; read again on SIGHUP."
+    )
+    metrics_need_key: bool = Field(False, description="Whether /metrics takes a key like any other route.")
+    rate_limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Items a second of one key (429 beyond it), or of one client address where no key is needed; "
+        "none if not set. A key's own `rate=` comes first.",
+    )
+    rate_burst_s: float = Field(
+        2.0, gt=0, le=3600, allow_inf_nan=False, description="Seconds of RECO_RATE_LIMIT that may be spent at once."
+    )
+    max_concurrency: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Requests one key, or one client address, may have under way (429); none if not set."
+    )
     log_format: Literal["text", "json"] = Field("text", description="One line per request, as text or as JSON.")
 
     model: str = Field(min_length=1, description="open_clip architecture, or a local model directory.")

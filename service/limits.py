@@ -1,0 +1,112 @@
+"""How fast and how many at once one caller may ask: a token bucket of items and a count of requests under way.
+
+A request pays one item when it comes, and the rest when it is known how many it held: a bucket may go below empty, and
+the next request then waits until it is filled again. The table is bounded: the caller longest silent is forgotten.
+Standard library and problems only; used on the event loop, so nothing is locked.
+"""
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from service.problems import Problem
+
+MAX_CALLERS = 10_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one caller; None is none.
+
+    Attributes:
+        rate: items a second.
+        burst: items a full bucket holds.
+        concurrency: requests under way.
+    """
+
+    rate: float | None = None
+    burst: float = 1.0
+    concurrency: int | None = None
+
+
+@dataclass
+class _Caller:
+    items: float
+    at: float
+    under_way: int = 0
+
+
+class Limiter:
+    """The callers of one process."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, max_callers: int = MAX_CALLERS) -> None:
+        self._clock = clock
+        self._max_callers = max_callers
+        self._callers: OrderedDict[str, _Caller] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._callers)
+
+    @contextmanager
+    def admit(self, name: str, limits: Limits, items: Callable[[], int]) -> Iterator[None]:
+        """Let a request of this caller in for the length of the block.
+
+        Args:
+            name: of the caller.
+            limits: of the caller.
+            items: how many items the request turned out to hold, asked at its end.
+
+        Raises:
+            Problem: rate_limited or concurrency_limited, with Retry-After.
+        """
+        caller = self._caller(name, limits)
+        if limits.rate is not None and caller.items < 1:
+            wait = math.ceil((1 - caller.items) / limits.rate)
+            raise Problem("rate_limited", headers={"Retry-After": str(wait), **self.headers(name, limits)})
+        if limits.concurrency is not None and caller.under_way >= limits.concurrency:
+            raise Problem("concurrency_limited", headers={"Retry-After": "1"}, extensions={"limit": limits.concurrency})
+        caller.items -= 1
+        caller.under_way += 1
+        try:
+            yield
+        finally:
+            caller.under_way -= 1
+            caller.items -= max(0, items() - 1)
+
+    def headers(self, name: str, limits: Limits) -> Mapping[str, str]:
+        """What a client may know of its bucket (draft-ietf-httpapi-ratelimit-headers)."""
+        if limits.rate is None:
+            return {}
+        caller = self._caller(name, limits)
+        left = max(0, math.floor(caller.items))
+        full_in = math.ceil((limits.burst - caller.items) / limits.rate)
+        window = max(1, math.ceil(limits.burst / limits.rate))
+        return {
+            "RateLimit-Policy": f'"items";q={math.floor(limits.burst)};w={window}',
+            "RateLimit": f'"items";r={left};t={full_in}',
+        }
+
+    def _caller(self, name: str, limits: Limits) -> _Caller:
+        """A caller with its bucket filled up to now; whoever is new begins with a full one."""
+        now = self._clock()
+        caller = self._callers.get(name)
+        if caller is None:
+            caller = self._callers[name] = _Caller(limits.burst, now)
+            if len(self._callers) > self._max_callers:
+                self._forget()
+        self._callers.move_to_end(name)
+        if limits.rate is not None:
+            caller.items = min(limits.burst, caller.items + (now - caller.at) * limits.rate)
+        caller.at = now
+        return caller
+
+    def _forget(self) -> None:
+        """Drop the caller longest silent; one with a request under way only if all have one."""
+        for name, caller in self._callers.items():
+            if not caller.under_way:
+                del self._callers[name]
+                return
+        self._callers.popitem(last=False)

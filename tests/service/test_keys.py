@@ -1,0 +1,277 @@
+"""Keys, scopes, rates and the operator port: THREATS §2.6."""
+
+import gc
+import re
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from reco.cli import app as command_line
+from service.access import Access
+from service.keys import is_intact, key_line, new_key, read_keys
+from service.limits import Limiter, Limits
+from service.problems import Problem
+from service.settings import Settings, SettingsError, show_settings
+
+USE, OPERATOR, SLOW = new_key(), new_key(), new_key()
+
+
+@pytest.fixture(scope="module")
+def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user, an operator that may do nothing else, and a user with limits of its own."""
+    path = tmp_path_factory.mktemp("keys") / "keys"
+    lines = [
+        "# who may ask",
+        key_line("web", ["use"], USE),
+        key_line("admin", ["operator"], OPERATOR),
+        key_line("slow", ["use"], SLOW) + " rate=0.5 concurrency=2  # a guest",
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def closed(serve: Any, keys_file: Path) -> Any:
+    with serve(api_keys_file=str(keys_file)) as service:
+        yield service
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def ask(client: httpx.Client, **kwargs: Any) -> httpx.Response:
+    return client.post("/embed/text", json={"texts": "a bird"}, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, bearer(new_key()), bearer("short"), bearer(USE[:-1]), {"Authorization": USE}, {"X-API-Key": USE},
+     {"Authorization": f"Basic {USE}"}, {"Authorization": f"Bearer {USE} {USE}"},
+     {"Authorization": "Bearer schlüssel".encode()}],
+)  # fmt: skip
+def test_K1_K2_no_key_or_a_wrong_one_is_401_in_one_form(closed: Any, headers: Any) -> None:
+    answer = ask(closed.client, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert set(answer.json()) == {"type", "title", "status", "detail", "instance", "code"}
+
+
+def test_K1_a_key_in_the_query_is_none_and_two_headers_are_a_bad_request(closed: Any) -> None:
+    assert ask(closed.client, params={"api_key": USE}).status_code == 401
+    twice = ask(closed.client, headers=[("Authorization", f"Bearer {USE}")] * 2)
+    assert (twice.status_code, twice.json()["code"]) == (400, "request_invalid")
+
+
+def test_a_key_opens_what_its_scope_names(closed: Any) -> None:
+    assert ask(closed.client, headers=bearer(USE)).status_code == 200
+    assert ask(closed.client, headers={"Authorization": f"bEARER {USE}"}).status_code == 200
+    wrong = ask(closed.client, headers=bearer(OPERATOR))
+    assert (wrong.status_code, wrong.json()["code"]) == (403, "scope_missing")
+    assert closed.client.post("/operator/reload", headers=bearer(OPERATOR)).json()["changed"] is False
+
+
+def test_K4_the_operator_routes_want_its_scope(closed: Any) -> None:
+    assert closed.client.post("/operator/reload").status_code == 401
+    refused = closed.client.post("/operator/reload", headers=bearer(USE))
+    assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
+
+
+def test_openai_clients_get_their_own_form_of_401(closed: Any) -> None:
+    answer = closed.client.post("/v1/embeddings", json={"model": "x", "input": "a"})
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] == "unauthorized"
+
+
+def paths_of(app: Any) -> list[tuple[str, str]]:
+    """Every method and path that the app routes, by what its routers hold and by its OpenAPI document."""
+    found = set()
+    routes = list(app.routes)
+    while routes:
+        route = routes.pop()
+        routes += list(getattr(route, "routes", ()))
+        inner = getattr(route, "original_router", None)
+        routes += [] if inner is None else list(inner.routes)
+        for method in getattr(route, "methods", None) or ():
+            found.add((method, re.sub(r"\{[^}]*\}", "x", route.path)))
+    for path, methods in app.openapi()["paths"].items():
+        found |= {(method.upper(), re.sub(r"\{[^}]*\}", "x", path)) for method in methods}
+    return sorted(found)
+
+
+def test_K5_every_route_needs_a_key_but_those_listed(closed: Any) -> None:
+    probes, page = {"/livez", "/readyz", "/health", "/metrics"}, {"/", "/page/x", "/samples", "/samples/x"}
+    routes = paths_of(closed.app)
+    assert {("POST", "/embed/image"), ("GET", "/page/x"), ("GET", "/"), ("POST", "/operator/reload")} <= set(routes)
+    opened = {path for method, path in routes if closed.client.request(method, path).status_code != 401}
+    assert opened == probes | page | {"/docs", "/openapi.json"}
+    assert closed.client.get("/nowhere").status_code == 401
+
+
+def test_operator_routes_are_not_there_without_an_operators_key(client: httpx.Client, serve: Any) -> None:
+    assert client.post("/operator/reload").status_code == 404
+    assert client.post("/operator/reload", headers=bearer(OPERATOR)).status_code == 404
+    with serve(api_keys=USE) as service:
+        assert service.client.post("/operator/reload", headers=bearer(USE)).status_code == 404
+
+
+def test_an_operators_key_alone_leaves_the_service_open(serve: Any) -> None:
+    with serve(api_keys=f"admin operator {OPERATOR}") as service:
+        assert ask(service.client).status_code == 200
+        assert ask(service.client, headers=bearer("anything")).status_code == 200
+        assert service.client.post("/operator/reload").status_code == 401
+        assert service.client.post("/operator/reload", headers=bearer(OPERATOR)).status_code == 200
+
+
+def test_K6_too_many_items_are_429_until_the_bucket_is_filled_again(closed: Any) -> None:
+    first = ask(closed.client, headers=bearer(SLOW))
+    assert first.status_code == 200
+    assert first.headers["ratelimit-policy"] == '"items";q=1;w=2'
+    refused = ask(closed.client, headers=bearer(SLOW))
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert 1 <= int(refused.headers["retry-after"]) <= 2
+    assert re.fullmatch(r'"items";r=0;t=[12]', refused.headers["ratelimit"])
+    assert ask(closed.client, headers=bearer(USE)).status_code == 200  # others go on
+    assert 'reco_rejections_total{reason="rate_limited"} 1.0' in closed.client.get("/metrics").text
+
+
+def test_K6_without_keys_an_address_has_a_bucket(serve: Any) -> None:
+    with serve(rate_limit=0.5, rate_burst_s=4) as service:
+        assert [ask(service.client).status_code for _ in range(3)] == [200, 200, 429]
+        assert service.client.get("/readyz").status_code == 200
+
+
+class Clock:
+    """Seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_large_request_is_paid_for_before_the_next() -> None:
+    clock = Clock()
+    limiter = Limiter(clock=clock)
+    limits = Limits(rate=10, burst=20)
+    with limiter.admit("a", limits, lambda: 50):
+        pass
+    with pytest.raises(Problem, match="rate_limited") as refused, limiter.admit("a", limits, lambda: 1):
+        pass
+    assert refused.value.headers["Retry-After"] == "4"  # 30 items in debt, and one for the request: 3.1 s
+    clock.now = 3.2
+    with limiter.admit("a", limits, lambda: 1):
+        pass
+
+
+def test_one_caller_may_have_so_many_requests_under_way() -> None:
+    limiter, limits = Limiter(), Limits(concurrency=1)
+    with limiter.admit("a", limits, lambda: 1):
+        with pytest.raises(Problem, match="concurrency_limited"), limiter.admit("a", limits, lambda: 1):
+            pass
+        with limiter.admit("b", limits, lambda: 1):
+            pass
+    with limiter.admit("a", limits, lambda: 1):
+        pass
+
+
+def test_K7_a_million_callers_fill_no_memory() -> None:
+    limiter, limits = Limiter(max_callers=1000), Limits(rate=1, burst=1)
+    for number in range(2000):
+        with limiter.admit(f"address {number}", limits, lambda: 1):
+            pass
+    gc.collect()
+    tracemalloc.start()
+    for number in range(100_000):
+        with limiter.admit(f"address {number}", limits, lambda: 1):
+            pass
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(limiter) == 1000
+    assert grown < 1_000_000
+
+
+def test_K13_no_key_is_ever_told(closed: Any, keys_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    ask(closed.client, headers=bearer(USE))
+    ask(closed.client, headers=bearer(USE + "x"))
+    told = caplog.text + closed.client.get("/metrics").text + closed.client.get("/readyz").text
+    assert USE not in told
+    assert USE not in keys_file.read_text()
+    settings = Settings(model="m", memory="m", api_keys=USE)
+    assert USE not in show_settings(settings) + repr(settings)
+
+
+def test_the_log_names_the_key(closed: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    ask(closed.client, headers=bearer(USE))
+    closed.client.get("/nowhere")  # a line is written after its answer: the first is there when this one is
+    assert any(getattr(record, "request_fields", {}).get("key") == "web" for record in caplog.records)
+
+
+def test_A39_a_key_has_a_prefix_and_a_checksum() -> None:
+    keys = {new_key() for _ in range(100)}
+    assert len(keys) == 100
+    assert all(re.fullmatch(r"reco_[0-9A-Za-z]{49}", key) and is_intact(key) for key in keys)
+    key = keys.pop()
+    swapped = "B" if key[10] == "A" else "A"
+    assert not any(is_intact(wrong) for wrong in (key[:-1], key + "0", key[:10] + swapped + key[11:], key[5:], ""))
+
+
+@pytest.mark.parametrize(
+    ("variable", "told"),
+    [("", "no key"), ("# nothing", "no key"), ("short", "24 to 200"), (USE[:-1] + "!", "checksum"),
+     ("web use", "expected"), ("web all " + USE, "scopes"), ("we/b use " + USE, "name"),
+     (f"web use {USE} rate=-1", "limits"),
+     (f"web use {USE}; web use {SLOW}", "name web")],
+)  # fmt: skip
+def test_a_bad_entry_is_refused_without_being_told(variable: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told) as refused:
+        read_keys(Settings(model="m", memory="m", api_keys=variable))
+    assert USE[5:-2] not in str(refused.value)
+
+
+def test_a_keys_file_holds_hashes_only_and_never_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    settings = Settings(model="m", memory="m", api_keys_file=str(path))
+    for content, told in ((None, "cannot be read"), ("", "no key"), (f"web use {USE}", "never the key itself")):
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(SettingsError, match=told):
+            read_keys(settings)
+
+
+def test_a_file_that_changes_is_read_again_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(key_line("web", ["use"], USE))
+    access = Access(Settings(model="m", memory="m", api_keys_file=str(path)))
+    path.write_text(key_line("web", ["use"], SLOW))
+    access.reread()
+    assert access.keys.find(SLOW.encode()) is not None
+    assert access.keys.find(USE.encode()) is None
+    path.write_text("")
+    with pytest.raises(SettingsError):
+        access.reread()
+    assert access.keys.find(SLOW.encode()) is not None
+
+
+def test_reco_key_new_makes_one_that_works(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    runner = CliRunner()
+    made = runner.invoke(command_line, ["key", "new", "web", "--file", str(path)])
+    assert made.exit_code == 0, made.output
+    key = made.stdout.strip().splitlines()[-1]
+    runner.invoke(command_line, ["key", "new", "admin", "--operator", "--file", str(path)])
+    assert path.stat().st_mode & 0o077 == 0
+    ring = read_keys(Settings(model="m", memory="m", api_keys_file=str(path)))
+    found = ring.find(key.encode())
+    assert found is not None
+    assert (found.name, found.scopes) == ("web", {"use"})
+    assert ring.opens("operator")
+    again = runner.invoke(command_line, ["key", "new", "web", "--file", str(path)])
+    assert again.exit_code == 1
