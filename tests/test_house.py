@@ -1,9 +1,9 @@
 """The house rules that a reader relies on: who imports whom, and what a module opens with."""
 
 import ast
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -138,8 +138,10 @@ def test_help_answers_at_once_and_loads_no_torch() -> None:
     assert done.returncode == 0, done.stderr
     times = []
     for _ in range(5):
-        start = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "reco.cli", "--help"], capture_output=True, cwd=ROOT, check=True)
-        times.append(time.monotonic() - start)
-    # 0.3 s is the aim on a quiet machine; a machine at work is given three times that.
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    # 0.3 s is the aim on a quiet machine. Processor time, for a busy machine stretches the wall's without end; it
+    # is given three times that still.
     assert min(times) < 0.9, times
