@@ -22,7 +22,7 @@ RUN python3 -m venv /opt/uv \
 # RECO itself, in a folder of its own: a change of the source makes anew a layer of a few MB.
 FROM dependencies AS application
 COPY . /source
-RUN /opt/uv/bin/uv pip install --python /opt/reco/bin/python --no-deps --no-build-isolation --target /app /source \
+RUN /opt/uv/bin/uv pip install --python /opt/reco/bin/python --no-deps --no-build-isolation --target /app /source /source/client \
  && rm -f /app/.lock \
  && cp -r /source/deploy /app/deploy
 

@@ -15,12 +15,12 @@ help: ## Show this list
 
 install: .venv/installed ## Make .venv with everything pinned (EXTRA=gpu for faiss-gpu)
 
-.venv/installed: requirements/$(EXTRA).lock pyproject.toml
+.venv/installed: requirements/$(EXTRA).lock pyproject.toml client/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "RECO needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --require-hashes --requirement requirements/uv.lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/$(EXTRA).lock requirements/uv.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . --editable client
 	@touch $@
 
 demo: install ## Draw a field guide, build its memory, train, print the table, serve it at http://127.0.0.1:8000
@@ -32,7 +32,7 @@ test: install ## Run all tests that need nothing but this folder
 check: install ## Lint, formatting, types and import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy $(addprefix -p ,demo evaluation memory memory_builder models reco service)
+	$(BIN)/mypy $(addprefix -p ,demo evaluation memory memory_builder models reco reco_client service)
 	$(BIN)/python -m pytest -q tests/test_house.py
 
 format: install ## Rewrite the code as `make check` wants it

@@ -1,0 +1,145 @@
+"""The client for asyncio: what `Client` does, awaited. Streams are async iterators.
+
+Depends on httpx and the parts beside it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx
+
+from reco_client import streams
+from reco_client.batches import Batch
+from reco_client.errors import ConnectionFailed, RecoError, error_of
+from reco_client.images import ImageSource
+from reco_client.options import ClassifyOptions, EmbedOptions
+from reco_client.results import Classifications, Embeddings
+from reco_client.retries import Retries
+from reco_client.settings import http_arguments
+from reco_client.streams import Cut, Stream
+from reco_client.wire import Ask, ask_label_set, join_classifications, join_embeddings, json_of
+
+Part = TypeVar("Part")
+
+
+class AsyncClient:
+    """A service to ask. Use it as an async context manager, or `aclose` it."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 60.0,
+        retries: Retries | None = None,
+        in_flight: int = 8,
+        texts_per_request: int = 64,
+        images_per_request: int = 16,
+        bytes_per_request: int = 32 * 2**20,
+    ) -> None:
+        """Nothing is sent yet; the arguments are those of `Client`."""
+        self._http = httpx.AsyncClient(**http_arguments(url, api_key, timeout_s, in_flight))
+        self._retries = retries or Retries()
+        self._in_flight = in_flight
+        self._cut = Cut(texts_per_request, images_per_request, bytes_per_request)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def embed_texts(self, texts: str | Iterable[str], **options: Unpack[EmbedOptions]) -> Embeddings:
+        """See `Client.embed_texts`."""
+        return join_embeddings([part async for part in self.stream_texts(texts, **options)])
+
+    async def embed_images(
+        self, images: ImageSource | Iterable[ImageSource], **options: Unpack[EmbedOptions]
+    ) -> Embeddings:
+        """See `Client.embed_images`."""
+        return join_embeddings([part async for part in self.stream_images(images, **options)])
+
+    async def classify(
+        self, images: ImageSource | Iterable[ImageSource], **options: Unpack[ClassifyOptions]
+    ) -> Classifications:
+        """See `Client.classify`."""
+        return join_classifications([part async for part in self.stream_classify(images, **options)])
+
+    def stream_texts(self, texts: str | Iterable[str], **options: Unpack[EmbedOptions]) -> AsyncIterator[Embeddings]:
+        """See `Client.stream_texts`."""
+        return self._run(streams.embed_texts(texts, self._cut, options))
+
+    def stream_images(
+        self, images: ImageSource | Iterable[ImageSource], **options: Unpack[EmbedOptions]
+    ) -> AsyncIterator[Embeddings]:
+        """See `Client.stream_images`."""
+        return self._run(streams.embed_images(images, self._cut, options))
+
+    def stream_classify(
+        self, images: ImageSource | Iterable[ImageSource], **options: Unpack[ClassifyOptions]
+    ) -> AsyncIterator[Classifications]:
+        """See `Client.stream_classify`."""
+        return self._run(streams.classify(images, self._cut, options))
+
+    async def memory(self) -> dict[str, Any]:
+        """See `Client.memory`."""
+        return await self._json(Ask("GET", "/memory"))
+
+    async def ready(self) -> dict[str, Any]:
+        """See `Client.ready`."""
+        return await self._json(Ask("GET", "/readyz"))
+
+    async def label_sets(self) -> list[dict[str, Any]]:
+        """See `Client.label_sets`."""
+        listed: list[dict[str, Any]] = (await self._json(Ask("GET", "/label_sets")))["label_sets"]
+        return listed
+
+    async def label_set(self, name: str) -> dict[str, Any]:
+        """See `Client.label_set`."""
+        return await self._json(ask_label_set("GET", name))
+
+    async def _run(self, stream: Stream[Part]) -> AsyncIterator[Part]:
+        async def one(batch: Batch[Any]) -> Part:
+            ask = await asyncio.to_thread(stream.ask, batch)  # reads the files
+            return stream.answer(ask, await self._send(ask) if ask.places else None, len(batch.inputs))
+
+        under_way: deque[asyncio.Task[Part]] = deque()
+        try:
+            for batch in stream.batches:
+                under_way.append(asyncio.create_task(one(batch)))
+                if len(under_way) == self._in_flight:
+                    yield await under_way.popleft()
+            while under_way:
+                yield await under_way.popleft()
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _json(self, ask: Ask) -> dict[str, Any]:
+        body: dict[str, Any] = json_of(await self._send(ask))
+        return body
+
+    async def _send(self, ask: Ask) -> httpx.Response:
+        """The answer, after as many attempts as it takes."""
+        attempt = 0
+        while True:
+            attempt += 1
+            failure: RecoError
+            try:
+                response = await self._http.request(ask.method, ask.path, **ask.arguments)
+                if response.is_success:
+                    return response
+                failure = error_of(response, ask.places_in_call)
+            except httpx.TransportError as error:
+                failure = ConnectionFailed.of(error, self._http.base_url)
+            wait_s = self._retries.wait_s(attempt, failure, repeatable=ask.repeatable)
+            if wait_s is None:
+                raise failure
+            await asyncio.sleep(wait_s)

@@ -1,0 +1,171 @@
+"""The client for ordinary code: each call returns when its answer is whole, and its requests go out side by side.
+
+`AsyncClient` is the same for asyncio. Depends on httpx and the parts beside it.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx
+
+from reco_client import streams
+from reco_client.batches import Batch
+from reco_client.errors import ConnectionFailed, RecoError, error_of
+from reco_client.images import ImageSource
+from reco_client.options import ClassifyOptions, EmbedOptions
+from reco_client.results import Classifications, Embeddings
+from reco_client.retries import Retries
+from reco_client.settings import http_arguments
+from reco_client.streams import Cut, Stream
+from reco_client.wire import Ask, ask_label_set, join_classifications, join_embeddings, json_of
+
+Part = TypeVar("Part")
+
+
+class Client:
+    """A service to ask. Use it as a context manager, or `close` it; threads may share it."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 60.0,
+        retries: Retries | None = None,
+        in_flight: int = 8,
+        texts_per_request: int = 64,
+        images_per_request: int = 16,
+        bytes_per_request: int = 32 * 2**20,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            url: of the service; by default RECO_URL, or http://127.0.0.1:8000.
+            api_key: by default RECO_API_KEY, or what the file RECO_API_KEY_FILE holds.
+            timeout_s: of one attempt; waits between attempts come on top.
+            retries: when to try again; `Retries(attempts=1)` never does.
+            in_flight: requests under way at a time; no more of a stream is taken than they hold.
+            texts_per_request, images_per_request, bytes_per_request: how a stream is cut.
+        """
+        self._http = httpx.Client(**http_arguments(url, api_key, timeout_s, in_flight))
+        self._retries = retries or Retries()
+        self._in_flight = in_flight
+        self._cut = Cut(texts_per_request, images_per_request, bytes_per_request)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def embed_texts(self, texts: str | Iterable[str], **options: Unpack[EmbedOptions]) -> Embeddings:
+        """Embed a text, or any number of them.
+
+        Raises:
+            APIError: the service said no; `items` names the bad inputs by their place in the call.
+            ConnectionFailed: no answer, after all retries.
+            SpaceChanged: the service swapped its fusion meanwhile.
+        """
+        return join_embeddings(list(self.stream_texts(texts, **options)))
+
+    def embed_images(self, images: ImageSource | Iterable[ImageSource], **options: Unpack[EmbedOptions]) -> Embeddings:
+        """Embed an image, or any number of them: paths, bytes of encoded files, or open files.
+
+        Raises:
+            OSError: a file cannot be read; with on_error="partial" it is an entry of `errors` like any other.
+            APIError, ConnectionFailed, SpaceChanged: as `embed_texts`.
+        """
+        return join_embeddings(list(self.stream_images(images, **options)))
+
+    def classify(
+        self, images: ImageSource | Iterable[ImageSource], **options: Unpack[ClassifyOptions]
+    ) -> Classifications:
+        """Classify an image, or any number of them, against `labels` or a `label_set`.
+
+        Raises:
+            OSError, APIError, ConnectionFailed, SpaceChanged: as `embed_images`.
+        """
+        return join_classifications(list(self.stream_classify(images, **options)))
+
+    def stream_texts(self, texts: str | Iterable[str], **options: Unpack[EmbedOptions]) -> Iterator[Embeddings]:
+        """A result for each request, in order, while the next are under way; `texts` may be endless."""
+        return self._run(streams.embed_texts(texts, self._cut, options))
+
+    def stream_images(
+        self, images: ImageSource | Iterable[ImageSource], **options: Unpack[EmbedOptions]
+    ) -> Iterator[Embeddings]:
+        """A result for each request, in order, while the next are under way; `images` may be endless."""
+        return self._run(streams.embed_images(images, self._cut, options))
+
+    def stream_classify(
+        self, images: ImageSource | Iterable[ImageSource], **options: Unpack[ClassifyOptions]
+    ) -> Iterator[Classifications]:
+        """A result for each request, in order, while the next are under way; `images` may be endless."""
+        return self._run(streams.classify(images, self._cut, options))
+
+    def memory(self) -> dict[str, Any]:
+        """What the service looks things up in: version, items, encoder, vector spaces."""
+        return self._json(Ask("GET", "/memory"))
+
+    def ready(self) -> dict[str, Any]:
+        """How the service is.
+
+        Raises:
+            Overloaded: not ready; `told["reason"]` says why.
+        """
+        return self._json(Ask("GET", "/readyz"))
+
+    def label_sets(self) -> list[dict[str, Any]]:
+        """Names and sizes of the service's label sets."""
+        listed: list[dict[str, Any]] = self._json(Ask("GET", "/label_sets"))["label_sets"]
+        return listed
+
+    def label_set(self, name: str) -> dict[str, Any]:
+        """Labels and templates of one label set."""
+        return self._json(ask_label_set("GET", name))
+
+    def _run(self, stream: Stream[Part]) -> Iterator[Part]:
+        def one(batch: Batch[Any]) -> Part:
+            ask = stream.ask(batch)  # reads the files: beside the other requests
+            return stream.answer(ask, self._send(ask) if ask.places else None, len(batch.inputs))
+
+        pool = ThreadPoolExecutor(self._in_flight, thread_name_prefix="reco-client")
+        under_way: deque[Future[Part]] = deque()
+        try:
+            for batch in stream.batches:
+                under_way.append(pool.submit(one, batch))
+                if len(under_way) == self._in_flight:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _json(self, ask: Ask) -> dict[str, Any]:
+        body: dict[str, Any] = json_of(self._send(ask))
+        return body
+
+    def _send(self, ask: Ask) -> httpx.Response:
+        """The answer, after as many attempts as it takes."""
+        attempt = 0
+        while True:
+            attempt += 1
+            failure: RecoError
+            try:
+                response = self._http.request(ask.method, ask.path, **ask.arguments)
+                if response.is_success:
+                    return response
+                failure = error_of(response, ask.places_in_call)
+            except httpx.TransportError as error:
+                failure = ConnectionFailed.of(error, self._http.base_url)
+            wait_s = self._retries.wait_s(attempt, failure, repeatable=ask.repeatable)
+            if wait_s is None:
+                raise failure
+            time.sleep(wait_s)

@@ -1,0 +1,155 @@
+"""What can go wrong, as a tree:
+
+* RecoError
+  x ConnectionFailed    no answer came: refused, cut, or too slow
+  x AnswerInvalid       an answer came that is not RECO's: a proxy's page, most likely
+  x SpaceChanged        the service swapped its fusion or encoder during the call: its vectors cannot be mixed
+  * APIError            the service said no; `code` is stable, `request_id` finds it in its log
+    x RequestRefused    4xx: repeating it will not help
+    x NotAuthorised     401, 403
+    x Overloaded        429, 503, 504: still so after all retries
+    x ServiceFailed     any other 5xx
+
+Depends on httpx and results.
+"""
+
+# Each is named after what happened; the tree above says that they are errors.
+# ruff: noqa: N818
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from reco_client.results import ItemError
+
+_POINTER = re.compile(r"/(?:images|texts|input)/(\d+)")
+
+
+class RecoError(Exception):
+    """The base of all."""
+
+
+class ConnectionFailed(RecoError):
+    """No answer arrived."""
+
+    @classmethod
+    def of(cls, error: httpx.TransportError, url: httpx.URL) -> "ConnectionFailed":
+        """A failure of the connection to a service."""
+        return cls(f"no answer from {url}: {error or type(error).__name__}. Is the service running, and reachable?")
+
+
+class AnswerInvalid(RecoError):
+    """What arrived is not an answer of RECO."""
+
+
+class SpaceChanged(RecoError):
+    """Vectors of one call come from two vector spaces, and are not comparable."""
+
+
+class APIError(RecoError):
+    """An answer that says no.
+
+    Attributes:
+        code: stable, for programs; the service's /docs lists all.
+        status: the HTTP status.
+        detail: one sentence, for people.
+        request_id: what the service's log calls this request.
+        items: the bad inputs by their place in the call, if there are such.
+        pointers: where else in the request the fault lies, as JSON pointers.
+        told: every other member of the answer (`limit`, `known_fields`, `reason`).
+        retry_after_s: when the service asked to come back.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        status: int,
+        detail: str,
+        *,
+        request_id: str = "",
+        items: Sequence[ItemError] = (),
+        pointers: Sequence[str] = (),
+        told: Mapping[str, Any] | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        self.code, self.status, self.detail, self.request_id = code, status, detail, request_id
+        self.items, self.pointers, self.retry_after_s = tuple(items), tuple(pointers), retry_after_s
+        self.told = dict(told or {})
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        parts = [f"{self.code} ({self.status}): {self.detail}"]
+        if self.items:
+            more = f" and {len(self.items) - 1} more" if len(self.items) > 1 else ""
+            parts.append(f"Input {self.items[0].index}{more}.")
+        elif self.pointers:
+            parts.append(f"At {', '.join(self.pointers)}.")
+        parts += [f"{name}: {value}." for name, value in self.told.items()]
+        return " ".join([*parts, f"[request {self.request_id}]"])
+
+
+class RequestRefused(APIError):
+    """4xx."""
+
+
+class NotAuthorised(APIError):
+    """401 or 403: no key, a wrong one, or one without the scope."""
+
+
+class Overloaded(APIError):
+    """429, 503 or 504, also after the retries."""
+
+
+class ServiceFailed(APIError):
+    """A 5xx that waiting does not cure."""
+
+
+def error_of(response: httpx.Response, places: Sequence[int] = ()) -> RecoError:
+    """The error that an answer other than 2xx stands for.
+
+    Args:
+        places: in the call, of the inputs of the request.
+    """
+    try:
+        body = response.json()
+        code, detail = str(body["code"]), str(body["detail"])
+    except (ValueError, KeyError, TypeError):
+        return AnswerInvalid(
+            f"HTTP {response.status_code} from {response.url}, and the body is none of RECO's. Is the address right?"
+        )
+    errors = [error for error in body.get("errors", ()) if isinstance(error, dict)]
+    items, pointers = [], []
+    for error in errors:
+        pointer = str(error.get("pointer", ""))
+        found = _POINTER.fullmatch(pointer)
+        if found and int(found[1]) < len(places):
+            items.append(ItemError(places[int(found[1])], str(error.get("code")), str(error.get("detail"))))
+        elif pointer:
+            pointers.append(pointer)
+    told = {name: body[name] for name in ("limit", "known_fields", "reason") if body.get(name) is not None}
+    return _class_of(response.status_code)(
+        code,
+        response.status_code,
+        detail,
+        request_id=response.headers.get("x-request-id", ""),
+        items=items,
+        pointers=pointers,
+        told=told,
+        retry_after_s=_retry_after_s(response),
+    )
+
+
+def _class_of(status: int) -> type[APIError]:
+    if status in (401, 403):
+        return NotAuthorised
+    if status in (429, 503, 504):
+        return Overloaded
+    return RequestRefused if status < 500 else ServiceFailed
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    """Seconds; RECO sends a number, and a date that a proxy may send is as good as nothing."""
+    value = response.headers.get("retry-after", "")
+    return float(value) if re.fullmatch(r"\d{1,6}(\.\d+)?", value) else None

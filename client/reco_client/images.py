@@ -1,0 +1,48 @@
+"""Images to send: the bytes of encoded files, from wherever they are. Nothing is decoded here.
+
+Standard library only.
+"""
+
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+
+class Readable(Protocol):
+    """An open binary file, or what reads like one."""
+
+    def read(self) -> bytes: ...
+
+
+# A str is a path. Bytes are an encoded file (JPEG, PNG, WebP, GIF, AVIF), never pixels.
+ImageSource: TypeAlias = str | Path | bytes | bytearray | memoryview | Readable
+
+
+def image_size(source: ImageSource) -> int:
+    """Bytes that an image will take; 0 where nobody knows before it is read, or if it cannot be read."""
+    if isinstance(source, str | Path):
+        try:
+            return Path(source).stat().st_size
+        except OSError:
+            return 0
+    return len(source) if isinstance(source, bytes | bytearray | memoryview) else 0
+
+
+def read_image(source: ImageSource) -> bytes:
+    """The encoded file.
+
+    Raises:
+        OSError: a path that cannot be read.
+        TypeError: no path, bytes or open file: an array or a PIL image must be encoded first.
+    """
+    if isinstance(source, str | Path):
+        return Path(source).read_bytes()
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    read = getattr(source, "read", None)
+    content = read() if callable(read) else None
+    if isinstance(content, bytes):
+        return content
+    raise TypeError(
+        f"an image is a path, the bytes of an encoded file, or an open binary file, not {type(source).__name__}; "
+        "save an array or a PIL image to io.BytesIO first"
+    )

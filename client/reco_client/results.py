@@ -1,0 +1,132 @@
+"""What a call gives back. Shapes: N inputs of the call, D embedding dim, K neighbours, C labels.
+
+Depends on numpy only.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ItemError:
+    """One input that could not be used: its place in the call, a stable code, one sentence."""
+
+    index: int
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """One item of the memory that was found for an input."""
+
+    id: int
+    key: str
+    caption: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """The embeddings of a call, in the order of its inputs. `numpy.asarray` gives the vectors.
+
+    Attributes:
+        vectors: (N, D) float32, unit norm; NaN in the rows of `errors`.
+        space: name of the vector space: only embeddings of equal `space` are comparable.
+        memory_version, model, fusion: what answered, `fusion` None for the frozen encoder alone.
+        original: (N, D), the frozen encoder's own, if asked for.
+        neighbours: of each input, best first, if asked for.
+        truncated: the places of texts that were cut to the encoder's context.
+        errors: with on_error="partial": by place, what could not be embedded.
+    """
+
+    vectors: NDArray[np.float32]
+    space: str
+    memory_version: int
+    model: str
+    fusion: str | None = None
+    original: NDArray[np.float32] | None = None
+    neighbours: Sequence[Sequence[Neighbour]] | None = None
+    truncated: Sequence[int] = ()
+    errors: Mapping[int, ItemError] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        wanted = self.vectors if dtype is None else self.vectors.astype(dtype, copy=False)
+        return wanted.copy() if copy else wanted
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """How well one label fits."""
+
+    label: str
+    label_index: int
+    probability: float
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One image against all labels: (C,) arrays in their order, or with `top_k` the best of them."""
+
+    label: str
+    label_index: int
+    probabilities: NDArray[np.float32] | None = None
+    similarities: NDArray[np.float32] | None = None
+    top: Sequence[LabelScore] | None = None
+
+    @property
+    def probability(self) -> float:
+        """Of the best label."""
+        if self.top is not None:
+            return self.top[0].probability
+        assert self.probabilities is not None, "an answer has the one or the other"
+        return float(self.probabilities[self.label_index])
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One image: its scores, the frozen encoder's with `compare`, or what was wrong with it."""
+
+    index: int
+    scores: Scores | None = None
+    original: Scores | None = None
+    error: ItemError | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The best label; None for an image with an error."""
+        return None if self.scores is None else self.scores.label
+
+
+@dataclass(frozen=True)
+class Classifications(Sequence[Classification]):
+    """The images of a call, in order.
+
+    Attributes:
+        enhance: which side was refined: both, image, text or none.
+        trust: how far the memory was trusted for the labels, where the fusion measures that.
+    """
+
+    items: Sequence[Classification]
+    space: str
+    memory_version: int
+    model: str
+    enhance: str
+    trust: Mapping[str, float] | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Classification]:
+        return iter(self.items)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.items[place]

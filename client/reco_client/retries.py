@@ -1,0 +1,47 @@
+"""When to try again, and after how long. Pure; depends on errors only."""
+
+import random
+from dataclasses import dataclass
+
+from reco_client.errors import ConnectionFailed, Overloaded, RecoError
+
+
+@dataclass(frozen=True)
+class Retries:
+    """Waits double from `first_s` to `longest_s`, each between half and whole, so that clients do not come in step.
+
+    Attributes:
+        attempts: in all, the first included; 1 tries once.
+        first_s, longest_s: the shortest and the longest wait of our own choice.
+        patience_s: the longest wait that a service may ask for with Retry-After; asked for more, we give up.
+    """
+
+    attempts: int = 6
+    first_s: float = 0.25
+    longest_s: float = 8.0
+    patience_s: float = 60.0
+
+    def wait_s(self, attempt: int, failure: RecoError, *, repeatable: bool = True) -> float | None:
+        """Seconds until the next attempt; None: there is none.
+
+        Args:
+            attempt: how many have failed.
+            repeatable: whether a request that may have arrived can be sent again.
+        """
+        if attempt >= self.attempts:
+            return None
+        if isinstance(failure, ConnectionFailed):
+            return self._own_wait_s(attempt) if repeatable else None
+        if not isinstance(failure, Overloaded):
+            return None
+        asked_s = failure.retry_after_s
+        if asked_s is None:
+            return self._own_wait_s(attempt)
+        if asked_s > self.patience_s:
+            return None
+        # Never before it was asked for; jitter only adds.
+        return max(asked_s + random.uniform(0, 0.25 * max(asked_s, self.first_s)), self._own_wait_s(attempt))
+
+    def _own_wait_s(self, attempt: int) -> float:
+        whole = min(self.longest_s, self.first_s * 2.0 ** (attempt - 1))
+        return random.uniform(whole / 2, whole)

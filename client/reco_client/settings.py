@@ -1,0 +1,42 @@
+"""Where the service is and who asks: arguments first, then the environment.
+
+    RECO_URL             http://127.0.0.1:8000
+    RECO_API_KEY         the key itself, or
+    RECO_API_KEY_FILE    a file that holds it
+
+Standard library and httpx.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from reco_client.version import __version__
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+_KEEPALIVE_S = 4.0  # the service closes idle connections after 5 s; ours should be the shorter patience
+
+
+def http_arguments(url: str | None, api_key: str | None, timeout_s: float, connections: int) -> dict[str, Any]:
+    """Arguments of `httpx.Client` and `httpx.AsyncClient`."""
+    headers = {"User-Agent": f"reco-client/{__version__}"}
+    key = api_key if api_key is not None else _key()
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    return {
+        "base_url": url or os.environ.get("RECO_URL") or DEFAULT_URL,
+        "headers": headers,
+        "timeout": httpx.Timeout(timeout_s, connect=min(5.0, timeout_s)),
+        "limits": httpx.Limits(
+            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_KEEPALIVE_S
+        ),
+    }
+
+
+def _key() -> str | None:
+    if os.environ.get("RECO_API_KEY"):
+        return os.environ["RECO_API_KEY"]
+    path = os.environ.get("RECO_API_KEY_FILE")
+    return Path(path).read_text(encoding="utf-8").strip() if path else None

@@ -1,0 +1,261 @@
+"""Requests as the service wants them, and its answers as results. No connection is touched here.
+
+Depends on httpx (for its Response), numpy, and the parts beside it.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from reco_client.batches import Batch
+from reco_client.errors import AnswerInvalid, SpaceChanged
+from reco_client.images import ImageSource, read_image
+from reco_client.results import Classification, Classifications, Embeddings, ItemError, LabelScore, Neighbour, Scores
+
+NPY = "application/x-npy"
+UNREADABLE = "file_unreadable"  # ours: the service never saw it
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request.
+
+    Attributes:
+        first: place in the call of its first input.
+        places: of each input that is sent, in the batch; the others are in `errors`.
+        errors: by place in the call, inputs that could not even be sent.
+        repeatable: whether it may be sent again when nobody knows if it arrived.
+    """
+
+    method: str
+    path: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    first: int = 0
+    places: Sequence[int] = ()
+    errors: Mapping[int, ItemError] = field(default_factory=dict)
+    repeatable: bool = True
+
+    @property
+    def places_in_call(self) -> Sequence[int]:
+        """Of the inputs that are sent."""
+        return [self.first + place for place in self.places]
+
+
+def ask_texts(batch: Batch[str], options: Mapping[str, Any]) -> Ask:
+    """A request to embed texts."""
+    body = {"texts": list(batch.inputs), **_given(options), **_form(options)}
+    arguments = {"json": body, "headers": _accept(options)}
+    return Ask("POST", "/embed/text", arguments, batch.first, range(len(batch.inputs)))
+
+
+def ask_images(path: str, batch: Batch[ImageSource], options: Mapping[str, Any]) -> Ask:
+    """A request with images, as a form: a third less to send than base64.
+
+    Raises:
+        OSError, TypeError: an image that cannot be read, unless on_error is "partial".
+    """
+    files: list[tuple[str, tuple[str, bytes]]] = []
+    places, errors = [], {}
+    for place, source in enumerate(batch.inputs):
+        try:
+            files.append(("files", ("image", read_image(source))))
+            places.append(place)
+        except (OSError, TypeError) as error:
+            if options.get("on_error") != "partial":
+                raise
+            detail = error.strerror or "" if isinstance(error, OSError) else str(error)
+            errors[batch.first + place] = ItemError(batch.first + place, UNREADABLE, detail)
+    embeds = path == "/embed/image"
+    given = _given(options) | (_form(options) if embeds else {})
+    words = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+    arguments = {"files": files, "data": words, "headers": _accept(options) if embeds else {}}
+    return Ask("POST", path, arguments, batch.first, places, errors)
+
+
+def ask_label_set(method: str, name: str, body: Mapping[str, Any] | None = None) -> Ask:
+    """A request about one label set."""
+    arguments = {} if body is None else {"json": body}
+    return Ask(method, f"/label_sets/{quote(name, safe='')}", arguments)
+
+
+def embeddings_of(ask: Ask, response: httpx.Response | None, count: int) -> Embeddings:
+    """The answer to an embed request; without a response, nothing of the batch could be sent."""
+    if response is None:
+        return Embeddings(_unknown(count, 0), "", 0, "", errors=ask.errors)
+    if response.headers.get("content-type") == NPY:
+        headers = response.headers
+        cut = [int(place) for place in headers.get("x-reco-truncated", "").split(",") if place]
+        return Embeddings(
+            np.load(io.BytesIO(response.content), allow_pickle=False),
+            headers["x-reco-space"],
+            int(headers["x-reco-memory-version"]),
+            headers["x-reco-model"],
+            headers.get("x-reco-fusion"),
+            truncated=tuple(ask.first + place for place in cut),
+        )
+    body = json_of(response)
+    errors, rows = dict(ask.errors), {}
+    for place, item in zip(ask.places, body["data"], strict=True):
+        if "error" in item:
+            errors[ask.first + place] = _error(item["error"], ask.first + place)
+        else:
+            rows[place] = item
+    return Embeddings(
+        _vectors({place: item["embedding"] for place, item in rows.items()}, count),
+        body["space"],
+        body["memory_version"],
+        body["model"],
+        body["fusion"],
+        original=_vectors({place: item["original"] for place, item in rows.items()}, count)
+        if any("original" in item for item in rows.values())
+        else None,
+        neighbours=[
+            [Neighbour(**one) for one in rows[place]["neighbours"]] if place in rows else [] for place in range(count)
+        ]
+        if any("neighbours" in item for item in rows.values())
+        else None,
+        truncated=tuple(ask.first + place for place, item in rows.items() if item.get("truncated")),
+        errors=errors,
+    )
+
+
+def classifications_of(ask: Ask, response: httpx.Response | None, count: int) -> Classifications:
+    """The answer to a classify request."""
+    found = {place: Classification(place, error=error) for place, error in ask.errors.items()}
+    if response is None:
+        return Classifications([found[ask.first + place] for place in range(count)], "", 0, "", "")
+    body = json_of(response)
+    for place, item in zip(ask.places, body["data"], strict=True):
+        index = ask.first + place
+        if "error" in item:
+            found[index] = Classification(index, error=_error(item["error"], index))
+        else:
+            original = _scores(item["original"]) if "original" in item else None
+            found[index] = Classification(index, _scores(item), original)
+    items = [found[ask.first + place] for place in range(count)]
+    return Classifications(
+        items, body["space"], body["memory_version"], body["model"], body["enhance"], body.get("trust")
+    )
+
+
+def join_embeddings(parts: Sequence[Embeddings]) -> Embeddings:
+    """The batches of a call as one.
+
+    Raises:
+        SpaceChanged: they are not of one vector space.
+    """
+    answered = [part for part in parts if part.space]  # a batch of which nothing could be sent has none
+    if not answered:
+        return Embeddings(_unknown(sum(map(len, parts)), 0), "", 0, "", errors=_merged(parts))
+    one_space({part.space for part in answered})
+    last, width = answered[-1], max(part.vectors.shape[1] for part in answered)
+    whole = [part.vectors if part.vectors.shape[1] == width else _unknown(len(part), width) for part in parts]
+    originals = [part.original if part.original is not None else _unknown(len(part), width) for part in parts]
+    listed = [part.neighbours if part.neighbours is not None else [[]] * len(part) for part in parts]
+    return Embeddings(
+        np.concatenate(whole),
+        last.space,
+        last.memory_version,
+        last.model,
+        last.fusion,
+        np.concatenate(originals) if any(part.original is not None for part in parts) else None,
+        [one for part in listed for one in part] if any(part.neighbours is not None for part in parts) else None,
+        tuple(place for part in parts for place in part.truncated),
+        _merged(parts),
+    )
+
+
+def join_classifications(parts: Sequence[Classifications]) -> Classifications:
+    """The batches of a call as one.
+
+    Raises:
+        SpaceChanged: they are not of one vector space.
+    """
+    one_space({part.space for part in parts if part.space})
+    last = next((part for part in reversed(parts) if part.space), Classifications([], "", 0, "", ""))
+    items = [item for part in parts for item in part.items]
+    return Classifications(items, last.space, last.memory_version, last.model, last.enhance, last.trust)
+
+
+def one_space(spaces: set[str]) -> None:
+    """Refuse to mix vector spaces.
+
+    Raises:
+        SpaceChanged
+    """
+    if len(spaces) > 1:
+        raise SpaceChanged(
+            "the service changed its encoder or fusion during the call, and vectors from before and after are not "
+            "comparable: call again"
+        )
+
+
+def json_of(response: httpx.Response) -> Any:
+    """The body of a good answer.
+
+    Raises:
+        AnswerInvalid: it is no JSON.
+    """
+    try:
+        return response.json()
+    except ValueError:
+        raise AnswerInvalid(f"{response.url} answered something that is no JSON. Is the address right?") from None
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that were given; the service has a default for each other."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _form(options: Mapping[str, Any]) -> dict[str, str]:
+    return {} if _plain(options) else {"encoding_format": "base64"}
+
+
+def _accept(options: Mapping[str, Any]) -> dict[str, str]:
+    """An array where an array holds all that was asked for; a bad answer is a problem in any case."""
+    return {"Accept": NPY} if _plain(options) else {}
+
+
+def _plain(options: Mapping[str, Any]) -> bool:
+    more = options.get("return_original") or options.get("return_neighbours") or options.get("on_error") == "partial"
+    return not more
+
+
+def _error(told: Mapping[str, Any], index: int) -> ItemError:
+    return ItemError(index, str(told["code"]), str(told["detail"]))
+
+
+def _unknown(count: int, width: int) -> NDArray[np.float32]:
+    return np.full((count, width), np.nan, dtype=np.float32)
+
+
+def _vectors(packed: Mapping[int, str], count: int) -> NDArray[np.float32]:
+    """(count, D) from base64 by row; rows that are not there are NaN."""
+    rows = {place: np.frombuffer(base64.b64decode(text), dtype="<f4") for place, text in packed.items()}
+    vectors = _unknown(count, len(next(iter(rows.values()))) if rows else 0)
+    for place, row in rows.items():
+        vectors[place] = row
+    return vectors
+
+
+def _scores(told: Mapping[str, Any]) -> Scores:
+    if "top" in told:
+        return Scores(told["label"], told["label_index"], top=[LabelScore(**one) for one in told["top"]])
+    return Scores(
+        told["label"],
+        told["label_index"],
+        np.array(told["probabilities"], dtype=np.float32),
+        np.array(told["similarities"], dtype=np.float32),
+    )
+
+
+def _merged(parts: Sequence[Embeddings]) -> dict[int, ItemError]:
+    return {place: error for part in parts for place, error in part.errors.items()}

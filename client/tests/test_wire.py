@@ -1,0 +1,91 @@
+"""Requests and answers without a connection: how streams are cut, images read, and batches joined."""
+
+import ast
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reco_client
+from reco_client import Embeddings, SpaceChanged
+from reco_client.batches import by_count, by_count_and_bytes
+from reco_client.images import read_image
+from reco_client.wire import join_classifications, join_embeddings
+
+PACKAGE = Path(reco_client.__file__).parent
+
+
+def test_batches_keep_the_order_and_count_from_the_first() -> None:
+    batches = list(by_count(map(str, range(7)), 3))
+    assert [(batch.first, list(batch.inputs)) for batch in batches] == [
+        (0, ["0", "1", "2"]),
+        (3, ["3", "4", "5"]),
+        (6, ["6"]),
+    ]
+    assert list(by_count([], 3)) == []
+    with pytest.raises(ValueError, match="at least one"):
+        list(by_count(["a"], 0))
+
+
+def test_batches_of_images_are_cut_by_bytes_too(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(bytes(80))
+    images: list[Any] = [bytes(40), bytes(40), path, bytes(300), bytes(1), tmp_path / "missing"]
+    batches = list(by_count_and_bytes(images, 10, 100))
+    assert [(batch.first, len(batch.inputs)) for batch in batches] == [(0, 2), (2, 1), (3, 1), (4, 2)]
+
+
+def test_an_image_is_a_path_bytes_or_an_open_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"image")
+    for source in (path, str(path), b"image", bytearray(b"image"), memoryview(b"image"), io.BytesIO(b"image")):
+        assert read_image(source) == b"image"
+    with pytest.raises(FileNotFoundError):
+        read_image("nowhere.png")
+    for wrong in (np.zeros(3), 5, None, io.StringIO("text")):
+        with pytest.raises(TypeError, match="save an array or a PIL image"):
+            read_image(wrong)  # type: ignore[arg-type]
+
+
+def part(space: str, rows: int, width: int = 4) -> Embeddings:
+    return Embeddings(np.ones((rows, width), dtype=np.float32), space, 1, "m")
+
+
+def test_batches_are_joined_in_order_and_only_within_one_space() -> None:
+    # Of a batch with another width nothing could be embedded.
+    joined = join_embeddings([part("s", 2), part("", 1, 0), part("s", 3), part("s", 1, 0)])
+    assert (joined.vectors.shape, joined.space) == ((7, 4), "s")
+    assert np.isnan(joined.vectors).any(axis=1).tolist() == [False, False, True, False, False, False, True]
+    with pytest.raises(SpaceChanged, match="call again"):
+        join_embeddings([part("s", 2), part("t", 2)])
+
+
+def test_nothing_asked_is_nothing_answered() -> None:
+    assert len(join_embeddings([])) == 0
+    assert len(join_classifications([])) == 0
+
+
+def test_embeddings_are_an_array_to_numpy() -> None:
+    found = part("s", 3)
+    assert np.asarray(found) is found.vectors
+    assert np.asarray(found, dtype=np.float64).dtype == np.float64
+    assert (found.vectors @ np.asarray(found).T).shape == (len(found), 3)
+
+
+def test_the_version_is_said_once_more_in_the_project() -> None:
+    project = PACKAGE.parent / "pyproject.toml"
+    assert f'version = "{reco_client.__version__}"' in project.read_text()
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_it_needs_httpx_and_numpy_and_nothing_else() -> None:
+    needed = set()
+    for path in PACKAGE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                needed |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                needed.add((node.module or "").split(".")[0])
+    assert needed - sys.stdlib_module_names == {"httpx", "numpy", "reco_client"}

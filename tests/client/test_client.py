@@ -1,0 +1,163 @@
+"""The client against the service itself: both clients give what the encoder gives, in order, however it is cut."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from reco_client import AsyncClient, Client, RequestRefused
+
+from service.engine import Engine
+
+TEXTS = [f"a {colour} {bird}" for colour in ("red", "brown", "grey") for bird in ("duck", "parrot", "swift", "wader")]
+LABELS = ["songbird", "duck", "raptor"]
+CUT = {"in_flight": 3, "texts_per_request": 5, "images_per_request": 2}
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture(params=["sync", "async"])
+def call(request: pytest.FixtureRequest, service: Any) -> Iterator[Call]:
+    """Call a method by name, through both clients."""
+    if request.param == "sync":
+        with Client(service.url, **CUT) as client:
+            yield lambda name, *given, **options: getattr(client, name)(*given, **options)
+        return
+
+    def ask(name: str, *given: Any, **options: Any) -> Any:
+        async def once() -> Any:
+            async with AsyncClient(service.url, **CUT) as client:
+                return await getattr(client, name)(*given, **options)
+
+        return asyncio.run(once())
+
+    yield ask
+
+
+@pytest.fixture
+def photos(photo_bytes: dict[str, bytes], tmp_path: Path) -> list[Any]:
+    """The same photograph in many files: a path, a str and bytes among them."""
+    paths = []
+    for name, data in photo_bytes.items():
+        path = tmp_path / name
+        path.write_bytes(data)
+        paths.append(path)
+    return [paths[0], str(paths[1]), *photo_bytes.values()]
+
+
+def originals(engine: Engine, texts: list[str]) -> np.ndarray[Any, Any]:
+    return np.concatenate([engine.encoder.encode_text(engine.encoder.tokenize([text]).ids) for text in texts])
+
+
+def test_texts_in_order(call: Call, engine: Engine) -> None:
+    expected = engine.composed.refine(originals(engine, TEXTS), modality="text", k=3).embeddings
+    found = call("embed_texts", (text for text in TEXTS), k=3)
+    np.testing.assert_allclose(found.vectors, expected, atol=1e-5)
+    assert found.vectors.dtype == np.float32
+    assert (found.space, found.memory_version, found.model) == (engine.space, 1, "tiny-clip")
+    assert found.fusion == engine.fusion_id
+
+
+def test_one_text_and_the_frozen_encoder(call: Call, engine: Engine) -> None:
+    found = call("embed_texts", TEXTS[0], enhance=False)
+    np.testing.assert_allclose(found.vectors, originals(engine, TEXTS[:1]), atol=1e-5)
+    assert found.space == engine.original_space
+
+
+def test_all_that_can_be_asked_for(call: Call, engine: Engine) -> None:
+    found = call("embed_texts", [*TEXTS, "bird " * 99], k=2, return_original=True, return_neighbours=True)
+    np.testing.assert_allclose(found.original[:-1], originals(engine, TEXTS), atol=1e-5)
+    plain = call("embed_texts", [*TEXTS, "bird " * 99], k=2)
+    np.testing.assert_allclose(found.vectors, plain.vectors, atol=1e-5)
+    assert (found.truncated, plain.truncated) == ((12,), (12,))
+    near = engine.memory.search(originals(engine, TEXTS), 2, modality="text")
+    assert [[one.id for one in row] for row in found.neighbours[:-1]] == near.ids.tolist()
+    assert found.neighbours[0][0].caption == engine.memory.items([near.ids[0, 0]])[0].caption
+
+
+def test_images_from_everywhere(call: Call, engine: Engine, photos: list[Any]) -> None:
+    found = call("embed_images", photos)
+    data = [Path(one).read_bytes() if isinstance(one, str | Path) else one for one in photos]
+    rows = np.concatenate([engine.encoder.encode_image(engine.encoder.preprocess(one)[None]) for one in data])
+    expected = engine.composed.refine(rows, modality="image").embeddings
+    np.testing.assert_allclose(found.vectors, expected, atol=1e-4)
+    np.testing.assert_allclose(call("embed_images", photos[0]).vectors, expected[:1], atol=1e-4)
+
+
+def test_one_bad_input_fails_the_call_and_says_which(call: Call, photos: list[Any]) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        call("embed_texts", [*TEXTS[:7], "", *TEXTS])
+    assert [(item.index, item.code) for item in refused.value.items] == [(7, "text_empty")]
+    assert (refused.value.code, refused.value.status) == ("text_empty", 422)
+    assert refused.value.request_id
+    with pytest.raises(RequestRefused) as refused:
+        call("embed_images", [*photos[:3], photos[2][:200]])
+    assert [(item.index, item.code) for item in refused.value.items] == [(3, "image_truncated")]
+    with pytest.raises(FileNotFoundError):
+        call("embed_images", [photos[0], "nowhere.jpg"])
+
+
+def test_or_is_a_row_without_numbers(call: Call, photos: list[Any]) -> None:
+    sent = [photos[0], "nowhere.jpg", b"no image", photos[2], "nowhere2.jpg", "nowhere3.jpg"]
+    found = call("embed_images", sent, on_error="partial")
+    assert np.isnan(found.vectors).all(axis=1).tolist() == [False, True, True, False, True, True]
+    assert {place: error.code for place, error in found.errors.items()} == {
+        1: "file_unreadable",
+        2: "image_format_unsupported",
+        4: "file_unreadable",
+        5: "file_unreadable",
+    }
+    assert all(error.index == place for place, error in found.errors.items())
+    np.testing.assert_allclose(found.vectors[0], call("embed_images", photos[0]).vectors[0], atol=1e-5)
+
+
+def test_classification(call: Call, client: Any, photos: list[Any]) -> None:
+    found = call("classify", photos, labels=LABELS, templates=("a {}",), compare=True)
+    form = {"labels": json.dumps(LABELS), "templates": '["a {}"]', "compare": "true"}
+    data = [Path(one).read_bytes() if isinstance(one, str | Path) else one for one in photos]
+    told = client.post("/classify", files=[("files", one) for one in data], data=form).json()
+    assert (found.enhance, found.space, len(found)) == ("both", told["space"], len(photos))
+    for one, item in zip(found, told["data"], strict=True):
+        np.testing.assert_allclose(one.scores.probabilities, item["probabilities"], atol=1e-5)
+        np.testing.assert_allclose(one.original.similarities, item["original"]["similarities"], atol=1e-5)
+        assert (one.label, one.index) == (item["label"], item["index"] if one is found[0] else one.index)
+        assert one.scores.probability == pytest.approx(max(item["probabilities"]), abs=1e-5)
+
+
+def test_classification_of_the_best_and_of_the_bad(call: Call, photos: list[Any]) -> None:
+    found = call("classify", [photos[0], "nowhere.jpg", b"no image", photos[1]], labels=LABELS, top_k=2,
+                 on_error="partial")  # fmt: skip
+    assert [one.index for one in found] == [0, 1, 2, 3]
+    assert [one.error and one.error.code for one in found] == [
+        None,
+        "file_unreadable",
+        "image_format_unsupported",
+        None,
+    ]
+    best = found[0].scores
+    assert best.top[0].label == found[0].label == best.label
+    assert (len(best.top), best.probability) == (2, best.top[0].probability)
+    assert found[1].label is None
+
+
+def test_the_rest(call: Call, engine: Engine) -> None:
+    assert call("memory")["num_items"] == engine.memory.num_items
+    assert call("ready")["status"] == "ready"
+    assert call("label_sets") == []
+    with pytest.raises(RequestRefused, match="not_found"):
+        call("label_set", "../x")
+    with pytest.raises(RequestRefused, match=r"field_unknown .*known_fields: \[.*'enhance'.*\]"):
+        call("embed_texts", "a", enhanced=True)
+
+
+def test_thousands_come_back_in_order(service: Any) -> None:
+    texts = [f"bird {number}" for number in range(3000)]
+    with Client(service.url, texts_per_request=100) as client:
+        parts = list(client.stream_texts(iter(texts), enhance=False))
+        few = client.embed_texts(texts[::500], enhance=False)
+    assert [len(part) for part in parts] == [100] * 30
+    whole = np.concatenate([part.vectors for part in parts])
+    np.testing.assert_allclose(whole[::500], few.vectors, atol=1e-5)
