@@ -8,6 +8,7 @@ from typing import Protocol
 from demo.clip import tiny_clip_directory
 from demo.corpus import GUIDE, NEWCOMERS, draw_world
 from demo.measure import Lessons, Quiz, Row, measure
+from demo.report import write_evaluation
 from demo.samples import write_samples
 from memory import Memory, list_versions
 from memory_builder import BuildConfig, Progress, build
@@ -74,7 +75,10 @@ def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator, *, table: 
     if table:
         narrator.step("5  Ask: which species is it? Frozen CLIP beside the memory, and beside the controls")
         rows = measure(quiz, before, after, fusions, lessons)
-    return Demo(model, memory, directory / f"fusion-{seeds[0]}", write_samples(directory), rows)
+    narrator.step("6  Evaluate it as `reco eval -o` would: what the page's third view shows")
+    served = directory / f"fusion-{seeds[0]}"
+    write_evaluation(directory, served, quiz, after, fusions[seeds[0]], rows=rows)
+    return Demo(model, memory, served, write_samples(directory), rows)
 
 
 def _build(corpus: Path, memory: Path, version: int, encoder: Encoder, narrator: Narrator) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 
 from evaluation.array_memory import ArrayMemory, SearchesNeighbours
 from evaluation.measuring import headlines
-from evaluation.refinement import Scoring, refined_sides, refined_sides_at
+from evaluation.refinement import Scoring
+from evaluation.task_sides import task_sides_at
 from evaluation.tasks import EvalTask
 from memory import SearchableMemory
 from models.fusion import Fusion
@@ -68,7 +69,7 @@ def memory_size_curve(
     for number, share in enumerate(SHARES, start=1):
         count = max(1, round(share * whole.num_items))
         part: SearchesNeighbours = memory if share == 1 else whole.subset(order[:count])
-        sides = [refined_sides(task.task.images, task.texts, part, fusion, k=k) for fusion in fusions]
+        sides = [task_sides_at(task, part, fusion, [k])[0] for fusion in fusions]
         points.append(Point(count, headlines(task, sides)))
         if report is not None:
             report(number, len(SHARES))
@@ -81,5 +82,5 @@ def neighbours_curve(task: EvalTask, memory: SearchesNeighbours, fusions: Sequen
     ks = [k for k in NEIGHBOURS if k < most]
     if most <= NEIGHBOURS[-1]:
         ks.append(most)
-    by_seed = [refined_sides_at(task.task.images, task.texts, memory, fusion, ks) for fusion in fusions]
+    by_seed = [task_sides_at(task, memory, fusion, ks) for fusion in fusions]
     return [Point(k, headlines(task, [seed[position] for seed in by_seed])) for position, k in enumerate(ks)]

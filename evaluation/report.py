@@ -90,7 +90,7 @@ def write_report(directory: Path, evaluated: Evaluated, tasks: Sequence[TaskResu
     def write(staging: Path) -> None:
         for result in tasks:
             draw_plots(result, evaluated.mode, staging)
-        (staging / GALLERY).write_text(_gallery(evaluated, tasks), encoding="utf-8")
+        (staging / GALLERY).write_text(gallery_page(evaluated, tasks), encoding="utf-8")
         (staging / RESULTS).write_text(json_text(results(evaluated, tasks)), encoding="utf-8")
 
     return write_together(directory, write)
@@ -170,7 +170,8 @@ def _task(result: TaskResult) -> dict[str, Any]:
     }
 
 
-def _gallery(evaluated: Evaluated, tasks: Sequence[TaskResult]) -> str:
+def gallery_page(evaluated: Evaluated, tasks: Sequence[TaskResult]) -> str:
+    """The gallery of what was measured, as HTML."""
     memory = evaluated.memory
     first = next(iter(evaluated.fusions.values()))
     about = [

@@ -11,7 +11,8 @@ from evaluation.duplicates import Duplicates, LeavingOut, near_duplicates
 from evaluation.errors import EvaluationError
 from evaluation.figures import Section
 from evaluation.measuring import measure, per_class
-from evaluation.refinement import Sides, refined_sides
+from evaluation.refinement import Sides
+from evaluation.task_sides import task_sides_at
 from evaluation.tasks import EvalTask
 from memory import SearchableMemory
 from models.fusion import Fusion
@@ -143,8 +144,8 @@ def _refine(
     k: int,
     report: Callable[[str, int, int], None],
 ) -> list[Sides]:
-    sides = []
+    sides: list[Sides] = []
     for number, fusion in enumerate(fusions, start=1):
-        sides.append(refined_sides(task.task.images, task.texts, memory, fusion, k=k))
+        sides += task_sides_at(task, memory, fusion, [k])
         report("refining", number, len(fusions))
     return sides

@@ -6,17 +6,31 @@ from typing import Any
 
 import typer
 
-from reco import build, demo, inspect, key, memory_changes, serve, train, train_encoder
+from reco import build, demo, doctor, inspect, key, memory_changes, serve, train, train_encoder
 from reco import eval as eval_command
 from reco.console import stop
+from reco.help_text import flowing, help_of
+
+_HELP = """RECO: your CLIP, plus a memory.
+
+[bold]reco demo[/] shows everything and needs nothing. Then your own pairs, in this order:
+
+  reco build photos/ -o my-memory --model MODEL             pairs become a memory
+  reco train my-memory -o my-fusion --names names.txt       the fusion learns to use it
+  reco eval my-memory my-fusion test/ --model MODEL         what it is worth
+  reco serve --memory my-memory --fusion my-fusion --model MODEL
+
+Every command may be stopped with Ctrl-C and given again; [bold]reco doctor[/] says what this machine has and lacks;
+[bold]reco COMMAND --help[/] has examples. MODEL is a model directory, or an open_clip name such as ViT-B-32 with
+--pretrained."""
+_STOPPED = 130  # 128 + SIGINT
 
 app = typer.Typer(
     name="reco",
-    help="RECO: your CLIP, plus a memory. Start with [bold]reco demo[/bold].",
+    help=flowing(_HELP),
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 key_app = typer.Typer(help="API keys for the service.", no_args_is_help=True)
 memory_app = typer.Typer(help="Look at a memory, check it, change it.", no_args_is_help=True)
@@ -27,10 +41,11 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("train", train.train),
     ("eval", eval_command.evaluate),
     ("serve", serve.serve),
+    ("doctor", doctor.doctor),
 )
 _CLASSES = {"train": train_encoder.TrainCommand}
 for _name, _command in _COMMANDS:
-    app.command(_name, cls=_CLASSES.get(_name))(_command)
+    app.command(_name, cls=_CLASSES.get(_name), help=help_of(_command))(_command)
 _MEMORY_COMMANDS: tuple[Callable[..., Any], ...] = (
     inspect.info,
     inspect.verify,
@@ -42,10 +57,10 @@ _MEMORY_COMMANDS: tuple[Callable[..., Any], ...] = (
     memory_changes.rollback,
 )
 for _command in _MEMORY_COMMANDS:
-    memory_app.command(_command.__name__)(_command)
+    memory_app.command(_command.__name__, help=help_of(_command))(_command)
 app.add_typer(memory_app, name="memory")
 key_app.callback()(lambda: None)  # with one command, typer would make the group that command
-key_app.command("new")(key.new)
+key_app.command("new", help=help_of(key.new))(key.new)
 app.add_typer(key_app, name="key")
 
 
@@ -53,6 +68,11 @@ def main() -> None:
     """Run a command; what our own rooms refuse ends as one sentence and exit code 1, not as a traceback."""
     try:
         app()
+    except SystemExit as end:
+        # Typer turns Ctrl-C into an exit; a command that handled the signal itself has said its sentence already.
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
+            stop("stopped. Nothing is left half-written: the same command takes up what is finished.", _STOPPED)
+        raise
     except Exception as error:
         code = getattr(error, "code", None)
         if not isinstance(code, str):

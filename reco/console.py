@@ -2,39 +2,32 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 console = Console(stderr=True, highlight=False)
 
 
-class RateColumn(ProgressColumn):
-    """Items a second."""
-
-    def render(self, task: Task) -> Text:
-        """The rate of one task, or a dash before there is any."""
-        speed = task.finished_speed or task.speed
-        return Text("–" if speed is None else f"{speed:,.0f}/s", style="cyan")
-
-
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
+def progress_bar() -> "Iterator[Progress]":
     """A progress display with count, rate and time left; plain when standard error is no terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from reco.rate_column import RateColumn
+
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", justify="left"),
@@ -67,7 +60,7 @@ class Bar:
         self._title = title
         self._stack = ExitStack()
         self._progress: Progress | None = None
-        self._task = TaskID(0)
+        self._task: TaskID | None = None
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """Show `done` of `total`, with a note beside the title."""
@@ -77,6 +70,7 @@ class Bar:
             self._progress = self._stack.enter_context(progress_bar())
             self._task = self._progress.add_task(self._title, total=total)
         description = f"{self._title}, {note}" if note else self._title
+        assert self._task is not None
         self._progress.update(self._task, completed=done, description=description)
         if done >= total:
             self.close()

@@ -1,6 +1,7 @@
 """`reco demo`: the whole path on the built-in field guide, from nothing to a page."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,8 @@ def demo(
         from service.serving import run
         from service.settings import load_settings
 
-        run(load_settings(port=port, **settings))
+        with suppress(KeyboardInterrupt):  # Ctrl-C ends a server as it is meant to end
+            run(load_settings(port=port, **settings))
 
 
 def _invitation(directory: Path, port: int) -> str:

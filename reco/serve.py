@@ -1,5 +1,6 @@
 """`reco serve`: the HTTP service."""
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -35,4 +36,5 @@ def serve(
         "port": port,
         "device": device,
     }
-    run(load_settings(**{name: value for name, value in given.items() if value is not None}))
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends a server as it is meant to end
+        run(load_settings(**{name: value for name, value in given.items() if value is not None}))

@@ -52,6 +52,13 @@ class PageFile:
         return Response(self.content, headers={**headers, "Content-Type": self.media_type})
 
 
+def gallery_response(content: bytes) -> Response:
+    """The gallery of `reco eval`: images and style inside the file, and nothing of it may run or ask."""
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox"
+    headers = {**_HEADERS, "Content-Security-Policy": policy}
+    return Response(content, headers=headers, media_type=_TYPES[".html"])
+
+
 def page_files() -> dict[str, PageFile]:
     """Every file of the page by name; `/docs` has a template of its own there, which is none of them."""
     paths = [path for path in sorted(FOLDER.iterdir()) if path.suffix in _TYPES and path.name != "docs.html"]

@@ -95,6 +95,10 @@ class Settings(BaseSettings):
     label_sets: str | None = Field(
         None, description="Folder of label sets that /classify can name: NAME.json or NAME.txt, a label a line."
     )
+    evaluation: str | None = Field(
+        None,
+        description="Folder that `reco eval -o` wrote, for the page; `evaluation` in the fusion's folder if not set.",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     dtype: str = Field("auto", description="auto, float32, bfloat16 or float16.")
     served_model_name: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,200}$")] | None = Field(

@@ -1,10 +1,11 @@
 // Which view is shown, and whether the service is ready for them.
 
 import { byId, count } from "./dom.js";
+import { openEvaluation } from "./evaluation.js";
 import { loadMemory, startMemory } from "./memory.js";
 import { setMemory, startTry } from "./try.js";
 
-const VIEWS = { try: "Try", memory: "Memory" };
+const VIEWS = { try: "Try", memory: "Memory", evaluation: "Evaluation" };
 
 function showView({ focus }) {
   const wanted = location.hash.slice(1);
@@ -17,6 +18,7 @@ function showView({ focus }) {
     else link.removeAttribute("aria-current");
   }
   document.title = `${VIEWS[view]} · RECO`;
+  if (view === "evaluation") openEvaluation();
   if (focus) {
     byId(`${view}-title`).focus({ preventScroll: true });
     window.scrollTo(0, 0);

@@ -26,7 +26,7 @@ export function verdict(item, answer, note) {
   ];
 }
 
-function bar(kind, name, share) {
+export function bar(kind, name, share) {
   return el("span", { class: `bar ${kind}` },
     el("span", { class: "hidden" }, `${name}: `),
     el("span", { class: "track" }, el("span", { class: "fill", style: { width: `${(100 * share).toFixed(2)}%` } })),

@@ -1,4 +1,4 @@
-"""`GET /`: the page, its files, and the pictures that it offers to try. Not part of the API."""
+"""`GET /`: the page, its files, the pictures it offers to try, and the evaluation it shows. Not part of the API."""
 
 import asyncio
 import hashlib
@@ -8,9 +8,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.evaluation import Evaluation
 from service.image_bytes import image_response, not_modified
 from service.lifecycle import Service
-from service.page_files import INDEX, page_files
+from service.page_files import INDEX, gallery_response, page_files
 from service.problems import Problem
 from service.samples import Samples
 
@@ -23,6 +24,7 @@ def router(service: Service) -> APIRouter:
     """
     routes = APIRouter(tags=["page"], include_in_schema=False)
     files = page_files()
+    evaluation = Evaluation.of(service.settings.evaluation, service.settings.fusion)
     samples = Samples.open(service.settings.samples, max_bytes=service.settings.max_image_bytes)
 
     @routes.get("/")
@@ -47,5 +49,17 @@ def router(service: Service) -> APIRouter:
         data, media_type = found
         etag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
         return not_modified(request, etag) or image_response(data, media_type, etag)
+
+    @routes.get("/evaluation", response_model=None)
+    async def evaluated() -> dict[str, Any]:
+        engine = service.pipeline.engine
+        return await asyncio.to_thread(evaluation.describe, fusion=engine.fusion_id, digest=engine.memory.digest)
+
+    @routes.get("/evaluation/gallery")
+    async def gallery() -> Response:
+        page = await asyncio.to_thread(evaluation.gallery)
+        if page is None:
+            raise Problem("not_found")
+        return gallery_response(page)
 
     return routes

@@ -1,0 +1,136 @@
+"""`reco doctor`: what this machine and these settings have and lack, and what to do about it."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reco.console import console
+
+if TYPE_CHECKING:
+    from reco.machine import Finding
+    from service.settings import Settings
+
+_SIGNS = {"good": "[green]✓[/]", "note": "[yellow]•[/]", "bad": "[red]✗[/]"}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For machines: a list on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what is not good.")] = False,
+) -> None:
+    """Look at this machine and these settings, and say what to do.
+
+    Looks at versions, GPU, memory, disk, the RECO_* settings of this shell, and, where they name them, at the memory,
+    the fusion, the keys and the port of `reco serve`. Changes nothing. Exit code 1 if something stands in the way.
+    Examples:
+
+        reco doctor
+
+        RECO_MODEL=path/to/model RECO_MEMORY=my-memory RECO_FUSION=my-fusion reco doctor --quiet
+    """
+    from reco.machine import look_at_machine
+
+    found = [*look_at_machine(), *_look_at_settings()]
+    shown = [one for one in found if not quiet or one.state != "good"]
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in shown], indent=2))
+    else:
+        _show(shown)
+    raise typer.Exit(any(one.state == "bad" for one in found))
+
+
+def _show(findings: "list[Finding]") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    out = Console(highlight=False, soft_wrap=True)
+    width = max((len(one.what) for one in findings), default=0)
+    for one in findings:
+        out.print(f"{_SIGNS[one.state]} {one.what.ljust(width)}  {escape(one.told)}")
+        if one.advice:
+            out.print(f"  {' ' * width}  [cyan]{escape(one.advice)}[/]")
+    if not findings:
+        console.print("Nothing stands in the way.")
+
+
+def _look_at_settings() -> "Iterator[Finding]":
+    from reco.machine import Finding
+    from service.settings import SettingsError, load_settings
+
+    if not any(os.environ.get(name) for name in ("RECO_MEMORY", "RECO_MODEL", "RECO_FUSION")):
+        advice = "`reco demo` needs none. For your own: RECO_MODEL, RECO_MEMORY, RECO_FUSION, or `reco serve --help`."
+        yield Finding("settings", "note", "no RECO_MODEL and no RECO_MEMORY in this shell", advice)
+        return
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        yield Finding("settings", "bad", str(error), "Every setting is in docs/settings.md.")
+        return
+    yield Finding("settings", "good", "accepted")
+    yield from _look_at_memory(settings)
+    yield _look_at_keys(settings)
+    yield _look_at_port(settings.host, settings.port)
+
+
+def _look_at_memory(settings: "Settings") -> "Iterator[Finding]":
+    """The memory and the fusion as files, and whether they are of one encoder; no model is loaded."""
+    from memory import Memory
+    from models.checkpoint import load_fusion
+    from reco.machine import Finding
+
+    try:
+        with Memory.open(Path(settings.memory), stamps=Path(settings.stamps)) as memory:
+            encoder = memory.manifest.encoder
+            told = (
+                f"{settings.memory}, version {memory.version}, {memory.num_items:,} items of {encoder['architecture']}"
+            )
+        yield Finding("RECO_MEMORY", "good", told)
+    except Exception as error:
+        yield Finding(
+            "RECO_MEMORY", "bad", _sentence(error), "`reco memory verify` looks closer; `reco build` makes one."
+        )
+        return
+    if settings.fusion is None:
+        yield Finding("RECO_FUSION", "note", "not set: answers are the frozen encoder's", "`reco train` makes one.")
+        return
+    try:
+        load_fusion(Path(settings.fusion), encoder)
+        yield Finding("RECO_FUSION", "good", f"{settings.fusion}, trained for the memory's encoder")
+    except Exception as error:
+        yield Finding("RECO_FUSION", "bad", _sentence(error), "`reco train` makes one for this memory.")
+
+
+def _look_at_keys(settings: "Settings") -> "Finding":
+    from reco.machine import Finding
+
+    if settings.api_keys or settings.api_keys_file:
+        return Finding("keys", "good", "asked for")
+    if settings.listens_beyond_loopback:
+        advice = "Set keys, or put a proxy that has them in front: docs/operations.md."
+        return Finding("keys", "bad", f"none, and {settings.host} is open to others", advice)
+    return Finding("keys", "good", f"none, and only this machine reaches {settings.host}")
+
+
+def _look_at_port(host: str, port: int) -> "Finding":
+    from reco.machine import Finding
+
+    name = f"port {port}"
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            advice = "Something listens there already; choose another with RECO_PORT or --port."
+            return Finding(name, "bad", f"cannot be taken: {error.strerror}", advice)
+    return Finding(name, "good", "free")
+
+
+def _sentence(error: Exception) -> str:
+    code = getattr(error, "code", None)
+    message = str(getattr(error, "message", error))
+    return f"{code}: {message}" if isinstance(code, str) else message

@@ -1,0 +1,13 @@
+"""A column of a progress bar: items a second. Loaded with the first bar, for rich's bars take time to import."""
+
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
+
+
+class RateColumn(ProgressColumn):
+    """Items a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate of one task, or a dash before there is any."""
+        speed = task.finished_speed or task.speed
+        return Text("–" if speed is None else f"{speed:,.0f}/s", style="cyan")

@@ -1,0 +1,56 @@
+"""`reco doctor` says what is there, what is not, and what to do: as a table, as JSON, and by its exit code."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY_CLIP = Path(__file__).parents[2] / "demo" / "tiny_clip"
+
+
+def doctor(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RECO_")}
+    command = [sys.executable, "-m", "reco.cli", "doctor", *arguments]
+    return subprocess.run(command, env=kept | settings, capture_output=True, text=True, check=False)
+
+
+def findings(**settings: str) -> tuple[dict[str, dict[str, str]], int]:
+    done = doctor("--json", **settings)
+    return {one["what"]: one for one in json.loads(done.stdout)}, done.returncode
+
+
+@pytest.fixture(scope="module")
+def taken_port() -> "object":
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_machine_without_settings_is_told_where_to_begin() -> None:
+    told, code = findings()
+    assert code == 0
+    assert {"Python", "packages", "FAISS", "CPU", "memory", "disk"} <= told.keys()
+    assert "reco demo" in told["settings"]["advice"]
+
+
+def test_what_stands_in_the_way_is_named_with_what_to_do(tmp_path: Path, taken_port: int) -> None:
+    told, code = findings(
+        RECO_MODEL=str(TINY_CLIP), RECO_MEMORY=str(tmp_path), RECO_PORT=str(taken_port), RECO_HOST="127.0.0.1"
+    )
+    assert code == 1
+    assert told["RECO_MEMORY"]["state"] == "bad"
+    assert "reco build" in told["RECO_MEMORY"]["advice"]
+    assert told[f"port {taken_port}"]["state"] == "bad"
+    assert told["keys"]["state"] == "good"
+
+
+def test_quiet_tells_only_what_is_not_good() -> None:
+    done = doctor("--quiet", RECO_MEMORY="x", RECO_MODEL="y", RECO_THREAD="3")
+    assert done.returncode == 1
+    assert "did you mean RECO_THREADS?" in done.stdout
+    assert "Python" not in done.stdout
