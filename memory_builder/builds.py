@@ -3,8 +3,8 @@
 Chooses readers and mapper; the runner does the rest for both alike.
 """
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -48,13 +48,7 @@ def build(
         # A wrong path is told before a directory is made for the memory.
         options = _reader_options(config, max_image_bytes=encoder.preprocess.limits.max_bytes)
         readers = [open_reader(path, options) for path in expand(config.corpora)]
-        mapper = Mapper(
-            encoder,
-            batch_size=config.batch_size,
-            decode_threads=config.decode_threads,
-            thumbnail_px=config.thumbnail_px,
-            max_characters=config.max_characters,
-        )
+        mapper = open_mapper(config, encoder)
         row_options = {
             "thumbnail_px": config.thumbnail_px,
             "max_characters": config.max_characters,
@@ -65,6 +59,18 @@ def build(
         return run(config, task, engine or LocalEngine(), shown)
     finally:
         shown.done()
+
+
+@contextmanager
+def open_mapper(config: BuildConfig, encoder: "Encoder") -> Iterator[Mapper]:
+    """A mapper with lanes for the encoder's device: of this process, or of an engine's worker."""
+    from memory_builder.lanes import open_lanes  # torch with it
+
+    lanes = open_lanes(config, encoder)
+    try:
+        yield Mapper(encoder, lanes, batch_size=config.batch_size, max_characters=config.max_characters)
+    finally:
+        lanes.close()
 
 
 def open_embeddings(config: BuildConfig) -> list[EmbeddingsReader]:

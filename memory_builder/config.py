@@ -6,6 +6,7 @@ from pathlib import Path
 from memory_builder.errors import ConfigError
 
 MAX_UNIT_ROWS = 65_536
+DECODING = ("auto", "threads", "processes")
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,10 @@ class BuildConfig:
         unit_rows: rows done or not done as one; what a crash can cost. Up to 65,536.
         batch_size: images, then captions, in one call of the encoder. Another size gives the same rows up to
             rounding.
-        decode_threads: threads that read and decode images ahead of the encoder; the result does not depend
-            on it.
+        workers: images decoded (on a CPU: decoded and encoded) at the same time; 0 means one for each core. The result
+            does not depend on it.
+        decoding: where images are decoded: `threads`, `processes`, or `auto`: threads for a CPU, processes for an
+            accelerator.
         thumbnail_px: longer side of the stored thumbnails; 0 stores none.
         max_error_rate: share of rejected rows, 0 to 1, beyond which the build stops without a version.
         max_segment_rows: a segment is closed before it would hold more.
@@ -40,7 +43,8 @@ class BuildConfig:
     memory: Path
     unit_rows: int = 8192
     batch_size: int = 64
-    decode_threads: int = 4
+    workers: int = 0
+    decoding: str = "auto"
     thumbnail_px: int = 96
     max_error_rate: float = 0.05
     max_segment_rows: int = 1_000_000
@@ -56,7 +60,7 @@ class BuildConfig:
         ranges = {
             "unit_rows": (1, MAX_UNIT_ROWS),
             "batch_size": (1, 65_536),
-            "decode_threads": (1, 256),
+            "workers": (0, 1024),
             "thumbnail_px": (0, 1024),
             "max_error_rate": (0, 1),
             "max_segment_rows": (1, 2**31 - 1),
@@ -66,5 +70,7 @@ class BuildConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(f"{name} is {value}: give a number from {low} to {high}.")
+        if self.decoding not in DECODING:
+            raise ConfigError(f"decoding is {self.decoding!r}: it is one of {', '.join(DECODING)}.")
         if not self.corpora:
             raise ConfigError("No corpus was named: give at least one folder, table or tar.")

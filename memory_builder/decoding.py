@@ -1,13 +1,16 @@
-"""One record's image: bytes to hash, pixels and thumbnail. Imports models and Pillow; runs in threads."""
+"""Images of records: bytes to hash, pixels and thumbnail. Imports models and Pillow; runs in threads and processes."""
 
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from memory_builder.records import Record
+from memory_builder.known_keys import Rival, StoredPair
+from memory_builder.records import Record, RowRejected
+from models.errors import InputError
 from models.images import Preprocessor, decode_image
 
 if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be told before
@@ -31,6 +34,35 @@ class Decoded:
     thumbnail: bytes | None
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A row that will be stored if its image can be.
+
+    Attributes:
+        record: its caption as checked.
+        rival: what the memory holds under its key.
+    """
+
+    record: Record
+    rival: Rival | None = None
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is kept of an image beside its pixels, as in Decoded."""
+
+    content_sha256: str
+    thumbnail: bytes | None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a row cannot be stored, as in records.Rejected."""
+
+    code: str
+    detail: str
+
+
 def decode(record: Record, preprocess: Preprocessor, thumbnail_px: int) -> Decoded:
     """Read and decode a record's image.
 
@@ -39,19 +71,40 @@ def decode(record: Record, preprocess: Preprocessor, thumbnail_px: int) -> Decod
         models.errors.ImageError: they are no image we accept, with the service's own codes.
         CorpusError: source_changed.
     """
-    data = record.image()
-    pixels = preprocess(data)
-    thumbnail = make_thumbnail(decode_image(data, preprocess.limits), thumbnail_px) if thumbnail_px else None
-    return Decoded(hashlib.sha256(data).hexdigest(), pixels, thumbnail)
+    return _decode(record.image(), preprocess, thumbnail_px)
 
 
-def hash_content(record: Record) -> str:
-    """SHA-256 (hex) of a record's image file, not decoded.
+def decode_batch(
+    candidates: Sequence[Candidate], preprocess: Preprocessor, thumbnail_px: int, out: "torch.Tensor"
+) -> list[Described | Refused]:
+    """Read and decode the images of a batch; a row that fails fails alone.
+
+    Args:
+        candidates: (B,) rows.
+        preprocess, thumbnail_px: as in `decode`.
+        out: (at least B, 3, S, S) float32; its first rows become the pixels of those that did not fail, in order.
+
+    Returns:
+        (B,) outcomes, in order.
 
     Raises:
-        RowRejected, CorpusError: as `decode`.
+        CorpusError: as `decode`.
     """
-    return hashlib.sha256(record.image()).hexdigest()
+    outcomes: list[Described | Refused] = []
+    kept = 0
+    for candidate in candidates:
+        try:
+            data = candidate.record.image()
+            if candidate.rival is not None:
+                _stand_against(candidate.rival, candidate.record, data)
+            decoded = _decode(data, preprocess, thumbnail_px)
+        except (InputError, RowRejected) as error:
+            outcomes.append(Refused(error.code, error.detail))
+            continue
+        out[kept] = decoded.pixels
+        kept += 1
+        outcomes.append(Described(decoded.content_sha256, decoded.thumbnail))
+    return outcomes
 
 
 def make_thumbnail(image: Image.Image, longer_px: int) -> bytes:
@@ -61,3 +114,15 @@ def make_thumbnail(image: Image.Image, longer_px: int) -> bytes:
     file = io.BytesIO()
     small.save(file, "JPEG", quality=_QUALITY)
     return file.getvalue()
+
+
+def _decode(data: bytes, preprocess: Preprocessor, thumbnail_px: int) -> Decoded:
+    pixels = preprocess(data)
+    thumbnail = make_thumbnail(decode_image(data, preprocess.limits), thumbnail_px) if thumbnail_px else None
+    return Decoded(hashlib.sha256(data).hexdigest(), pixels, thumbnail)
+
+
+def _stand_against(rival: Rival, record: Record, data: bytes) -> None:
+    refusal = rival.refusal(StoredPair(hashlib.sha256(data).hexdigest(), record.caption))
+    if refusal is not None:
+        raise RowRejected(*refusal)

@@ -13,6 +13,7 @@
         BuildError                      the build ended without a new version
             TooManyRejected             too_many_rejected (.rejected: rows by code)
             NothingUsable               nothing_usable (.rejected)
+        WorkerLost                      a decoding process died or hung twice        worker_lost
         BuildInterrupted                SIGTERM or SIGINT: interrupted (.signal); the same command goes on
 
 A row that cannot be used stops nothing: it becomes a `Rejected` row with a code (records.py) and is counted.
@@ -91,6 +92,17 @@ class NothingUsable(BuildError):
 
     def __init__(self, message: str, rejected: Mapping[str, int]) -> None:
         super().__init__("nothing_usable", message, rejected)
+
+
+class WorkerLost(MemoryBuilderError):
+    """A process that decodes died or hung, and so did the one that took its batch over."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "worker_lost",
+            "A decoding process died or hung twice over the same batch: out of memory, or a file that breaks the "
+            "decoder. Run the same command again with fewer --workers, or with --decoding threads.",
+        )
 
 
 class BuildInterrupted(MemoryBuilderError):

@@ -5,6 +5,7 @@ which admission.py sees to.
 """
 
 from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from memory import key_hash
@@ -24,6 +25,23 @@ class StoredPair(NamedTuple):
 
     content_sha256: str
     caption: str
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The pair of which the memory holds the key that a row has, and whether the row may take its place."""
+
+    stored: StoredPair
+    upsert: bool
+
+    def refusal(self, pair: StoredPair) -> tuple[str, str] | None:
+        """Code and detail of the row; None if it takes the place of what is there.
+
+        They tell a corpus that was read again from another one whose keys happen to be the same.
+        """
+        if pair == self.stored:
+            return ALREADY_STORED, _SAME_PAIR
+        return None if self.upsert else (DUPLICATE, _OTHER_PAIR)
 
 
 class KnownKeys:
@@ -47,22 +65,14 @@ class KnownKeys:
         self._removed = removed
         self._upsert = upsert
 
-    def stored(self, key: str) -> StoredPair | None:
+    def rival(self, key: str) -> Rival | None:
         """What the memory held under the key when the build began."""
-        return self._stored.get(key)
+        stored = self._stored.get(key)
+        return None if stored is None else Rival(stored, self._upsert)
 
     def is_removed(self, key: str) -> bool:
         """Whether the key was taken out of the memory and is to stay out."""
         return bool(self._removed) and key_hash(key) in self._removed
-
-    def refusal(self, pair: StoredPair, stored: StoredPair) -> tuple[str, str] | None:
-        """Code and detail of a row whose key is in the memory; None if it takes the place of what is there.
-
-        They tell a corpus that was read again from another one whose keys happen to be the same.
-        """
-        if pair == stored:
-            return ALREADY_STORED, _SAME_PAIR
-        return None if self._upsert else (DUPLICATE, _OTHER_PAIR)
 
     def agrees_with(self, keys: Iterable[str], rejected: Iterable[Rejected]) -> bool:
         """Whether a unit finished by an earlier run would end the same today.

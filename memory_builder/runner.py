@@ -93,7 +93,7 @@ class _Watch:
         self.progress.stage(name)
 
     def checkpoint(self, rows: int, rejected: int) -> None:
-        if rows:
+        if rows or rejected:
             self.progress.advance(rows, rejected)
         self.stop.check()
 

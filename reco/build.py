@@ -40,7 +40,10 @@ CaptionColumn = Annotated[str | None, typer.Option(help="Of tables and metadata:
 KeyColumn = Annotated[str | None, typer.Option(help="Of tables and metadata: the column of keys; paths by default.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images, then captions, in one call of the encoder.")]
 UnitRows = Annotated[int, typer.Option(min=1, help="Rows that a crash can cost.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads that decode ahead of the encoder.")]
+Workers = Annotated[int, typer.Option(min=0, help="Images decoded at the same time; 0: one for each core.")]
+Decoding = Annotated[
+    str, typer.Option(help="Where: threads, processes, or auto (threads for a CPU, processes for an accelerator).")
+]
 ThumbnailPx = Annotated[int, typer.Option(min=0, help="Longer side of stored thumbnails; 0 stores none.")]
 Embeddings = Annotated[
     list[str] | None,
@@ -92,7 +95,8 @@ def build(
     key_column: KeyColumn = None,
     batch_size: BatchSize = 64,
     unit_rows: UnitRows = 8192,
-    threads: Threads = 4,
+    workers: Workers = 0,
+    decoding: Decoding = "auto",
     thumbnail_px: ThumbnailPx = 96,
     max_error_rate: MaxErrorRate = 0.05,
     upsert: Upsert = False,
@@ -126,7 +130,8 @@ def build(
         memory=output,
         unit_rows=unit_rows,
         batch_size=batch_size,
-        decode_threads=threads,
+        workers=workers,
+        decoding=decoding,
         thumbnail_px=thumbnail_px,
         max_error_rate=max_error_rate,
         upsert=upsert,

@@ -88,8 +88,8 @@ class Importer:
         # Exact copies of an image have equal embeddings, so these tell copies as well as the image's own bytes would:
         # training keeps a pair from retrieving a copy of itself by this hash.
         content = pair.image_sha256 or hashlib.sha256(image.tobytes()).hexdigest()
-        stored = known.stored(pair.key)
-        refusal = None if stored is None else known.refusal(StoredPair(content, caption), stored)
+        rival = known.rival(pair.key)
+        refusal = None if rival is None else rival.refusal(StoredPair(content, caption))
         if refusal is not None:
             return Rejected(pair.key, *refusal, pair.source)
         return {"key": pair.key, "caption": caption, "source": pair.source, "content_sha256": content}

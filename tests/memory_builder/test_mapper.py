@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from memory_builder.decoding import decode
 from memory_builder.known_keys import KnownKeys, StoredPair
+from memory_builder.lanes import ThreadLanes
 from memory_builder.mapper import MappedUnit, Mapper
 from memory_builder.records import Record, Rejected, Row, RowRejected
 from models.encoder import Encoder
@@ -34,9 +36,18 @@ def record(key: str, image: bytes | None = None, caption: str = "a bird") -> Rec
     return Record(key, caption, lambda: data, f"source of {key}")
 
 
+@contextmanager
+def open_small(encoder: Any, **settings: Any) -> Iterator[Mapper]:
+    options = {"batch_size": 4, "workers": 2, "thumbnail_px": 32} | settings
+    lanes = ThreadLanes(encoder, **options)
+    try:
+        yield Mapper(encoder, lanes, batch_size=options["batch_size"], max_characters=100)
+    finally:
+        lanes.close()
+
+
 def map_rows(encoder: Any, rows: list[Row], known: KnownKeys | None = None, **settings: Any) -> MappedUnit:
-    options = {"batch_size": 4, "decode_threads": 2, "thumbnail_px": 32, "max_characters": 100} | settings
-    with Mapper(encoder, **options) as mapper:
+    with open_small(encoder, **settings) as mapper:
         return mapper.map_unit(rows, known or KnownKeys({}), lambda rows, rejected: None)
 
 
@@ -78,7 +89,7 @@ def test_the_same_bytes_give_the_same_tensor_as_the_service(encoder: Encoder, ph
 def test_bytes_do_not_depend_on_threads_and_order_not_on_batches(encoder: Encoder) -> None:
     rows: list[Row] = [record(f"k{n}", caption=f"a bird {n % 5}") for n in range(30)]
     rows[7] = Rejected("r", "missing_image", "", "")
-    first, again = (map_rows(encoder, rows, decode_threads=threads) for threads in (1, 7))
+    first, again = (map_rows(encoder, rows, workers=threads) for threads in (1, 7))
     assert np.array_equal(first.rows.image, again.rows.image)
     assert np.array_equal(first.rows.text, again.rows.text)
     assert first.rows.items.equals(again.rows.items)
@@ -271,7 +282,7 @@ def test_captions_are_encoded_once_each_and_refused_alone(encoder: Encoder) -> N
 def test_progress_adds_up_and_a_stop_is_heard_between_batches(encoder: Encoder) -> None:
     rows: list[Row] = [record(f"k{n}", b"" if n % 3 == 0 else None) for n in range(10)]
     told: list[tuple[int, int]] = []
-    with Mapper(encoder, batch_size=4, decode_threads=2, thumbnail_px=0, max_characters=100) as mapper:
+    with open_small(encoder) as mapper:
         mapper.map_unit(rows, KnownKeys({}), lambda *counts: told.append(counts))
     assert (sum(read for read, _ in told), sum(rejected for _, rejected in told)) == (10, 4)
 
@@ -288,7 +299,7 @@ def test_progress_adds_up_and_a_stop_is_heard_between_batches(encoder: Encoder) 
 
     with (
         pytest.raises(KeyboardInterrupt),
-        Mapper(encoder, batch_size=4, decode_threads=2, thumbnail_px=0, max_characters=100) as mapper,
+        open_small(encoder) as mapper,
     ):
         mapper.map_unit(endless(), KnownKeys({}), stop)
     assert read <= 4 + 2 * 4 + 1

@@ -60,7 +60,7 @@ def wait(child: int) -> int:
 
 
 def config(corpus: Path, memory: Path, unit_rows: int = UNIT_ROWS) -> BuildConfig:
-    return BuildConfig((str(corpus),), memory, unit_rows=unit_rows, batch_size=10, decode_threads=2, max_error_rate=0.2)
+    return BuildConfig((str(corpus),), memory, unit_rows=unit_rows, batch_size=10, workers=2, max_error_rate=0.2)
 
 
 def digest(memory: Path) -> str:

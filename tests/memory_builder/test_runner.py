@@ -127,7 +127,7 @@ def test_two_builds_of_one_corpus_are_equal_byte_for_byte(
     photos = write_folder(tmp_path / "photos", range(20))
     digests = set()
     for name, threads in (("a", 1), ("b", 5)):
-        config = BuildConfig((str(photos),), tmp_path / name, unit_rows=8, batch_size=4, decode_threads=threads)
+        config = BuildConfig((str(photos),), tmp_path / name, unit_rows=8, batch_size=4, workers=threads)
         digests.add(build(config, encoder).digest)
     assert len(digests) == 1
     manifests = [(tmp_path / name / "manifests/00000001.json").read_bytes() for name in "ab"]

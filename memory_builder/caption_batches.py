@@ -1,0 +1,103 @@
+"""Different captions of a unit to embeddings, captions of like length together. Imports torch within its functions.
+
+A text tower works as long as the longest text of its batch needs: a batch of short captions costs a fraction of a mixed
+one. M captions, L tokens, D embedding dim.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory_builder.decoding import Refused
+from models.errors import TextError
+
+if TYPE_CHECKING:
+    import torch
+
+    from memory_builder.lanes.lane import Lanes
+    from models.encoder import Encoder
+
+
+class CaptionEncoder:
+    """Tokenizes and encodes captions; safe to share between threads."""
+
+    def __init__(self, encoder: "Encoder", lanes: "Lanes", batch_size: int) -> None:
+        self._encoder, self._lanes, self._batch_size = encoder, lanes, batch_size
+        self._lock = threading.Lock()  # tokenizers keep a cache and promise nothing
+
+    def encode(
+        self, captions: Sequence[str], heard: Callable[[], None]
+    ) -> tuple[dict[str, NDArray[np.float16]], dict[str, Refused]]:
+        """Embed captions that passed `check_text`.
+
+        Args:
+            captions: M different ones; which of them share a batch depends on them alone.
+            heard: called between batches; may raise to stop.
+
+        Returns:
+            (D,) float16 of unit norm by caption, and why the others have none.
+
+        Raises:
+            EncoderError: the encoder is unusable.
+        """
+        from memory_builder.lanes.lane import unusable
+
+        texts: dict[str, NDArray[np.float16]] = {}
+        accepted, tokens, refused = self._tokenize(captions, heard)
+        batches = _by_length(tokens, self._batch_size) if accepted else []
+        futures = [self._lanes.texts(tokens[batch]) for batch in batches]
+        try:
+            for batch, future in zip(batches, futures, strict=True):
+                for position, embedding in zip(batch, future.result(), strict=True):
+                    caption = accepted[position]
+                    if embedding is None:
+                        refused[caption] = unusable("caption")
+                    else:
+                        texts[caption] = embedding
+                heard()
+        finally:
+            for future in futures:
+                future.cancel()
+        return texts, refused
+
+    def _tokenize(
+        self, captions: Sequence[str], heard: Callable[[], None]
+    ) -> tuple[list[str], "torch.Tensor", dict[str, Refused]]:
+        """The captions that the tokenizer takes, their (M, L) int64 tokens, and why it does not take the others."""
+        import torch
+
+        accepted: list[str] = []
+        parts: list[torch.Tensor] = []
+        refused: dict[str, Refused] = {}
+        for start in range(0, len(captions), self._batch_size):
+            heard()
+            batch = list(captions[start : start + self._batch_size])
+            with self._lock:
+                batch, found = self._tokenizable(batch)
+                if batch:
+                    parts.append(self._encoder.tokenize(batch).ids)
+            accepted += batch
+            refused.update(found)
+        return accepted, torch.cat(parts) if parts else torch.empty((0, 0), dtype=torch.int64), refused
+
+    def _tokenizable(self, captions: list[str]) -> tuple[list[str], dict[str, Refused]]:
+        """Those the tokenizer takes: it may know control tokens that check_text does not."""
+        refused = {}
+        try:
+            self._encoder.tokenize(captions)
+        except TextError:
+            for caption in captions:
+                try:
+                    self._encoder.tokenize([caption])
+                except TextError as error:
+                    refused[caption] = Refused(error.code, error.detail)
+        return [caption for caption in captions if caption not in refused], refused
+
+
+def _by_length(tokens: "torch.Tensor", batch_size: int) -> list[list[int]]:
+    """Rows of (M, L) tokens, padded with zeros, in batches of like length; equal lengths keep their order."""
+    order: list[int] = tokens.count_nonzero(dim=1).argsort(stable=True).tolist()
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
