@@ -14,6 +14,8 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "RECO_"
+# Where and who, for the client and the commands that ask a service; the service itself does not look at them.
+OF_THE_CLIENT = frozenset({"RECO_URL", "RECO_API_KEY", "RECO_API_KEY_FILE"})
 SHOW_CONFIG = "RECO_SHOW_CONFIG"  # handled by the command line: print the effective settings and exit
 
 MIB = 1024 * 1024
@@ -212,7 +214,7 @@ def _as_variable(value: str | float | None) -> str:
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
     """A misspelt variable must not pass silently as "the default is in force"."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {SHOW_CONFIG}
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {SHOW_CONFIG} | OF_THE_CLIENT
     for name in sorted(environ):
         if not name.upper().startswith(PREFIX) or name.upper() in known:
             continue

@@ -5,7 +5,7 @@ Depends on httpx and the parts beside it.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx
@@ -19,7 +19,7 @@ from reco_client.results import Classifications, Embeddings
 from reco_client.retries import Retries
 from reco_client.settings import http_arguments
 from reco_client.streams import Cut, Stream
-from reco_client.wire import Ask, ask_label_set, join_classifications, join_embeddings, json_of
+from reco_client.wire import Ask, ask_label_set, ask_put_label_set, join_classifications, join_embeddings, json_of
 
 Part = TypeVar("Part")
 
@@ -103,6 +103,18 @@ class AsyncClient:
     async def label_set(self, name: str) -> dict[str, Any]:
         """See `Client.label_set`."""
         return await self._json(ask_label_set("GET", name))
+
+    async def put_label_set(self, name: str, labels: Sequence[str], templates: Sequence[str] | None = None) -> None:
+        """See `Client.put_label_set`."""
+        await self._send(ask_put_label_set(name, labels, templates))
+
+    async def delete_label_set(self, name: str) -> None:
+        """See `Client.delete_label_set`."""
+        await self._send(ask_label_set("DELETE", name))
+
+    async def reload(self) -> dict[str, Any]:
+        """See `Client.reload`."""
+        return await self._json(Ask("POST", "/operator/reload"))
 
     async def _run(self, stream: Stream[Part]) -> AsyncIterator[Part]:
         async def one(batch: Batch[Any]) -> Part:

@@ -5,7 +5,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self, TypeVar, Unpack
 
@@ -20,7 +20,7 @@ from reco_client.results import Classifications, Embeddings
 from reco_client.retries import Retries
 from reco_client.settings import http_arguments
 from reco_client.streams import Cut, Stream
-from reco_client.wire import Ask, ask_label_set, join_classifications, join_embeddings, json_of
+from reco_client.wire import Ask, ask_label_set, ask_put_label_set, join_classifications, join_embeddings, json_of
 
 Part = TypeVar("Part")
 
@@ -130,6 +130,18 @@ class Client:
     def label_set(self, name: str) -> dict[str, Any]:
         """Labels and templates of one label set."""
         return self._json(ask_label_set("GET", name))
+
+    def put_label_set(self, name: str, labels: Sequence[str], templates: Sequence[str] | None = None) -> None:
+        """Make or replace a label set; needs a key with the operator scope."""
+        self._send(ask_put_label_set(name, labels, templates))
+
+    def delete_label_set(self, name: str) -> None:
+        """Delete a label set; needs a key with the operator scope."""
+        self._send(ask_label_set("DELETE", name))
+
+    def reload(self) -> dict[str, Any]:
+        """Have the service open its newest memory and fusion; needs a key with the operator scope."""
+        return self._json(Ask("POST", "/operator/reload"))
 
     def _run(self, stream: Stream[Part]) -> Iterator[Part]:
         def one(batch: Batch[Any]) -> Part:

@@ -7,7 +7,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -80,10 +80,15 @@ def ask_images(path: str, batch: Batch[ImageSource], options: Mapping[str, Any])
     return Ask("POST", path, arguments, batch.first, places, errors)
 
 
-def ask_label_set(method: str, name: str, body: Mapping[str, Any] | None = None) -> Ask:
+def ask_label_set(method: str, name: str) -> Ask:
     """A request about one label set."""
-    arguments = {} if body is None else {"json": body}
-    return Ask(method, f"/label_sets/{quote(name, safe='')}", arguments)
+    return Ask(method, f"/label_sets/{quote(name, safe='')}")
+
+
+def ask_put_label_set(name: str, labels: Sequence[str], templates: Sequence[str] | None) -> Ask:
+    """A request to make or replace one."""
+    body = {"labels": list(labels)} | ({} if templates is None else {"templates": list(templates)})
+    return replace(ask_label_set("PUT", name), arguments={"json": body})
 
 
 def embeddings_of(ask: Ask, response: httpx.Response | None, count: int) -> Embeddings:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import reco_client
 from reco_client import Embeddings, SpaceChanged
 from reco_client.batches import by_count, by_count_and_bytes

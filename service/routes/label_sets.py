@@ -1,16 +1,19 @@
-"""`GET /label_sets` and `/label_sets/{name}`: the label sets that `/classify` can name."""
+"""`/label_sets` and `/label_sets/{name}`: the label sets that `/classify` can name; operators change them."""
 
 import asyncio
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
+from starlette.responses import Response
 
-from service.label_sets import LabelSet
+from service.image_forms import refuse_charset
+from service.label_sets import MAX_FILE_BYTES, LabelSet
 from service.lifecycle import Service
 from service.problems import Problem
-from service.routes.openapi import answer, problems
-from service.schemas import LabelSetAnswer, LabelSetsAnswer
+from service.receive import read_body
+from service.routes.openapi import LABELS, TEXTS, answer, json_body, problems
+from service.schemas import LabelSetAnswer, LabelSetRequest, LabelSetsAnswer
 
 
 def router(service: Service) -> APIRouter:
@@ -41,6 +44,36 @@ def router(service: Service) -> APIRouter:
         """Its labels and templates."""
         return describe(await asyncio.to_thread(sets.get, request.path_params["name"]))
 
+    @routes.put(
+        "/label_sets/{name}",
+        operation_id="put_label_set",
+        summary="Make or replace a label set",
+        response_model=None,
+        responses={
+            **answer(LabelSetAnswer),
+            **problems(*_BODY, *TEXTS, *LABELS, *_NAMES, *_CHANGES),
+        },
+        openapi_extra={"parameters": [NAME], "requestBody": json_body(LabelSetRequest, _EXAMPLES)},
+    )
+    async def put(request: Request) -> dict[str, Any]:
+        """For operators. Saved in RECO_LABEL_SETS; without that folder it lives as long as the process."""
+        refuse_charset(request.headers.get("content-type", ""))
+        body = await read_body(request, MAX_FILE_BYTES)
+        return describe(await asyncio.to_thread(sets.put, request.path_params["name"], body))
+
+    @routes.delete(
+        "/label_sets/{name}",
+        operation_id="delete_label_set",
+        summary="Delete a label set",
+        status_code=204,
+        responses={204: {"description": "It is gone."}, **problems("label_set_not_found", *_CHANGES)},
+        openapi_extra={"parameters": [NAME]},
+    )
+    async def delete(request: Request) -> Response:
+        """For operators. Its file in RECO_LABEL_SETS goes too."""
+        await asyncio.to_thread(sets.delete, request.path_params["name"])
+        return Response(status_code=204)
+
     def _summaries() -> list[dict[str, Any]]:
         found = []
         for name in sets.names():
@@ -55,6 +88,21 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
+_CHANGES = ("label_set_not_saved", "internal_error")
+_NAMES = ("label_set_name_invalid", "label_sets_full")
+_BODY = (
+    "json_invalid",
+    "json_duplicate_key",
+    "json_too_deep",
+    "json_too_complex",
+    "body_too_large",
+    "content_encoding_unsupported",
+    "field_missing",
+    "field_invalid",
+    "field_unknown",
+    "text_invalid_unicode",
+)
+_EXAMPLES = {"seabirds": {"labels": ["puffin", "razorbill"], "templates": ["a photo of a {}, a seabird."]}}
 NAME = {
     "name": "name",
     "in": "path",

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reco_client import AsyncClient, Client, RequestRefused
 
+from reco_client import AsyncClient, Client, NotAuthorised, RequestRefused
 from service.engine import Engine
+from service.keys import key_line, new_key
 
 TEXTS = [f"a {colour} {bird}" for colour in ("red", "brown", "grey") for bird in ("duck", "parrot", "swift", "wader")]
 LABELS = ["songbird", "duck", "raptor"]
@@ -151,6 +152,25 @@ def test_the_rest(call: Call, engine: Engine) -> None:
         call("label_set", "../x")
     with pytest.raises(RequestRefused, match=r"field_unknown .*known_fields: \[.*'enhance'.*\]"):
         call("embed_texts", "a", enhanced=True)
+
+
+def test_an_operator_changes_label_sets(serve: Any, photos: list[Any], tmp_path: Path) -> None:
+    operator, user = new_key(), new_key()
+    keys = tmp_path / "keys"
+    keys.write_text(f"{key_line('admin', ['operator'], operator)}\n{key_line('web', ['use'], user)}\n")
+    with serve(api_keys_file=str(keys)) as service:
+        with Client(service.url, api_key=operator) as admin:
+            admin.put_label_set("birds", LABELS, ["a {}"])
+            assert admin.reload()["changed"] is False
+        with Client(service.url, api_key=user) as client:
+            assert client.label_set("birds") == {"name": "birds", "labels": LABELS, "templates": ["a {}"]}
+            assert client.classify(photos[0], label_set="birds")[0].label in LABELS
+            with pytest.raises(NotAuthorised, match="scope_missing"):
+                client.delete_label_set("birds")
+        with Client(service.url, api_key=operator) as admin:
+            admin.delete_label_set("birds")
+        with Client(service.url, api_key="wrong") as stranger, pytest.raises(NotAuthorised, match="unauthorized"):
+            stranger.memory()
 
 
 def test_thousands_come_back_in_order(service: Any) -> None:

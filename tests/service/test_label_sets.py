@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
+from service.keys import key_line, new_key
 from service.label_sets import MAX_SETS, LabelSets
 from service.problems import Problem
 from service.settings import Settings, SettingsError
@@ -158,6 +159,75 @@ def test_they_are_listed_and_shown(asked: httpx.Client) -> None:
     for name in ("nowhere", "..%2Fbirds", ".hidden"):
         answer = asked.get(f"/label_sets/{name}")
         assert (answer.status_code, "not_found" in answer.json()["code"]) == (404, True)
+
+
+OPERATOR, USER = new_key(), new_key()
+
+
+@pytest.fixture
+def operated(serve: Any, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text(f"{key_line('admin', ['operator'], OPERATOR)}\n{key_line('web', ['use'], USER)}\n")
+    with serve(label_sets=str(folder), api_keys_file=str(keys)) as service:
+        yield service.client
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def test_an_operator_changes_them_under_load(operated: httpx.Client, photo_bytes: dict[str, bytes]) -> None:
+    image = base64.b64encode(photo_bytes["png"]).decode()
+    ask = {"json": {"images": [image], "label_set": "new"}, "headers": bearer(USER)}
+    assert operated.post("/classify", **ask).json()["code"] == "label_set_not_found"
+    for labels in (["owl", "lark"], ["wren"]):
+        put = operated.put("/label_sets/new", json={"labels": labels}, headers=bearer(OPERATOR))
+        assert (put.status_code, put.json()) == (200, {"name": "new", "labels": labels, "templates": None})
+        assert len(operated.post("/classify", **ask).json()["data"][0]["probabilities"]) == len(labels)
+        assert operated.get("/label_sets/new", headers=bearer(USER)).json()["labels"] == labels
+    assert operated.delete("/label_sets/new", headers=bearer(OPERATOR)).status_code == 204
+    assert operated.delete("/label_sets/new", headers=bearer(OPERATOR)).json()["code"] == "label_set_not_found"
+    assert operated.post("/classify", **ask).json()["code"] == "label_set_not_found"
+
+
+def test_K4_others_may_not_and_without_such_a_key_nobody_can(operated: httpx.Client, asked: httpx.Client) -> None:
+    for method in ("PUT", "DELETE"):
+        answers = [
+            operated.request(method, "/label_sets/birds", json=BIRDS, headers=headers) for headers in ({}, bearer(USER))
+        ]
+        assert [answer.json()["code"] for answer in answers] == ["unauthorized", "scope_missing"]
+        assert asked.request(method, "/label_sets/birds", json=BIRDS).status_code == 404
+    assert asked.get("/label_sets/birds").json() == {"name": "birds", **BIRDS}
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status", "code"),
+    [
+        ("new", b"{", 400, "json_invalid"),
+        ("new", b'{"labels": ["a", "A"]}', 422, "labels_duplicate"),
+        ("new", b'{"labels": ["a"], "templates": ["x"]}', 422, "template_invalid"),
+        ("new", b'{"label": ["a"]}', 422, "field_missing"),
+        (".new", b'{"labels": ["a"]}', 422, "label_set_name_invalid"),
+        ("new", b" " * (4 * 2**20 + 1), 413, "body_too_large"),
+    ],
+)
+def test_a_bad_put_is_refused(operated: httpx.Client, name: str, body: bytes, status: int, code: str) -> None:
+    answer = operated.put(f"/label_sets/{name}", content=body, headers=bearer(OPERATOR))
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert operated.get("/label_sets/new", headers=bearer(USER)).status_code == 404
+
+
+def test_a_folder_that_cannot_be_written_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = opened(folder)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(Problem, match="label_set_not_saved"):
+        sets.put("new", b'{"labels": ["a"]}')
+    assert sets.names() == ["birds", "colours"]
+    assert not list(folder.glob(".tmp-*"))
 
 
 @pytest.mark.parametrize(
