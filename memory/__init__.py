@@ -3,6 +3,7 @@
 Imports none of our other rooms; numpy, FAISS and pyarrow.
 """
 
+from memory.adding import Addition, add_rows
 from memory.compaction import MAX_SEGMENT_ROWS, Compaction, compact
 from memory.deletes import write_deletes
 from memory.difference import Difference, difference
@@ -12,6 +13,7 @@ from memory.errors import (
     FileMissing,
     ItemNotFound,
     KeyNotFound,
+    KeyTaken,
     Locked,
     ManifestInvalid,
     MemoryClosed,
@@ -70,6 +72,7 @@ __all__ = [
     "MAX_SEGMENT_ROWS",
     "MODALITIES",
     "OTHER_MODALITY",
+    "Addition",
     "BuildLock",
     "Collection",
     "Compaction",
@@ -84,6 +87,7 @@ __all__ = [
     "ItemNotFound",
     "KeyNotFound",
     "KeyPatterns",
+    "KeyTaken",
     "Leftover",
     "Locked",
     "Manifest",
@@ -122,6 +126,7 @@ __all__ = [
     "VersionNotFound",
     "VersionTaken",
     "WriteFailed",
+    "add_rows",
     "build_index",
     "check_encoder",
     "collect",

@@ -18,6 +18,7 @@ MemoryStoreError
 ├── MemoryClosed          memory_closed
 ├── ItemNotFound          item_not_found        an id outside the memory
 ├── KeyNotFound           key_not_found         a key or pattern that no item has, or ever had
+├── KeyTaken              key_taken             an item has this key, with another image or caption
 ├── SelectionInvalid      selection_invalid     what a change is to apply to cannot be told
 ├── NothingLeft           nothing_left          a change that would leave a memory without an item
 ├── ReceiptInvalid        receipt_invalid       the record of a purge was edited or damaged
@@ -143,6 +144,12 @@ class KeyNotFound(MemoryStoreError):
     """A key or pattern that no item has, or ever had."""
 
     code = "key_not_found"
+
+
+class KeyTaken(MemoryStoreError):
+    """An item has this key, with another image or caption."""
+
+    code = "key_taken"
 
 
 class SelectionInvalid(MemoryStoreError):

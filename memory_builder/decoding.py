@@ -1,22 +1,18 @@
-"""Images of records: bytes to hash, pixels and thumbnail. Imports models and Pillow; runs in threads and processes."""
+"""Images of records: bytes to hash, pixels and thumbnail. Imports models; runs in threads and processes."""
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from PIL import Image
 
 from memory_builder.known_keys import Rival, StoredPair
 from memory_builder.records import Record, RowRejected
 from models.errors import InputError
 from models.images import Preprocessor, decode_image
+from models.thumbnails import make_thumbnail
 
 if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be told before
     import torch
-
-_QUALITY = 80  # about 3 kB at 96 px
 
 
 @dataclass(frozen=True)
@@ -105,15 +101,6 @@ def decode_batch(
         kept += 1
         outcomes.append(Described(decoded.content_sha256, decoded.thumbnail))
     return outcomes
-
-
-def make_thumbnail(image: Image.Image, longer_px: int) -> bytes:
-    """A JPEG whose longer side has at most `longer_px` pixels; the same image gives the same bytes."""
-    small = image.copy()
-    small.thumbnail((longer_px, longer_px))
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=_QUALITY)
-    return file.getvalue()
 
 
 def _decode(data: bytes, preprocess: Preprocessor, thumbnail_px: int) -> Decoded:

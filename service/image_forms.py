@@ -9,7 +9,7 @@ import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from service.json_body import parse, parse_object
 from service.multipart_body import parse_form
@@ -132,8 +132,14 @@ def _from_words(words: Mapping[str, str], options: type[RequestModel], settings:
             values[name] = parse(word.encode("utf-8"), max_values=max_json_values(settings))
         elif name in ("k", "top_k") and _INTEGER.fullmatch(word):
             values[name] = int(word)
-        elif word in _BOOLEANS and name in options.model_fields and name != "label_set":
+        elif word in _BOOLEANS and _takes_boolean(options, name):
             values[name] = _BOOLEANS[word]
         else:
             values[name] = word
     return values
+
+
+def _takes_boolean(options: type[RequestModel], name: str) -> bool:
+    """Whether a word of this field may be a truth value: a name may be "true"."""
+    field = options.model_fields.get(name)
+    return field is not None and bool in (field.annotation, *get_args(field.annotation))

@@ -50,6 +50,7 @@ class Service:
         self.reason: str | None = "starting"  # why it is not ready; None when it is
         self.draining = False  # asked to end: unready for load balancers, still answering
         self.reload_failure: str | None = None  # code of the last reload if it was refused
+        self.changing = asyncio.Lock()  # held by whoever writes to the memory
         self._engine = engine  # given to start with
         self._generations = Generations()
         self.metrics.generations.set_function(lambda: self._generations.alive)

@@ -38,11 +38,15 @@ KINDS: Mapping[str, Kind] = {
     "model_not_found": Kind(404, "There is no model of this name here; /v1/models lists them."),
     "label_set_not_found": Kind(404, "There is no usable label set of this name; /label_sets lists them."),
     "item_not_found": Kind(404, "The memory holds no item of this id."),
+    "pair_not_found": Kind(404, "The memory holds no pair of this key."),
     "thumbnail_not_found": Kind(404, "The memory holds no thumbnail of this item."),
     "method_not_allowed": Kind(405, "This path does not answer to this method."),
     # 409: at odds with what is there
     "reload_in_progress": Kind(409, "A reload is under way; ask again when it has ended."),
     "reload_refused": Kind(409, "The new version was refused; the old one is served on."),
+    "pair_exists": Kind(409, "The memory holds another pair of this key; replace=true puts this one in its place."),
+    "memory_locked": Kind(409, "A build or another change is writing to the memory; try again when it has ended."),
+    "memory_would_be_empty": Kind(409, "A memory holds at least one pair."),
     # 413: too large
     "body_too_large": Kind(413, "The request body is larger than the limit."),
     "field_too_large": Kind(413, "A form field is larger than the limit."),
@@ -88,6 +92,8 @@ KINDS: Mapping[str, Kind] = {
     "label_sets_full": Kind(422, "The service holds as many label sets as it may; delete one first."),
     "templates_empty": Kind(422, "The list of templates is empty; leave it out for the default."),
     "templates_too_many": Kind(422, "The request names more templates than the limit."),
+    "key_invalid": Kind(422, "A key has 1 to 256 characters, no control character, and no slash at either end."),
+    "name_or_caption": Kind(422, "Pairs need a name or a caption: exactly one of the two."),
     "template_invalid": Kind(422, "A template must hold {} exactly once and no other brace."),
     "work_too_large": Kind(422, "Labels times templates is more than the limit."),
     # 429: this caller, too fast
@@ -96,6 +102,7 @@ KINDS: Mapping[str, Kind] = {
     # 5xx: ours
     "internal_error": Kind(500, "A fault of this service; the request id finds it in the log."),
     "nonfinite_embedding": Kind(500, "The encoder gave no finite embedding for an item."),
+    "memory_write_failed": Kind(503, "The memory cannot be written; its disk is full or read-only. It is unchanged."),
     "not_ready": Kind(503, "The service is not ready to answer."),
     "queue_full": Kind(503, "Too many items are waiting; try again later."),
     "label_set_not_saved": Kind(503, "The folder of the label sets cannot be written."),

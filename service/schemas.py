@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
 )
@@ -25,7 +26,7 @@ EncodingFormat = Literal["float", "base64"]
 OnError = Literal["fail", "partial"]
 
 
-def _no_default(schema: dict[str, Any]) -> None:
+def without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
@@ -34,11 +35,11 @@ class RequestModel(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    @field_validator("enhance", "k", "labels", "label_set", "templates", "top_k", mode="before", check_fields=False)
+    @field_validator("*", mode="before")
     @classmethod
-    def _refuse_null(cls, value: Any) -> Any:
+    def _refuse_null(cls, value: Any, info: ValidationInfo) -> Any:
         """Leaving an option out means "the service's default"; null would be a second word for it."""
-        if value is None:
+        if value is None and cls.model_fields[str(info.field_name)].json_schema_extra is without_default:
             raise ValueError("null")
         return value
 
@@ -48,12 +49,12 @@ class EmbedOptions(RequestModel):
 
     enhance: bool | SkipJsonSchema[None] = Field(
         None,
-        json_schema_extra=_no_default,
+        json_schema_extra=without_default,
         description="Refine with the memory. Default: whether the service has a fusion checkpoint.",
     )
     k: int | SkipJsonSchema[None] = Field(
         None,
-        json_schema_extra=_no_default,
+        json_schema_extra=without_default,
         description="Neighbours per query, from 1 (RECO_MAX_K, 100). Default: the fusion checkpoint's own.",
     )
     return_original: bool = Field(False, description="Add the frozen encoder's embedding.")
@@ -87,30 +88,30 @@ class ClassifyOptions(RequestModel):
 
     labels: list[str] | SkipJsonSchema[None] = Field(
         None,
-        json_schema_extra=_no_default,
+        json_schema_extra=without_default,
         description="1 to RECO_MAX_LABELS (1,000) different labels. This or label_set.",
     )
     label_set: str | SkipJsonSchema[None] = Field(
         None,
-        json_schema_extra=_no_default,
+        json_schema_extra=without_default,
         description="Name of a label set of the service, see /label_sets. This or labels.",
     )
     templates: list[str] | SkipJsonSchema[None] = Field(
         None,
-        json_schema_extra=_no_default,
+        json_schema_extra=without_default,
         description='Prompts with {} for the label, averaged. Default: the label set\'s, or ["a photo of a {}."].',
     )
     enhance: EnhanceMode | SkipJsonSchema[None] = Field(
         None,
-        json_schema_extra=_no_default,
+        json_schema_extra=without_default,
         description="Which side is refined. Default: both if the service has a fusion checkpoint, else none.",
     )
-    k: int | SkipJsonSchema[None] = Field(None, json_schema_extra=_no_default, description="Neighbours per query.")
+    k: int | SkipJsonSchema[None] = Field(None, json_schema_extra=without_default, description="Neighbours per query.")
     compare: bool = Field(False, description="Add the un-enhanced answer.")
     top_k: int | SkipJsonSchema[None] = Field(
         None,
         ge=1,
-        json_schema_extra=_no_default,
+        json_schema_extra=without_default,
         description="Answer with the `top` labels, best first, in place of numbers for all labels.",
     )
     on_error: OnError = Field("fail", description="partial: a bad image gets an `error`, the others are answered.")
@@ -125,7 +126,7 @@ class LabelSetRequest(RequestModel):
 
     labels: list[str] = Field(description="1 to RECO_MAX_LABELS (1,000) different labels.")
     templates: list[str] | SkipJsonSchema[None] = Field(
-        None, json_schema_extra=_no_default, description="For requests that name none."
+        None, json_schema_extra=without_default, description="For requests that name none."
     )
 
 
@@ -156,9 +157,6 @@ def _item_error(item: Mapping[str, Any], model: type[BaseModel]) -> ItemError:
     code = _CODES.get(item["type"], "field_invalid")
     named = [part for part in item["loc"] if isinstance(part, int) or part in model.model_fields][:2]
     return ItemError("".join(f"/{part}" for part in named), code)
-
-
-# ---- answers ------------------------------------------------------------------------------------
 
 
 class Neighbour(BaseModel):

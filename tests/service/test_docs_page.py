@@ -54,6 +54,8 @@ def test_every_route_and_its_stable_name(openapi: Any) -> None:
         ("put", "/label_sets/{name}"): "put_label_set",
         ("delete", "/label_sets/{name}"): "delete_label_set",
         ("post", "/operator/reload"): "operator_reload",
+        ("post", "/operator/pairs"): "operator_add_pairs",
+        ("delete", "/operator/pairs/{key}"): "operator_remove_pair",
         ("get", "/memory"): "memory",
         ("get", "/memory/items"): "memory_items",
         ("get", "/memory/items/{id}/thumbnail"): "memory_thumbnail",
