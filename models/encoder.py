@@ -5,6 +5,7 @@ Imports torch, open_clip (through models.model_source) and the parts beside it i
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from models.devices import choose_device, choose_dtype
 from models.errors import EncoderError
 from models.fingerprint import PROBE_TEXTS, Fingerprint, hash_weights, probe_images, round_probe
-from models.images import ImageLimits, Preprocessor
+from models.images import ImageLimits, Preprocessor, PreprocessMode
 from models.model_source import OpenedModel, open_model
+from models.packed_towers import Tower, can_pack, pack_image_tower, pack_text_tower
 from models.text_tower import can_cut, encode_text_cut
 from models.tokenizer import Tokenizer, Tokens
 
@@ -34,13 +36,21 @@ class Encoder:
         fingerprint: what it is, see models.fingerprint.
     """
 
-    def __init__(self, opened: OpenedModel, device: torch.device, dtype: torch.dtype, limits: ImageLimits) -> None:
+    def __init__(
+        self,
+        opened: OpenedModel,
+        device: torch.device,
+        dtype: torch.dtype,
+        limits: ImageLimits,
+        preprocess: PreprocessMode,
+    ) -> None:
         """Take over `opened.model`: freeze it, fingerprint it, cast it, move it. Use `Encoder.open`."""
         self.name = opened.name
         self.embed_dim = opened.embed_dim
         self.device = str(device)
         self.dtype = str(dtype).removeprefix("torch.")
-        self.preprocess = Preprocessor(opened.model.visual.preprocess_cfg, limits)  # type: ignore[union-attr, arg-type]
+        config: Any = opened.model.visual.preprocess_cfg  # type: ignore[union-attr]
+        self.preprocess = Preprocessor(config, limits, mode=preprocess)
         self._tokenizer = Tokenizer(opened.tokenizer, opened.tokenizer.context_length)
         self.context_length = self._tokenizer.context_length
         # The identity comes from the weights as they are on disk: casting would make each precision another encoder.
@@ -48,8 +58,8 @@ class Encoder:
         weights_sha256 = hash_weights(frozen.state_dict())
         self.logit_scale = float(frozen.logit_scale.exp())  # type: ignore[operator]
         self._device, self._dtype = device, dtype
+        self._image_tower, self._text_tower = _choose_towers(frozen, device, dtype)
         self._model = frozen.to(device=device, dtype=dtype)
-        self._text_tower = partial(encode_text_cut, self._model) if can_cut(self._model) else self._model.encode_text
         self.fingerprint = Fingerprint(
             architecture=opened.architecture,
             weights_sha256=weights_sha256,
@@ -70,6 +80,7 @@ class Encoder:
         device: str = "auto",
         dtype: str = "auto",
         limits: ImageLimits | None = None,
+        preprocess: PreprocessMode = "exact",
     ) -> "Encoder":
         """Open an encoder.
 
@@ -80,13 +91,14 @@ class Encoder:
             device: auto (cuda, mps, cpu), or a torch device.
             dtype: auto (what the device is fast in), float32, bfloat16 or float16. Weights are cast, not operations.
             limits: what images are refused before decoding.
+            preprocess: exact, or fast, see `Preprocessor`; the same encoder either way.
 
         Raises:
             EncoderError: with the code of what is missing, unsafe or does not fit together.
         """
         chosen = choose_device(device)
         precision = choose_dtype(dtype, chosen)  # before loading: a wrong word should not cost a minute
-        return cls(open_model(str(model), pretrained), chosen, precision, limits or ImageLimits())
+        return cls(open_model(str(model), pretrained), chosen, precision, limits or ImageLimits(), preprocess)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Texts that passed `check_text` to (B, L) int64 ids, and which of them were cut.
@@ -110,7 +122,7 @@ class Encoder:
         """
         assert pixels.ndim == 4, f"pixels must be (B, 3, S, S), got {tuple(pixels.shape)}"
         with torch.inference_mode():
-            return self._embed(self._model.encode_image, pixels.to(self._device, self._dtype))  # type: ignore[arg-type]
+            return self._embed(self._image_tower, pixels.to(self._device, self._dtype))
 
     def encode_text(self, tokens: torch.Tensor) -> FloatArray:
         """Embed tokenized texts.
@@ -126,7 +138,7 @@ class Encoder:
         """
         assert tokens.ndim == 2, f"tokens must be (B, L), got {tuple(tokens.shape)}"
         with torch.inference_mode():
-            return self._embed(self._text_tower, tokens.to(self._device))  # type: ignore[arg-type]
+            return self._embed(self._text_tower, tokens.to(self._device))
 
     def _embed(self, tower: Callable[..., torch.Tensor], batch: torch.Tensor) -> FloatArray:
         if len(batch) == 0:
@@ -149,3 +161,13 @@ class Encoder:
         images = [self.encode_image(self.preprocess(data)[None])[0] for data in probe_images()]
         texts = [self.encode_text(self.tokenize([text]).ids)[0] for text in PROBE_TEXTS]
         return {"image": [round_probe(row) for row in images], "text": [round_probe(row) for row in texts]}
+
+
+def _choose_towers(model: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> tuple[Tower, Tower]:
+    """The fastest towers that give the model's own features, before it is cast and moved."""
+    packs = can_pack(device, dtype)
+    image = pack_image_tower(model, dtype) if packs else None
+    text = pack_text_tower(model, dtype) if packs else None
+    if text is None and can_cut(model):
+        text = partial(encode_text_cut, model)
+    return image or model.encode_image, text or model.encode_text  # type: ignore[return-value]

@@ -108,7 +108,12 @@ class Engine:
             torch.set_num_threads(settings.threads)
         limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
         encoder = Encoder.open(
-            settings.model, settings.pretrained, device=settings.device, dtype=settings.dtype, limits=limits
+            settings.model,
+            settings.pretrained,
+            device=settings.device,
+            dtype=settings.dtype,
+            limits=limits,
+            preprocess=settings.preprocess,
         )
         return cls.around(encoder, settings)
 

@@ -102,7 +102,14 @@ class Settings(BaseSettings):
         description="Folder that `reco eval -o` wrote, for the page; `evaluation` in the fusion's folder if not set.",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
-    dtype: str = Field("auto", description="auto, float32, bfloat16 or float16.")
+    dtype: str = Field(
+        "auto",
+        description="auto (bfloat16 where the device multiplies in it, else float32), float32, bfloat16 or float16.",
+    )
+    preprocess: Literal["fast", "exact"] = Field(
+        "fast",
+        description="Who resizes images: exact is open_clip's transform bit for bit, fast agrees to cosine 0.9999.",
+    )
     served_model_name: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,200}$")] | None = Field(
         None, description="Name of the model in answers; the encoder's own name if not set."
     )

@@ -556,6 +556,8 @@ def test_decoding_alone_warns_nobody_and_needs_no_torch(photo_bytes: dict[str, b
 
 # Equal to open_clip
 
+SQUASHED = {"size": 64, "resize_mode": "squash"}
+
 
 def vit_b_32_config() -> dict[str, object]:
     return {"size": (224, 224), "interpolation": "bicubic", "resize_mode": "shortest"}
@@ -585,3 +587,30 @@ def test_the_record_names_all_that_decides_the_pixels() -> None:
         "rules",
     }
     assert record["rules"] == 1
+
+
+@pytest.mark.parametrize("size", [(640, 480), (480, 640), (224, 224), (90, 120), (1000, 31), (64, 64), (65, 1)])
+@pytest.mark.parametrize("config", [{"size": 64}, {**vit_b_32_config(), "interpolation": "bilinear"}, SQUASHED])
+def test_fast_pixels_are_next_to_exact(size: tuple[int, int], config: dict[str, object]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    data = file_of(Image.fromarray(noise), "PNG")
+    exact, fast = Preprocessor(config), Preprocessor(config, mode="fast")
+    assert (exact.mode, fast.mode) == ("exact", "fast")
+    assert exact.record == fast.record
+    levels = [
+        torch.round((pixels(data) * torch.tensor(exact.record["std"])[:, None, None]) * 255) for pixels in (exact, fast)
+    ]
+    difference = (levels[0] - levels[1]).abs()
+    assert difference.max() <= 2  # of noise; one is what a photograph shows: each direction may round by one
+    assert (difference > 0).float().mean() < 0.02
+
+
+@pytest.mark.parametrize("name", ["png_alpha", "cmyk_jpeg", "gif"])
+def test_fast_follows_the_same_rules(photo_bytes: dict[str, bytes], name: str) -> None:
+    exact, fast = (Preprocessor(vit_b_32_config(), mode=mode)(photo_bytes[name]) for mode in ("exact", "fast"))
+    assert (exact - fast).abs().max() < 1.5 / 255 / 0.26
+
+
+def test_a_transform_that_only_open_clip_has_stays_exact() -> None:
+    assert Preprocessor({"size": (64, 32)}, mode="fast").mode == "exact"
+    assert Preprocessor({"size": 64, "resize_mode": "longest"}, mode="fast").mode == "exact"

@@ -1,0 +1,107 @@
+"""Packed towers give open_clip's own features; its towers, with padding and all tokens, are the slow twin."""
+
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models.packed_towers import can_pack, pack_image_tower, pack_text_tower
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.skipif(not can_pack(CPU, torch.float32), reason="needs an x86 CPU with AVX2 and oneDNN")
+
+
+def tiny_clip(*, vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **more: Any) -> Any:
+    config = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 64, "layers": 3, "head_width": 16, **(vision or {})},
+        "text_cfg": {"context_length": 20, "vocab_size": 100, "width": 48, "heads": 3, "layers": 3, **(text or {})},
+        **more,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = open_clip.CLIP(**config).eval().requires_grad_(False)
+        for parameter in model.parameters():  # biases and norms start as zeros and ones, which hides mistakes
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def pixels() -> torch.Tensor:
+    return torch.randn(7, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def tokens() -> torch.Tensor:
+    """Texts of 0 to 18 words between start (98) and end (99); one is a row of padding only."""
+    rows = torch.zeros(7, 20, dtype=torch.long)
+    for row, words in enumerate((3, 18, 0, 7, 7, 1)):
+        rows[row, : words + 2] = torch.tensor([98, *range(5 + row, 5 + row + words), 99])
+    return rows
+
+
+def cosines(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return F.cosine_similarity(one.float(), other.float())
+
+
+@pytest.mark.parametrize("quick_gelu", [False, True])
+@pytest.mark.parametrize(("dtype", "least"), [(torch.float32, 0.99999), (torch.bfloat16, 0.999)])
+@torch.inference_mode()
+def test_features_equal_open_clips(quick_gelu: bool, dtype: torch.dtype, least: float) -> None:
+    theirs = tiny_clip(quick_gelu=quick_gelu)
+    ours = tiny_clip(quick_gelu=quick_gelu)
+    image, text = pack_image_tower(ours, dtype), pack_text_tower(ours, dtype)
+    assert image is not None
+    assert text is not None
+    ours.to(dtype)
+    expected = theirs.encode_image(pixels()), theirs.encode_text(tokens())
+    actual = image(pixels().to(dtype)), text(tokens())
+    for one, other in zip(actual, expected, strict=True):
+        assert one.dtype == dtype
+        assert one.shape == other.shape
+        assert cosines(one, other).min() >= least
+        if dtype == torch.float32:
+            torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_row_does_not_depend_on_its_batch() -> None:
+    model = tiny_clip()
+    image, text = pack_image_tower(model, torch.float32), pack_text_tower(model, torch.float32)
+    assert image is not None
+    assert text is not None
+    images, texts = image(pixels()), text(tokens())
+    for row in range(7):
+        torch.testing.assert_close(image(pixels()[row : row + 1])[0], images[row], atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(text(tokens()[row : row + 1])[0], texts[row], atol=2e-5, rtol=1e-4)
+
+
+def test_weights_are_not_kept_twice() -> None:
+    model = tiny_clip()
+    pack_image_tower(model, torch.float32)
+    pack_text_tower(model, torch.float32)
+    left = {name for name, _ in model.named_parameters()}
+    assert not [name for name in left if "resblocks" in name]
+
+
+@pytest.mark.parametrize(
+    ("vision", "text"),
+    [
+        ({"pool_type": "avg"}, {"pool_type": "last"}),
+        ({"ls_init_value": 0.1}, {"ls_init_value": 0.1}),
+        ({"attentional_pool": True}, {"no_causal_mask": True}),
+        ({"layers": [1, 1, 1, 1], "width": 16}, {"proj_bias": True}),
+    ],
+    ids=["pooling", "layer_scale", "attention", "other_kinds"],
+)
+def test_towers_of_another_kind_are_left_alone(vision: dict[str, Any], text: dict[str, Any]) -> None:
+    model = tiny_clip(vision=vision, text=text)
+    assert pack_image_tower(model, torch.float32) is None
+    assert pack_text_tower(model, torch.float32) is None
+    assert len(model.transformer.resblocks) == 3
+
+
+def test_only_a_cpu_packs_and_only_what_its_products_take() -> None:
+    assert can_pack(CPU, torch.bfloat16)
+    assert not can_pack(CPU, torch.float16)
+    assert not can_pack(torch.device("cuda"), torch.float32)
