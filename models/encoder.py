@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.devices import choose_device, choose_dtype
 from models.errors import EncoderError
 from models.fingerprint import PROBE_TEXTS, Fingerprint, hash_weights, probe_images, round_probe
-from models.images import ImageLimits, Preprocessor, PreprocessMode
+from models.images import ImageLimits, PreprocessMode, Preprocessor
 from models.model_source import OpenedModel, open_model
 from models.packed_towers import Tower, can_pack, pack_image_tower, pack_text_tower
 from models.text_tower import can_cut, encode_text_cut
@@ -80,7 +80,7 @@ class Encoder:
         device: str = "auto",
         dtype: str = "auto",
         limits: ImageLimits | None = None,
-        preprocess: PreprocessMode = "exact",
+        preprocess: PreprocessMode = "fast",
     ) -> "Encoder":
         """Open an encoder.
 
@@ -91,7 +91,7 @@ class Encoder:
             device: auto (cuda, mps, cpu), or a torch device.
             dtype: auto (what the device is fast in), float32, bfloat16 or float16. Weights are cast, not operations.
             limits: what images are refused before decoding.
-            preprocess: exact, or fast, see `Preprocessor`; the same encoder either way.
+            preprocess: fast or exact, see `Preprocessor`; like the dtype no part of what the encoder is.
 
         Raises:
             EncoderError: with the code of what is missing, unsafe or does not fit together.

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 PreprocessMode: TypeAlias = Literal["fast", "exact"]
 
-# Raise it whenever the rules above change: embeddings made under other rules are another encoder's.
+# Raise it whenever the rules above change: embeddings made under other rules are another encoder's. Who resizes is no
+# rule, but a precision, as the dtype is.
 RULES_VERSION = 1
 
 # The decoders themselves, not Image.open: it adds only guessing between formats, and limits that warn before they hold.
