@@ -20,8 +20,9 @@ _EMBEDDINGS = "Embeddings that were cached before"
 Corpus = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Folders of images with captions (a.jpg + a.txt), CSV/TSV/JSONL tables with a path and a caption column, "
-        "or webdataset tars; globs, braces and lists are expanded.",
+        help="Folders of images with captions (a.jpg + a.txt), webdataset tars, CSV/TSV/JSONL tables with a path and a "
+        "caption column, Parquet and Arrow files with images or paths, or folders that save_to_disk wrote; globs, "
+        "braces and lists are expanded.",
         metavar="CORPUS...",
     ),
 ]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from memory_builder.errors import CorpusError
+from memory_builder.readers.columnar import is_text, texts
 from memory_builder.readers.reader import ReaderOptions
 from memory_builder.readers.regular_file import Stamp, changed
 from memory_builder.records import readable
@@ -57,7 +58,7 @@ class MetadataFile:
         self._caption = self._column(schema, options.caption_column or CAPTION_COLUMN, "caption")
         key = options.key_column or next((name for name in KEY_COLUMNS if name in schema.names), "")
         self._key = self._column(schema, key, "key") if key else ""
-        has_source = SOURCE_COLUMN in schema.names and _is_text(schema.field(SOURCE_COLUMN).type)
+        has_source = SOURCE_COLUMN in schema.names and is_text(schema.field(SOURCE_COLUMN).type)
         self._source = SOURCE_COLUMN if has_source else ""
         self.has_keys = bool(self._key)
         self._next = -1  # where the batches that are open go on
@@ -107,7 +108,7 @@ class MetadataFile:
 
     def _described(self, batch: pa.RecordBatch) -> Iterator[Described]:
         columns = [
-            _texts(batch.column(name)) if name else [None] * batch.num_rows
+            texts(batch.column(name)) if name else [None] * batch.num_rows
             for name in (self._caption, self._key, self._source)
         ]
         return map(Described, *columns)
@@ -121,7 +122,7 @@ class MetadataFile:
                 f"Its columns: {told}.",
             )
         kind = schema.field(name).type
-        if not _is_text(kind) and not (what == "key" and pa.types.is_integer(kind)):
+        if not is_text(kind) and not (what == "key" and pa.types.is_integer(kind)):
             raise CorpusError(
                 "table_columns",
                 f"{self.path}: the column {name!r} holds {kind}, and {what}s are texts. Name another with "
@@ -134,24 +135,3 @@ class MetadataFile:
             "table_invalid",
             f"{self.path} cannot be read as Parquet ({error}). Copy or write it again.",
         )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_null(kind)
-    )
-
-
-def _texts(column: pa.Array) -> list[str | None]:
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_integer(column.type):
-        column = column.cast(pa.string())
-    # As bytes: Parquet does not promise that its texts are UTF-8, and one bad row must not stop the build.
-    values = column.cast(pa.large_binary()).to_pylist()
-    return [None if value is None else value.decode("utf-8", "surrogateescape") for value in values]

@@ -1,4 +1,6 @@
-"""A folder, a table or a tar as rows. Standard library only; nothing is decoded, extracted or followed.
+"""A folder, a tar, a table or a dataset as rows. pyarrow for its own files, else the standard library.
+
+Nothing is decoded, extracted or followed.
 
 One file per format. A reader scans its source into pieces (what there is) and reads a piece as rows (what it
 holds).

@@ -104,7 +104,8 @@ class FolderReader:
         return CorpusError(
             "source_empty",
             f"The folder {self._root} holds no image, and {self.ignored} files of other kinds, such as "
-            f"{self.example_ignored}. Name a table or tars themselves, not their folder: {self._root}/*.tar",
+            f"{self.example_ignored}. Name tables, tars or Parquet files themselves, not their folder: "
+            f"{self._root}/*{Path(self.example_ignored).suffix or '.tar'}",
         )
 
     def _caption(self, name: str) -> str:

@@ -4,19 +4,22 @@ from pathlib import Path
 
 from memory_builder.corpora import corpus_name
 from memory_builder.errors import CorpusError
+from memory_builder.readers.arrow_files import ArrowReader, saved_dataset
 from memory_builder.readers.folder import FolderReader
+from memory_builder.readers.parquet import ParquetReader
 from memory_builder.readers.reader import Reader, ReaderOptions
 from memory_builder.readers.table import TABLE_EXTENSIONS, TableReader
 from memory_builder.readers.webdataset import WebDatasetReader
 from memory_builder.records import Row
 
 _READ = (
-    "Read are: a folder of images with captions beside them (a.jpg, a.txt); a .csv, .tsv or .jsonl table "
-    "with a path and a caption column; .tar files in WebDataset form."
+    "Read are: a folder of images with captions beside them (a.jpg, a.txt); .tar files in WebDataset form; a .csv, "
+    ".tsv or .jsonl table with a path and a caption column; .parquet and .arrow files with images or paths, and "
+    "captions; a folder that Hugging Face's save_to_disk wrote."
 )
 _REFUSED = {
-    ".parquet": "Parquet is not read. Export it as .jsonl with a path and a caption column.",
-    ".arrow": "Arrow files are not read. Export them as .jsonl with a path and a caption column.",
+    ".npy": "It holds embeddings, not images. Name the folder that has img_emb/ and text_emb/ with --embeddings.",
+    ".npz": "It holds embeddings, not images. Name it with --embeddings.",
     ".json": "A single JSON document is not read. Write one object a line and name the file .jsonl.",
     ".zip": "Zip archives are not read. Unpack it and give the folder.",
     ".gz": "Compressed files are not read. Decompress it first.",
@@ -35,7 +38,7 @@ def open_reader(path: Path, options: ReaderOptions) -> Reader[Row]:
     """
     name = corpus_name(path)
     if path.is_dir():
-        return FolderReader(path, name, options)
+        return _open_folder(path, name, options)
     suffix = path.suffix.lower()
     if not path.is_file():
         raise CorpusError("corpus_format_unknown", f"{path} is neither a folder nor a regular file. {_READ}")
@@ -43,5 +46,16 @@ def open_reader(path: Path, options: ReaderOptions) -> Reader[Row]:
         return WebDatasetReader(path, name, options)
     if suffix in TABLE_EXTENSIONS:
         return TableReader(path, name, options)
+    if suffix == ".parquet":
+        return ParquetReader(path, name, options)
+    if suffix == ".arrow":
+        return ArrowReader([path], name, options)
     why = _REFUSED.get(suffix, f"The format {suffix or 'without extension'} is not known.")
     raise CorpusError("corpus_format_unknown", f"{path}: {why} {_READ}")
+
+
+def _open_folder(path: Path, name: str, options: ReaderOptions) -> Reader[Row]:
+    if (path / "img_emb").is_dir() or (path / "text_emb").is_dir():
+        raise CorpusError("corpus_format_unknown", f"{path} holds embeddings, not images: name it with --embeddings.")
+    files = saved_dataset(path)
+    return FolderReader(path, name, options) if files is None else ArrowReader(files, name, options)

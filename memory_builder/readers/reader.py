@@ -68,7 +68,7 @@ class Reader(Protocol[Read_co]):
     name: str
     """First part of all its keys."""
     kind: str
-    """folder, table, webdataset or embeddings."""
+    """folder, webdataset, table, parquet, arrow or embeddings."""
     ignored: int
     """Files or members that `pieces` saw and that belong to no row; complete when its iterator is."""
     example_ignored: str

@@ -80,6 +80,35 @@ def read_range(path: Path, stamp: Stamp, offset: int, size: int) -> bytes:
         os.close(handle)
 
 
+def file_inside(root: Path, path: str) -> Path:
+    """The file that a relative path of a table names, links resolved; nothing out of the folder is touched.
+
+    Args:
+        root: the folder, links resolved.
+        path: as the table has it.
+
+    Raises:
+        RowRejected: missing_image, path_outside.
+    """
+    if not path or "\0" in path:
+        raise RowRejected("missing_image", "The row names no image.")
+    path = os.path.normpath(path)
+    try:
+        real = Path(os.path.realpath(root / path))
+        if path.startswith(("/", "../")) or not real.is_relative_to(root):
+            raise RowRejected("path_outside", "The path is absolute or leads out of the table's folder.")
+        real.lstat()
+    except (OSError, ValueError):
+        raise RowRejected("missing_image", "The image is not there.") from None
+    return real
+
+
+def stem_of(path: str) -> str:
+    """A relative path without its extension: what a row is called by its image."""
+    folder, slash, base = os.path.normpath(path).rpartition("/")
+    return folder + slash + (base.rpartition(".")[0] or base)
+
+
 def changed(path: Path) -> CorpusError:
     """The error of a source that is no longer what the plan was made from."""
     return CorpusError(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from memory_builder.errors import CorpusError
 from memory_builder.readers.reader import Piece, ReaderOptions
-from memory_builder.readers.regular_file import Stamp, changed, read_file
+from memory_builder.readers.regular_file import Stamp, changed, file_inside, read_file, stem_of
 from memory_builder.readers.table_lines import DELIMITERS, JSON_LINES, Line, columns, lines
 from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
 
@@ -100,8 +100,7 @@ class TableReader:
 
     def _own_key(self, line: Line, path: str) -> str:
         if not self._key:
-            folder, slash, base = path.rpartition("/")
-            return folder + slash + (base.rpartition(".")[0] or base)
+            return stem_of(path)
         value = (line.values or {}).get(self._key)
         if not isinstance(value, str | int) or isinstance(value, bool):
             raise RowRejected("key_invalid", "The row's key is neither a text nor a whole number.")
@@ -114,15 +113,7 @@ class TableReader:
         return os.path.normpath(path)
 
     def _inside(self, path: str) -> Path:
-        """The file of a relative path, links resolved; nothing out of the folder is touched."""
-        try:
-            real = Path(os.path.realpath(self._root / path))
-            if path.startswith(("/", "../")) or not real.is_relative_to(self._root):
-                raise RowRejected("path_outside", "The path is absolute or leads out of the table's folder.")
-            real.lstat()
-        except (OSError, ValueError):
-            raise RowRejected("missing_image", "The image is not there.") from None
-        return real
+        return file_inside(self._root, path)
 
     def _image_stamp(self, line: Line) -> Stamp | None:
         try:

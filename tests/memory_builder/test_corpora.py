@@ -101,7 +101,7 @@ def test_corpus_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("x.parquet", "Parquet"),
+        ("x.npz", "--embeddings"),
         ("x.tar.gz", "Decompress"),
         ("x.zip", "Unpack"),
         ("x.json", ".jsonl"),
