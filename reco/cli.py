@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from reco import build, demo, doctor, inspect, key, memory_changes, serve, train, train_encoder
+from reco import bench, build, classify, demo, doctor, embed, inspect, key, memory_changes, serve, train, train_encoder
 from reco import eval as eval_command
 from reco.console import stop
 from reco.help_text import flowing, help_of
@@ -19,6 +19,8 @@ _HELP = """RECO: your CLIP, plus a memory.
   reco train my-memory -o my-fusion --names names.txt       the fusion learns to use it
   reco eval my-memory my-fusion test/ --model MODEL         what it is worth
   reco serve --memory my-memory --fusion my-fusion --model MODEL
+
+[bold]reco embed[/], [bold]classify[/] and [bold]bench[/] ask a service that runs.
 
 Every command may be stopped with Ctrl-C and given again; [bold]reco doctor[/] says what this machine has and lacks;
 [bold]reco COMMAND --help[/] has examples. MODEL is a model directory, or an open_clip name such as ViT-B-32 with
@@ -41,6 +43,9 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("train", train.train),
     ("eval", eval_command.evaluate),
     ("serve", serve.serve),
+    ("embed", embed.embed),
+    ("classify", classify.classify),
+    ("bench", bench.bench),
     ("doctor", doctor.doctor),
 )
 _CLASSES = {"train": train_encoder.TrainCommand}

@@ -45,6 +45,11 @@ class AsyncClient:
         self._in_flight = in_flight
         self._cut = Cut(texts_per_request, images_per_request, bytes_per_request)
 
+    @property
+    def url(self) -> str:
+        """Of the service."""
+        return str(self._http.base_url)
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()

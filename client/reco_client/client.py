@@ -55,6 +55,11 @@ class Client:
         self._in_flight = in_flight
         self._cut = Cut(texts_per_request, images_per_request, bytes_per_request)
 
+    @property
+    def url(self) -> str:
+        """Of the service."""
+        return str(self._http.base_url)
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()

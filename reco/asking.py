@@ -1,0 +1,101 @@
+"""What the commands that ask a running service share: where it is, who asks, which images, and how it went."""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reco.console import console, stop
+
+if TYPE_CHECKING:
+    from reco_client import Client
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
+WRONG_COMMAND = 2
+
+Url = Annotated[str | None, typer.Option("--url", help="The service.  [RECO_URL, or http://127.0.0.1:8000]")]
+KeyFile = Annotated[Path | None, typer.Option(help="File that holds the API key.  [RECO_API_KEY, RECO_API_KEY_FILE]")]
+InFlight = Annotated[int, typer.Option(min=1, help="Requests under way at a time.")]
+Inputs = Annotated[list[Path] | None, typer.Argument(help="Image files, and folders of them.", metavar="[IMAGES]...")]
+
+
+@contextmanager
+def asking(url: str | None, key_file: Path | None, **arguments: Any) -> "Iterator[Client]":
+    """A client; what goes wrong with it ends the command with one sentence."""
+    try:
+        from reco_client import Client, ConnectionFailed, RecoError
+    except ImportError:
+        stop("this command needs the client: pip install ./client, or make install")
+    try:
+        with Client(url, api_key=api_key(key_file), **arguments) as client:
+            yield client
+    except ConnectionFailed as error:
+        stop(f"{error} Start one with `reco serve` or `reco demo`, or name it with --url.")
+    except RecoError as error:
+        stop(str(error))
+
+
+def api_key(file: Path | None) -> str | None:
+    """The key that a file holds; None leaves it to the environment."""
+    if file is None:
+        return None
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        stop(f"--key-file {file}: {getattr(error, 'strerror', None) or 'not text'}", WRONG_COMMAND)
+
+
+def images_in(paths: Sequence[Path]) -> list[Path]:
+    """The image files named, and those in the folders named, sorted folder by folder; a wrong name ends the command."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = (Path(root) / name for root, _, names in os.walk(path) for name in names)
+            found += sorted(one for one in inside if one.suffix.lower() in IMAGE_SUFFIXES)
+        elif path.exists():
+            found.append(path)
+        else:
+            stop(f"{path} is not there", WRONG_COMMAND)
+    if not found:
+        stop(f"no image in {', '.join(map(str, paths))}: looked for {' '.join(IMAGE_SUFFIXES)}", WRONG_COMMAND)
+    return found
+
+
+def lines_of(file: Path) -> Iterator[str]:
+    """The lines of a text file that are not blank; - is standard input, read as it comes."""
+    if str(file) == "-":
+        yield from _full(sys.stdin)
+        return
+    try:
+        with file.open(encoding="utf-8") as lines:
+            yield from _full(lines)
+    except (OSError, UnicodeDecodeError) as error:
+        stop(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8'}", WRONG_COMMAND)
+
+
+def tell_failures(failed: Counter[str], first: str) -> None:
+    """What could not be done, by code; ends the command with exit code 1 if there was anything."""
+    if failed:
+        counts = ", ".join(f"{count:,} {code}" for code, count in failed.most_common())
+        shown = first if first.isprintable() else json.dumps(first)  # a terminal obeys control characters
+        stop(f"{failed.total():,} failed: {counts}. The first: {shown}")
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def say(sentence: str) -> None:
+    """A line on standard error, beside what goes to standard output."""
+    console.print(sentence, soft_wrap=True)
+
+
+def _full(lines: Iterable[str]) -> Iterator[str]:
+    return (line.strip() for line in lines if line.strip())

@@ -1,0 +1,211 @@
+"""`reco embed`, `classify` and `bench` against a running service: what they write, tell and refuse."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from reco.cli import app
+from reco.embedding_files import ArrayFile, JsonLines, OutputError
+from reco.load import measure, text_requests
+
+TEXTS = ["a red bird", "a duck", "two umbrellas"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, photo_bytes: dict[str, bytes]) -> Path:
+    """A folder of pictures, one of them damaged, and what is none."""
+    folder = tmp_path / "photos"
+    (folder / "b").mkdir(parents=True)
+    for name, place in (("jpeg", "1.jpg"), ("webp", "2.WEBP"), ("png", "b/3.png")):
+        (folder / place).write_bytes(photo_bytes[name])
+    (folder / "cut.jpg").write_bytes(photo_bytes["jpeg"][:300])
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+@pytest.fixture
+def run(service: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run a command against the service."""
+    monkeypatch.setenv("RECO_URL", service.url)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def invoke(*arguments: str, stdin: str | None = None) -> Any:
+        return CliRunner().invoke(app, [*map(str, arguments)], input=stdin)
+
+    return invoke
+
+
+def embedded(client: httpx.Client, texts: list[str], **options: Any) -> np.ndarray[Any, Any]:
+    data = client.post("/embed/text", json={"texts": texts, **options}).json()["data"]
+    return np.array([item["embedding"] for item in data], dtype=np.float32)
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_texts_to_lines_of_json(run: Any, client: httpx.Client) -> None:
+    done = run("embed", "--texts", "-", "--text", TEXTS[0], stdin=f"\n{TEXTS[1]}\n  \n{TEXTS[2]}\n")
+    assert done.exit_code == 0, done.stderr
+    items = lines(done.stdout)
+    assert [item["key"] for item in items] == TEXTS
+    np.testing.assert_allclose([item["embedding"] for item in items], embedded(client, TEXTS), atol=1e-6)
+    plain = run("embed", "--text", TEXTS[0], "--plain")
+    expected = embedded(client, TEXTS[:1], enhance=False)
+    np.testing.assert_allclose([lines(plain.stdout)[0]["embedding"]], expected, atol=1e-6)
+
+
+def test_images_to_an_array_with_its_items(run: Any, client: httpx.Client, photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.npy"
+    done = run("embed", photos, "-o", output)
+    assert done.exit_code == 1
+    assert "1 failed: 1 image_truncated. The first: " in done.stderr
+    array, items = np.load(output), lines((tmp_path / "out.items.jsonl").read_text())
+    names = ["1.jpg", "2.WEBP", "b/3.png", "cut.jpg"]
+    assert [item["key"] for item in items] == [str(photos / name) for name in names]
+    assert [item.get("row") for item in items] == [0, 1, 2, None]
+    assert items[3]["error"] == "image_truncated"
+    files = [("files", (photos / name).read_bytes()) for name in names[:3]]
+    told = client.post("/embed/image", files=files).json()["data"]
+    np.testing.assert_allclose(array, [item["embedding"] for item in told], atol=1e-4)
+    assert (array.dtype, array.shape) == (np.float32, (3, 128))
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.npy"])
+def test_a_run_goes_on_where_it_stopped(run: Any, tmp_path: Path, name: str) -> None:
+    texts = tmp_path / "texts"
+    texts.write_text("\n".join(f"bird {number}" for number in range(6)))
+    whole, output = tmp_path / f"whole-{name}", tmp_path / name
+    assert run("embed", "--texts", texts, "-o", whole).exit_code == 0
+    unfinished(output, whole, done=3)
+    assert run("embed", "--texts", texts, "-o", output).exit_code == 2
+    resumed = run("embed", "--texts", texts, "-o", output, "--resume")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert "embedded 3 texts" in resumed.stderr
+    if name.endswith("npy"):
+        np.testing.assert_allclose(np.load(output), np.load(whole), atol=1e-6)
+    else:
+        assert [item["key"] for item in lines(output.read_text())] == [f"bird {number}" for number in range(6)]
+
+    unfinished(output, whole, done=3)
+    texts.write_text("another\ntext\n")
+    assert run("embed", "--texts", texts, "-o", output, "--resume").exit_code == 2
+    unfinished(output, whole, done=3)
+    assert run("embed", "--text", "bird 0", "-o", output, "--resume", "--plain").exit_code == 2  # another space
+
+
+def unfinished(output: Path, whole: Path, *, done: int) -> None:
+    """What a killed run leaves: some whole items, and the beginning of one more."""
+    if output.suffix == ".jsonl":
+        kept = whole.read_text().splitlines(keepends=True)
+        output.write_text("".join(kept[:done]) + kept[done][:20])
+        return
+    output.unlink(missing_ok=True)
+    kept = whole.with_suffix(".items.jsonl").read_text().splitlines(keepends=True)
+    output.with_suffix(".items.jsonl").write_text("".join(kept[:done]) + kept[done][:20])
+    rows = np.load(whole)[: done + 1].tobytes()
+    output.with_name(output.name + ".part").write_bytes(rows[: (done * 128 + 5) * 4])
+
+
+def test_another_file_is_never_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    for content in ('{"a": 1}\n', "text\n", "[1]\n"):
+        path.write_text(content)
+        with pytest.raises(OutputError, match="no file of `reco embed`"):
+            JsonLines(path, resume=True)
+        assert path.read_text() == content
+    array = tmp_path / "a.npy"
+    array.write_bytes(b"rows")
+    with pytest.raises(OutputError, match="and whole"):
+        ArrayFile(array, resume=True)
+    (tmp_path / "b.items.jsonl").write_text('{"key": "x", "row": 9, "space": "s", "embed_dim": 4}\n')
+    with pytest.raises(OutputError, match="shorter than"):
+        ArrayFile(tmp_path / "b.npy", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["embed"], "name either images or texts"),
+        (["embed", "x.jpg", "--text", "a"], "name either images or texts"),
+        (["embed", "nowhere.jpg"], "nowhere.jpg is not there"),
+        (["embed", "--texts", "nowhere"], "No such file"),
+        (["embed", "--text", "a", "-o", "a.csv"], "is a .npy or a .jsonl file"),
+        (["embed", "--text", "a", "-o", "nowhere/a.npy"], "nowhere is no folder"),
+        (["embed", "--text", "a", "--resume"], "needs the --output"),
+        (["embed", "--text", "a", "--key-file", "nowhere"], "--key-file nowhere: No such file"),
+        (["classify", "."], "name the labels once"),
+        (["bench", "-c", "1,x"], "--concurrency is a number"),
+        (["bench", "-c", "0"], "--concurrency is a number"),
+        (["bench", "--what", "sounds"], "--what is images"),
+    ],
+)
+def test_a_wrong_command_is_one_sentence_and_exit_code_2(run: Any, arguments: list[str], told: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nobody_there_and_a_refusal_are_one_sentence_and_exit_code_1(run: Any, photos: Path) -> None:
+    done = run("embed", "--text", "a", "--k", "1000")
+    assert done.exit_code == 1
+    assert "k_out_of_range (422)" in done.stderr
+    done = run("classify", photos, "--label-set", "nowhere")
+    assert (done.exit_code, "label_set_not_found" in done.stderr) == (1, True)
+
+
+def test_classify_as_lines_and_as_a_table(run: Any, client: httpx.Client, photos: Path) -> None:
+    asked = ["classify", photos, "--labels", "songbird, duck,raptor", "--template", "a {}", "--top", "2", "--compare"]
+    done = run(*asked, "--json")
+    assert done.exit_code == 1  # one is damaged
+    items = lines(done.stdout)
+    form = {"labels": '["songbird", "duck", "raptor"]', "templates": '["a {}"]', "top_k": "2", "compare": "true"}
+    told = client.post("/classify", files={"files": (photos / "1.jpg").read_bytes()}, data=form).json()["data"][0]
+    assert items[0]["image"] == str(photos / "1.jpg")
+    assert (items[0]["label"], items[0]["original_label"]) == (told["label"], told["original"]["label"])
+    assert [one["probability"] for one in items[0]["top"]] == pytest.approx(
+        [one["probability"] for one in told["top"]], abs=1e-5
+    )
+    assert items[3] == {"image": str(photos / "cut.jpg"), "error": "image_truncated"}
+    table = run(*asked)
+    assert told["label"] in table.stdout
+    assert f"{told['top'][0]['probability']:.1%}" in table.stdout
+    assert "image_truncated" in table.stdout
+
+
+def test_bench_counts_items_and_refusals(run: Any) -> None:
+    done = run("bench", "--seconds", "0.5", "-c", "1,4", "--batch", "2", "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["model"], told["embeddings"], told["batch"]) == ("tiny-clip", "refined", 2)
+    assert [(row["what"], row["concurrency"]) for row in told["results"]] == [
+        ("images", 1),
+        ("images", 4),
+        ("texts", 1),
+        ("texts", 4),
+    ]
+    for row in told["results"]:
+        assert row["failed"] == 0
+        assert row["items_per_s"] == pytest.approx(2 * row["requests_per_s"], rel=0.01)
+        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+    assert "items/s" in run("bench", "--seconds", "0.2", "-c", "1", "--what", "texts").stdout
+
+
+def test_load_tells_refusals_apart_from_answers(service: Any) -> None:
+    import asyncio
+
+    async def load() -> dict[str, Any]:
+        requests = [*text_requests(["a bird"], 1, enhance=None), *text_requests([""], 1, enhance=None)]
+        async with httpx.AsyncClient(base_url=service.url) as client:
+            return (await measure(client, requests, concurrency=2, seconds=0.3)).summary()
+
+    told = asyncio.run(load())
+    assert told["codes"] == {"text_empty": told["failed"]}
+    assert abs(told["failed"] - told["requests"]) <= 2
