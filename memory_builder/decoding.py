@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from memory_builder.known_keys import Rival, StoredPair
 from memory_builder.records import Record, RowRejected
 from models.errors import InputError
-from models.images import Preprocessor, decode_image
+from models.images import Preprocessor
 from models.thumbnails import make_thumbnail
 
 if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be told before
@@ -104,9 +104,11 @@ def decode_batch(
 
 
 def _decode(data: bytes, preprocess: Preprocessor, thumbnail_px: int) -> Decoded:
-    pixels = preprocess(data)
-    thumbnail = make_thumbnail(decode_image(data, preprocess.limits), thumbnail_px) if thumbnail_px else None
-    return Decoded(hashlib.sha256(data).hexdigest(), pixels, thumbnail)
+    image = preprocess.decode(data)  # once, for both
+    thumbnail = None
+    if thumbnail_px:
+        thumbnail = make_thumbnail(image if image.mode == "RGB" else image.convert("RGB"), thumbnail_px)
+    return Decoded(hashlib.sha256(data).hexdigest(), preprocess.pixels(image), thumbnail)
 
 
 def _stand_against(rival: Rival, record: Record, data: bytes) -> None:

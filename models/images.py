@@ -124,10 +124,22 @@ class Preprocessor:
         Raises:
             ImageError: as `decode_image`.
         """
+        return self.pixels(self.decode(data))
+
+    def decode(self, data: bytes) -> Image.Image:
+        """The first half: as `decode_image`, but CMYK stays CMYK, which open_clip converts after resizing.
+
+        Raises:
+            ImageError: as `decode_image`.
+        """
+        return _decode(data, self.limits)
+
+    def pixels(self, image: Image.Image) -> "torch.Tensor":
+        """The second half: a decoded image to (3, S, S) float32."""
         import torch
 
         # numpy from here on: torch would start a team of threads of its own in each thread that decodes.
-        row = self._resize(_decode(data, self.limits)).transpose(2, 0, 1).astype(np.float32, order="C")  # (3, S, S)
+        row = self._resize(image).transpose(2, 0, 1).astype(np.float32, order="C")  # (3, S, S)
         row /= 255
         row -= self._mean
         row /= self._std
@@ -143,7 +155,7 @@ class Preprocessor:
 
 
 def _decode(data: bytes, limits: ImageLimits) -> Image.Image:
-    """`decode_image`, but CMYK stays CMYK: open_clip converts it after resizing, and so must we to equal it."""
+    """`decode_image`, but CMYK stays CMYK."""
     if not data:
         raise image_error("image_empty")
     if len(data) > limits.max_bytes:
