@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate
 IMAGE_ONLY := --no-emit-package triton
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock docker browser clean
+.PHONY: help install demo test check format lock docker browser milvus clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,12 +44,20 @@ lock: install ## Renew the pinned requirements from pyproject.toml
 	  $(COMPILE) --extra $$extra --extra dev pyproject.toml -o requirements/$$extra.lock; \
 	  $(COMPILE) --extra $$extra $(IMAGE_ONLY) -c requirements/$$extra.lock pyproject.toml -o requirements/$$extra-runtime.lock; \
 	done
+	$(COMPILE) --extra cpu --extra dev --extra at-scale pyproject.toml -o requirements/at-scale.lock
 
 docker: install ## Build the image and try it with Docker Compose (needs a Docker engine)
 	$(BIN)/python -m pytest -m docker tests/deploy
 
 browser: install ## Try the page in a real browser (needs Chromium: Debian's package, or any of that name)
 	$(BIN)/python -m pytest -m browser tests/browser
+
+.venv/at-scale: requirements/at-scale.lock .venv/installed
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements/at-scale.lock
+	@touch $@
+
+milvus: .venv/at-scale ## Try Milvus as a memory, on the server that Milvus Lite brings
+	$(BIN)/python -m pytest -m milvus tests/memory tests/service
 
 clean: ## Remove .venv, caches and the demo's folder
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info reco-demo

@@ -9,6 +9,7 @@ from memory.deletes import write_deletes
 from memory.difference import Difference, difference
 from memory.encoder_record import check_encoder, undeclared_encoder
 from memory.errors import (
+    BackendRefused,
     EncoderMismatch,
     FileMissing,
     ItemNotFound,
@@ -20,6 +21,7 @@ from memory.errors import (
     MemoryFileError,
     MemoryNotFound,
     MemoryStoreError,
+    MemoryUnavailable,
     NothingLeft,
     QueryError,
     QueryShapeError,
@@ -53,6 +55,7 @@ from memory.manifest import (
 from memory.memory import Memory
 from memory.near_duplicates import DUPLICATE_COSINE, NearDuplicates, read_evaluation_images
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours
+from memory.opening import open_memory
 from memory.publish import BuildLock, publish, repair_head
 from memory.purging import Purge, purge
 from memory.receipts import Receipt, list_receipts
@@ -73,6 +76,7 @@ __all__ = [
     "MODALITIES",
     "OTHER_MODALITY",
     "Addition",
+    "BackendRefused",
     "BuildLock",
     "Collection",
     "Compaction",
@@ -97,6 +101,7 @@ __all__ = [
     "MemoryFileError",
     "MemoryNotFound",
     "MemoryStoreError",
+    "MemoryUnavailable",
     "Modality",
     "NearDuplicates",
     "Neighbours",
@@ -138,6 +143,7 @@ __all__ = [
     "latest_version",
     "list_receipts",
     "list_versions",
+    "open_memory",
     "publish",
     "purge",
     "read_evaluation_images",

@@ -16,6 +16,8 @@ MemoryStoreError
 ├── Locked                locked                another builder is at work
 ├── WriteFailed           write_failed          disk full, I/O error, failed fsync: fatal, never retried
 ├── MemoryClosed          memory_closed
+├── MemoryUnavailable     memory_unavailable    the server that keeps it does not answer: ask again
+├── BackendRefused        backend_refused       that server, or what talks to it, says no
 ├── ItemNotFound          item_not_found        an id outside the memory
 ├── KeyNotFound           key_not_found         a key or pattern that no item has, or ever had
 ├── KeyTaken              key_taken             an item has this key, with another image or caption
@@ -132,6 +134,18 @@ class MemoryClosed(MemoryStoreError):
     """The memory was used after `close()`."""
 
     code = "memory_closed"
+
+
+class MemoryUnavailable(MemoryStoreError):
+    """The server that keeps the memory does not answer in time; it may when asked again."""
+
+    code = "memory_unavailable"
+
+
+class BackendRefused(MemoryStoreError):
+    """The server that keeps the memory says no, or there is no way to talk to it: asking again is no help."""
+
+    code = "backend_refused"
 
 
 class ItemNotFound(MemoryStoreError):

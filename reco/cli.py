@@ -6,7 +6,21 @@ from typing import Any
 
 import typer
 
-from reco import bench, build, classify, demo, doctor, embed, inspect, key, memory_changes, serve, train, train_encoder
+from reco import (
+    bench,
+    build,
+    classify,
+    demo,
+    doctor,
+    embed,
+    inspect,
+    key,
+    memory_changes,
+    memory_push,
+    serve,
+    train,
+    train_encoder,
+)
 from reco import eval as eval_command
 from reco.console import stop
 from reco.help_text import flowing, help_of
@@ -60,6 +74,7 @@ _MEMORY_COMMANDS: tuple[Callable[..., Any], ...] = (
     memory_changes.purge,
     memory_changes.gc,
     memory_changes.rollback,
+    memory_push.push,
 )
 for _command in _MEMORY_COMMANDS:
     memory_app.command(_command.__name__, help=help_of(_command))(_command)

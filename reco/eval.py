@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from reco.backend import FAISS, Backend, Kept, TokenFile, Uri
 from reco.console import Bars, console, stop
-from reco.stamps import stamp_directory
 
 if TYPE_CHECKING:
     from evaluation.refinement import Mode
@@ -101,6 +101,9 @@ def evaluate(
     ablations: AblationsOf = None,
     seeds: Seeds = 5,
     quick: Quick = False,
+    backend: Backend = FAISS,
+    uri: Uri = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Measure frozen CLIP against the refined embeddings.
 
@@ -126,7 +129,7 @@ def evaluate(
         checked = _checked_words(kind, show, output)
         config = EvalConfig(k, Bootstrap(resamples=bootstrap), duplicate_cosine, curves=output is not None)
         encoder = (model, pretrained, device, dtype)
-        evaluated = _opened(memory, [fusion, *(more_fusions or [])], config, checked[1])
+        evaluated = _opened(Kept(memory, backend, uri, token_file), [fusion, *(more_fusions or [])], config, checked[1])
         prompts = (templates, classes, unseen)
         with Bars() as bars:
             opened = _opened_tasks(tasks, checked[0], evaluated, encoder, prompts, bars)
@@ -167,13 +170,12 @@ def _checked_words(kind: str | None, show: str, output: Path | None) -> "tuple[K
     return chosen, mode
 
 
-def _opened(memory: Path, fusions: list[Path], config: "EvalConfig", mode: "Mode") -> "Evaluated":
+def _opened(kept: Kept, fusions: list[Path], config: "EvalConfig", mode: "Mode") -> "Evaluated":
     from evaluation.report import Evaluated
     from evaluation.run import check_parts
-    from memory import Memory
     from models.checkpoint import checkpoint_id, load_fusion, read_config
 
-    opened = Memory.open(memory, stamps=stamp_directory())
+    opened = kept.open()
     by_id = {}
     for path in fusions:
         loaded = load_fusion(path, opened.encoder)

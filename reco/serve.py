@@ -13,6 +13,10 @@ def serve(
     pretrained: Annotated[
         str | None, typer.Option(help="open_clip pretrained tag, for an architecture.  [RECO_PRETRAINED]")
     ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="faiss, or milvus: then --memory is its name there.  [RECO_BACKEND]")
+    ] = None,
+    uri: Annotated[str | None, typer.Option(help="Of Milvus.  [RECO_MILVUS_URI]")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.  [RECO_HOST]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.  [RECO_PORT]")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto.  [RECO_DEVICE]")] = None,
@@ -32,6 +36,8 @@ def serve(
         "fusion": fusion,
         "model": model,
         "pretrained": pretrained,
+        "backend": backend,
+        "milvus_uri": uri,
         "host": host,
         "port": port,
         "device": device,

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reco.backend import FAISS, Backend, Kept, TokenFile, Uri
 from reco.console import console, stop
-from reco.stamps import stamp_directory
 from reco.train_loop import AUTO, Loop, LoopOptions
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from memory import Memory
+    from memory import SearchableMemory
     from models.fusion import Fusion
     from models.training.entity_pairs import EntityPairs
 
@@ -128,6 +128,9 @@ def train(
     restart: Restart = False,
     seed: Seed = 0,
     device: Device = "auto",
+    backend: Backend = FAISS,
+    uri: Uri = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Train the fusion on the pairs of a memory.
 
@@ -155,12 +158,11 @@ def train(
         exclude_same=exclude_same,
         restart=restart,
     )
-    _train(memory, output, design, (names, folders), options)
+    _train(Kept(memory, backend, uri, token_file), output, design, (names, folders), options)
 
 
-def _train(path: Path, output: Path, design: str, told: tuple[Path | None, bool], options: LoopOptions) -> None:
+def _train(kept: Kept, output: Path, design: str, told: tuple[Path | None, bool], options: LoopOptions) -> None:
     """Choose a design where that is asked, train it, write the checkpoint; `told` is --names and --folders."""
-    from memory import Memory
     from models.checkpoint import save_fusion
     from models.fusion import DESIGNS
 
@@ -172,7 +174,7 @@ def _train(path: Path, output: Path, design: str, told: tuple[Path | None, bool]
         stop(f"--design {design} learns from single pairs: --names and --folders are for auto and evidence", code=2)
     if options.recipe and design == AUTO:
         design = "faithful"  # what the paper trains
-    opened = Memory.open(path, stamps=stamp_directory())
+    opened = kept.open()
     if options.k >= opened.num_items:
         stop(f"--k {options.k}, but the memory holds {opened.num_items:,} items: a query has fewer neighbours", code=2)
     loop = Loop(opened, output, options)
@@ -186,7 +188,7 @@ def _train(path: Path, output: Path, design: str, told: tuple[Path | None, bool]
         checkpoint = save_fusion(output, fusion, opened.encoder, {"memory_digest": opened.digest, **trained})
         loop.forget()
         console.print(f"fusion {checkpoint} in {output}")
-        console.print(f"next: [bold]reco serve --memory {path} --fusion {output} --model ...[/]")
+        console.print(f"next: [bold]reco serve {kept.options} --fusion {output} --model ...[/]")
     loop.world.leave()
 
 
@@ -211,7 +213,7 @@ def _choose(
 
 
 def _entity_pairs(
-    memory: "Memory", chosen: "NDArray[np.int64]", names: Path | None, folders: bool
+    memory: "SearchableMemory", chosen: "NDArray[np.int64]", names: Path | None, folders: bool
 ) -> "EntityPairs | str":
     """The pairs by entity, or a sentence that says why there are none."""
     import numpy as np

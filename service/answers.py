@@ -22,23 +22,26 @@ from service.schemas import ClassifyOptions, EmbedOptions, EncodingFormat, Enhan
 NPY_MEDIA_TYPE = "application/x-npy"
 
 
-def head(engine: Engine, model: str, *, enhanced: bool) -> dict[str, Any]:
-    """What every answer says about where its vectors come from."""
+def head(engine: Engine, model: str, *, enhanced: bool, degraded: bool = False) -> dict[str, Any]:
+    """What every answer says about where its vectors come from; `degraded`: they are plain, the memory was away."""
     return {
         "model": model,
-        "space": engine.space if enhanced else engine.original_space,
+        "space": engine.space if enhanced and not degraded else engine.original_space,
         "memory_version": engine.memory.version,
         "fusion": engine.fusion_id,
+        **({"degraded": True} if degraded else {}),
     }
 
 
-def headers(engine: Engine, model: str, *, enhanced: bool) -> dict[str, str]:
+def headers(engine: Engine, model: str, *, enhanced: bool, degraded: bool = False) -> dict[str, str]:
     """The same as response headers: an .npy body has no other place for it."""
     names = {"model": "X-Reco-Model", "space": "X-Reco-Space", "memory_version": "X-Reco-Memory-Version"}
-    told = head(engine, model, enhanced=enhanced)
+    told = head(engine, model, enhanced=enhanced, degraded=degraded)
     fields = {header: str(told[name]) for name, header in names.items()}
     if engine.fusion_id is not None:
         fields["X-Reco-Fusion"] = engine.fusion_id
+    if degraded:
+        fields["X-Reco-Degraded"] = "true"
     return fields
 
 
@@ -49,6 +52,7 @@ def embed_json(
     options: EmbedOptions,
     *,
     enhanced: bool,
+    degraded: bool = False,
     truncated: Sequence[bool] | None = None,
 ) -> bytes:
     """The JSON answer of an embed route; an item's error stands in its place."""
@@ -66,7 +70,7 @@ def embed_json(
             if truncated is not None:
                 item["truncated"] = truncated[index]
         data.append(item)
-    answer = {**head(engine, model, enhanced=enhanced), "enhanced": enhanced}
+    answer = {**head(engine, model, enhanced=enhanced, degraded=degraded), "enhanced": enhanced and not degraded}
     if options.return_original:
         answer["original_space"] = engine.original_space
     return _dump({**answer, "data": data, "usage": {"items": len(outcomes)}})
@@ -79,6 +83,7 @@ def openai_json(
     encoding_format: EncodingFormat,
     *,
     enhanced: bool,
+    degraded: bool = False,
     tokens: int,
 ) -> bytes:
     """The JSON answer of `/v1/embeddings`: OpenAI's members, and what every answer says of its vectors."""
@@ -87,7 +92,9 @@ def openai_json(
         for index, answer in enumerate(found)
     ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return _dump({"object": "list", **head(engine, model, enhanced=enhanced), "data": data, "usage": usage})
+    return _dump(
+        {"object": "list", **head(engine, model, enhanced=enhanced, degraded=degraded), "data": data, "usage": usage}
+    )
 
 
 def embed_npy(answers: Sequence[Answer]) -> bytes:
@@ -106,6 +113,7 @@ def classify_json(
     options: ClassifyOptions,
     *,
     mode: EnhanceMode,
+    degraded: bool = False,
 ) -> bytes:
     """The JSON answer of `/classify`."""
     side = classes.original if classes.refined is None else classes.refined
@@ -120,7 +128,7 @@ def classify_json(
             if options.compare:
                 item["original"] = scores(outcome.original, classes.original)
         data.append(item)
-    answer = {**head(engine, model, enhanced=mode != "none"), "enhance": mode}
+    answer = {**head(engine, model, enhanced=mode != "none", degraded=degraded), "enhance": mode}
     if options.label_set is not None:
         answer["label_set"] = options.label_set
     if classes.trust is not None:

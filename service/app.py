@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from memory import MemoryUnavailable
 from service.access import Door
 from service.docs_page import render_docs
 from service.engine import Engine
@@ -56,6 +57,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_middleware(RequestFrame, metrics=service.metrics)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(MemoryUnavailable, _on_memory_unavailable)
     for group in (page, embed, classify, label_sets, openai, memory, operator, probes):
         app.include_router(group.router(service))
 
@@ -69,6 +71,11 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
 async def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return answer_problem(request, error)
+
+
+async def _on_memory_unavailable(request: Request, _: Exception) -> Response:
+    """Items, thumbnails and captions of neighbours are looked up while the answer is made."""
+    return answer_problem(request, Problem("memory_unavailable"))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

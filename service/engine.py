@@ -4,6 +4,7 @@ Depends on models, memory and torch. `decode` and `tokenize` may run in any thre
 Shapes: B queries in a batch, K neighbours, D embedding dim.
 """
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from memory import Memory, Modality, Neighbours
+from memory import MemoryUnavailable, Modality, Neighbours, open_memory
+from memory.milvus import MilvusServer
 from models.checkpoint import checkpoint_id, load_fusion
 from models.encoder import Encoder
 from models.images import ImageLimits
 from models.refine import RetrievalEnhancedEncoder
 from models.texts import TextLimits, check_text
-from service.settings import Settings
+from service.settings import Settings, milvus_token
+
+logger = logging.getLogger("reco.engine")
 
 FloatArray: TypeAlias = NDArray[np.float32]
 Content: TypeAlias = "torch.Tensor | FloatArray"
@@ -74,11 +78,16 @@ class Found:
 
 @dataclass(frozen=True)
 class Answer:
-    """One query's embeddings (D,) float32, unit norm; `refined` and `found` are None where nobody asked."""
+    """One query's embeddings (D,) float32, unit norm; `refined` and `found` are None where nobody asked.
+
+    Attributes:
+        degraded: somebody did, and the memory was away.
+    """
 
     original: FloatArray
     refined: FloatArray | None = None
     found: Found | None = None
+    degraded: bool = False
 
     @property
     def embedding(self) -> FloatArray:
@@ -95,6 +104,7 @@ class Engine:
         self.memory = composed.memory
         self.space = composed.space
         self.original_space = RetrievalEnhancedEncoder(composed.encoder, composed.memory, None).space
+        self.memory_away = False  # whether the last search found it so
         self._text_limits = TextLimits(max_characters=max_text_characters)
 
     @classmethod
@@ -125,7 +135,9 @@ class Engine:
             CheckpointError, MemoryStoreError: each with a stable `code`.
         """
         record = encoder.fingerprint.record()
-        memory = Memory.open(Path(settings.memory), encoder=record, stamps=Path(settings.stamps))
+        memory = open_memory(
+            settings.memory, milvus=milvus_server(settings), encoder=record, stamps=Path(settings.stamps)
+        )
         if settings.fusion is None:
             composed = RetrievalEnhancedEncoder(encoder, memory, None)
         else:
@@ -199,7 +211,15 @@ class Engine:
         if not searched:
             return [Answer(original) for original in originals], clock.seconds
         wanted = originals[searched]  # (B', D)
-        found = self.composed.search(wanted, modality=modality, k=[queries[row].k for row in searched])
+        try:
+            found = self.composed.search(wanted, modality=modality, k=[queries[row].k for row in searched])
+        except MemoryUnavailable as error:
+            if not self.memory_away:  # once, not for each batch until it is back
+                logger.error("the memory is away: %s", error)
+            self.memory_away = True
+            clock.lap("retrieve")
+            return [Answer(one, degraded=row in searched) for row, one in enumerate(originals)], clock.seconds
+        self.memory_away = False
         clock.lap("retrieve")
 
         # Fuse the rows that asked for it.
@@ -261,6 +281,18 @@ def _weights(queries: Sequence[Query]) -> FloatArray | None:
     if all(query.weight is None for query in queries):
         return None
     return np.array([np.nan if query.weight is None else query.weight for query in queries], dtype=np.float32)
+
+
+def milvus_server(settings: Settings) -> MilvusServer | None:
+    """Where the memory is kept, if that is Milvus.
+
+    Raises:
+        SettingsError: the file of the token cannot be read.
+    """
+    if settings.backend != "milvus":
+        return None
+    assert settings.milvus_uri is not None, "the settings were checked"
+    return MilvusServer(settings.milvus_uri, milvus_token(settings), timeout_s=settings.milvus_timeout_s)
 
 
 def describe_memory(engine: Engine) -> Mapping[str, object]:

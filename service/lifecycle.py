@@ -23,6 +23,8 @@ from service.workers import Workers
 
 logger = logging.getLogger("reco.lifecycle")
 
+MEMORY_UNAVAILABLE = "memory_unavailable"
+AWAY_S = 5.0  # between two looks for a memory that was away at the start
 CANARY_FRESH_S = 5.0  # a probe every few seconds must not become load of its own
 _CANARY_TEXT = "a photo"
 # The smallest GIF: one grey pixel.
@@ -56,6 +58,7 @@ class Service:
         self.metrics.generations.set_function(lambda: self._generations.alive)
         self._workers: Workers | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._returning: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
         self._canary = asyncio.Lock()
 
@@ -86,6 +89,7 @@ class Service:
         if OPEN_WITHOUT_KEYS in self.warnings:
             logger.warning("listening on %s without keys: anybody who reaches the port may use it", self.settings.host)
         self._loading = asyncio.create_task(self._load())
+        self._returning = asyncio.create_task(self._load_when_back())
 
     async def wait_until_loaded(self) -> None:
         """Return when loading has ended, well or badly."""
@@ -95,6 +99,8 @@ class Service:
     async def stop(self) -> None:
         """End the workers' threads."""
         self.reason = "stopping"
+        if self._returning is not None:
+            self._returning.cancel()
         if self._loading is not None:
             await asyncio.gather(self._loading, return_exceptions=True)
         if self._workers is not None:
@@ -163,11 +169,21 @@ class Service:
                 engine = await asyncio.to_thread(Engine.open, self.settings)
             await self._take_over(engine)
         except Exception as error:
-            self.reason = _code(error)
-            logger.error("not ready: %s", self.reason, exc_info=error)
+            code = _code(error)
+            if self.reason != "stopping":
+                self.reason = code
+            logger.error("not ready: %s", code, exc_info=error)
             return
         if self.reason != "stopping":
             self.reason = None
+
+    async def _load_when_back(self) -> None:
+        """A memory that is kept elsewhere and away at the start is asked for again until it is there."""
+        await self.wait_until_loaded()
+        while self.reason == MEMORY_UNAVAILABLE:
+            await asyncio.sleep(AWAY_S)
+            async with self._reloading:
+                await self._load()
 
     async def _take_over(self, engine: Engine) -> None:
         """Serve this engine from now on, if it can answer."""
@@ -198,7 +214,7 @@ def ready_details(service: Service) -> dict[str, Any]:
     details: dict[str, Any] = {
         "status": "ready",
         "memory_version": engine.memory.version,
-        "warnings": service.warnings,
+        "warnings": [*service.warnings, *([MEMORY_UNAVAILABLE] if engine.memory_away else [])],
     }
     if service.reload_failure is not None:
         details["reload_failure"] = service.reload_failure

@@ -87,6 +87,12 @@ class Metrics:
             registry=registry,
         )
         self.class_cache_bytes = Gauge("reco_class_cache_bytes", "Class embeddings that are kept.", registry=registry)
+        self.degraded = Counter(
+            "reco_degraded_items_total",
+            "Items answered with the frozen encoder's embedding because the memory was away.",
+            ("modality",),
+            registry=registry,
+        )
         self.memory_items = Gauge("reco_memory_items", "Items in the memory.", registry=registry)
         self.memory_info = Gauge("reco_memory_info", "The memory in use.", ("version", "digest"), registry=registry)
         self.reloads = Counter("reco_reloads_total", "Reloads tried.", registry=registry)

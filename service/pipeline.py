@@ -142,7 +142,7 @@ class Pipeline:
         """Refine embeddings (N, D) that are already there, a part waiting at a time: (N, D).
 
         Raises:
-            Problem: queue_full, deadline_exceeded, out_of_memory.
+            Problem: queue_full, deadline_exceeded, out_of_memory, memory_unavailable.
         """
         refined: list[FloatArray] = []
         for start in range(0, len(embeddings), self.part_size):
@@ -151,6 +151,8 @@ class Pipeline:
                 queries = [Query(row, enhance=True, k=k, weight=weight) for row in rows]
                 work = [self._answer(modality, future, trace) for future in self._submit(modality, queries, deadline)]
                 answers = await whole(within(deadline, gather(work)))
+                if any(answer.degraded for answer in answers):  # whoever refines classes has no use for plain ones
+                    raise Problem("memory_unavailable")
                 refined += [answer.embedding for answer in answers]
         return np.stack(refined)
 
@@ -233,6 +235,8 @@ class Pipeline:
         done = await asyncio.wrap_future(future)
         trace.add(done)
         self._metrics.observe_stages({"queue": done.queue_seconds})
+        if done.answer.degraded and self._settings.memory_away == "refuse":
+            raise Problem("memory_unavailable")
         return done.answer
 
     @contextmanager
@@ -253,6 +257,8 @@ class Pipeline:
     def _observe_answer(self, modality: Modality, answer: Answer) -> None:
         if answer.found is not None and len(answer.found.similarities):
             self._metrics.retrieval_similarity.labels(modality).observe(float(answer.found.similarities[0]))
+        if answer.degraded:
+            self._metrics.degraded.labels(modality).inc()
         if answer.refined is not None:
             self._metrics.fusion_shift.labels(modality).observe(float(answer.original @ answer.refined))
 

@@ -104,6 +104,7 @@ KINDS: Mapping[str, Kind] = {
     "nonfinite_embedding": Kind(500, "The encoder gave no finite embedding for an item."),
     "memory_write_failed": Kind(503, "The memory cannot be written; its disk is full or read-only. It is unchanged."),
     "not_ready": Kind(503, "The service is not ready to answer."),
+    "memory_unavailable": Kind(503, "The memory is kept elsewhere and does not answer; try again later."),
     "queue_full": Kind(503, "Too many items are waiting; try again later."),
     "label_set_not_saved": Kind(503, "The folder of the label sets cannot be written."),
     "out_of_memory": Kind(503, "The service ran out of memory on this item; try again later."),

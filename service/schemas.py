@@ -194,6 +194,7 @@ class AnswerHead(BaseModel):
     space: str
     memory_version: int
     fusion: str | None = Field(description="Id of the fusion checkpoint; null without one.")
+    degraded: bool | None = Field(None, description="True: plain embeddings, the memory was away (RECO_MEMORY_AWAY).")
 
 
 class EmbeddingItem(BaseModel):

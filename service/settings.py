@@ -8,9 +8,10 @@ import ipaddress
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "RECO_"
@@ -84,6 +85,20 @@ class Settings(BaseSettings):
     model: str = Field(min_length=1, description="open_clip architecture, or a local model directory.")
     pretrained: str | None = Field(None, description="open_clip's name of the weights; none for a local directory.")
     memory: str = Field(min_length=1, description="Directory of the memory, as `reco build` writes it.")
+    backend: Literal["faiss", "milvus"] = Field(
+        "faiss", description="Where the memory is kept; with milvus, RECO_MEMORY is its name there (docs/milvus.md)."
+    )
+    milvus_uri: str | None = Field(None, description="Address of Milvus, like http://127.0.0.1:19530.")
+    milvus_token: SecretStr | None = Field(None, description="Milvus' user:password or API key.")
+    milvus_token_file: str | None = Field(None, description="File that holds it, instead.")
+    milvus_timeout_s: float = Field(
+        2.0, gt=0, le=600, allow_inf_nan=False, description="Seconds one search in Milvus may take, retries included."
+    )
+    memory_away: Literal["refuse", "plain"] = Field(
+        "refuse",
+        description="When the memory is kept elsewhere and does not answer: refuse (503), or plain: the frozen "
+        "encoder's embeddings, marked degraded.",
+    )
     stamps: str = Field(
         default_factory=_default_stamps,
         description="Directory that remembers which memory files this host has hashed already.",
@@ -174,6 +189,14 @@ class Settings(BaseSettings):
         description="Seconds open requests get to finish, once it accepts no more, before they are cut.",
     )
 
+    @model_validator(mode="after")
+    def _check_backend(self) -> "Settings":
+        if self.backend == "milvus" and self.milvus_uri is None:
+            raise ValueError("RECO_BACKEND=milvus needs RECO_MILVUS_URI")
+        if self.milvus_token is not None and self.milvus_token_file is not None:
+            raise ValueError("give one of RECO_MILVUS_TOKEN and RECO_MILVUS_TOKEN_FILE")
+        return self
+
     @property
     def listens_beyond_loopback(self) -> bool:
         """Whether other machines can reach the port."""
@@ -202,9 +225,25 @@ def load_settings(environ: Mapping[str, str] | None = None, **flags: Any) -> Set
     except ValidationError as error:
         problems = "; ".join(
             f"{PREFIX}{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            if item["loc"]
+            else item["msg"]
             for item in error.errors(include_url=False, include_input=False)
         )
         raise SettingsError(f"settings not accepted: {problems}") from None
+
+
+def milvus_token(settings: Settings) -> str | None:
+    """Milvus' secret, from the variable or the file; None without one.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    if settings.milvus_token_file is None:
+        return None if settings.milvus_token is None else settings.milvus_token.get_secret_value()
+    try:
+        return Path(settings.milvus_token_file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"RECO_MILVUS_TOKEN_FILE: {type(error).__name__}") from None
 
 
 def show_settings(settings: Settings) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from memory import MemoryUnavailable
 from models.errors import EncoderError, InputError
 from service.batcher import BatcherStopped, DeadlinePassed
 from service.problems import Problem, known_code
@@ -26,6 +27,8 @@ def item_code(error: Exception) -> str:
         raise Problem("deadline_exceeded") from None
     if isinstance(error, BatcherStopped):
         raise Problem("not_ready") from None
+    if isinstance(error, MemoryUnavailable):
+        raise Problem("memory_unavailable") from None
     if isinstance(error, MemoryError):
         return "out_of_memory"
     if isinstance(error, InputError | EncoderError):

@@ -12,6 +12,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before open_clip: a test that wo
 import gzip
 import io
 import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +139,45 @@ def photo_bytes() -> dict[str, bytes]:
         "gif": encode_file(photo, "GIF"),
         "avif": encode_file(photo, "AVIF", quality=90),
     }
+
+
+class MilvusLite:
+    """Milvus Lite's gRPC server, in a process of its own on a port of its own; may be killed and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it accepts connections."""
+        program = Path(sys.executable).with_name("milvus-lite")
+        command = [program, "server", "--data-dir", self._directory, "--host", "127.0.0.1", "--port", str(self.port)]
+        with (self._directory.parent / "milvus.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            assert self._process.poll() is None, (self._directory.parent / "milvus.log").read_text()[-2000:]
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            time.sleep(0.1)
+        raise AssertionError("Milvus Lite did not start")
+
+    def kill(self) -> None:
+        """End it as a fallen machine would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def milvus(tmp_path: Path) -> Iterator[MilvusLite]:
+    """A Milvus Lite server with nothing in it."""
+    server = MilvusLite(tmp_path / "milvus")
+    server.start()
+    yield server
+    server.kill()

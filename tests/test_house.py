@@ -80,6 +80,18 @@ def test_the_core_of_models_knows_no_memory_and_no_training() -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize(("engine", "place"), [("pymilvus", "memory/milvus/"), ("ray", "memory_builder/engines/")])
+def test_an_optional_engine_is_known_in_one_place(engine: str, place: str) -> None:
+    wrong = [
+        str(path.relative_to(ROOT))
+        for room in ROOMS
+        for path in modules(room)
+        if any(name.split(".")[0] == engine for name in imported(path))
+        and not path.relative_to(ROOT).as_posix().startswith(place)
+    ]
+    assert not wrong
+
+
 def test_the_service_does_not_train() -> None:
     wrong = [path for path in modules("service") if any(n.startswith("models.training") for n in imported(path))]
     assert not wrong

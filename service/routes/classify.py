@@ -19,6 +19,7 @@ from service.classify import (
     embed_classes,
     refine_images,
 )
+from service.degrading import plain_if_degraded
 from service.image_forms import ImageRequest
 from service.lifecycle import Service
 from service.pipeline import Ask, Outcome
@@ -76,16 +77,29 @@ def router(service: Service) -> APIRouter:
         the fusion measures it, says how far the memory was trusted for these labels: 0 is the frozen encoder.
         """
         sent = await receive_images(request, service, ClassifyOptions, ClassifyRequest)
-        return await unless_client_leaves(request, _classify(request, service, sent))
+        return await unless_client_leaves(request, _classify_or_degrade(request, service, sent))
 
     return routes
 
 
-async def _classify(request: Request, service: Service, sent: ImageRequest) -> Response:
+async def _classify_or_degrade(request: Request, service: Service, sent: ImageRequest) -> Response:
+    """Without the memory where that is away and the settings prefer a plain answer to none."""
+    mode = _mode_of(service, sent.options)
+    try:
+        return await _classify(request, service, sent, mode)
+    except Problem as problem:
+        if problem.code != "memory_unavailable" or service.settings.memory_away == "refuse":
+            raise
+    return await _classify(request, service, sent, "none", degraded=True)
+
+
+async def _classify(
+    request: Request, service: Service, sent: ImageRequest, mode: EnhanceMode, *, degraded: bool = False
+) -> Response:
     pipeline, options = service.pipeline, sent.options
     engine, model = pipeline.engine, service.model_name
     labels, templates = await _classes_asked(service, options)
-    mode, k = _mode_of(service, options), choose_k(service, options.k)
+    k = choose_k(service, options.k)
     key = class_key(engine, labels, templates, mode, k)
     known = service.class_cache.peek(key)
     if known is None:  # else they were checked when they were embedded
@@ -104,10 +118,14 @@ async def _classify(request: Request, service: Service, sent: ImageRequest) -> R
         outcomes = await refine_images(pipeline, outcomes, classes.trust.image, k, deadline, trace)
     request.state.timing = trace.seconds()
     refuse_bad_items(outcomes, options.on_error)
+    if plain_if_degraded(outcomes)[1]:
+        raise Problem("memory_unavailable")
 
-    render = partial(answers.classify_json, engine, model, outcomes, classes, labels, options, mode=mode)
+    render = partial(
+        answers.classify_json, engine, model, outcomes, classes, labels, options, mode=mode, degraded=degraded
+    )
     content = await off_loop(render, large=len(outcomes) * len(labels) > LARGE_ANSWER_NUMBERS)
-    headers = answers.headers(engine, model, enhanced=mode != "none")
+    headers = answers.headers(engine, model, enhanced=mode != "none", degraded=degraded)
     return Response(content, media_type="application/json", headers=headers)
 
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from memory import Modality
 from service import answers
+from service.degrading import plain_if_degraded
 from service.engine import Answer
 from service.image_forms import ImageRequest, max_json_values, read_images, refuse_charset, refuse_query
 from service.json_body import parse_object
@@ -150,13 +151,23 @@ async def _answer(
 ) -> Response:
     engine, model = service.pipeline.engine, service.model_name
     refuse_bad_items(outcomes, options.on_error)
-    headers = answers.headers(engine, model, enhanced=ask.enhance)
+    outcomes, degraded = plain_if_degraded(outcomes)
+    headers = answers.headers(engine, model, enhanced=ask.enhance, degraded=degraded)
     if npy:
         found = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
         if truncated is not None and any(truncated):
             headers["X-Reco-Truncated"] = ",".join(str(index) for index, cut in enumerate(truncated) if cut)
         return Response(answers.embed_npy(found), media_type=answers.NPY_MEDIA_TYPE, headers=headers)
-    render = partial(answers.embed_json, engine, model, outcomes, options, enhanced=ask.enhance, truncated=truncated)
+    render = partial(
+        answers.embed_json,
+        engine,
+        model,
+        outcomes,
+        options,
+        enhanced=ask.enhance,
+        degraded=degraded,
+        truncated=truncated,
+    )
     numbers = len(outcomes) * engine.encoder.embed_dim * (1 + options.return_original)
     large = options.return_neighbours or numbers > LARGE_ANSWER_NUMBERS
     content = await off_loop(render, large=large)

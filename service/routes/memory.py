@@ -50,7 +50,9 @@ def router(service: Service) -> APIRouter:
         response_model=None,
         responses={
             **answer(ItemsAnswer),
-            **problems("field_invalid", "field_unknown", "duplicate_field", "not_ready", "internal_error"),
+            **problems(
+                "field_invalid", "field_unknown", "duplicate_field", "memory_unavailable", "not_ready", "internal_error"
+            ),
         },
         openapi_extra={"parameters": _PARAMETERS},
     )
@@ -69,7 +71,7 @@ def router(service: Service) -> APIRouter:
         summary="The thumbnail of an item",
         responses={
             200: {"description": "OK", "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
-            **problems("item_not_found", "thumbnail_not_found", "not_ready", "internal_error"),
+            **problems("item_not_found", "thumbnail_not_found", "memory_unavailable", "not_ready", "internal_error"),
         },
         openapi_extra={"parameters": [_ID]},  # FastAPI's own would bring its own form of a 422
     )

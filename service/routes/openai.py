@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import answers
+from service.degrading import plain_if_degraded
 from service.image_forms import max_json_values, refuse_charset, refuse_query
 from service.json_body import parse_object
 from service.lifecycle import Service
@@ -129,12 +130,20 @@ async def _embed(request: Request, service: Service, options: EmbeddingsRequest,
     await gather([work() for work, items in ((images, inputs.images), (texts, inputs.texts)) if items])
     request.state.timing = trace.seconds()
     refuse_bad_items(outcomes, "fail")
-    found = [outcome for outcome in outcomes if outcome is not None and not isinstance(outcome, ItemError)]
+    whole, degraded = plain_if_degraded([outcome for outcome in outcomes if outcome is not None])
+    found = [outcome for outcome in whole if not isinstance(outcome, ItemError)]
     render = partial(
-        answers.openai_json, engine, options.model, found, encoding_format, enhanced=enhance, tokens=trace.tokens
+        answers.openai_json,
+        engine,
+        options.model,
+        found,
+        encoding_format,
+        enhanced=enhance,
+        degraded=degraded,
+        tokens=trace.tokens,
     )
     content = await off_loop(render, large=inputs.count * engine.encoder.embed_dim > LARGE_ANSWER_NUMBERS)
-    headers = answers.headers(engine, options.model, enhanced=enhance)
+    headers = answers.headers(engine, options.model, enhanced=enhance, degraded=degraded)
     return Response(content, media_type="application/json", headers=headers)
 
 

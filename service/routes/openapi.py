@@ -114,6 +114,7 @@ TRANSPORT: Sequence[str] = (
     "text_invalid_unicode",
     "nonfinite_embedding",
     "internal_error",
+    "memory_unavailable",
     "not_ready",
     "queue_full",
     "out_of_memory",

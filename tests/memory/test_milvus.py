@@ -1,0 +1,181 @@
+"""A memory of 10,000 pairs pushed to Milvus Lite's own server, judged against the exact search it came from."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from memory import (
+    BackendRefused,
+    Contents,
+    EncoderMismatch,
+    KeyPatterns,
+    Memory,
+    MemoryNotFound,
+    MemoryUnavailable,
+    Rows,
+    UnitRecord,
+    WriteFailed,
+    build_index,
+    publish,
+    remove_keys,
+    undeclared_encoder,
+    write_segment,
+)
+from memory.milvus import MilvusMemory, MilvusServer, choose_index, connect, push
+from models.fusion import Fusion, FusionConfig
+
+pytestmark = pytest.mark.milvus
+N, D = 10_000, 64
+
+
+def write(root: Path, factory: Any, n: int, *, seed: int = 0) -> Memory:
+    """Pairs in 100 clusters: neighbours that mean something."""
+    dice = np.random.default_rng(seed)
+    sides = []
+    for _ in range(2):
+        centres = dice.standard_normal((100, D))
+        rows = centres[dice.integers(0, 100, n)] + dice.standard_normal((n, D))
+        sides.append((rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16))
+    rows = Rows(sides[0], sides[1], factory.make_rows(n, seed=seed, thumbnails=False).items)
+    segments = (write_segment(root, [rows], [UnitRecord("unit", n)]),)
+    indexes = {modality: build_index(root, segments, modality) for modality in ("image", "text")}
+    publish(
+        root,
+        Contents(
+            encoder=undeclared_encoder("test", D),
+            encoded_with={"device": "cpu", "dtype": "float32"},
+            segments=segments,
+            indexes=indexes,
+        ),
+    )
+    return Memory.open(root)
+
+
+@pytest.fixture
+def small(tmp_path: Path, factory: Any) -> Iterator[Memory]:
+    with write(tmp_path / "small", factory, 600) as memory:
+        yield memory
+
+
+def flat(memory: Memory) -> Any:
+    return choose_index("FLAT", memory.num_items)
+
+
+def test_ten_thousand_pairs_agree_with_the_exact_search(milvus: Any, tmp_path: Path, factory: Any) -> None:
+    memory, server = write(tmp_path / "memory", factory, N), MilvusServer(milvus.uri, timeout_s=20)
+    done = push(memory, connect(server), "birds", choose_index("HNSW", N))
+    assert (done.written, done.replaced) == (N, None)
+    assert done.agreement >= 0.98
+    kept = MilvusMemory.open("birds", server, encoder=memory.encoder)
+    assert (kept.version, kept.digest, kept.num_rows, kept.num_items) == (1, memory.digest, N, N)
+    assert kept.captions() == memory.captions()
+    torch.manual_seed(0)
+    fusion = Fusion(FusionConfig(design="copy", embed_dim=D, k=10)).eval()
+    for modality in ("image", "text"):
+        queries = memory.rows(modality, np.arange(0, N, 50))
+        queries += 0.02 * np.random.default_rng(1).standard_normal(queries.shape).astype(np.float32)
+        queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+        exact, found = (one.search(queries, 10, modality=modality) for one in (memory, kept))
+        recall = np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(exact.ids, found.ids, strict=True)])
+        assert recall >= 0.98
+        same = np.flatnonzero((exact.ids == found.ids).all(axis=1))
+        assert len(same) > 0.8 * len(queries)
+        np.testing.assert_array_equal(exact.values[same], found.values[same])
+        np.testing.assert_allclose(exact.similarities[same], found.similarities[same], atol=1e-3)
+        refined = []
+        for one in (exact, found):
+            parts = (queries[same], one.values[same], one.similarities[same], one.mask[same])
+            with torch.inference_mode():
+                refined.append(fusion.side(modality)(*map(torch.from_numpy, parts)).numpy())
+        assert (refined[0] * refined[1]).sum(axis=1).min() >= 0.999
+    assert kept.items([7, 3]) == memory.items([7, 3])
+    np.testing.assert_array_equal(kept.rows("text", [9, 9, 2]), memory.rows("text", [9, 9, 2]))
+
+
+def test_a_push_that_was_broken_off_goes_on(milvus: Any, tmp_path: Path, factory: Any) -> None:
+    memory, server = write(tmp_path / "memory", factory, 5000), MilvusServer(milvus.uri, timeout_s=20)
+
+    def break_off(done: int, total: int) -> None:
+        if done < total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        push(memory, connect(server), "birds", flat(memory), break_off)
+    with pytest.raises(MemoryNotFound):
+        MilvusMemory.open("birds", server)  # not named before it is whole
+    milvus.kill()
+    milvus.start()
+    done = push(memory, connect(server), "birds", flat(memory))
+    assert done.written == 5000 - 4096
+    assert done.agreement >= 0.999  # the exact index; fp32 may swap two that are almost equal
+    assert push(memory, connect(server), "birds", flat(memory)).written == 0
+
+
+def test_a_new_version_takes_the_name_and_who_has_the_old_one_keeps_it(milvus: Any, small: Memory) -> None:
+    server = MilvusServer(milvus.uri, timeout_s=20)
+    first = push(small, connect(server), "birds", flat(small))
+    before = MilvusMemory.open("birds", server)
+    gone = [small.keys()[id] for id in (0, 5)]
+    remove_keys(small.path, KeyPatterns(keys=gone))
+    with Memory.open(small.path) as changed:
+        second = push(changed, connect(server), "birds", flat(changed))
+        after = MilvusMemory.open("birds", server)
+        assert (second.replaced, after.version, after.num_items) == (first.collection, 2, 598)
+        np.testing.assert_array_equal(after.deleted_ids(), [0, 5])
+        queries = small.rows("image", [0, 5])
+        assert before.search(queries, 1, modality="image").ids.ravel().tolist() == [0, 5]
+        np.testing.assert_array_equal(
+            after.search(queries, 5, modality="image").ids, changed.search(queries, 5, modality="image").ids
+        )
+        everything = after.search(queries, 700, modality="text")
+        assert everything.mask.sum(axis=1).tolist() == [598, 598]
+        assert (everything.ids[:, 598:] == -1).all()
+        assert not everything.values[:, 598:].any()
+
+
+def test_another_encoder_a_missing_name_and_a_damaged_collection_are_refused(milvus: Any, small: Memory) -> None:
+    server = MilvusServer(milvus.uri, timeout_s=20)
+    done = push(small, connect(server), "birds", flat(small))
+    with pytest.raises(EncoderMismatch):
+        MilvusMemory.open("birds", server, encoder=undeclared_encoder("another", D))
+    with pytest.raises(MemoryNotFound, match="reco memory push"):
+        MilvusMemory.open("fish", server)
+    with pytest.raises(BackendRefused):
+        MilvusMemory.open("birds; drop", server)
+    with pytest.raises(BackendRefused, match="milvus-lite server"):
+        connect(MilvusServer("./birds.db"))
+    connect(server).manage("delete", done.collection, ids=[3])
+    with pytest.raises(WriteFailed, match="599"):
+        push(small, connect(server), "birds", flat(small))
+
+
+def test_a_killed_server_is_told_at_once_and_found_again(milvus: Any, small: Memory) -> None:
+    server = MilvusServer(milvus.uri, timeout_s=2, breaker_open_s=0.5)
+    push(small, connect(MilvusServer(milvus.uri, timeout_s=20)), "birds", flat(small))
+    kept, queries = MilvusMemory.open("birds", server), small.rows("image", [1, 2, 3])
+    expected = kept.search(queries, 3, modality="image").ids
+    milvus.kill()
+    for _ in range(4):
+        started = time.monotonic()
+        with pytest.raises(MemoryUnavailable):
+            kept.search(queries, 3, modality="image")
+        assert time.monotonic() - started < 3
+    started = time.monotonic()
+    with pytest.raises(MemoryUnavailable, match="in a while"):  # the breaker: nobody is asked
+        kept.search(queries, 3, modality="image")
+    assert time.monotonic() - started < 0.1
+    milvus.start()
+    end = time.monotonic() + 30
+    while True:
+        try:
+            found = kept.search(queries, 3, modality="image").ids
+            break
+        except MemoryUnavailable:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    np.testing.assert_array_equal(found, expected)
