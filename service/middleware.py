@@ -3,6 +3,7 @@
 Plain ASGI, so that streaming and disconnects pass through untouched. Depends on logs, metrics and problems.
 """
 
+import asyncio
 import logging
 import re
 import secrets
@@ -45,6 +46,10 @@ class RequestFrame:
                 await self._app(scope, receive, frame.send)
         except ClientLeft:
             frame.status = CLIENT_LEFT
+        except asyncio.CancelledError:  # only the end of the process cancels a request: its grace is over
+            if frame.status == 0:
+                stopping = Problem("not_ready", extensions={"reason": "stopping"})
+                await answer_problem(Request(scope), stopping)(scope, receive, frame.send)
         except Exception:
             logger.exception("request %s failed; this is a bug", frame.request_id)
             if frame.status == 0:

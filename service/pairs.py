@@ -56,8 +56,8 @@ async def add_pairs(
         What was done, and the engine that serves it now.
 
     Raises:
-        Problem: an image's or the caption's code, key_invalid, pair_exists, memory_locked, memory_write_failed,
-            reload_refused.
+        Problem: an image's or the caption's code, key_invalid, pair_exists, memory_elsewhere, memory_locked,
+            memory_write_failed, reload_refused.
     """
     hashes = [hashlib.sha256(image).hexdigest() for image in images]
     keys = _keys(key, hashes, caption)
@@ -100,6 +100,8 @@ async def remove_pair(service: Service, key: str) -> Engine:
 
 async def _change(service: Service, work: Callable[[], Result]) -> tuple[Result, Engine]:
     """Commit, then serve what was committed; one change at a time."""
+    if service.settings.backend != "faiss":
+        raise Problem("memory_elsewhere")
     async with service.changing:
         try:
             done = await asyncio.to_thread(work)

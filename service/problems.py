@@ -30,6 +30,7 @@ KINDS: Mapping[str, Kind] = {
     "multipart_invalid": Kind(400, "The multipart body cannot be parsed."),
     "multipart_truncated": Kind(400, "The multipart body ends before its closing boundary."),
     "request_invalid": Kind(400, "The request cannot be understood."),
+    "chunks_too_small": Kind(400, "The body comes in too many tiny chunks."),
     # 401, 403: keys
     "unauthorized": Kind(401, "This takes a valid key: Authorization: Bearer KEY."),
     "scope_missing": Kind(403, "The key is not allowed to do this."),
@@ -41,11 +42,14 @@ KINDS: Mapping[str, Kind] = {
     "pair_not_found": Kind(404, "The memory holds no pair of this key."),
     "thumbnail_not_found": Kind(404, "The memory holds no thumbnail of this item."),
     "method_not_allowed": Kind(405, "This path does not answer to this method."),
+    # 408: the client, too slow
+    "receive_timeout": Kind(408, "The request did not arrive within the time limit."),
     # 409: at odds with what is there
     "reload_in_progress": Kind(409, "A reload is under way; ask again when it has ended."),
     "reload_refused": Kind(409, "The new version was refused; the old one is served on."),
     "pair_exists": Kind(409, "The memory holds another pair of this key; replace=true puts this one in its place."),
     "memory_locked": Kind(409, "A build or another change is writing to the memory; try again when it has ended."),
+    "memory_elsewhere": Kind(409, "This memory is kept in a database: change it where it is built, push it, reload."),
     "memory_would_be_empty": Kind(409, "A memory holds at least one pair."),
     # 413: too large
     "body_too_large": Kind(413, "The request body is larger than the limit."),
@@ -99,12 +103,15 @@ KINDS: Mapping[str, Kind] = {
     # 429: this caller, too fast
     "rate_limited": Kind(429, "More items than this key or address may send; Retry-After says when to go on."),
     "concurrency_limited": Kind(429, "More requests at once than this key or address may have under way."),
+    # 431: headers
+    "headers_too_large": Kind(431, "The request has more headers, or larger ones, than are accepted."),
     # 5xx: ours
     "internal_error": Kind(500, "A fault of this service; the request id finds it in the log."),
     "nonfinite_embedding": Kind(500, "The encoder gave no finite embedding for an item."),
     "memory_write_failed": Kind(503, "The memory cannot be written; its disk is full or read-only. It is unchanged."),
     "not_ready": Kind(503, "The service is not ready to answer."),
     "memory_unavailable": Kind(503, "The memory is kept elsewhere and does not answer; try again later."),
+    "too_many_connections": Kind(503, "Too many connections are open; try again later."),
     "queue_full": Kind(503, "Too many items are waiting; try again later."),
     "label_set_not_saved": Kind(503, "The folder of the label sets cannot be written."),
     "out_of_memory": Kind(503, "The service ran out of memory on this item; try again later."),
@@ -112,7 +119,16 @@ KINDS: Mapping[str, Kind] = {
 }
 
 REJECTIONS = frozenset(
-    {"rate_limited", "concurrency_limited", "queue_full", "body_too_large", "deadline_exceeded", "not_ready"}
+    {
+        "rate_limited",
+        "concurrency_limited",
+        "queue_full",
+        "body_too_large",
+        "deadline_exceeded",
+        "not_ready",
+        "receive_timeout",
+        "too_many_connections",
+    }
 )
 
 

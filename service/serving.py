@@ -19,11 +19,10 @@ from service.app import create_app
 from service.lifecycle import Service
 from service.logs import logging_config
 from service.problems import Problem
+from service.protocol import Connection
 from service.settings import Settings, SettingsError
 
 logger = logging.getLogger("reco.serving")
-
-_MAX_HEADER_BYTES = 64 * 1024  # h11 refuses a request line or header block that grows beyond it unfinished
 
 
 def run(settings: Settings) -> None:
@@ -120,7 +119,7 @@ def _config(
         app,
         host=host,
         port=port,
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan=lifespan,
         log_config=None,
@@ -130,5 +129,4 @@ def _config(
         forwarded_allow_ips=settings.trusted_proxies,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=settings.graceful_shutdown_s,
-        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
     )

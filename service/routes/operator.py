@@ -30,7 +30,7 @@ from service.routes.openapi import (
 from service.trace import Trace
 
 _RELOAD = ("reload_in_progress", "reload_refused", "not_ready", "internal_error")
-_WRITE = ("memory_locked", "memory_write_failed", "reload_refused", "not_ready", "internal_error")
+_WRITE = ("memory_elsewhere", "memory_locked", "memory_write_failed", "reload_refused", "not_ready", "internal_error")
 _EXAMPLES = {
     "name": {"images": [BASE64_PIXEL], "name": "puffin"},
     "caption": {"images": [BASE64_PIXEL], "caption": "a puffin on a cliff, with fish", "key": "mine/0001"},

@@ -1,0 +1,267 @@
+"""Sockets that behave badly, against the real server: THREATS §2.1, row by row."""
+
+import logging
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+HEADER_S, RECEIVE_S = 0.5, 1.0
+GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST /embed/text HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture(scope="module")
+def hurried(serve: Any) -> Iterator[Any]:
+    """A service with short deadlines."""
+    with serve(header_timeout_s=HEADER_S, receive_timeout_s=RECEIVE_S, max_connections=200) as service:
+        yield service
+
+
+@contextmanager
+def connected(service: Any) -> Iterator[socket.socket]:
+    url = httpx.URL(service.url)
+    with socket.create_connection((url.host, url.port), timeout=10) as connection:
+        yield connection
+
+
+def answer_to(service: Any, *parts: bytes) -> bytes:
+    """Everything the server says until it closes; b"" if it only closes."""
+    with connected(service) as connection:
+        said = b""
+        try:
+            for part in parts:
+                connection.sendall(part)
+            while more := connection.recv(65536):
+                said += more
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+        return said
+
+
+def status_of(answer: bytes) -> int:
+    found = re.match(rb"HTTP/1\.1 (\d{3}) ", answer)
+    return int(found[1]) if found else 0
+
+
+def code_of(answer: bytes) -> str:
+    found = re.search(rb'"code": ?"(\w+)"', answer)
+    return found[1].decode() if found else ""
+
+
+def counted(service: Any, code: str) -> float:
+    found = re.search(rf'reco_errors_total\{{code="{code}"\}} (\S+)', service.client.get("/metrics").text)
+    return float(found[1]) if found else 0.0
+
+
+def test_T01_a_silent_connection_is_closed(hurried: Any) -> None:
+    started = time.monotonic()
+    assert answer_to(hurried) == b""
+    assert HEADER_S * 0.9 < time.monotonic() - started < HEADER_S + 2
+
+
+def trickle(connection: socket.socket, data: bytes, every_s: float) -> None:
+    for byte in data:
+        try:
+            connection.sendall(bytes([byte]))
+        except OSError:
+            return
+        time.sleep(every_s)
+
+
+@pytest.mark.parametrize("head", [GET, POST + b"Content-Length: 2\r\n\r\n"])
+def test_T02_slowloris_bytes_do_not_move_the_deadline(hurried: Any, head: bytes) -> None:
+    started = time.monotonic()
+    with connected(hurried) as connection:
+        feeder = threading.Thread(target=trickle, args=(connection, head, 0.1))
+        feeder.start()
+        said = connection.recv(65536)
+        assert time.monotonic() - started < HEADER_S + 2
+        assert (status_of(said), code_of(said)) == (408, "receive_timeout")
+        connection.close()
+        feeder.join()
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [b"Content-Length: 1000\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n64\r\n{", b"Content-Length: 9\r\n\r\n"],
+)
+def test_T03_T04_a_body_that_stalls_is_408(hurried: Any, framing: bytes) -> None:
+    before, started = counted(hurried, "receive_timeout"), time.monotonic()
+    said = answer_to(hurried, POST + framing)
+    assert (status_of(said), code_of(said)) == (408, "receive_timeout")
+    assert RECEIVE_S * 0.9 < time.monotonic() - started < RECEIVE_S + 2
+    assert counted(hurried, "receive_timeout") == before + 1
+
+
+def test_T03_what_needs_no_body_is_answered_at_once(hurried: Any) -> None:
+    started = time.monotonic()
+    with connected(hurried) as connection:
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        assert status_of(connection.recv(65536)) == 404
+    assert time.monotonic() - started < RECEIVE_S / 2
+
+
+def test_a_slow_answer_and_an_idle_wait_between_requests_are_no_slow_request(serve: Any) -> None:
+    with serve(header_timeout_s=0.3, receive_timeout_s=0.3) as service, connected(service) as connection:
+        for _ in range(3):
+            connection.sendall(GET)
+            said = b""
+            while b"alive" not in said:
+                said += connection.recv(65536)
+            assert status_of(said) == 200
+            time.sleep(0.6)
+
+
+def test_T05_a_crowd_of_trickling_connections_keeps_nobody_out(hurried: Any) -> None:
+    with httpx.Client(base_url=hurried.url) as client:
+        client.get("/livez")
+        url = httpx.URL(hurried.url)
+        crowd = [socket.create_connection((url.host, url.port)) for _ in range(150)]
+        for one in crowd:
+            one.sendall(b"GET /livez HTTP/1.1\r\nHost:")
+        times = []
+        for _ in range(20):
+            started = time.monotonic()
+            assert client.get("/livez").status_code == 200
+            times.append(time.monotonic() - started)
+        assert sorted(times)[-2] < 1.0
+        for one in crowd:
+            one.close()
+
+
+def test_T05_more_connections_than_the_limit_are_refused(serve: Any) -> None:
+    with serve(max_connections=5) as service:
+        url = httpx.URL(service.url)
+        held = [socket.create_connection((url.host, url.port)) for _ in range(4)]  # and the test's own client
+        time.sleep(0.2)
+        said = answer_to(service)
+        assert (status_of(said), code_of(said)) == (503, "too_many_connections")
+        assert b"retry-after" in said.lower()
+        for one in held:
+            one.close()
+        time.sleep(0.2)
+        assert service.client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("size", [33_000, 60_000, 100_000, 10_000_000])
+def test_T06_a_huge_header_is_refused(hurried: Any, size: int) -> None:
+    said = answer_to(hurried, b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: ", b"a" * size, b"\r\n\r\n")
+    assert status_of(said) in ((431, 0) if size > 1_000_000 else (431,))  # the kernel may drop an answer nobody awaits
+    assert said == b"" or code_of(said) == "headers_too_large"
+
+
+@pytest.mark.parametrize("count", [101, 10_000])
+def test_T07_very_many_headers_are_refused(hurried: Any, count: int) -> None:
+    said = answer_to(hurried, b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X-A: 1\r\n" * count + b"\r\n")
+    assert (status_of(said), code_of(said)) == (431, "headers_too_large")
+
+
+def test_T08_a_huge_url_is_refused(hurried: Any) -> None:
+    said = answer_to(hurried, b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert status_of(said) == 431
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [b"Content-Length: 2\r\nTransfer-Encoding: chunked", b"Content-Length: 2\r\nContent-Length: 3",
+     b"Content-Length: -1", b"Content-Length: 10000000000000000000000", b"Transfer-Encoding: gzip, chunked",
+     b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", b"Content-Length: 2, 3",
+     b"Content-Length: +2", b"Content-Length : 2"],
+)  # fmt: skip
+def test_T09_T10_a_length_that_two_servers_may_read_apart_is_refused(hurried: Any, framing: bytes) -> None:
+    said = answer_to(hurried, POST + framing + b"\r\n\r\n{}GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert status_of(said) in (400, 501)
+    assert said.count(b"HTTP/1.1 ") == 1
+
+
+def test_T11_a_bad_chunk_size_is_one_line(hurried: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        said = answer_to(hurried, POST + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n{}\r\n")
+    assert (status_of(said), code_of(said)) == (400, "request_invalid")
+    assert "Traceback" not in caplog.text
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_T12_a_flood_of_tiny_chunks_is_refused(hurried: Any) -> None:
+    started = time.process_time()
+    said = answer_to(hurried, POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 500_000)
+    assert time.process_time() - started < 1.0
+    assert status_of(said) in (400, 0)
+    framing, fair = b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n", b"400\r\n" + b" " * 1024 + b"\r\n"
+    assert code_of(answer_to(hurried, POST + framing + fair * 2000 + b"0\r\n\r\n")) == "json_invalid"
+
+
+@pytest.mark.parametrize("expect", [b"", b"Expect: 100-continue\r\n"])
+def test_T13_a_declared_body_over_the_limit_is_refused_unread(hurried: Any, expect: bytes) -> None:
+    with connected(hurried) as connection:
+        connection.sendall(POST + expect + b"Content-Length: 999999999\r\n\r\n")
+        said = connection.recv(65536)
+    assert (status_of(said), code_of(said)) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [b"GET /livez HTTP/1.1\nHost: x\n\n", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: 1\r\n folded\r\n\r\n",
+     b"GET /livez\r\n\r\n", b"GET /livez HTTP/1.1\r\n\r\n", b"GET /livez HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET /li\x00vez HTTP/1.1\r\nHost: x\r\n\r\n",
+     b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: a\x00b\r\n\r\n", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: a\rb\r\n\r\n",
+     b"GET  /livez HTTP/1.1\r\nHost: x\r\n\r\n"],
+)  # fmt: skip
+def test_T14_what_is_no_request_is_400(hurried: Any, request_line: bytes) -> None:
+    said = answer_to(hurried, request_line)
+    assert (status_of(said), code_of(said)) == (400, "request_invalid")
+
+
+@pytest.mark.parametrize("target", [b"http://x/livez", b"/livez%00", b"//livez", b"*"])
+def test_T14_an_odd_target_is_no_route(hurried: Any, target: bytes) -> None:
+    said = answer_to(hurried, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert status_of(said) == 404
+
+
+def test_T15_websockets_are_refused_and_other_upgrades_ignored(hurried: Any) -> None:
+    upgrade = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: %s\r\n\r\n"
+    assert status_of(answer_to(hurried, upgrade % b"websocket")) == 400
+    assert status_of(answer_to(hurried, upgrade % b"h2c")) == 200
+
+
+@pytest.mark.parametrize("method", [b"TRACE", b"BREW", b"PUT"])
+def test_T16_odd_methods_are_405(hurried: Any, method: bytes) -> None:
+    said = answer_to(hurried, method + b" /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (status_of(said), code_of(said)) == (405, "method_not_allowed")
+
+
+def test_T17_a_compressed_body_is_never_inflated(hurried: Any) -> None:
+    answer = hurried.client.post(
+        "/embed/text", content=b"\x1f\x8b", headers={"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (415, "content_encoding_unsupported")
+
+
+def test_T20_pipelined_requests_are_answered_one_by_one(hurried: Any) -> None:
+    said = answer_to(hurried, GET * 999 + GET.replace(b"Host: x", b"Host: x\r\nConnection: close"))
+    assert said.count(b"HTTP/1.1 200 ") == 1000
+
+
+def test_T21_a_forged_address_is_believed_of_configured_proxies_only(serve: Any) -> None:
+    def two_clients(service: Any) -> list[int]:
+        headers = [{"X-Forwarded-For": f"198.51.100.{number}"} for number in (1, 2)]
+        return [service.client.post("/embed/text", json={"texts": "a"}, headers=one).status_code for one in headers]
+
+    with serve(rate_limit=0.01, rate_burst_s=100) as service:
+        assert two_clients(service) == [200, 429]
+    with serve(rate_limit=0.01, rate_burst_s=100, trusted_proxies="127.0.0.0/8") as service:
+        assert two_clients(service) == [200, 200]
+
+
+def test_refusals_are_logged_once_and_shortly(hurried: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="reco.access"):
+        answer_to(hurried, b"GET  / HTTP/1.1\r\n\r\n")
+    [line] = [record.request_fields for record in caplog.records if record.name == "reco.access"]
+    assert (line["status"], line["code"]) == (400, "request_invalid")
