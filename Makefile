@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate
 IMAGE_ONLY := --no-emit-package triton
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock docker browser milvus clean
+.PHONY: help install demo test check format docs lock docker browser milvus clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ check: install ## Lint, formatting, types and import rules
 format: install ## Rewrite the code as `make check` wants it
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: install ## Write docs/api.md and docs/openapi.json from the code
+	$(BIN)/python -m service.api_reference docs
 
 lock: install ## Renew the pinned requirements from pyproject.toml
 	set -e; for extra in cpu gpu; do \

@@ -5,6 +5,7 @@ Depends on every other file of the service but serving, which serves it.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -18,6 +19,7 @@ from service.engine import Engine
 from service.lifecycle import Service
 from service.metrics import service_version
 from service.middleware import RequestFrame, answer_problem
+from service.openapi_document import complete
 from service.problems import Problem
 from service.routes import classify, embed, label_sets, memory, openai, operator, page, probes
 from service.settings import Settings
@@ -65,6 +67,14 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     async def docs(request: Request) -> Response:
         return HTMLResponse(render_docs(app.openapi(), str(request.base_url)))
 
+    routes_only = app.openapi
+
+    def whole() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = complete(routes_only(), service.access.scope_of)
+        return app.openapi_schema
+
+    app.openapi = whole  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return app
 
 

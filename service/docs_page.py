@@ -13,7 +13,7 @@ from typing import Any
 from service.problems import KINDS
 
 _TEMPLATE = Path(__file__).parent / "page" / "docs.html"
-_CURL: Mapping[str, tuple[str, ...]] = {
+CURL: Mapping[str, tuple[str, ...]] = {
     "/embed/image": (
         "curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' '{base}/embed/image?k=5'",
         "curl -F files=@one.jpg -F files=@two.png -F on_error=partial {base}/embed/image",
@@ -30,6 +30,16 @@ _CURL: Mapping[str, tuple[str, ...]] = {
     "/v1/models/{model}": ("curl {base}/v1/models/NAME",),
     "/label_sets": ("curl {base}/label_sets",),
     "/label_sets/{name}": ("curl {base}/label_sets/NAME",),
+    "PUT /label_sets/{name}": (
+        "curl -X PUT -H 'Authorization: Bearer KEY' --data @birds.json {base}/label_sets/birds",
+        'curl -X PUT -H \'Authorization: Bearer KEY\' --json \'{"labels": ["puffin", "gull"]}\' {base}/label_sets/x',
+    ),
+    "DELETE /label_sets/{name}": ("curl -X DELETE -H 'Authorization: Bearer KEY' {base}/label_sets/NAME",),
+    "/operator/reload": ("curl -X POST -H 'Authorization: Bearer KEY' {base}/operator/reload",),
+    "/operator/pairs": (
+        "curl -H 'Authorization: Bearer KEY' -F files=@photo.jpg -F name=puffin {base}/operator/pairs",
+    ),
+    "/operator/pairs/{key}": ("curl -X DELETE -H 'Authorization: Bearer KEY' {base}/operator/pairs/mine/0001",),
     "/memory": ("curl {base}/memory",),
     "/memory/items": ("curl '{base}/memory/items?sample=24&seed=1'",),
     "/memory/items/{id}/thumbnail": ("curl {base}/memory/items/0/thumbnail -o thumbnail.jpg",),
@@ -74,7 +84,8 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], base_url: s
         f"<p>{html.escape(operation.get('description', ''))}</p>",
     ]
     base = base_url.rstrip("/")
-    examples = "\n".join(example.replace("{base}", base) for example in _CURL.get(path, ()))
+    told = CURL.get(f"{method.upper()} {path}", CURL.get(path, ()))
+    examples = "\n".join(example.replace("{base}", base) for example in told)
     if examples:
         parts.append(f"<pre>{html.escape(examples)}</pre>")
     content = operation.get("requestBody", {}).get("content", {})

@@ -3,6 +3,7 @@
 Depends on pydantic models and problems only.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from service.problems import KINDS, MEDIA_TYPE
 from service.schemas import OpenAIError, ProblemBody
 
 BASE64_PIXEL = "R0lGODlhAQABAIAAAICAgP///ywAAAAAAQABAAACAkQBADs="
+_FILE = "(the bytes of a file)"
 RAW_IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
 
 
@@ -36,12 +38,14 @@ def image_body(json_model: type[BaseModel], options: type[BaseModel], examples: 
         "description": "One part per image; file names are ignored.",
     }
     form["required"] = [*form.get("required", []), "files"]
-    raw = {"schema": {"type": "string", "format": "binary"}}
+    [first, *_] = examples.values()
+    words = {name: json.dumps(value).strip('"') for name, value in first.items() if name != "images"}
+    raw = {"schema": {"type": "string", "format": "binary"}, "example": _FILE}
     return {
         "required": True,
         "content": {
             "application/json": _content(_schema(json_model), examples),
-            "multipart/form-data": {"schema": form},
+            "multipart/form-data": {"schema": form, "example": {"files": [_FILE], **words}},
             **dict.fromkeys(RAW_IMAGE_TYPES, raw),
         },
     }
