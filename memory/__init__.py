@@ -12,6 +12,7 @@ from memory.errors import (
     BackendRefused,
     EncoderMismatch,
     FileMissing,
+    IndexOptionsInvalid,
     ItemNotFound,
     KeyNotFound,
     KeyTaken,
@@ -38,7 +39,8 @@ from memory.errors import (
     WriteFailed,
 )
 from memory.garbage import Collection, Leftover, collect
-from memory.index import build_index
+from memory.indexing.building import build_index, build_indexes
+from memory.indexing.options import IndexOptions
 from memory.key_patterns import KeyPatterns
 from memory.manifest import (
     Contents,
@@ -86,6 +88,8 @@ __all__ = [
     "EncoderMismatch",
     "FileMissing",
     "FileRecord",
+    "IndexOptions",
+    "IndexOptionsInvalid",
     "IndexRecord",
     "Item",
     "ItemNotFound",
@@ -133,6 +137,7 @@ __all__ = [
     "WriteFailed",
     "add_rows",
     "build_index",
+    "build_indexes",
     "check_encoder",
     "collect",
     "compact",

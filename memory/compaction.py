@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.errors import NothingLeft
-from memory.index import build_index
+from memory.indexing.building import build_indexes
+from memory.indexing.reports import read_report, wanted_options
 from memory.manifest import IndexRecord, Manifest, SegmentRecord, UnitRecord
 from memory.memory import Memory
-from memory.neighbours import MODALITIES, Modality
+from memory.neighbours import Modality
 from memory.publish import BuildLock, publish_next
 from memory.rows import Rows
 from memory.segments import Segment, write_segment
@@ -77,7 +78,8 @@ def compact(root: Path, *, max_segment_rows: int = MAX_SEGMENT_ROWS, stamps: Pat
         created = segments != before.segments or bool(before.deletes)
         after = before
         if created:
-            after = publish_next(root, before, segments=segments, indexes=index_all(root, segments), deletes=())
+            indexes = index_anew(root, before, segments)
+            after = publish_next(root, before, segments=segments, indexes=indexes, deletes=())
     return Compaction(before, after, created, len(deleted), len(before.segments), len(segments))
 
 
@@ -116,9 +118,10 @@ def fold(
     return tuple(_written(root, group, manifest.embed_dim) for group in groups)
 
 
-def index_all(root: Path, segments: Sequence[SegmentRecord]) -> dict[Modality, IndexRecord]:
-    """A new index generation for each modality."""
-    return {modality: build_index(root, segments, modality) for modality in MODALITIES}
+def index_anew(root: Path, before: Manifest, segments: Sequence[SegmentRecord]) -> dict[Modality, IndexRecord]:
+    """A new index generation for each modality, of what was wanted before; nothing in it comes from dropped rows."""
+    options = wanted_options(read_report(root, before.indexes["image"]))
+    return build_indexes(root, segments, options=options)
 
 
 def _written(root: Path, group: Sequence[_Part], embed_dim: int) -> SegmentRecord:

@@ -12,6 +12,7 @@ MemoryStoreError
 │   └── ShardInvalid      shard_invalid         index type, dimension, metric or vectors differ
 ├── EncoderMismatch       encoder_mismatch      built with another encoder
 ├── RowsInvalid           rows_invalid          refused before anything is written
+├── IndexOptionsInvalid   index_options_invalid no index is as it is asked for
 ├── VersionTaken          version_taken         another builder committed first
 ├── Locked                locked                another builder is at work
 ├── WriteFailed           write_failed          disk full, I/O error, failed fsync: fatal, never retried
@@ -110,6 +111,12 @@ class RowsInvalid(MemoryStoreError):
     """Rows refused before writing: wrong shape or dtype, not finite, not unit norm."""
 
     code = "rows_invalid"
+
+
+class IndexOptionsInvalid(MemoryStoreError):
+    """No index can be what its options ask for: a factory of another form, a budget that nothing fits."""
+
+    code = "index_options_invalid"
 
 
 class VersionTaken(MemoryStoreError):

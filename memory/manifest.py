@@ -1,23 +1,22 @@
 """What one version of a memory is: frozen records, their one JSON form, and its digest.
 
-Imports of ours: neighbours, strict_json. The strict way back from JSON is manifest_parser. No file is
-opened here.
+Imports of ours: indexing.families, neighbours, strict_json. The strict way back from JSON is manifest_parser. No file
+is opened here.
 """
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, Final
 
+from memory.indexing.families import EXACT
 from memory.neighbours import Modality
 from memory.strict_json import canonical_bytes
 
 FORMAT: Final = 1
 METRIC: Final = "inner_product"
-EXACT: Final = "exact"
-
 SEGMENT_FILES: Final = ("image.f16.npy", "items.arrow", "segment.json", "text.f16.npy")
 INDEX_FILES: Final = ("report.json", "shard.json", "trained.faiss")
 
@@ -58,13 +57,37 @@ class ShardRecord:
 
 
 @dataclass(frozen=True)
+class SearchParameters:
+    """How an index of lists is searched where a search says nothing else.
+
+    Attributes:
+        nprobe: lists looked at.
+        num_candidates: rows ranked by their exact similarity, for 10 neighbours.
+    """
+
+    nprobe: int
+    num_candidates: int
+
+
+@dataclass(frozen=True)
 class IndexRecord:
-    """One generation of the index of one modality: a shard for each segment, in segment order."""
+    """One generation of the index of one modality: a shard for each segment, in segment order.
+
+    Attributes:
+        id: content hash.
+        kind: of indexing.families.KINDS.
+        shards: one for each segment.
+        files: all of them.
+        factory: FAISS's words for it; `exact` for the exact one.
+        search: None for the exact index.
+    """
 
     id: str
     kind: str
     shards: tuple[ShardRecord, ...]
     files: tuple[FileRecord, ...]
+    factory: str = EXACT
+    search: SearchParameters | None = None
 
 
 @dataclass(frozen=True)
@@ -221,6 +244,8 @@ def _content_fields(contents: Contents) -> dict[str, Any]:
                 "id": index.id,
                 "kind": index.kind,
                 "shards": [{"segment": shard.segment, "rows": shard.rows} for shard in index.shards],
+                # an exact index says no more than that
+                **({"factory": index.factory, "search": asdict(index.search)} if index.search else {}),
             }
             for modality, index in contents.indexes.items()
         },

@@ -1,6 +1,6 @@
 """The strict way back from a manifest's bytes: what `manifest.serialise` would not have written is refused.
 
-Imports of ours: encoder_record, errors, manifest, neighbours, strict_json. No file is opened here.
+Imports of ours: encoder_record, errors, indexing.families, manifest, neighbours, strict_json. No file is opened here.
 """
 
 import re
@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from memory.encoder_record import check_encoder_record
 from memory.errors import ManifestInvalid
+from memory.indexing.families import EXACT, KINDS, parse_factory
 from memory.manifest import (
-    EXACT,
     FORMAT,
     INDEX_FILES,
     METRIC,
@@ -20,6 +20,7 @@ from memory.manifest import (
     IndexRecord,
     Manifest,
     RemovedRecord,
+    SearchParameters,
     SegmentRecord,
     ShardRecord,
     UnitRecord,
@@ -33,6 +34,7 @@ from memory.manifest import (
 from memory.neighbours import MODALITIES, Modality
 from memory.strict_json import Fields, parse_object
 
+MAX_CANDIDATES: Final = 65_536
 MAX_MANIFEST_BYTES: Final = 64 << 20  # 1e9 pairs in 2,000 segments need about 5 MB
 _CONTENT_ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -97,7 +99,8 @@ def _parse_fields(top: Fields) -> Manifest:
     segments = top.array("segments", lambda item: _parse_segment(item, files, bases))
     per_modality = Fields(top.mapping("indexes"), f"{top.where}.indexes")
     indexes: dict[Modality, IndexRecord] = {
-        modality: _parse_index(per_modality, modality, segments, files) for modality in MODALITIES
+        modality: _parse_index(per_modality, modality, segments, files, int(encoder["embed_dim"]))
+        for modality in MODALITIES
     }
     per_modality.done()
     deletes = top.array("deletes", lambda item: _parse_delete(item, files))
@@ -157,13 +160,15 @@ def _parse_segment(item: Fields, files: _Files, bases: list[int]) -> SegmentReco
 
 
 def _parse_index(
-    per_modality: Fields, modality: Modality, segments: tuple[SegmentRecord, ...], files: _Files
+    per_modality: Fields, modality: Modality, segments: tuple[SegmentRecord, ...], files: _Files, embed_dim: int
 ) -> IndexRecord:
     item = Fields(per_modality.take(modality), f"{per_modality.where}.{modality}")
     index_id, kind = item.string("id", _CONTENT_ID), item.string("kind")
-    if kind != EXACT:
-        raise ManifestInvalid(f"{item.where}: index kind {kind!r} is not {EXACT!r}, the only one this program reads")
+    if kind not in KINDS:
+        raise ManifestInvalid(f"{item.where}: index kind {kind!r} is none that this program reads: {', '.join(KINDS)}")
     shards = item.array("shards", lambda s: ShardRecord(s.string("segment", _CONTENT_ID), s.integer("rows", least=1)))
+    rows = sum(segment.rows for segment in segments)
+    factory, search = (EXACT, None) if kind == EXACT else _parse_lists(item, kind, rows=rows, embed_dim=embed_dim)
     item.done()
     if [(s.segment, s.rows) for s in shards] != [(s.id, s.rows) for s in segments]:
         raise ManifestInvalid(f"{item.where}: its shards are not those of the segments, in their order")
@@ -171,7 +176,22 @@ def _parse_index(
     names = [*INDEX_FILES, *(shard_name(i) for i in range(len(shards)))]
     owned = files.take([f"{directory}/{name}" for name in names])
     _check_content_id(index_id, f"{directory}/shard.json", owned)
-    return IndexRecord(index_id, kind, shards, owned)
+    return IndexRecord(index_id, kind, shards, owned, factory, search)
+
+
+def _parse_lists(item: Fields, kind: str, *, rows: int, embed_dim: int) -> tuple[str, SearchParameters]:
+    """What an index of lists says beyond the exact one."""
+    factory = item.string("factory")
+    family = parse_factory(factory, rows=max(1, rows), embed_dim=embed_dim)
+    if family is None or (family.kind, family.factory) != (kind, factory):
+        raise ManifestInvalid(f"{item.where}: factory {factory!r} is none of kind {kind!r} for {rows} rows")
+    search = Fields(item.take("search"), f"{item.where}.search")
+    parameters = SearchParameters(
+        search.integer("nprobe", least=1, most=family.lists),
+        search.integer("num_candidates", least=1, most=MAX_CANDIDATES),
+    )
+    search.done()
+    return factory, parameters
 
 
 def _parse_delete(item: Fields, files: _Files) -> DeleteRecord:

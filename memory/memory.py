@@ -4,34 +4,26 @@ Imports of ours: this room only. Shapes: B queries, K neighbours, D embedding di
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.deletes import read_deletes
 from memory.encoder_record import check_encoder
 from memory.errors import MemoryClosed, MemoryFileError, QueryShapeError
-from memory.index import open_faiss, open_shard
-from memory.manifest import EXACT, METRIC, Manifest, index_directory, shard_name
+from memory.indexing.reports import has_drifted, told_recall
+from memory.manifest import METRIC, Manifest
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours
+from memory.opened import Opened, open_version
+from memory.ranking import MISSING
 from memory.searchable import Item, check_ids, check_queries
 from memory.segments import Segment
-from memory.shard_search import MISSING, ShardSearch, search_shards
 from memory.stamps import Stamps
 from memory.verify import check_files
 from memory.versions import latest_version, read_manifest
-
-
-class _Opened(NamedTuple):
-    """What `close` lets go of, in one reference, so that a search under way keeps what it began with."""
-
-    segments: tuple[Segment, ...]
-    bases: NDArray[np.int64]  # (segments,), first id of each
-    shards: Mapping[Modality, tuple[ShardSearch, ...]]
-    deleted: NDArray[np.int64]  # ascending ids
 
 
 class Memory:
@@ -42,10 +34,10 @@ class Memory:
         manifest: what this version is.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, opened: _Opened) -> None:
+    def __init__(self, path: Path, manifest: Manifest, opened: Opened) -> None:
         self.path = path
         self.manifest = manifest
-        self._opened: _Opened | None = opened
+        self._opened: Opened | None = opened
 
     @classmethod
     def open(
@@ -79,7 +71,7 @@ class Memory:
                 check_encoder(manifest.encoder, encoder)
             try:
                 check_files(root, manifest.files, stamps=Stamps(stamps, root) if stamps else None, force=verify)
-                return cls(root, manifest, _open_version(root, manifest))
+                return cls(root, manifest, open_version(root, manifest))
             except MemoryFileError:
                 # Committed over and collected while its files were opened: the newer version is asked for anyway.
                 if version is not None or latest_version(root) == manifest.version:
@@ -113,23 +105,42 @@ class Memory:
         """Items a search can return."""
         return self.manifest.counts["items"]
 
-    def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
-        """Find the k nearest memory items for each query, within one modality; exact.
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        modality: Modality,
+        nprobe: int | None = None,
+        num_candidates: int | None = None,
+    ) -> Neighbours:
+        """Find the k nearest memory items for each query, within one modality.
+
+        An exact index finds them all; one of lists misses some, as often as its report says. Similarities and order are
+        exact either way.
 
         Args:
             queries: (B, D) float32, unit norm, of `modality`.
             k: neighbours per query; fewer come back as id -1 with mask False.
+            nprobe: lists to look at in an index of lists; None looks at as many as its recall was measured with.
+            num_candidates: rows to rank by similarity for 10 neighbours, and in proportion for more; None likewise.
 
         Returns:
             Neighbours by similarity descending, then id ascending; `values` are of the other modality.
 
         Raises:
-            QueryShapeError: if D differs from the memory's dimension, k is negative or the modality unknown.
+            QueryShapeError: if D differs from the memory's dimension, k or a parameter is out of range or the modality
+                unknown.
             QueryValueError: if a query is not finite or not unit norm.
         """
         opened = self._use()
         checked = check_queries(queries, k, modality, embed_dim=self.embed_dim)
-        ids, similarities = search_shards(opened.shards[modality], checked, int(k))
+        for name, value in (("nprobe", nprobe), ("num_candidates", num_candidates)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
+                raise QueryShapeError(f"{name} must be an integer of at least 1, not {value!r}")
+        ids, similarities = opened.searchers[modality].search(
+            checked, int(k), nprobe=nprobe, num_candidates=num_candidates
+        )
         mask = ids != MISSING
         values = np.zeros((*ids.shape, self.embed_dim), dtype=np.float32)
         values[mask] = _gather(opened, OTHER_MODALITY[modality], ids[mask], self.embed_dim)
@@ -184,9 +195,24 @@ class Memory:
         return self._use().deleted.copy()
 
     def indices(self) -> list[dict[str, Any]]:
-        """`modality`, `id`, `kind` and `num_shards` of each index."""
+        """What is told of each index: how it is searched, and the recall that was measured.
+
+        `search` and `recall` are None for an exact index, which misses nothing. `drifted` asks for
+        `reco build --reindex`.
+        """
+        reports = self._use().reports
         return [
-            {"modality": modality, "id": index.id, "kind": index.kind, "num_shards": len(index.shards)}
+            {
+                "modality": modality,
+                "id": index.id,
+                "kind": index.kind,
+                "factory": index.factory,
+                "num_shards": len(index.shards),
+                "bytes": sum(file.bytes for file in index.files),
+                "search": None if index.search is None else asdict(index.search),
+                "recall": told_recall(reports[modality]),
+                "drifted": has_drifted(reports[modality]),
+            }
             for modality, index in sorted(self.manifest.indexes.items())
         ]
 
@@ -201,16 +227,19 @@ class Memory:
             "version": manifest.version,
             "digest": manifest.digest,
             **manifest.counts,
-            "shards": {modality: len(manifest.indexes[modality].shards) for modality in MODALITIES},
             "embed_dim": manifest.embed_dim,
             "metric": METRIC,
-            "index": {"kind": EXACT},
+            "indices": self.indices(),
             "encoder": {name: value for name, value in manifest.encoder.items() if name != "probes"},
             "encoded_with": dict(manifest.encoded_with),
             "search_defaults": dict(manifest.search_defaults),
             "sources": None if manifest.sources is None else dict(manifest.sources),
             "bytes": sum(file.bytes for file in manifest.files),
         }
+
+    def index_report(self, modality: Modality) -> Mapping[str, Any]:
+        """The whole report.json of one index."""
+        return self._use().reports[modality]
 
     def close(self) -> None:
         """Let go of the files. Searches under way finish; later ones raise `MemoryClosed`."""
@@ -224,7 +253,7 @@ class Memory:
     ) -> None:
         self.close()
 
-    def _use(self) -> _Opened:
+    def _use(self) -> Opened:
         opened = self._opened  # one read: another thread may close in between
         if opened is None:
             raise MemoryClosed("this memory was closed; open it again")
@@ -234,41 +263,13 @@ class Memory:
         return [value for segment in self._use().segments for value in segment.column(name)]
 
 
-def _open_version(root: Path, manifest: Manifest) -> _Opened:
-    """Map every file of a version whose files were checked."""
-    deleted = read_deletes(root, manifest.deletes, num_rows=manifest.num_rows)
-    segments = tuple(
-        Segment(root, record, base_row=base_row, embed_dim=manifest.embed_dim)
-        for record, base_row in zip(manifest.segments, manifest.base_rows, strict=True)
-    )
-    shards: dict[Modality, tuple[ShardSearch, ...]] = {}
-    for modality in MODALITIES:
-        directory = root / index_directory(manifest.indexes[modality].id)
-        open_faiss(directory / "trained.faiss", rows=0, embed_dim=manifest.embed_dim)
-        shards[modality] = tuple(
-            ShardSearch(
-                open_shard(directory / shard_name(position), segment.side(modality)),
-                segment.side(modality),
-                base_row=segment.base_row,
-                deleted=_rows_within(deleted, segment),
-            )
-            for position, segment in enumerate(segments)
-        )
-    return _Opened(segments, np.asarray(manifest.base_rows, dtype=np.int64), shards, deleted)
-
-
-def _rows_within(ids: NDArray[np.int64], segment: Segment) -> NDArray[np.int64]:
-    first, last = np.searchsorted(ids, (segment.base_row, segment.base_row + segment.rows))
-    return ids[first:last] - segment.base_row
-
-
-def _by_segment(opened: _Opened, ids: NDArray[np.int64]) -> list[tuple[Segment, NDArray[np.int64]]]:
+def _by_segment(opened: Opened, ids: NDArray[np.int64]) -> list[tuple[Segment, NDArray[np.int64]]]:
     """Group ids by the segment that holds them: the segment, and positions in `ids`."""
     owners = np.searchsorted(opened.bases, ids, side="right") - 1
     return [(opened.segments[owner], np.flatnonzero(owners == owner)) for owner in np.unique(owners)]
 
 
-def _gather(opened: _Opened, modality: Modality, ids: NDArray[np.int64], embed_dim: int) -> NDArray[np.float32]:
+def _gather(opened: Opened, modality: Modality, ids: NDArray[np.int64], embed_dim: int) -> NDArray[np.float32]:
     """Rows of `ids` (n,) as (n, D) float32 of unit norm."""
     rows = np.empty((len(ids), embed_dim), dtype=np.float32)
     for segment, positions in _by_segment(opened, ids):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.compaction import MAX_SEGMENT_ROWS, fold, index_all
+from memory.compaction import MAX_SEGMENT_ROWS, fold, index_anew
 from memory.durable import remove_durably
 from memory.errors import KeyNotFound
 from memory.garbage import measure, unreferenced
@@ -140,7 +140,7 @@ def _changes(
     after = before.union(map(key_hash, keys))
     if in_latest.size:
         segments = fold(root, latest, dropped, max_segment_rows=max_segment_rows)
-        changes = {"segments": segments, "indexes": index_all(root, segments), "deletes": ()}
+        changes = {"segments": segments, "indexes": index_anew(root, latest, segments), "deletes": ()}
     if after != before:
         changes["removed"] = write_removed(root, after)
     return changes

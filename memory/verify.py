@@ -6,7 +6,7 @@ them.
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,10 @@ from memory.errors import (
     ShardHashMismatch,
     ShardSizeMismatch,
 )
-from memory.index import open_faiss, open_shard
-from memory.manifest import FileRecord, Manifest, index_directory, segment_directory, shard_name
+from memory.indexing.reports import read_report
+from memory.manifest import FileRecord, Manifest, segment_directory
 from memory.neighbours import MODALITIES, Modality
+from memory.opened import open_index
 from memory.plain_files import open_plain
 from memory.removed import read_removed
 from memory.rows import BLOCK_ROWS, NORM_TOLERANCE
@@ -83,8 +84,9 @@ def check_files(root: Path, files: Sequence[FileRecord], *, stamps: Stamps | Non
     for file in files:  # cheap, and tells of a missing file before gigabytes are read
         os.close(_open_sized(root, file))
     known = {} if stamps is None or force else stamps.load()
+    hashed = frozenset(known.values())  # by file, not by name: a new index takes shards of the one before over
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="reco-verify") as pool:
-        fresh = dict(zip((f.path for f in files), pool.map(lambda f: _check_hash(root, f, known), files), strict=True))
+        fresh = dict(zip((f.path for f in files), pool.map(lambda f: _check_hash(root, f, hashed), files), strict=True))
     if stamps is not None and fresh != known:
         stamps.save(fresh)
 
@@ -122,10 +124,10 @@ def _open_sized(root: Path, file: FileRecord) -> int:
     return descriptor
 
 
-def _check_hash(root: Path, file: FileRecord, known: Mapping[str, Stamp]) -> Stamp:
+def _check_hash(root: Path, file: FileRecord, hashed: frozenset[Stamp]) -> Stamp:
     with os.fdopen(_open_sized(root, file), "rb") as opened:
         stamp = stamp_of(os.fstat(opened.fileno()), file.sha256)
-        if known.get(file.path) == stamp:
+        if stamp in hashed:
             return stamp
         if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
             raise ShardHashMismatch(file.path, "its bytes are not those that were committed; restore it")
@@ -142,7 +144,7 @@ def _size_fault(root: Path, file: FileRecord) -> Problem | None:
 
 def _hash_fault(root: Path, file: FileRecord) -> Problem | None:
     try:
-        _check_hash(root, file, {})
+        _check_hash(root, file, frozenset())
     except MemoryStoreError as error:
         return _problem(error)
     return None
@@ -151,14 +153,16 @@ def _hash_fault(root: Path, file: FileRecord) -> Problem | None:
 def _content_faults(root: Path, manifest: Manifest) -> Iterable[Problem]:
     """Open everything and compare everything; for files whose hashes are right."""
     try:
-        read_deletes(root, manifest.deletes, num_rows=manifest.num_rows)
+        deleted = read_deletes(root, manifest.deletes, num_rows=manifest.num_rows)
         read_removed(root, manifest)
-        for position, (record, base_row) in enumerate(zip(manifest.segments, manifest.base_rows, strict=True)):
-            segment = Segment(root, record, base_row=base_row, embed_dim=manifest.embed_dim)
-            for modality in MODALITIES:
-                directory = root / index_directory(manifest.indexes[modality].id)
-                open_faiss(directory / "trained.faiss", rows=0, embed_dim=manifest.embed_dim)
-                open_shard(directory / shard_name(position), segment.side(modality), probes=None)
+        segments = [
+            Segment(root, record, base_row=base_row, embed_dim=manifest.embed_dim)
+            for record, base_row in zip(manifest.segments, manifest.base_rows, strict=True)
+        ]
+        for modality in MODALITIES:
+            read_report(root, manifest.indexes[modality])
+            open_index(root, manifest, modality, segments, deleted, probes=None)
+            for segment, record in zip(segments, manifest.segments, strict=True):
                 _check_norms(segment, record.id, modality)
     except MemoryStoreError as error:
         yield _problem(error)

@@ -1,8 +1,9 @@
-"""What a build is asked to do. Imports only errors.py."""
+"""What a build is asked to do. Imports of ours: errors.py, and what an index may be asked."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from memory import IndexOptions
 from memory_builder.errors import ConfigError
 
 MAX_UNIT_ROWS = 65_536
@@ -32,6 +33,7 @@ class BuildConfig:
         upsert: a row whose key the memory holds with another image or caption replaces it; otherwise it is rejected.
             The whole corpus is compared again, whatever was published of it.
         restore_removed: add items again that were removed from the memory; otherwise they stay out.
+        index: what the index is to be; None leaves it as it was, or as its size asks for.
         stamps: where the memory notes which of its files it has hashed on this host
             (memory.default_stamp_directory); None hashes a memory that is grown every time.
 
@@ -54,6 +56,7 @@ class BuildConfig:
     key_column: str | None = None
     upsert: bool = False
     restore_removed: bool = False
+    index: IndexOptions | None = None
     stamps: Path | None = None
 
     def __post_init__(self) -> None:

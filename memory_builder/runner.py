@@ -5,14 +5,13 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from memory import (
-    MODALITIES,
     BuildLock,
     Contents,
     DeleteRecord,
     Manifest,
     Memory,
     UnitRecord,
-    build_index,
+    build_indexes,
     key_hash,
     latest_version,
     publish,
@@ -245,10 +244,13 @@ class _Build:
             self._watch.stop.check()
             segments.append(write_units(self._root, self._store, units))
         self._watch.stage("index")
-        indexes = {}
-        for modality in MODALITIES:
-            self._watch.stop.check()
-            indexes[modality] = build_index(self._root, segments, modality)
+        indexes = build_indexes(
+            self._root,
+            segments,
+            options=self._config.index,
+            previous=previous.indexes if previous else None,
+            check=self._watch.stop.check,
+        )
         self._watch.stage("publish")
         corpora = [*(previous.sources or {}).get("corpora", ())] if previous else []
         corpora += [name for name in _names(plan) if name not in corpora]

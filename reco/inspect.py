@@ -39,10 +39,7 @@ def info(memory: MemoryPath, as_json: Json = False) -> None:
             *_contents(told, removed),
             ("encoder", f"{told['encoder']['architecture']}, D = {told['embed_dim']}"),
             ("encoded with", ", ".join(f"{name} {value}" for name, value in told["encoded_with"].items())),
-            (
-                "index",
-                f"{told['index']['kind']}, {told['shards']['image']} image and {told['shards']['text']} text shards",
-            ),
+            *((f"{index['modality']} index", _index(index)) for index in told["indices"]),
             ("corpora", ", ".join((told["sources"] or {}).get("corpora", ())) or "not told"),
             ("size", f"{megabytes(told['bytes'])} in this version, {megabytes(_on_disk(memory))} on disk"),
             ("versions kept", ", ".join(map(str, versions))),
@@ -133,10 +130,24 @@ def _contents(told: dict[str, Any], removed: int) -> list[tuple[str, str]]:
     return rows
 
 
+def _index(index: dict[str, Any]) -> str:
+    shards = f"{index['num_shards']} shard{'' if index['num_shards'] == 1 else 's'}, {megabytes(index['bytes'])}"
+    if index["recall"] is None:
+        return f"exact, {shards}"
+    recall, search = index["recall"], index["search"]
+    return (
+        f"{index['factory']}, {shards}; looks at {search['nprobe']} lists and ranks {search['num_candidates']} rows: "
+        f"recall@{recall['k']} {recall['recall']:.4f} ({recall['before']:.4f} by codes alone), measured at "
+        f"{recall['rows']:,} rows"
+    )
+
+
 def _advice(memory: Path, told: dict[str, Any], versions: list[int], unfinished: list[str]) -> str:
     """The one thing most worth doing."""
     if unfinished:
         return f"a purge was cut short: give the same `reco memory purge {memory}` again"
+    if any(index["drifted"] for index in told["indices"]):
+        return f"rows added since lie far from the lists: reco build --reindex -o {memory} trains them anew"
     if told["rows"] - told["items"] > 0.1 * told["rows"]:
         return f"reco memory compact {memory} folds the deleted rows"
     if len(versions) > 1:

@@ -1,7 +1,7 @@
 """Exact top-k of one shard, and the merge over shards. FAISS finds candidates, the fp16 rows decide.
 
 FAISS sums in float32, in an order that depends on the processor and on a row's place in the shard, so equal
-rows may come out unequal. Candidates are therefore scored again in float64, and a result is accepted only
+rows may come out unequal. Candidates are therefore scored again in float64 (ranking.py), and a result is accepted only
 when it is proven that nothing FAISS left out can belong to it. The outcome is the same on every machine and
 for every number of shards.
 
@@ -13,12 +13,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-MISSING: Final = np.int64(-1)
-NOWHERE: Final = np.float32(-np.inf)  # similarity of a missing neighbour while sorting; never leaves the room
-_SPARE: Final = 16  # candidates beyond k: enough that ties rarely need a second scan
-_BLOCK_ELEMENTS: Final = 1 << 22  # float64 numbers at a time: 32 MiB
+from memory.ranking import NOWHERE, Ranked, best_k, exact_similarities, nothing_found
 
-Ranked = tuple[NDArray[np.int64], NDArray[np.float32]]  # ids and similarities, both (B, K), best first
+_SPARE: Final = 16  # candidates beyond k: enough that ties rarely need a second scan
 
 
 class ShardSearch:
@@ -57,8 +54,7 @@ class ShardSearch:
         Returns:
             Global ids and similarities, (B, k); `MISSING` and `NOWHERE` beyond the shard's rows.
         """
-        ids = np.full((len(queries), k), MISSING, dtype=np.int64)
-        similarities = np.full((len(queries), k), NOWHERE, dtype=np.float32)
+        ids, similarities = nothing_found(len(queries), k)
         wanted = min(k, self._rows - self._num_deleted)
         if wanted == 0:
             return ids, similarities
@@ -93,40 +89,34 @@ class ShardSearch:
         self, queries: NDArray[np.float32], candidates: NDArray[np.int64], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Score (B, C) candidate rows exactly, drop deleted ones, keep the best k."""
-        similarities = np.empty(candidates.shape, dtype=np.float32)  # (B, C)
-        step = max(1, _BLOCK_ELEMENTS // (candidates.shape[1] * queries.shape[1]))  # queries at a time
-        width = max(1, _BLOCK_ELEMENTS // queries.shape[1])  # candidates at a time
-        for b in range(0, len(queries), step):
-            block = queries[b : b + step].astype(np.float64)
-            for c in range(0, candidates.shape[1], width):
-                keys = self._embeddings[candidates[b : b + step, c : c + width]].astype(np.float64)  # (b, c, D)
-                similarities[b : b + step, c : c + width] = np.einsum("bcd,bd->bc", keys, block)
+        similarities = exact_similarities(queries, candidates, self._embeddings.__getitem__)
         if self._alive is not None:
             similarities[~self._alive[candidates]] = NOWHERE
         return best_k(candidates, similarities, k)
 
 
-def best_k(ids: NDArray[np.int64], similarities: NDArray[np.float32], k: int) -> Ranked:
-    """The first k of each row by similarity descending, then id ascending; (B, C) in, (B, min(k, C)) out."""
-    order = np.lexsort((ids, -similarities))[:, :k]
-    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(similarities, order, axis=1)
+class ExactSearch:
+    """All shards of one modality."""
 
+    def __init__(self, shards: tuple[ShardSearch, ...]) -> None:
+        self._shards = shards
 
-def search_shards(shards: tuple[ShardSearch, ...], queries: NDArray[np.float32], k: int) -> Ranked:
-    """Search every shard and keep the best k over all.
+    def search(
+        self, queries: NDArray[np.float32], k: int, *, nprobe: int | None = None, num_candidates: int | None = None
+    ) -> Ranked:
+        """Search every shard and keep the best k over all; `nprobe` and `num_candidates` mean nothing to a scan.
 
-    Shards are visited in turn: FAISS already spreads the queries of a batch over the processors, and
-    merging as we go needs room for 2·k candidates a query, whatever the number of shards.
-    """
-    ids = np.full((len(queries), k), MISSING, dtype=np.int64)
-    similarities = np.full((len(queries), k), NOWHERE, dtype=np.float32)
-    if k == 0 or len(queries) == 0:
+        Shards are visited in turn: FAISS already spreads the queries of a batch over the processors, and
+        merging as we go needs room for 2·k candidates a query, whatever the number of shards.
+        """
+        ids, similarities = nothing_found(len(queries), k)
+        if k == 0 or len(queries) == 0:
+            return ids, similarities
+        for shard in self._shards:
+            more_ids, more_similarities = shard.search(queries, k)
+            ids, similarities = best_k(
+                np.concatenate((ids, more_ids), axis=1),
+                np.concatenate((similarities, more_similarities), axis=1),
+                k,
+            )
         return ids, similarities
-    for shard in shards:
-        more_ids, more_similarities = shard.search(queries, k)
-        ids, similarities = best_k(
-            np.concatenate((ids, more_ids), axis=1),
-            np.concatenate((similarities, more_similarities), axis=1),
-            k,
-        )
-    return ids, similarities

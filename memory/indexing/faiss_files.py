@@ -1,0 +1,233 @@
+"""Files of an index: writing and opening them, and whether a shard is of the rows of its segment.
+
+A shard of lists holds the lists only; its coarse quantiser is that of `trained.faiss`, lent to it when it is opened.
+Shapes: N rows of a shard, D embedding dimension.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory.durable import HashingWriter, Written, write_file
+from memory.errors import ShardInvalid
+from memory.indexing.families import Family
+from memory.indexing.kernels import faiss
+from memory.rows import BLOCK_ROWS
+
+NUM_PROBES: Final = 16
+# A row and what its code says of it: 8 bits keep the direction, 1 bit keeps 2/π of its square.
+_LEAST_COSINE: Final = {"ivf_sq8": 0.99, "ivf_rabitq": 0.5, "ivf_rabitq_fs": 0.5}
+_PROBED_LISTS: Final = 8  # a row lies in the nearest list, but for rounding on another processor
+
+
+class Trained(NamedTuple):
+    """An opened `trained.faiss`, taken apart; keep `whole`, which owns the others.
+
+    Attributes:
+        whole: as FAISS's factory made it.
+        rotation: a FAISS vector transform, or None.
+        lists: the empty IVF; None for an exact index.
+    """
+
+    whole: Any
+    rotation: Any | None
+    lists: Any | None
+
+    def rotate(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rows as the lists know them, (n, D) to (n, D)."""
+        if self.rotation is None:
+            return rows
+        rotated: NDArray[np.float32] = self.rotation.apply(rows)
+        return rotated
+
+
+def take_apart(index: Any) -> Trained:
+    """The parts of an index that a factory made, or that was read from `trained.faiss`."""
+    if isinstance(index, faiss.IndexPreTransform):
+        lists = faiss.downcast_index(index.index)
+        return Trained(index, faiss.downcast_VectorTransform(index.chain.at(0)), lists)
+    return Trained(index, None, index if isinstance(index, faiss.IndexIVF) else None)
+
+
+def write_faiss(path: Path, index: Any) -> Written:
+    """Write an index durably, and hash it on the way."""
+    return write_file(path, partial(_stream, index))
+
+
+def write_lists(path: Path, shard: Any, trained: Trained) -> Written:
+    """Write a shard of lists without its quantiser, which `trained.faiss` holds once for all."""
+    shard.quantizer = faiss.IndexFlatIP(shard.d)
+    try:
+        return write_faiss(path, shard)
+    finally:
+        lend_quantiser(shard, trained)
+
+
+def lend_quantiser(shard: Any, trained: Trained) -> None:
+    """Let a shard use the coarse quantiser of `trained`, which has to outlive it."""
+    assert trained.lists is not None, "an exact index has no quantiser"
+    shard.own_fields = False
+    shard.quantizer = trained.lists.quantizer
+
+
+def open_trained(path: Path, family: Family) -> Trained:
+    """Map `trained.faiss`, whose size and hash were checked before.
+
+    Raises:
+        ShardInvalid: another type, D, metric or number of lists than the family's, or it holds rows.
+    """
+    trained = take_apart(_read(path))
+    if family.is_exact:
+        _check(path, trained.whole, family, rows=0)
+        return trained
+    lists = trained.lists
+    if lists is None:
+        raise ShardInvalid(path, f"is a {type(trained.whole).__name__}, expected {family.faiss_class}")
+    if "RR" in family.factory and not isinstance(trained.rotation, faiss.RandomRotationMatrix):
+        raise ShardInvalid(path, "has no rotation before its lists")
+    _check(path, lists, family, rows=0)
+    found = (trained.whole.d, trained.whole.ntotal, lists.quantizer.d, lists.quantizer.ntotal, lists.is_trained)
+    expected = (family.embed_dim, 0, family.embed_dim, family.lists, True)
+    if found != expected:
+        raise ShardInvalid(path, f"its (D, rows, D of centroids, centroids, trained) is {found}, expected {expected}")
+    return trained
+
+
+def open_shard(path: Path, family: Family, trained: Trained, *, rows: int) -> Any:
+    """Map a shard, whose size and hash were checked before; read it where FAISS cannot map it.
+
+    Raises:
+        ShardInvalid: not of this family, or another D, metric or number of rows.
+    """
+    index = _read(path)
+    _check(path, index, family, rows=rows)
+    if not family.is_exact:
+        lend_quantiser(index, trained)
+    return index
+
+
+def check_rows(
+    path: Path, shard: Any, trained: Trained, embeddings: NDArray[np.float16], *, probes: int | None = NUM_PROBES
+) -> None:
+    """Check that a shard holds the rows of its segment.
+
+    Args:
+        path: of the shard, for what is told.
+        shard: opened.
+        trained: what it was opened with.
+        embeddings: (N, D) float16 rows of the segment.
+        probes: how many rows to compare, spread evenly; None compares all.
+
+    Raises:
+        ShardInvalid: a row differs, is missing or is there twice.
+    """
+    if trained.lists is None:
+        _check_same(path, shard, embeddings, probes)
+    elif probes is None:
+        _check_lists(path, shard, trained, embeddings)
+    else:
+        rows = np.unique(np.linspace(0, len(embeddings) - 1, probes).astype(np.int64))
+        _check_probes(path, shard, trained, embeddings[rows].astype(np.float32), rows)
+
+
+def _check_same(path: Path, shard: Any, embeddings: NDArray[np.float16], probes: int | None) -> None:
+    """An exact shard holds the very rows."""
+    rows = len(embeddings)
+    if probes is None:
+        blocks = [(start, min(BLOCK_ROWS, rows - start)) for start in range(0, rows, BLOCK_ROWS)]
+    else:
+        blocks = [(int(row), 1) for row in np.unique(np.linspace(0, rows - 1, probes).astype(np.int64))]
+    for start, count in blocks:
+        held = shard.reconstruct_n(start, count)
+        if not np.array_equal(held, embeddings[start : start + count].astype(np.float32)):
+            raise ShardInvalid(path, f"rows {start} to {start + count - 1} are not those of its segment")
+
+
+def _check_probes(
+    path: Path, shard: Any, trained: Trained, vectors: NDArray[np.float32], rows: NDArray[np.int64]
+) -> None:
+    rotated = trained.rotate(vectors)
+    _, nearest = shard.quantizer.search(rotated, min(_PROBED_LISTS, shard.nlist))
+    for vector, row, candidates in zip(rotated, rows.tolist(), nearest.tolist(), strict=True):
+        places = ((number, np.flatnonzero(list_rows(shard, number) == row)) for number in candidates)
+        found = next(((number, int(at[0])) for number, at in places if at.size), None)
+        if found is None or not _agrees(shard, *found, vector):
+            raise ShardInvalid(path, f"row {row} is not that of its segment")
+
+
+def _check_lists(path: Path, shard: Any, trained: Trained, embeddings: NDArray[np.float16]) -> None:
+    seen = np.zeros(len(embeddings), dtype=np.bool_)
+    for number in range(shard.nlist):
+        rows = list_rows(shard, number)
+        if rows.size and (rows.min() < 0 or rows.max() >= len(embeddings) or seen[rows].any()):
+            raise ShardInvalid(path, f"list {number} names rows twice, or rows that its segment does not have")
+        seen[rows] = True
+        vectors = trained.rotate(embeddings[rows].astype(np.float32))
+        for offset, vector in enumerate(vectors):
+            if not _agrees(shard, number, offset, vector):
+                raise ShardInvalid(path, f"row {rows[offset]} is not that of its segment")
+    if not seen.all():
+        raise ShardInvalid(path, f"row {int(np.flatnonzero(~seen)[0])} of its segment is in no list")
+
+
+def _agrees(shard: Any, number: int, offset: int, vector: NDArray[np.float32]) -> bool:
+    held = np.empty(shard.d, dtype=np.float32)
+    shard.reconstruct_from_offset(number, offset, faiss.swig_ptr(held))
+    cosine = held @ vector / max(float(np.linalg.norm(held) * np.linalg.norm(vector)), 1e-30)
+    return bool(cosine >= _LEAST_COSINE[_kind_of(shard)])  # written so that NaN fails it
+
+
+def list_rows(shard: Any, number: int) -> NDArray[np.int64]:
+    """Row numbers in one list of a shard, (n,), copied."""
+    size = shard.invlists.list_size(number)
+    if not size:
+        return np.empty(0, dtype=np.int64)
+    held = shard.invlists.get_ids(number)
+    try:
+        rows: NDArray[np.int64] = faiss.rev_swig_ptr(held, size).copy()
+    finally:
+        shard.invlists.release_ids(number, held)
+    return rows
+
+
+def _kind_of(shard: Any) -> str:
+    kinds = {
+        faiss.IndexIVFScalarQuantizer: "ivf_sq8",
+        faiss.IndexIVFRaBitQ: "ivf_rabitq",
+        faiss.IndexIVFRaBitQFastScan: "ivf_rabitq_fs",
+    }
+    return kinds[type(shard)]
+
+
+def _read(path: Path) -> Any:
+    try:
+        # IO_FLAG_MMAP quietly reads a scalar quantiser into memory; this flag maps it (0 anonymous bytes,
+        # 1.15.1).
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except (RuntimeError, MemoryError) as error:
+        raise ShardInvalid(path, "FAISS cannot read it") from error
+
+
+def _check(path: Path, index: Any, family: Family, *, rows: int) -> None:
+    if type(index).__name__ != family.faiss_class:
+        raise ShardInvalid(path, f"is a {type(index).__name__}, expected {family.faiss_class}")
+    found = [index.d, index.ntotal, index.metric_type]
+    expected = [family.embed_dim, rows, faiss.METRIC_INNER_PRODUCT]
+    if hasattr(index, "sq"):
+        found.append(index.sq.qtype)
+        expected.append(faiss.ScalarQuantizer.QT_fp16 if family.is_exact else faiss.ScalarQuantizer.QT_8bit)
+    if not family.is_exact:
+        found.append(index.nlist)
+        expected.append(family.lists)
+    if found != expected:
+        raise ShardInvalid(path, f"its (D, rows, metric, …) is {found}, expected {expected}")
+
+
+def _stream(index: Any, stream: HashingWriter) -> None:
+    # faiss.write_index(name) truncates the final name, never fsyncs, and leaves a partial file when the
+    # disk fills. No BufferedIOWriter in between: it writes its rest in a destructor, where an error would
+    # end the process.
+    faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))

@@ -1,0 +1,142 @@
+"""How many neighbours an index finds, against a scan of all rows, and how many lists that takes.
+
+Queries are rows of the memory that the lists were not trained on; a query's own row counts neither as found nor as
+missed. Everything here is the same on every run; what a clock says is in timing.py.
+
+Shapes: Q queries, K = 10 neighbours, C candidates, N rows, D embedding dimension.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory.list_search import MEASURED_K, ListSearch
+from memory.ranking import NOWHERE, best_k, exact_similarities
+from memory.stored_rows import StoredRows
+
+_SPARE: Final = 6  # beyond K in float32, so that the K best in float64 are among them
+CANDIDATES: Final = (16, 32, 64, 128, 256, 512)  # numbers of rows to rank that are tried
+_NOBODY: Final = np.int64(-2)  # own row of a query that is none of this side
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to search, and the share of the 10 nearest it finds.
+
+    Attributes:
+        nprobe: lists looked at.
+        num_candidates: rows ranked by their exact similarity.
+        before: recall by the codes alone.
+        recall: recall after ranking.
+    """
+
+    nprobe: int
+    num_candidates: int
+    before: float
+    recall: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Queries and what a scan answers them.
+
+    Attributes:
+        queries: (Q, D) float32, unit norm.
+        own: (Q,) id of each query's own row; negative where it has none.
+        least: (Q,) float32, similarity of the 10th neighbour: what is as near is found.
+        count: neighbours there are to find: 10, fewer in a tiny memory.
+    """
+
+    queries: NDArray[np.float32]
+    own: NDArray[np.int64]
+    least: NDArray[np.float32]
+    count: int
+
+
+def ask(rows: StoredRows, queries: NDArray[np.float32], own: NDArray[np.int64] | None) -> Asked:
+    """Answer queries by a scan of all rows.
+
+    Args:
+        rows: of all segments, N of them.
+        queries: (Q, D) float32.
+        own: (Q,) id of each query's own row, or None if the queries are of the other modality.
+    """
+    own = np.full(len(queries), _NOBODY) if own is None else own
+    count = min(MEASURED_K, len(rows) - 1)
+    keep = count + 1 + _SPARE
+    ids = np.full((len(queries), 0), _NOBODY)
+    similarities = np.full((len(queries), 0), NOWHERE)
+    for base, block in rows.blocks():
+        columns, more = _nearer(queries @ block.T, similarities[:, keep - 1 : keep], keep)
+        ids = np.concatenate((ids, columns + base), axis=1)
+        ids, similarities = best_k(ids, np.concatenate((similarities, more), axis=1), keep)
+    missing = similarities == NOWHERE  # a tiny memory has no more rows
+    exact = exact_similarities(queries, np.where(missing, 0, ids), rows.take)
+    exact[missing | (ids == own[:, None])] = NOWHERE
+    return Asked(queries, own, best_k(ids, exact, count)[1][:, -1], count)
+
+
+def measure(search: ListSearch, asked: Asked, nprobe: int, candidates: Sequence[int] = CANDIDATES) -> list[Setting]:
+    """Recall of one `nprobe` with several numbers of candidates, ascending, from one search with the most."""
+    found = search.propose(asked.queries, candidates[-1] + 1, nprobe)  # one more: the query's own row
+    exact = search.similarities(asked.queries, found)
+    exact[found == asked.own[:, None]] = NOWHERE
+    near = exact >= asked.least[:, None]  # (Q, C)
+    others = np.cumsum(found != asked.own[:, None], axis=1)  # how many candidates up to here are another row
+    before = _share(near & (others <= asked.count), asked)
+    return [Setting(nprobe, count, before, _share(near & (others <= count), asked)) for count in candidates]
+
+
+def choose_setting(settings: Sequence[Setting], wanted: float, cost: "Cost") -> Setting:
+    """The cheapest that reaches the recall wanted; the best there is if none does."""
+    enough = [setting for setting in settings if setting.recall >= wanted]
+    if not enough:
+        most = max(setting.recall for setting in settings)
+        enough = [setting for setting in settings if setting.recall >= most]
+    return min(enough, key=cost.of)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes a search reads: of codes in a row, of rows one by one.
+
+    Attributes:
+        list_bytes: codes of a list, on average.
+        row_bytes: of an fp16 row.
+    """
+
+    list_bytes: float
+    row_bytes: int
+
+    def of(self, setting: Setting) -> float:
+        # a row on its own costs about four times what its bytes cost in a row
+        return setting.nprobe * self.list_bytes + 4 * setting.num_candidates * self.row_bytes
+
+
+def _share(hits: NDArray[np.bool_], asked: Asked) -> float:
+    # rows as near as the 10th may be more than ten
+    return round(float(np.minimum(hits.sum(axis=1), asked.count).mean() / max(1, asked.count)), 4)
+
+
+def _nearer(
+    block: NDArray[np.float32], worst: NDArray[np.float32], keep: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Of (Q, n) similarities those above the worst that is kept so far, (Q, 1), or the best if none is.
+
+    Returns:
+        Columns and similarities, (Q, C); similarity `NOWHERE` where a query has fewer.
+    """
+    if not worst.shape[1]:
+        columns = np.argpartition(-block, min(keep, block.shape[1]) - 1, axis=1)[:, :keep]
+        return columns, np.take_along_axis(block, columns, axis=1)
+    queries, found = np.nonzero(block > worst)
+    counts = np.bincount(queries, minlength=len(block))
+    places = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
+    columns = np.zeros((len(block), int(counts.max(initial=0))), dtype=np.int64)
+    similarities = np.full(columns.shape, NOWHERE)
+    columns[queries, places] = found
+    similarities[queries, places] = block[queries, found]
+    return columns, similarities

@@ -1,0 +1,53 @@
+"""The shard of one segment: made from its rows, or taken over from the generation before.
+
+Shapes: N rows of a segment, D embedding dimension.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory.durable import Written, fsync_directory
+from memory.errors import WriteFailed
+from memory.indexing.faiss_files import Trained, lend_quantiser, write_faiss, write_lists
+from memory.indexing.kernels import faiss
+from memory.manifest import FileRecord
+from memory.rows import BLOCK_ROWS
+
+
+def write_shard(path: Path, trained: Trained, embeddings: NDArray[np.float16]) -> Written:
+    """Add the rows of a segment to an empty copy of what was trained, and write it.
+
+    FAISS holds the shard in memory meanwhile: what the family costs a row, times N.
+    """
+    shard = _empty_copy(trained)
+    for start in range(0, len(embeddings), BLOCK_ROWS):
+        shard.add(trained.rotate(embeddings[start : start + BLOCK_ROWS].astype(np.float32)))
+    return write_faiss(path, shard) if trained.lists is None else write_lists(path, shard, trained)
+
+
+def link_shard(root: Path, before: FileRecord, path: Path) -> Written:
+    """Take over the file of a segment that was indexed before: another name for the same immutable bytes.
+
+    Raises:
+        WriteFailed: the file system cannot link it.
+    """
+    try:
+        os.link(root / before.path, path)
+    except OSError as error:
+        raise WriteFailed(f"{before.path} cannot be linked into the new index: {error.strerror or error}") from error
+    fsync_directory(path.parent)
+    return Written(before.bytes, before.sha256)
+
+
+def _empty_copy(trained: Trained) -> Any:
+    if trained.lists is None:
+        return faiss.clone_index(trained.whole)
+    shard = faiss.clone_index(trained.lists)
+    own = shard.quantizer
+    own.thisown = True  # let Python delete the copy that comes with the clone
+    lend_quantiser(shard, trained)
+    return shard

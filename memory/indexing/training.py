@@ -1,0 +1,70 @@
+"""Training: random rows over all segments, and the empty index that all shards of a generation share.
+
+Shapes: N rows of all segments, D embedding dimension.
+"""
+
+import hashlib
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory.indexing.faiss_files import Trained, take_apart
+from memory.indexing.families import Family
+from memory.indexing.kernels import faiss
+
+ROWS_PER_LIST: Final = 40  # FAISS warns below 39; more gives no better lists
+ITERATIONS: Final = 8
+QUERIES: Final = 512  # held out of training, to measure by
+
+
+class Split(NamedTuple):
+    """Row numbers, ascending, drawn at random from all rows; the two share none.
+
+    Attributes:
+        training: rows to train on.
+        held_out: rows to query with.
+    """
+
+    training: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+
+
+def split_rows(rows: int, lists: int, *, seed: str) -> Split:
+    """Draw the rows to train on and those to measure by.
+
+    Args:
+        rows: N.
+        lists: how many centroids the training rows are for.
+        seed: equal seeds give equal rows.
+    """
+    number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big")
+    rng = np.random.default_rng(number)
+    # A small memory keeps a tenth for measuring: what is left must still train the lists.
+    held_out = min(QUERIES, max(1, rows // 10))
+    drawn = rng.choice(rows, size=min(rows, held_out + ROWS_PER_LIST * lists), replace=False, shuffle=True)
+    return Split(np.sort(drawn[held_out:]), np.sort(drawn[:held_out]))
+
+
+def train(family: Family, rows: NDArray[np.float32]) -> Trained:
+    """Train the empty index of a family; equal rows give equal bytes (k-means is seeded).
+
+    Args:
+        family: not the exact one, which needs no training.
+        rows: (n, D), unit norm.
+    """
+    index = faiss.index_factory(family.embed_dim, family.factory, faiss.METRIC_INNER_PRODUCT)
+    trained = take_apart(index)
+    assert trained.lists is not None, "only lists are trained"
+    trained.lists.cp.niter = ITERATIONS
+    trained.lists.cp.min_points_per_centroid = 1  # a forced number of lists is the user's to choose
+    trained.lists.cp.max_points_per_centroid = ROWS_PER_LIST
+    index.train(rows)
+    return trained
+
+
+def mean_similarity(trained: Trained, rows: NDArray[np.float32]) -> float:
+    """How near rows are to their centroids on average, 1 being on them: what falls when a memory drifts."""
+    assert trained.lists is not None
+    similarities, _ = trained.lists.quantizer.search(trained.rotate(rows), 1)
+    return round(float(similarities.mean(dtype=np.float64)), 4)

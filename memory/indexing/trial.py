@@ -1,0 +1,79 @@
+"""Trying an index out before it gets its name: the recall of each setting, and the cheapest that is good enough."""
+
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory.indexing.faiss_files import open_shard, open_trained
+from memory.indexing.families import Family
+from memory.indexing.measuring import Asked, Cost, Setting, ask, choose_setting, measure
+from memory.indexing.reports import measured_report
+from memory.list_search import ListSearch, ListShard
+from memory.manifest import SearchParameters, shard_name
+from memory.stored_rows import StoredRows
+
+_UNUSED: Final = SearchParameters(nprobe=1, num_candidates=1)  # every search of a trial names its own
+
+
+class Trial(NamedTuple):
+    """Files of an index that are to be tried out.
+
+    Attributes:
+        directory: where they are.
+        family: what they are.
+        shard_rows: rows of each shard, in order.
+    """
+
+    directory: Path
+    family: Family
+    shard_rows: tuple[int, ...]
+
+
+def try_out(
+    trial: Trial, rows: StoredRows, others: StoredRows, held_out: NDArray[np.int64], wanted: float
+) -> dict[str, Any]:
+    """Measure an index by queries it was not trained on.
+
+    Args:
+        trial: the index.
+        rows: what it is of.
+        others: the rows of the other modality: queries across.
+        held_out: ids of the rows to query with.
+        wanted: the recall to reach.
+
+    Returns:
+        As `reports.measured_report`.
+    """
+    search = _open(trial, rows)
+    asked = ask(rows, rows.take(held_out).astype(np.float32), held_out)
+    across = ask(rows, others.take(held_out).astype(np.float32), None)
+    settings = _settings(search, asked, trial.family.lists, wanted)
+    cost = Cost(len(rows) / trial.family.lists * trial.family.code_bytes, 2 * rows.embed_dim)
+    chosen = choose_setting(settings, wanted, cost)
+    cross = next(s for s in measure(search, across, chosen.nprobe) if s.num_candidates == chosen.num_candidates)
+    return measured_report(rows=len(rows), queries=len(held_out), chosen=chosen, cross=cross, settings=settings)
+
+
+def _settings(search: ListSearch, asked: Asked, lists: int, wanted: float) -> list[Setting]:
+    """Recall of 1, 2, 4 … lists, to one step beyond what is wanted: more lists and fewer candidates may cost less."""
+    settings: list[Setting] = []
+    nprobe, reached = 1, False
+    while True:
+        tried = measure(search, asked, nprobe)
+        settings += tried
+        if nprobe == lists or reached:
+            return settings
+        reached = tried[-1].recall >= wanted
+        nprobe = min(lists, 2 * nprobe)
+
+
+def _open(trial: Trial, rows: StoredRows) -> ListSearch:
+    trained = open_trained(trial.directory / "trained.faiss", trial.family)
+    shards, base_row = [], 0
+    for position, count in enumerate(trial.shard_rows):
+        index = open_shard(trial.directory / shard_name(position), trial.family, trained, rows=count)
+        shards.append(ListShard(index, base_row, None))
+        base_row += count
+    return ListSearch(trained, shards, rows, num_items=len(rows), parameters=_UNUSED)

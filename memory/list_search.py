@@ -1,0 +1,163 @@
+"""Approximate top-k over all shards of lists: nearest lists once, their codes in every shard, the fp16 rows to rank.
+
+    query -> rotate -> nearest lists (once) -> each shard: best codes in them -> best candidates of all shards
+          -> exact similarity from the rows -> k best
+
+Codes only propose: similarity and order are those of an exact search (ranking.py). What is not proposed is missed; how
+often is measured when an index is built. Search parameters travel with the call: an opened index never changes.
+
+numpy; FAISS objects come in opened. Shapes: B queries, K neighbours, C candidates, P lists, D embedding dimension.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory.indexing.faiss_files import Trained
+from memory.indexing.kernels import faiss
+from memory.manifest import SearchParameters
+from memory.ranking import MISSING, NOWHERE, Ranked, best_k, exact_similarities, nothing_found
+from memory.stored_rows import StoredRows
+
+MEASURED_K: Final = 10  # `num_candidates` was chosen for this many neighbours; more of them need more candidates
+
+
+class ListShard(NamedTuple):
+    """An opened shard.
+
+    Attributes:
+        index: FAISS IVF over the rows of a segment, with the quantiser of the generation.
+        base_row: global id of row 0.
+        selector: FAISS selector of the rows that are not deleted; None selects all.
+    """
+
+    index: Any
+    base_row: int
+    selector: "AliveRows | None"
+
+
+class AliveRows:
+    """A FAISS selector of rows that are not deleted, and the bits it looks at."""
+
+    def __init__(self, rows: int, deleted: NDArray[np.int64]) -> None:
+        alive = np.ones(rows, dtype=np.bool_)
+        alive[deleted] = False
+        self._bits = np.packbits(alive, bitorder="little")
+        self.selector = faiss.IDSelectorBitmap(self._bits)
+
+
+class ListSearch:
+    """All shards of one modality; immutable, safe for several threads."""
+
+    def __init__(
+        self,
+        trained: Trained,
+        shards: Sequence[ListShard],
+        rows: StoredRows,
+        *,
+        num_items: int,
+        parameters: SearchParameters,
+    ) -> None:
+        """Tie opened shards to what they were trained as, and to the rows they were built from.
+
+        Args:
+            trained: of the generation.
+            shards: in segment order.
+            rows: of all segments.
+            num_items: rows that are not deleted.
+            parameters: of a search that names none.
+        """
+        assert trained.lists is not None, "an exact index is searched by ExactSearch"
+        self._trained = trained
+        self._quantiser = trained.lists.quantizer
+        self._num_lists = int(trained.lists.nlist)
+        self._shards = tuple(shards)
+        self._rows = rows
+        self._num_items = num_items
+        self._parameters = parameters
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, *, nprobe: int | None = None, num_candidates: int | None = None
+    ) -> Ranked:
+        """The k best of what the nearest lists hold; more lists are looked at if those hold fewer than k.
+
+        Args:
+            queries: (B, D) float32, unit norm, C-contiguous.
+            k: at least 0.
+            nprobe: lists; the index's own number if None.
+            num_candidates: rows to rank for 10 neighbours, in proportion for more; the index's own number if None.
+
+        Returns:
+            Global ids and similarities, (B, k); missing only where the memory has fewer than k items.
+        """
+        ids, similarities = nothing_found(len(queries), k)
+        wanted = min(k, self._num_items)
+        if wanted == 0 or len(queries) == 0:
+            return ids, similarities
+        per_ten = num_candidates or self._parameters.num_candidates
+        count = max(per_ten, per_ten * wanted // MEASURED_K, wanted)
+        probes = min(nprobe or self._parameters.nprobe, self._num_lists)
+        rotated = self._trained.rotate(queries)
+        pending = np.arange(len(queries))
+        while pending.size:
+            candidates = self._propose(rotated[pending], count, probes)
+            best, exact = best_k(candidates, self.similarities(queries[pending], candidates), wanted)
+            settled = (best[:, -1] != MISSING) | (probes == self._num_lists)
+            ids[pending[settled], :wanted] = best[settled]
+            similarities[pending[settled], :wanted] = exact[settled]
+            pending = pending[~settled]
+            probes = min(self._num_lists, 4 * probes)
+        return ids, similarities
+
+    def propose(self, queries: NDArray[np.float32], count: int, nprobe: int) -> NDArray[np.int64]:
+        """The candidates of a search, best code first: (B, count) global ids, -1 beyond what the lists hold."""
+        return self._propose(self._trained.rotate(queries), count, nprobe)
+
+    def similarities(self, queries: NDArray[np.float32], candidates: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Exact similarities, (B, C), of candidates; `NOWHERE` for those that are missing."""
+        missing = candidates == MISSING
+        exact = exact_similarities(queries, np.where(missing, 0, candidates), self._rows.take)
+        exact[missing] = NOWHERE
+        return exact
+
+    def _propose(self, rotated: NDArray[np.float32], count: int, nprobe: int) -> NDArray[np.int64]:
+        similarities, lists = self._quantiser.search(rotated, nprobe)  # (B, P): the coarse step, once for all shards
+        found = [_search_shard(shard, rotated, (lists, similarities), count) for shard in self._shards]
+        if len(found) == 1:
+            return found[0][0]
+        ids = np.concatenate([shard_ids for shard_ids, _ in found], axis=1)
+        # codes of one generation are comparable, for the shards share their quantiser
+        codes = np.concatenate([shard_codes for _, shard_codes in found], axis=1)
+        return best_k(ids, codes, count)[0]
+
+
+def _search_shard(
+    shard: ListShard,
+    rotated: NDArray[np.float32],
+    coarse: tuple[NDArray[np.int64], NDArray[np.float32]],
+    count: int,
+) -> Ranked:
+    """Best codes of one shard in lists that are chosen already: global ids and approximate similarities, (B, count)."""
+    lists, similarities = coarse
+    num_queries, nprobe = lists.shape
+    codes = np.empty((num_queries, count), dtype=np.float32)
+    rows = np.empty((num_queries, count), dtype=np.int64)
+    selector = {} if shard.selector is None else {"sel": shard.selector.selector}
+    parameters = faiss.SearchParametersIVF(nprobe=nprobe, **selector)
+    # FAISS's own wrapper of this call refuses parameters and takes nprobe from the index (1.15.1).
+    shard.index.search_preassigned_c(
+        num_queries,
+        faiss.swig_ptr(rotated),
+        count,
+        faiss.swig_ptr(lists),
+        faiss.swig_ptr(similarities),
+        faiss.swig_ptr(codes),
+        faiss.swig_ptr(rows),
+        False,
+        parameters,
+    )
+    found = rows >= 0
+    codes[~found] = NOWHERE
+    return np.where(found, rows + shard.base_row, MISSING), codes
