@@ -12,7 +12,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from memory import MODALITIES, OTHER_MODALITY, Modality, Neighbours, QueryShapeError, QueryValueError, SearchableMemory
-from memory.shard_search import MISSING, ShardSearch, search_shards
+from memory.exact_search import ExactSearch, ShardSearch
+from memory.ranking import MISSING
 
 NORM_TOLERANCE = 1e-2  # what is further off was never normalised; fp16 rounding is far below
 _BLOCK_ELEMENTS = 1 << 24  # float32 similarities at a time: 64 MiB
@@ -115,7 +116,7 @@ class ArrayMemory:
             base_row=0,
             deleted=np.empty(0, dtype=np.int64),
         )
-        positions, similarities = search_shards((shard,), queries, k)
+        positions, similarities = ExactSearch((shard,)).search(queries, k)
         mask = positions != MISSING
         values = np.zeros((*positions.shape, self.embed_dim), dtype=np.float32)
         values[mask] = self._rows[OTHER_MODALITY[modality]][positions[mask]]

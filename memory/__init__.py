@@ -61,6 +61,7 @@ from memory.opening import open_memory
 from memory.publish import BuildLock, publish, repair_head
 from memory.purging import Purge, purge
 from memory.receipts import Receipt, list_receipts
+from memory.reindexing import Reindexing, reindex
 from memory.removed import key_hash, read_removed, write_removed
 from memory.removing import Removal, remove_keys, remove_near
 from memory.rollback import Rollback, roll_back
@@ -117,6 +118,7 @@ __all__ = [
     "QueryValueError",
     "Receipt",
     "ReceiptInvalid",
+    "Reindexing",
     "Removal",
     "RemovedRecord",
     "Rollback",
@@ -154,6 +156,7 @@ __all__ = [
     "read_evaluation_images",
     "read_manifest",
     "read_removed",
+    "reindex",
     "remove_keys",
     "remove_near",
     "repair_head",

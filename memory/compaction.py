@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from memory.errors import NothingLeft
 from memory.indexing.building import build_indexes
+from memory.indexing.options import IndexOptions
 from memory.indexing.reports import read_report, wanted_options
 from memory.manifest import IndexRecord, Manifest, SegmentRecord, UnitRecord
 from memory.memory import Memory
@@ -118,10 +119,12 @@ def fold(
     return tuple(_written(root, group, manifest.embed_dim) for group in groups)
 
 
-def index_anew(root: Path, before: Manifest, segments: Sequence[SegmentRecord]) -> dict[Modality, IndexRecord]:
-    """A new index generation for each modality, of what was wanted before; nothing in it comes from dropped rows."""
-    options = wanted_options(read_report(root, before.indexes["image"]))
-    return build_indexes(root, segments, options=options)
+def index_anew(
+    root: Path, before: Manifest, segments: Sequence[SegmentRecord], options: IndexOptions | None = None
+) -> dict[Modality, IndexRecord]:
+    """A new index generation for each modality; nothing in it comes from dropped rows. None wants what was wanted."""
+    wanted = options or wanted_options(read_report(root, before.indexes["image"]))
+    return build_indexes(root, segments, options=wanted)
 
 
 def _written(root: Path, group: Sequence[_Part], embed_dim: int) -> SegmentRecord:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.indexing.faiss_files import Trained
+from memory.indexing.faiss_files import Trained, search_lists
 from memory.indexing.kernels import faiss
 from memory.manifest import SearchParameters
 from memory.ranking import MISSING, NOWHERE, Ranked, best_k, exact_similarities, nothing_found
@@ -140,24 +140,8 @@ def _search_shard(
     count: int,
 ) -> Ranked:
     """Best codes of one shard in lists that are chosen already: global ids and approximate similarities, (B, count)."""
-    lists, similarities = coarse
-    num_queries, nprobe = lists.shape
-    codes = np.empty((num_queries, count), dtype=np.float32)
-    rows = np.empty((num_queries, count), dtype=np.int64)
-    selector = {} if shard.selector is None else {"sel": shard.selector.selector}
-    parameters = faiss.SearchParametersIVF(nprobe=nprobe, **selector)
-    # FAISS's own wrapper of this call refuses parameters and takes nprobe from the index (1.15.1).
-    shard.index.search_preassigned_c(
-        num_queries,
-        faiss.swig_ptr(rotated),
-        count,
-        faiss.swig_ptr(lists),
-        faiss.swig_ptr(similarities),
-        faiss.swig_ptr(codes),
-        faiss.swig_ptr(rows),
-        False,
-        parameters,
-    )
+    selector = None if shard.selector is None else shard.selector.selector
+    codes, rows = search_lists(shard.index, rotated, coarse, count, selector)
     found = rows >= 0
     codes[~found] = NOWHERE
     return np.where(found, rows + shard.base_row, MISSING), codes

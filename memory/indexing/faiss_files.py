@@ -19,7 +19,11 @@ from memory.rows import BLOCK_ROWS
 
 NUM_PROBES: Final = 16
 # A row and what its code says of it: 8 bits keep the direction, 1 bit keeps 2/π of its square.
-_LEAST_COSINE: Final = {"ivf_sq8": 0.99, "ivf_rabitq": 0.5, "ivf_rabitq_fs": 0.5}
+_LEAST_COSINE: Final = {
+    "IndexIVFScalarQuantizer": 0.99,
+    "IndexIVFRaBitQ": 0.5,
+    "IndexIVFRaBitQFastScan": 0.5,
+}
 _PROBED_LISTS: Final = 8  # a row lies in the nearest list, but for rounding on another processor
 
 
@@ -153,8 +157,8 @@ def _check_probes(
     _, nearest = shard.quantizer.search(rotated, min(_PROBED_LISTS, shard.nlist))
     for vector, row, candidates in zip(rotated, rows.tolist(), nearest.tolist(), strict=True):
         places = ((number, np.flatnonzero(list_rows(shard, number) == row)) for number in candidates)
-        found = next(((number, int(at[0])) for number, at in places if at.size), None)
-        if found is None or not _agrees(shard, *found, vector):
+        number, at = next(((number, at) for number, at in places if at.size), (-1, np.empty(0, dtype=np.int64)))
+        if not at.size or not _agree(shard, number, at[:1], vector[None])[0]:
             raise ShardInvalid(path, f"row {row} is not that of its segment")
 
 
@@ -162,22 +166,83 @@ def _check_lists(path: Path, shard: Any, trained: Trained, embeddings: NDArray[n
     seen = np.zeros(len(embeddings), dtype=np.bool_)
     for number in range(shard.nlist):
         rows = list_rows(shard, number)
-        if rows.size and (rows.min() < 0 or rows.max() >= len(embeddings) or seen[rows].any()):
+        twice = len(np.unique(rows)) < len(rows)
+        if rows.size and (twice or rows.min() < 0 or rows.max() >= len(embeddings) or seen[rows].any()):
             raise ShardInvalid(path, f"list {number} names rows twice, or rows that its segment does not have")
         seen[rows] = True
-        vectors = trained.rotate(embeddings[rows].astype(np.float32))
-        for offset, vector in enumerate(vectors):
-            if not _agrees(shard, number, offset, vector):
-                raise ShardInvalid(path, f"row {rows[offset]} is not that of its segment")
+        vectors = trained.rotate(embeddings[rows].astype(np.float32)) if rows.size else np.empty((0, shard.d), "f4")
+        wrong = np.flatnonzero(~_agree(shard, number, np.arange(len(rows)), vectors))
+        if wrong.size:
+            raise ShardInvalid(path, f"row {rows[wrong[0]]} is not that of its segment")
     if not seen.all():
         raise ShardInvalid(path, f"row {int(np.flatnonzero(~seen)[0])} of its segment is in no list")
 
 
-def _agrees(shard: Any, number: int, offset: int, vector: NDArray[np.float32]) -> bool:
-    held = np.empty(shard.d, dtype=np.float32)
-    shard.reconstruct_from_offset(number, offset, faiss.swig_ptr(held))
-    cosine = held @ vector / max(float(np.linalg.norm(held) * np.linalg.norm(vector)), 1e-30)
-    return bool(cosine >= _LEAST_COSINE[_kind_of(shard)])  # written so that NaN fails it
+def _agree(shard: Any, number: int, offsets: NDArray[np.int64], vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether what a list holds at some offsets (n,) is what its codes would say of the vectors (n, D) of unit norm."""
+    if isinstance(shard, faiss.IndexIVFRaBitQFastScan):
+        # its reconstruct() gives other vectors back than it holds (1.15.1); its searches are right
+        similarities = _estimated(shard, number, list_rows(shard, number)[offsets], vectors)
+    else:
+        held = np.empty(vectors.shape, dtype=np.float32)
+        for offset, row in zip(offsets.tolist(), held, strict=True):
+            shard.reconstruct_from_offset(number, offset, faiss.swig_ptr(row))
+        norms = np.maximum(np.linalg.norm(held, axis=1), np.finfo(np.float32).tiny)
+        similarities = (held * vectors).sum(axis=1) / norms
+    least = _LEAST_COSINE[type(shard).__name__]
+    agree: NDArray[np.bool_] = similarities >= least  # written so that NaN fails it
+    return agree
+
+
+def _estimated(shard: Any, number: int, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Similarity that the codes of a list give each vector (n, D) to its own row; 0 where that is not found."""
+    lists = np.full((len(vectors), 1), number, dtype=np.int64)
+    centroid = shard.quantizer.reconstruct(number)
+    codes, found = search_lists(
+        shard, vectors, (lists, (vectors @ centroid)[:, None]), max(1, shard.invlists.list_size(number))
+    )
+    own = found == rows[:, None]
+    return np.where(own.any(axis=1), codes[np.arange(len(rows)), own.argmax(axis=1)], np.float32(0))
+
+
+def search_lists(
+    shard: Any,
+    rotated: NDArray[np.float32],
+    coarse: tuple[NDArray[np.int64], NDArray[np.float32]],
+    count: int,
+    selector: Any | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The best codes of a shard in lists that are chosen already.
+
+    Args:
+        shard: opened.
+        rotated: (B, D) float32 queries, as `Trained.rotate` gives them.
+        coarse: numbers of lists and similarities to their centroids, both (B, P).
+        count: C.
+        selector: FAISS selector of rows; None selects all.
+
+    Returns:
+        Approximate similarities and row numbers, both (B, C); row -1 where there are fewer.
+    """
+    lists, similarities = coarse
+    num_queries, nprobe = lists.shape
+    codes = np.empty((num_queries, count), dtype=np.float32)
+    rows = np.empty((num_queries, count), dtype=np.int64)
+    chosen = {} if selector is None else {"sel": selector}
+    rotated, similarities = np.ascontiguousarray(rotated), np.ascontiguousarray(similarities)  # and kept till the end
+    # FAISS's own wrapper of this call refuses parameters and takes nprobe from the index (1.15.1).
+    shard.search_preassigned_c(
+        num_queries,
+        faiss.swig_ptr(rotated),
+        count,
+        faiss.swig_ptr(lists),
+        faiss.swig_ptr(similarities),
+        faiss.swig_ptr(codes),
+        faiss.swig_ptr(rows),
+        False,
+        faiss.SearchParametersIVF(nprobe=nprobe, **chosen),
+    )
+    return codes, rows
 
 
 def list_rows(shard: Any, number: int) -> NDArray[np.int64]:
@@ -191,15 +256,6 @@ def list_rows(shard: Any, number: int) -> NDArray[np.int64]:
     finally:
         shard.invlists.release_ids(number, held)
     return rows
-
-
-def _kind_of(shard: Any) -> str:
-    kinds = {
-        faiss.IndexIVFScalarQuantizer: "ivf_sq8",
-        faiss.IndexIVFRaBitQ: "ivf_rabitq",
-        faiss.IndexIVFRaBitQFastScan: "ivf_rabitq_fs",
-    }
-    return kinds[type(shard)]
 
 
 def _read(path: Path) -> Any:

@@ -56,7 +56,12 @@ def slice_rows(rows: memory.Rows, start: int, stop: int) -> memory.Rows:
 
 
 def commit(
-    root: Path, segments: Sequence[memory.Rows], *, deletes: Sequence[int] = (), parent: int | None = None
+    root: Path,
+    segments: Sequence[memory.Rows],
+    *,
+    deletes: Sequence[int] = (),
+    parent: int | None = None,
+    options: memory.IndexOptions | None = None,
 ) -> memory.Manifest:
     """Write, index and publish: one segment and one unit for each of `segments`."""
     records = [
@@ -67,7 +72,7 @@ def commit(
         encoder=encoder_record(segments[0].image.shape[1]),
         encoded_with=ENCODED_WITH,
         segments=tuple(records),
-        indexes={side: memory.build_index(root, records, side) for side in memory.MODALITIES},
+        indexes=memory.build_indexes(root, records, options=options),
         deletes=(memory.write_deletes(root, deletes),) if len(deletes) else (),
         parent=parent,
     )
@@ -97,7 +102,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "memory"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def factory() -> Any:
     """The functions of this file, for tests that cannot import it."""
     names = (encoder_record, unit_rows, make_rows, slice_rows, commit, tamper, replace_file)

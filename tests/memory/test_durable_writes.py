@@ -112,7 +112,7 @@ def full_disk(monkeypatch, name: str) -> None:
         return write_file(path, function, **options)
 
     monkeypatch.setattr(durable.HashingWriter, "write", write)
-    for module in ("memory.durable", "memory.segments", "memory.index"):
+    for module in ("memory.durable", "memory.segments", "memory.indexing.faiss_files"):
         monkeypatch.setattr(f"{module}.write_file", watched)
 
 

@@ -233,7 +233,11 @@ def test_describe_is_plain_json_without_probes(built):
     told = Memory.open(built).describe()
     assert json.loads(json.dumps(told)) == told
     assert "probes" not in told["encoder"]
-    assert (told["version"], told["items"], told["rows"], told["shards"]["image"]) == (1, 68, 70, 2)
+    assert (told["version"], told["items"], told["rows"]) == (1, 68, 70)
     assert told["bytes"] == sum(file.bytes for file in read_manifest(built).files)
-    assert told["index"] == {"kind": "exact"}
+    assert [(index["modality"], index["kind"], index["num_shards"]) for index in told["indices"]] == [
+        ("image", "exact", 2),
+        ("text", "exact", 2),
+    ]
+    assert [index["recall"] for index in told["indices"]] == [None, None]
     assert np.isclose(told["embed_dim"], 24)

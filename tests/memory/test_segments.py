@@ -14,7 +14,7 @@ from memory import rows as rows_module
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 16 rows, so that 70 rows cross several."""
-    for name in ("memory.rows", "memory.segments", "memory.index", "memory.verify"):
+    for name in ("memory.rows", "memory.segments", "memory.indexing.shards", "memory.verify"):
         monkeypatch.setattr(f"{name}.BLOCK_ROWS", 16)
 
 
