@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reco.console import BuildProgress, console, stop
+from reco.index_options import IndexFactory, MaxBytesPerPair, Recall, Reindex, index_options
+from reco.index_options import reindex as reindex_memory
 from reco.stamps import stamp_directory
 
 if TYPE_CHECKING:
@@ -105,6 +107,10 @@ def build(
     embeddings: Embeddings = None,
     encoder_name: EncoderName = None,
     trust_model: TrustModel = False,
+    recall: Recall = None,
+    max_bytes_per_pair: MaxBytesPerPair = None,
+    index_factory: IndexFactory = None,
+    reindex: Reindex = False,
 ) -> None:
     """Encode a corpus into a memory, or take embeddings over that were cached before.
 
@@ -119,13 +125,18 @@ def build(
         reco build --embeddings laion/ -o my-memory --model ViT-B-32 --pretrained openai
 
         reco build --embeddings cache.npz -o my-memory --encoder-name clip-vit-b32-openai
+
+        reco build --reindex -o my-memory --max-bytes-per-pair 256
     """
     from memory_builder import BuildConfig, BuildInterrupted
 
-    if bool(corpus) == bool(embeddings):
-        stop("name either CORPUS, images to encode, or --embeddings, which are encoded already: one of the two", code=2)
-    if not embeddings and (encoder_name or trust_model):
-        stop("--encoder-name and --trust-model are for --embeddings: a corpus is encoded with --model", code=2)
+    index = index_options(recall, max_bytes_per_pair, index_factory)
+    if reindex:
+        if corpus or embeddings:
+            stop("--reindex encodes nothing: leave CORPUS and --embeddings out, or --reindex", code=2)
+        reindex_memory(output, index)
+        return
+    _check_sources(bool(corpus), bool(embeddings), opened=bool(model or pretrained), said=(encoder_name, trust_model))
     config = BuildConfig(
         corpora=tuple(corpus or embeddings or ()),
         memory=output,
@@ -141,22 +152,30 @@ def build(
         image_column=image_column,
         caption_column=caption_column,
         key_column=key_column,
+        index=index,
     )
     open_encoder = partial(_open_encoder, model or DEFAULT_MODEL, pretrained, device, dtype)
     try:
         if not embeddings:
             result = _encode(config, open_encoder)
         elif model or pretrained:
-            if encoder_name:
-                stop(
-                    "--encoder-name is for an encoder that is not opened: leave it out, or --model (RECO_MODEL)", code=2
-                )
             result = _take_over(config, lambda readers: _opened(open_encoder(), readers, trust=trust_model))
         else:
             result = _take_over(config, lambda readers: _declared(encoder_name, readers, trust=trust_model))
     except BuildInterrupted as interrupted:
         stop(f"{interrupted}", code=128 + interrupted.signal)
     _report(result, output)
+
+
+def _check_sources(corpus: bool, embeddings: bool, *, opened: bool, said: tuple[str | None, bool]) -> None:
+    """Refuse what cannot be meant together."""
+    encoder_name, trust_model = said
+    if corpus == embeddings:
+        stop("name either CORPUS, images to encode, or --embeddings, which are encoded already: one of the two", code=2)
+    if (encoder_name or trust_model) and not embeddings:
+        stop("--encoder-name and --trust-model are for --embeddings: a corpus is encoded with --model", code=2)
+    if encoder_name and opened:
+        stop("--encoder-name is for an encoder that is not opened: leave it out, or --model (RECO_MODEL)", code=2)
 
 
 def _open_encoder(model: str, pretrained: str | None, device: str, dtype: str) -> "Encoder":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reco.console import stop
-from reco.memory_tables import Json, megabytes, plain, show_json, show_lines, show_table
+from reco.memory_tables import Json, index_line, megabytes, plain, show_json, show_lines, show_table
 from reco.stamps import stamp_directory
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def info(memory: MemoryPath, as_json: Json = False) -> None:
             *_contents(told, removed),
             ("encoder", f"{told['encoder']['architecture']}, D = {told['embed_dim']}"),
             ("encoded with", ", ".join(f"{name} {value}" for name, value in told["encoded_with"].items())),
-            *((f"{index['modality']} index", _index(index)) for index in told["indices"]),
+            *((f"{index['modality']} index", index_line(index)) for index in told["indices"]),
             ("corpora", ", ".join((told["sources"] or {}).get("corpora", ())) or "not told"),
             ("size", f"{megabytes(told['bytes'])} in this version, {megabytes(_on_disk(memory))} on disk"),
             ("versions kept", ", ".join(map(str, versions))),
@@ -128,18 +128,6 @@ def _contents(told: dict[str, Any], removed: int) -> list[tuple[str, str]]:
     if removed:
         rows.append(("removed keys", f"{removed:,}, which no build brings back"))
     return rows
-
-
-def _index(index: dict[str, Any]) -> str:
-    shards = f"{index['num_shards']} shard{'' if index['num_shards'] == 1 else 's'}, {megabytes(index['bytes'])}"
-    if index["recall"] is None:
-        return f"exact, {shards}"
-    recall, search = index["recall"], index["search"]
-    return (
-        f"{index['factory']}, {shards}; looks at {search['nprobe']} lists and ranks {search['num_candidates']} rows: "
-        f"recall@{recall['k']} {recall['recall']:.4f} ({recall['before']:.4f} by codes alone), measured at "
-        f"{recall['rows']:,} rows"
-    )
 
 
 def _advice(memory: Path, told: dict[str, Any], versions: list[int], unfinished: list[str]) -> str:

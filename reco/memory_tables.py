@@ -20,6 +20,19 @@ def megabytes(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:,.1f} MB"
 
 
+def index_line(index: Mapping[str, Any]) -> str:
+    """One index for people: what it is, how it is searched, and the recall that was measured."""
+    shards = f"{index['num_shards']} shard{'' if index['num_shards'] == 1 else 's'}, {megabytes(index['bytes'])}"
+    if index["recall"] is None:
+        return f"exact, {shards}"
+    recall, search = index["recall"], index["search"]
+    return (
+        f"{index['factory']}, {shards}; looks at {search['nprobe']} lists and ranks {search['num_candidates']} rows: "
+        f"recall@{recall['k']} {recall['recall']:.4f} ({recall['before']:.4f} by codes alone), measured at "
+        f"{recall['rows']:,} rows"
+    )
+
+
 def show_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object."""
     typer.echo(json.dumps(value, indent=2))

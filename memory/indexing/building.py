@@ -242,7 +242,7 @@ def _build_lists(
 def _train(family: Family, rows: StoredRows, split: Split) -> tuple[Trained, dict[str, Any]]:
     sample = rows.take(split.training).astype(np.float32)
     trained = train(family, sample)
-    similarity = mean_similarity(trained, _some(sample))
+    similarity = mean_similarity(trained, rows.take(split.held_out).astype(np.float32))
     return trained, training_report(rows=len(sample), of=len(rows), similarity=similarity)
 
 

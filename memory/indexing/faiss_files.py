@@ -18,12 +18,9 @@ from memory.indexing.kernels import faiss
 from memory.rows import BLOCK_ROWS
 
 NUM_PROBES: Final = 16
-# A row and what its code says of it: 8 bits keep the direction, 1 bit keeps 2/π of its square.
-_LEAST_COSINE: Final = {
-    "IndexIVFScalarQuantizer": 0.99,
-    "IndexIVFRaBitQ": 0.5,
-    "IndexIVFRaBitQFastScan": 0.5,
-}
+# How far the similarity of a row to its own code may be from 1.
+_SQ8_ERROR: Final = 0.05
+_BIT_ERROR: Final = 4.0  # over √D, as RaBitQ's error falls
 _PROBED_LISTS: Final = 8  # a row lies in the nearest list, but for rounding on another processor
 
 
@@ -179,30 +176,20 @@ def _check_lists(path: Path, shard: Any, trained: Trained, embeddings: NDArray[n
 
 
 def _agree(shard: Any, number: int, offsets: NDArray[np.int64], vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether what a list holds at some offsets (n,) is what its codes would say of the vectors (n, D) of unit norm."""
-    if isinstance(shard, faiss.IndexIVFRaBitQFastScan):
-        # its reconstruct() gives other vectors back than it holds (1.15.1); its searches are right
-        similarities = _estimated(shard, number, list_rows(shard, number)[offsets], vectors)
-    else:
-        held = np.empty(vectors.shape, dtype=np.float32)
-        for offset, row in zip(offsets.tolist(), held, strict=True):
-            shard.reconstruct_from_offset(number, offset, faiss.swig_ptr(row))
-        norms = np.maximum(np.linalg.norm(held, axis=1), np.finfo(np.float32).tiny)
-        similarities = (held * vectors).sum(axis=1) / norms
-    least = _LEAST_COSINE[type(shard).__name__]
-    agree: NDArray[np.bool_] = similarities >= least  # written so that NaN fails it
-    return agree
+    """Whether what a list holds at some offsets (n,) are codes of the vectors (n, D), which are of unit norm.
 
-
-def _estimated(shard: Any, number: int, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Similarity that the codes of a list give each vector (n, D) to its own row; 0 where that is not found."""
-    lists = np.full((len(vectors), 1), number, dtype=np.int64)
-    centroid = shard.quantizer.reconstruct(number)
-    codes, found = search_lists(
-        shard, vectors, (lists, (vectors @ centroid)[:, None]), max(1, shard.invlists.list_size(number))
-    )
+    A search with each vector tells: reconstruct() of 1-bit codes keeps too little, and is wrong where they are laid out
+    for SIMD (1.15.1).
+    """
+    rows = list_rows(shard, number)[offsets]
+    nearness = vectors @ shard.quantizer.reconstruct(number)
+    coarse = np.full((len(vectors), 1), number, dtype=np.int64), nearness[:, None]
+    codes, found = search_lists(shard, vectors, coarse, max(1, shard.invlists.list_size(number)))
     own = found == rows[:, None]
-    return np.where(own.any(axis=1), codes[np.arange(len(rows)), own.argmax(axis=1)], np.float32(0))
+    similarities = codes[np.arange(len(rows)), own.argmax(axis=1)]
+    tolerance = _SQ8_ERROR if isinstance(shard, faiss.IndexIVFScalarQuantizer) else _BIT_ERROR / shard.d**0.5
+    agree: NDArray[np.bool_] = own.any(axis=1) & (np.abs(similarities - 1) <= tolerance)  # NaN fails it
+    return agree
 
 
 def search_lists(

@@ -93,6 +93,11 @@ def lists_for(rows: int) -> int:
     return max(MIN_LISTS, min(wanted, MAX_LISTS, rows // 32 or 1))
 
 
+def is_factory(words: str) -> bool:
+    """Whether words name a family, for some number of rows and some D."""
+    return words == EXACT or _FORM.fullmatch(words) is not None
+
+
 def parse_factory(words: str, *, rows: int, embed_dim: int) -> Family | None:
     """The family that words name; None if they name none.
 

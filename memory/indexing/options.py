@@ -4,11 +4,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from memory.errors import IndexOptionsInvalid
-from memory.indexing.families import EXACT, RABITQ, SQ8, Family, lists_for, parse_factory
+from memory.indexing.families import EXACT, RABITQ, SQ8, Family, is_factory, lists_for, parse_factory
 
 EXACT_ROWS: Final = 200_000  # up to here a scan of all rows takes milliseconds, and misses nothing
 SQ8_ROWS: Final = 20_000_000  # beyond, 8-bit codes of both modalities outgrow what a machine keeps in its cache
 DEFAULT_RECALL: Final = 0.99
+_FORMS: Final = "exact, IVF,SQ8, IVF,RaBitQ or IVF,RaBitQfs; a number after IVF sets how many lists, at most one a row"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class IndexOptions:
             raise IndexOptionsInvalid(f"recall is {self.recall}: give a share above 0 and up to 1, such as 0.95.")
         if self.max_bytes_per_pair is not None and self.max_bytes_per_pair < 1:
             raise IndexOptionsInvalid(f"max_bytes_per_pair is {self.max_bytes_per_pair}: give at least 1.")
+        if self.factory is not None and not is_factory(self.factory):
+            raise IndexOptionsInvalid(f"index factory {self.factory!r} is none: give {_FORMS}.")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -50,8 +53,7 @@ def choose_family(rows: int, embed_dim: int, options: IndexOptions) -> Family:
         family = parse_factory(options.factory, rows=rows, embed_dim=embed_dim)
         if family is None:
             raise IndexOptionsInvalid(
-                f"index factory {options.factory!r} is not one for {rows:,} rows of D = {embed_dim}: give exact, "
-                "IVF,SQ8, IVF,RaBitQ or IVF,RaBitQfs; a number after IVF sets how many lists, at most one a row."
+                f"index factory {options.factory!r} does not suit {rows:,} rows of D = {embed_dim}: give {_FORMS}."
             )
         return family
     lists = lists_for(rows)

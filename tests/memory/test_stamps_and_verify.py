@@ -36,12 +36,11 @@ def some_file(root: Path) -> Path:
 
 def test_a_stamped_file_is_not_hashed_again_unless_forced(built, stamps):
     Memory.open(built, stamps=stamps).close()
-    # report.json is read by nobody on opening: only a hash can tell
-    report = next(built.glob("indexes/*/report.json"))
-    corrupt_in_secret(report)
+    # segment.json is read by nobody on opening: only a hash can tell
+    corrupt_in_secret(next(built.glob("segments/*/segment.json")))
     Memory.open(built, stamps=stamps).close()
     for options in ({"stamps": stamps, "verify": True}, {"stamps": None}):
-        with pytest.raises(memory.ShardHashMismatch, match=r"report\.json"):
+        with pytest.raises(memory.ShardHashMismatch, match=r"segment\.json"):
             Memory.open(built, **options)
 
 
