@@ -15,10 +15,9 @@ import pyarrow as pa
 
 from memory.deletes import write_deletes
 from memory.errors import KeyTaken, RowsInvalid
-from memory.index import build_index
+from memory.indexing.building import build_indexes
 from memory.manifest import DeleteRecord, Manifest, SegmentRecord, UnitRecord
 from memory.memory import Memory
-from memory.neighbours import MODALITIES
 from memory.publish import BuildLock, publish_next
 from memory.removed import key_hash, read_removed, write_removed
 from memory.rows import Rows
@@ -126,7 +125,7 @@ def _commit(root: Path, before: Manifest, rows: Rows, replaced: Sequence[int]) -
         root,
         before,
         segments=segments,
-        indexes={modality: build_index(root, segments, modality) for modality in MODALITIES},
+        indexes=build_indexes(root, segments, previous=before.indexes),
         deletes=deletes,
         removed=write_removed(root, read_removed(root, before).difference(map(key_hash, keys))),
     )
