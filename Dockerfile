@@ -7,16 +7,23 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 # What RECO runs on, pinned with hashes: a layer that nothing but a changed lock makes anew.
 FROM ${PYTHON_IMAGE} AS dependencies
 ARG EXTRA=cpu
+# An index of CPU builds of torch, such as https://download.pytorch.org/whl/cpu: same versions, without CUDA's libraries.
+# Its wheels are other files than those that the lock hashes, so these two are taken on the index's word.
+ARG TORCH_INDEX=
 # torch brings CUDA libraries of several hundred MB each, so a read may stall longer than uv's 30 s.
 ENV UV_HTTP_TIMEOUT=300 \
     UV_NO_CACHE=1 \
     UV_COMPILE_BYTECODE=1
-COPY requirements/uv.lock requirements/${EXTRA}-runtime.lock /requirements/
+COPY requirements/uv.lock requirements/${EXTRA}-runtime.lock requirements/without_cuda.awk /requirements/
 RUN python3 -m venv /opt/uv \
  && /opt/uv/bin/pip install --quiet --no-cache-dir --require-hashes --requirement /requirements/uv.lock \
  && python3 -m venv --without-pip /opt/reco \
- && /opt/uv/bin/uv pip sync --python /opt/reco/bin/python --require-hashes --no-build \
-      /requirements/${EXTRA}-runtime.lock \
+ && lock=/requirements/${EXTRA}-runtime.lock \
+ && if [ -n "$TORCH_INDEX" ]; then awk -f /requirements/without_cuda.awk "$lock" > /requirements/image.lock; \
+    else cp "$lock" /requirements/image.lock; fi \
+ && /opt/uv/bin/uv pip sync --python /opt/reco/bin/python --require-hashes --no-build /requirements/image.lock \
+ && if [ -n "$TORCH_INDEX" ]; then /opt/uv/bin/uv pip install --python /opt/reco/bin/python --no-deps --no-build \
+      --index-url "$TORCH_INDEX" $(grep -oE '^(torch|torchvision)==[0-9.]+' "$lock"); fi \
  && rm -f /opt/reco/.lock
 
 # RECO itself, in a folder of its own: a change of the source makes anew a layer of a few MB.

@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate
 IMAGE_ONLY := --no-emit-package triton
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format docs lock docker browser milvus clean
+.PHONY: help install demo test check format docs lock docker browser milvus follow screenshots sbom release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -61,6 +61,24 @@ browser: install ## Try the page in a real browser (needs Chromium: Debian's pac
 
 milvus: .venv/at-scale ## Try Milvus as a memory, on the server that Milvus Lite brings
 	$(BIN)/python -m pytest -m milvus tests/memory tests/service
+
+follow: install ## Follow the documentation: run its commands as a newcomer would
+	$(BIN)/python -m pytest -m docs tests/docs
+
+screenshots: install ## Renew docs/images from the page, as the demo serves it (needs Chromium)
+	$(BIN)/python -m tests.browser.screenshots docs/images
+
+sbom: install ## Write the software bill of materials of the image to dist/
+	mkdir -p dist
+	$(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements/$(EXTRA)-runtime.lock \
+	  --pyproject pyproject.toml --mc-type application --output-reproducible --of JSON -o dist/sbom-$(EXTRA).json
+
+release: install sbom ## Build wheels, image and notes of the tag that HEAD has, into dist/
+	set -e; version=$$($(BIN)/python deploy/release/release.py dist); \
+	  $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python -o dist . ; \
+	  $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python -o dist client; \
+	  docker build -t reco:$$version-$(EXTRA) --build-arg EXTRA=$(EXTRA) .; \
+	  docker image inspect --format "reco:$$version-$(EXTRA)  {{.Size}} bytes" reco:$$version-$(EXTRA); ls dist
 
 clean: ## Remove .venv, caches and the demo's folder
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info reco-demo

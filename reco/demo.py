@@ -46,11 +46,22 @@ def demo(
         console.print(_table(told.rows, seeds))
     console.print(_invitation(directory, port), soft_wrap=True, markup=False)
     if serve:
-        from service.serving import run
-        from service.settings import load_settings
+        _serve(directory, port, settings)
 
-        with suppress(KeyboardInterrupt):  # Ctrl-C ends a server as it is meant to end
-            run(load_settings(port=port, **settings))
+
+def _serve(directory: Path, port: int, settings: dict[str, Any]) -> None:
+    """Serve what was made, with a new operator key: the page's "add your own" asks for one."""
+    from service.keys import key_line, new_key
+    from service.serving import run
+    from service.settings import load_settings
+
+    secret, keys = new_key(), directory / "keys"
+    keys.unlink(missing_ok=True)
+    keys.touch(mode=0o600)
+    keys.write_text(key_line("demo", ("operator",), secret) + "\n", encoding="utf-8")
+    console.print(f"Add your own pictures under Memory with the operator key {secret}\n", soft_wrap=True)
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends a server as it is meant to end
+        run(load_settings(port=port, api_keys_file=str(keys), **settings))
 
 
 def _invitation(directory: Path, port: int) -> str:

@@ -33,10 +33,18 @@ function stages(header) {
   }).filter((stage) => stage.name && Number.isFinite(stage.ms));
 }
 
+// The key of a service that asks for one: kept for this tab, and sent to nobody else.
+const KEY = "reco-key";
+const authorization = () => {
+  const key = sessionStorage.getItem(KEY);
+  return key === null ? {} : { Authorization: `Bearer ${key}` };
+};
+export const useKey = (key) => sessionStorage.setItem(KEY, key);
+
 export async function ask(path, options = {}, name = () => null) {
   let answer;
   try {
-    answer = await fetch(path, { headers: { Accept: "application/json" }, ...options });
+    answer = await fetch(path, { ...options, headers: { Accept: "application/json", ...authorization(), ...options.headers } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError("The service cannot be reached. Is it still running?");
@@ -55,9 +63,19 @@ export const askJson = (path, body, options = {}, name = undefined) =>
     headers: { "Content-Type": "application/json", Accept: "application/json" },
   }, name);
 
-export function askForm(path, file, fields, options = {}, name = undefined) {
+// A picture behind the key, which an <img> by itself would not send.
+export async function showPicture(image, path) {
+  const headers = authorization();
+  if (headers.Authorization === undefined) return image.setAttribute("src", path);
+  const answer = await fetch(path, { headers }).catch(() => null);
+  if (answer?.ok) image.src = URL.createObjectURL(await answer.blob());
+  else image.classList.add("missing");
+}
+
+// `files`: one picture or several.
+export function askForm(path, files, fields, options = {}, name = undefined) {
   const form = new FormData();
-  form.append("files", file, "picture");
+  for (const file of [files].flat()) form.append("files", file, "picture");
   for (const [field, value] of Object.entries(fields)) form.append(field, value);
   return ask(path, { method: "POST", body: form, ...options }, name);
 }

@@ -43,5 +43,5 @@ export function chart(title, series, { axis, logarithmic }) {
         class: `line ${one.kind}`, d: one.points.map(([px, py], place) => `${place ? "L" : "M"}${x(px).toFixed(1)} ${y(py).toFixed(1)}`).join(""),
       })),
       drawn.filter((one) => one.kind === "both").map((one) => one.points.map(([px, py]) => svg("circle", { class: "dot", cx: x(px).toFixed(1), cy: y(py).toFixed(1), r: 3 })))),
-    el("figcaption", { class: "legend", "aria-hidden": "true" }, drawn.map((one) => [el("span", { class: `stroke ${one.kind}` }), el("span", {}, one.name)])));
+    el("figcaption", { class: "legend", "aria-hidden": "true" }, drawn.map((one) => el("span", { class: "entry" }, el("span", { class: `stroke ${one.kind}` }), one.name))));
 }

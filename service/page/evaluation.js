@@ -67,7 +67,7 @@ function curves(task) {
     const series = ["none", "image", "text", "both"].map((scoring) => ({
       name: SCORINGS[scoring], kind: scoring, points: points.map((point) => [point.at, point[section][scoring]]).filter(([, y]) => Number.isFinite(y)),
     }));
-    return el("section", { class: "block" }, el("h3", {}, title),
+    return el("section", { class: "block" }, el("h2", {}, title),
       el("p", { class: "quiet" }, field === "memory_size" ? "Rising at its right end: more pairs will help more." : "Measured on the test itself: read the shape."),
       chart(`${title}: ${headline(section)} in %`, series, { axis, logarithmic }));
   }));
@@ -79,7 +79,7 @@ function classes(task) {
     el("span", { class: "pair" }, bar("before", "CLIP alone", one.before / 100), bar("after", "with the memory", one.after / 100)));
   const gained = task.per_class.filter((one) => one.after > one.before).slice(0, 8);
   const lost = task.per_class.filter((one) => one.after < one.before).slice(-8).reverse();
-  const list = (title, some, none) => el("section", { class: "block" }, el("h3", {}, title),
+  const list = (title, some, none) => el("section", { class: "block" }, el("h2", {}, title),
     some.length ? el("ol", { class: "bars" }, some.map(row)) : el("p", { class: "quiet" }, none));
   return el("div", { class: "columns" },
     list("Classes that gained most", gained, "No class gained."), list("Classes that lost most", lost, "No class lost."));

@@ -1,9 +1,11 @@
 // Which view is shown, and whether the service is ready for them.
 
+import { startAdd } from "./add.js";
+import { useKey } from "./api.js";
 import { byId, count } from "./dom.js";
 import { openEvaluation } from "./evaluation.js";
 import { loadMemory, startMemory } from "./memory.js";
-import { setMemory, startTry } from "./try.js";
+import { askAbout, setMemory, startTry } from "./try.js";
 
 const VIEWS = { try: "Try", memory: "Memory", evaluation: "Evaluation" };
 
@@ -25,6 +27,19 @@ function showView({ focus }) {
   }
 }
 
+// Waits for a key that a person types in, where the service asks for one.
+function keyTyped() {
+  const form = byId("key-form");
+  form.hidden = false;
+  return new Promise((resolve) => form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    useKey(byId("key").value.trim());
+    byId("key").value = "";
+    form.hidden = true;
+    resolve();
+  }, { once: true }));
+}
+
 // Asks until the memory answers: a service that is loading says so, and goes on loading.
 async function whenReady() {
   const state = byId("service-state");
@@ -36,9 +51,18 @@ async function whenReady() {
     } catch (error) {
       state.textContent = error.message;
       state.hidden = false;
+      if (error.status === 401) {
+        await keyTyped();
+        continue;
+      }
       await new Promise((resolve) => setTimeout(resolve, error.reason === "starting" ? 1000 : 4000));
     }
   }
+}
+
+function told(memory) {
+  setMemory(memory);
+  byId("lead-items").textContent = `${count(memory.num_items)} captioned pictures`;
 }
 
 async function start() {
@@ -49,9 +73,9 @@ async function start() {
   window.addEventListener("hashchange", () => showView({ focus: true }));
   showView({ focus: false });
   startMemory();
-  const [tryFirst, told] = await Promise.all([startTry(), whenReady()]);
-  setMemory(told);
-  byId("lead-items").textContent = `${count(told.num_items)} captioned pictures`;
+  startAdd(async () => { told(await loadMemory()); }, askAbout);
+  const [tryFirst, memory] = await Promise.all([startTry(), whenReady()]);
+  told(memory);
   await tryFirst();
 }
 

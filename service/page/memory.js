@@ -1,7 +1,7 @@
 // The view "Memory": what it is, a search, a sample.
 
 import { ask, askForm, askJson } from "./api.js";
-import { byId, count, el, show, showError } from "./dom.js";
+import { byId, count, el, percent, show, showError } from "./dom.js";
 import { gallery } from "./results.js";
 
 const SAMPLE = 24;
@@ -24,10 +24,15 @@ function showFacts(told) {
   const shards = told.indices.map((index) => `${index.num_shards} ${index.modality}`).join(", ");
   const kinds = [...new Set(told.indices.map((index) => index.kind))].join(", ");
   const segments = told.segments.length;
+  // An exact index misses nothing; of any other it is told what was measured.
+  const measured = (index) => (index.recall === null || index.recall === undefined ? null
+    : typeof index.recall === "number" ? index.recall : index.recall.recall);
+  const recalls = told.indices.filter((index) => measured(index) !== null)
+    .map((index) => `${percent(measured(index))} of the nearest ten found (${index.modality})`);
   show(byId("memory-facts"),
     fact("Items", count(told.num_items)),
     fact("Version", String(told.memory_version), `in ${segments} segment${segments === 1 ? "" : "s"}`),
-    fact("Index", kinds, `shards: ${shards}`),
+    fact("Index", kinds, `shards: ${shards}; ${recalls.length ? recalls.join(", ") : "misses nothing"}`),
     fact("Encoder", told.model, `${told.embed_dim} dimensions`),
     fact("Fusion", told.fusion ?? "none", told.enhancement ? `${told.default_k} neighbours by default` : "answers are CLIP's own"),
     fact("Digest", el("code", { title: told.digest }, told.digest.slice(0, 16))));

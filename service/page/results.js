@@ -1,5 +1,6 @@
 // Answers as elements: the verdict, bars, neighbours, how far the embedding turned, trust and time.
 
+import { showPicture } from "./api.js";
 import { count, el, percent, svg } from "./dom.js";
 
 const SHOWN = 8;
@@ -57,10 +58,9 @@ export function gallery(items, { thumbnails, naming = null }) {
   const named = (item) => naming !== null && item.caption.toLowerCase().includes(naming.toLowerCase());
   const thumbnail = (item) => {
     if (!thumbnails || item.thumbnail === false) return null;
-    const image = el("img", {
-      src: `/memory/items/${item.id}/thumbnail`, alt: "", width: 96, height: 96, loading: "lazy", decoding: "async",
-    });
+    const image = el("img", { alt: "", width: 96, height: 96, loading: "lazy", decoding: "async" });
     image.addEventListener("error", () => image.classList.add("missing"));
+    showPicture(image, `/memory/items/${item.id}/thumbnail`);
     return el("span", { class: "frame" }, image);
   };
   return el("ul", { class: thumbnails ? "gallery" : "gallery bare" }, items.map((item) =>

@@ -132,6 +132,16 @@ async function pick(sample, follow) {
   return compare({ follow });
 }
 
+// From elsewhere on the page: a picture, and a label that is to be among those on the list.
+export function askAbout(file, label) {
+  location.hash = "try";
+  byId("labels").value = [...new Set([label, ...lines(byId("labels").value)])].join("\n");
+  document.querySelector("input[name=mode][value=image]").click();
+  setPicture(file);
+  note = null;
+  compare({ follow: true });
+}
+
 export async function startTry() {
   byId("ask").addEventListener("submit", (event) => {
     event.preventDefault();

@@ -21,17 +21,23 @@ from demo.captions import PROMPTS
 from demo.clip import tiny_clip_directory
 from demo.shots import species_shot
 from demo.species import species_of
+from evaluation.report import Evaluated, write_report
+from evaluation.run import EvalConfig, evaluate
+from evaluation.tasks import EvalTask
+from evaluation.zero_shot import ZeroShotTask
 from memory import MODALITIES, Memory
 from memory_builder import BuildConfig, build
 from memory_builder.progress import Silent
-from models.checkpoint import save_fusion
+from models.checkpoint import checkpoint_id, save_fusion
 from models.encoder import Encoder
-from models.fusion import FusionConfig
+from models.fusion import Fusion, FusionConfig
 from models.training.entity_pairs import EntityPairs
 from models.training.evidence import fit_evidence
+from service.keys import key_line, new_key
 
 SPECIES = species_of("unseen")[:12]
 PAIRS = 8
+OPERATOR_KEY = new_key()
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +67,24 @@ def world(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = EntityPairs(images, texts, torch.from_numpy(entities))
     fusion = fit_evidence(pairs, FusionConfig("evidence", images.shape[1], k=5))
     save_fusion(root / "fusion", fusion, encoder.fingerprint.record())
+    write_evaluation(root, fusion)
+    (root / "keys").write_text(key_line("tester", ("operator",), OPERATOR_KEY) + "\n")
     return root
+
+
+def write_evaluation(root: Path, fusion: Fusion) -> None:
+    """As `reco eval MEMORY FUSION … -o FUSION/evaluation` would: the memory's own items, named."""
+    with Memory.open(root / "memory") as memory:
+        captions = memory.captions()
+        names = sorted(set(captions))
+        texts = np.stack([memory.rows("text")[captions.index(name)] for name in names]).astype(np.float32)
+        labels = np.array([names.index(caption) for caption in captions])
+        images = memory.rows("image").astype(np.float32)
+        task = EvalTask("twelve species", ZeroShotTask(images, labels, texts), names, [f"{row}" for row in labels])
+        config = EvalConfig(curves=True)
+        ids = {checkpoint_id(root / "fusion"): fusion}
+        shown = Evaluated(memory, ids, [{}], config, "both")
+        write_report(root / "fusion" / "evaluation", shown, [evaluate(task, memory, [fusion], config)])
 
 
 @contextmanager
@@ -76,6 +99,7 @@ def serving(world: Path, **changes: str | None) -> Iterator[str]:
         "RECO_FUSION": str(world / "fusion"),
         "RECO_SAMPLES": str(world / "samples"),
         "RECO_STAMPS": str(world / "stamps"),
+        "RECO_API_KEYS_FILE": str(world / "keys"),
         "RECO_THREADS": "1",
         "RECO_PORT": str(port),
     } | changes
@@ -110,6 +134,28 @@ def site_without_fusion(world: Path) -> Iterator[str]:
     """The same without a fusion and without samples."""
     with serving(world, RECO_FUSION=None, RECO_SAMPLES=None) as url:
         yield url
+
+
+@pytest.fixture
+def growing_site(world: Path, tmp_path: Path) -> Iterator[str]:
+    """A site whose memory may change, for it is a copy."""
+    shutil.copytree(world / "memory", tmp_path / "memory")
+    with serving(world, RECO_MEMORY=str(tmp_path / "memory")) as url:
+        yield url
+
+
+@pytest.fixture
+def closed_site(world: Path, tmp_path: Path) -> Iterator[str]:
+    """A site that asks everybody for a key, and has no operator."""
+    (tmp_path / "keys").write_text(key_line("reader", ("use",), OPERATOR_KEY) + "\n")
+    with serving(world, RECO_API_KEYS_FILE=str(tmp_path / "keys")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def operator_key() -> str:
+    """The key that `site` and `growing_site` know as an operator's, and `closed_site` as a reader's."""
+    return OPERATOR_KEY
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from demo.shots import species_shot
+from demo.species import species_of
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 FIRST_PAINT_MS = 1000
@@ -174,6 +177,69 @@ def test_the_memory_is_shown_and_searched(site: str, open_page: Any, photo_bytes
     until(page, "document.title === 'Try · RECO'")
 
 
+def test_the_evaluation_is_shown(site: str, open_page: Any) -> None:
+    page = open_page(f"{site}/#evaluation")
+    page.wait_for_selector("#evaluation-task table")
+    figures = httpx.get(f"{site}/evaluation").json()["tasks"][0]["measures"]["zero_shot"]["top-1"]
+    cards = page.locator("#evaluation-task .card .pick").all_inner_texts()
+    assert cards == [f"{figures[scoring]['mean']:.1f}" for scoring in ("none", "both")]
+    assert page.locator("#evaluation-task tbody tr").count() == 5
+    assert page.locator("#evaluation-task svg[role=img]").count() == 2
+    assert "CLIP alone from" in page.locator("#evaluation-task svg").first.get_attribute("aria-label")
+    page.get_by_role("link", name="Look at single pictures").click()
+    page.wait_for_url("**/evaluation/gallery")
+    assert "Drawn at random" in page.locator("body").inner_text()
+
+
+def test_without_an_evaluation_the_page_says_how_to_make_one(site_without_fusion: str, open_page: Any) -> None:
+    page = open_page(f"{site_without_fusion}/#evaluation")
+    until(page, "document.getElementById('evaluation-body').textContent.includes('reco eval')")
+    assert "nothing to evaluate" in page.locator("#evaluation-body .notice").inner_text()
+
+
+def test_a_name_that_nobody_has_heard_is_added_and_known(growing_site: str, open_page: Any, operator_key: str) -> None:
+    page = open_page(growing_site)
+    answered(page)
+    page.get_by_role("link", name="Memory").click()
+    page.get_by_text("Add your own").click()
+    stranger = species_of("unseen")[40]
+    pictures = [
+        {"name": f"{number}.png", "mimeType": "image/png", "buffer": species_shot(stranger, "page", number).png()}
+        for number in range(4)
+    ]
+    page.wait_for_selector("#add", state="visible")
+    page.locator("#add-name").fill("Zquorb the Wob")
+    page.locator("#add-files").set_input_files(pictures[:3])
+    page.locator("#add-key").fill("reco_not-a-key")
+    page.get_by_role("button", name="Add to the memory").click()
+    until(page, "document.getElementById('add-error').textContent.includes('no key of this service')")
+    page.locator("#add-key").fill(operator_key)
+    page.get_by_role("button", name="Add to the memory").click()
+    until(page, "document.getElementById('add-status').textContent.includes('3 pictures of “Zquorb the Wob” added')")
+    until(page, "document.getElementById('memory-facts').textContent.includes('99')")
+    page.get_by_role("button", name="Ask about the first one").click()
+    near = "document.querySelector('section[aria-labelledby=near-title] .gallery')?.innerText ?? ''"
+    until(page, f"({near}).startsWith('a photo of a Zquorb the Wob')")
+    assert page.locator("#labels").input_value().startswith("Zquorb the Wob\n")
+    page.locator("#file").set_input_files(pictures[3])  # one that the memory does not hold
+    until(page, "document.getElementById('file-name').textContent === '3.png'")
+    answered(page)
+    assert "Zquorb the Wob" in page.evaluate(near)
+
+
+def test_a_service_with_keys_asks_for_one(closed_site: str, open_page: Any, operator_key: str) -> None:
+    page = open_page(closed_site)
+    page.wait_for_selector("#key-form", state="visible")
+    assert violations(page) == []
+    page.locator("#key").fill(operator_key)
+    page.keyboard.press("Enter")
+    answered(page)
+    page.get_by_role("link", name="Memory").click()
+    until(page, "[...document.querySelectorAll('#sample img')].some((one) => one.naturalWidth > 0)")
+    page.get_by_text("Add your own").click()
+    page.wait_for_selector("#add-closed", state="visible")
+
+
 def test_the_keyboard_is_enough(site: str, open_page: Any) -> None:
     page = open_page(site)
     answered(page)
@@ -244,6 +310,11 @@ def test_each_view_is_accessible_and_fits(site: str, open_page: Any, width: int,
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     keep(page, f"memory-{width}-{scheme}")
+    page.get_by_role("link", name="Evaluation").click()
+    page.wait_for_selector("#evaluation-task table")
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    keep(page, f"evaluation-{width}-{scheme}")
 
 
 def test_it_is_small_and_painted_at_once(site: str, open_page: Any) -> None:

@@ -1,0 +1,127 @@
+"""Alerts, dashboard and Kubernetes example against the service they are about: no name in them is a stranger's."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.metrics import Metrics
+from service.settings import PREFIX, Settings
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DASHBOARD = DEPLOY / "grafana" / "dashboards" / "reco.json"
+NAME = re.compile(r"\breco_[a-z0-9_]+\b")
+
+
+def exposed() -> set[str]:
+    """Every series name that `/metrics` can have: histograms have three."""
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", Metrics().render().decode(), re.MULTILINE))
+    parts = {
+        f"{name}_{part}" for name, kind in kinds.items() if kind == "histogram" for part in ("bucket", "sum", "count")
+    }
+    return {name for name, kind in kinds.items() if kind != "histogram"} | parts
+
+
+def panels() -> list[dict[str, Any]]:
+    return [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return [one for one in yaml.safe_load_all(path.read_text()) if one]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [DASHBOARD, DEPLOY / "prometheus" / "alerts.yml", DEPLOY / "kubernetes" / "prometheus-adapter.yaml",
+     DEPLOY / "kubernetes" / "reco.yaml"],
+    ids=lambda path: path.name,
+)  # fmt: skip
+def test_every_metric_named_is_exposed(path: Path) -> None:
+    named = set(NAME.findall(path.read_text())) - {"reco_data"}
+    assert named
+    assert not named - exposed()
+
+
+def test_the_dashboard_shows_what_there_is() -> None:
+    told = json.dumps([panel["targets"] for panel in panels()])
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exposed()}
+    hidden = {name for name in families if name not in told} - {"reco_build_info"}
+    assert not {name for name in hidden if not name.startswith(("reco_class_cache", "python_", "process_"))}
+
+
+def test_the_dashboard_is_whole() -> None:
+    board = json.loads(DASHBOARD.read_text())
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(ids) == len(set(ids))
+    for panel in panels():
+        place = panel["gridPos"]
+        assert place["x"] >= 0 and place["x"] + place["w"] <= 24
+        assert panel["targets"] and all(target["expr"] for target in panel["targets"])
+    cells = [
+        (x, y)
+        for panel in board["panels"]
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(cells) == len(set(cells)), "panels overlap"
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool: Debian's package `prometheus` has it")
+@pytest.mark.parametrize(
+    "arguments", [("check", "config", "prometheus.yml"), ("test", "rules", "alerts.test.yml")], ids=lambda one: one[0]
+)
+def test_promtool_accepts(arguments: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        ["promtool", *arguments], cwd=DEPLOY / "prometheus", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool: Debian's package `prometheus` has it")
+def test_every_query_of_the_dashboard_is_promql(tmp_path: Path) -> None:
+    queries = [target["expr"] for panel in panels() for target in panel["targets"]]
+    rules = [
+        {"record": f"query:{number}", "expr": re.sub(r"\$__rate_interval", "5m", query)}
+        for number, query in enumerate(queries)
+    ]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    done = subprocess.run(
+        ["promtool", "check", "rules", "rules.yml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_kubernetes_sets_only_settings_that_exist() -> None:
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    parts = {one["kind"]: one for one in documents(DEPLOY / "kubernetes" / "reco.yaml")}
+    container = parts["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    named = set(parts["ConfigMap"]["data"]) | {one["name"] for one in container["env"]}
+    assert named <= known
+
+
+def test_kubernetes_waits_longer_than_the_service_drains() -> None:
+    parts = {one["kind"]: one for one in documents(DEPLOY / "kubernetes" / "reco.yaml")}
+    pod = parts["Deployment"]["spec"]["template"]["spec"]
+    fields = Settings.model_fields
+    drains = fields["drain_delay_s"].default + fields["graceful_shutdown_s"].default
+    assert pod["terminationGracePeriodSeconds"] > drains
+    assert {probe: pod["containers"][0][probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")} == {
+        "livenessProbe": "/livez",
+        "readinessProbe": "/readyz",
+    }
+
+
+@pytest.mark.parametrize("path", sorted((DEPLOY / "kubernetes").rglob("*.yaml")), ids=lambda path: path.name)
+def test_kubernetes_accepts_the_manifests(path: Path) -> None:
+    validator = pytest.importorskip(
+        "kubernetes_validate", reason="no kubernetes-validate: pip install kubernetes-validate"
+    )
+    for one in documents(path):
+        if "kind" not in one or one["kind"] == "Kustomization" or path.name == "gpu.yaml":  # a patch is no whole
+            continue
+        validator.validate(one, validator.latest_version(), strict=True)
