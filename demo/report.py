@@ -13,10 +13,10 @@ from evaluation.report import GALLERY, RESULTS, Evaluated, gallery_page, json_te
 from evaluation.run import EvalConfig, TaskResult, evaluate
 from evaluation.tasks import EvalTask
 from memory import Memory
-from memory_builder.decoding import make_thumbnail
 from models.checkpoint import checkpoint_id, read_config
 from models.fusion import Fusion
 from models.images import ImageLimits, decode_image
+from models.thumbnails import make_thumbnail
 
 FOLDER = "evaluation"  # in the checkpoint's own, where the service looks
 _THUMBNAIL_PX = 96

@@ -62,9 +62,9 @@ def _look_at_settings() -> "Iterator[Finding]":
     from reco.machine import Finding
     from service.settings import SettingsError, load_settings
 
-    if not any(os.environ.get(name) for name in ("RECO_MEMORY", "RECO_MODEL", "RECO_FUSION")):
-        advice = "`reco demo` needs none. For your own: RECO_MODEL, RECO_MEMORY, RECO_FUSION, or `reco serve --help`."
-        yield Finding("settings", "note", "no RECO_MODEL and no RECO_MEMORY in this shell", advice)
+    if not os.environ.get("RECO_MEMORY"):
+        advice = "`reco demo` makes one; for your own: `reco build`, then RECO_MODEL, RECO_MEMORY and RECO_FUSION."
+        yield Finding("settings", "note", "no RECO_MEMORY in this shell: there is none to look at", advice)
         return
     try:
         settings = load_settings()
