@@ -604,7 +604,7 @@ def test_fast_pixels_are_next_to_exact(size: tuple[int, int], config: dict[str, 
     assert (
         difference.max() <= 3
     )  # of noise; a photograph shows one: each direction may round by one, and enlarging adds
-    assert difference.mean() < 0.1
+    assert difference.mean() < 0.5
 
 
 @pytest.mark.parametrize("name", ["png_alpha", "cmyk_jpeg", "gif"])
