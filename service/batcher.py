@@ -1,10 +1,12 @@
 """Time and capacity: who may come in, who is computed together, who is dropped. No HTTP, no torch.
 
 `Batcher` is what the pipeline needs; `TurnBatcher` is one compute thread that takes images and texts in turn.
-It never waits for a batch to fill: it takes what is there, and more gathers while it computes.
+It never waits for a batch to fill: it takes what is there, and more gathers while it computes. A fault of ours in that
+thread costs the batch it struck, and the thread goes on; a device that is lost ends it.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -23,6 +25,7 @@ AnswerT = TypeVar("AnswerT")
 AnswerCo = TypeVar("AnswerCo", covariant=True)
 QueryContra = TypeVar("QueryContra", contravariant=True)
 LANES: tuple[Modality, ...] = ("image", "text")
+_FOLLOW = 0.25  # the weight of the newest batch in what an item is thought to take
 
 
 class QueueFull(Exception):  # noqa: N818
@@ -35,6 +38,10 @@ class DeadlinePassed(Exception):  # noqa: N818
 
 class BatcherStopped(Exception):  # noqa: N818
     """The compute thread has ended: nothing will be answered any more."""
+
+
+class DeviceLost(Exception):  # noqa: N818
+    """What computes cannot compute any more; only a new process can."""
 
 
 @dataclass(frozen=True)
@@ -95,20 +102,30 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
         *,
         max_batch_size: int,
         max_queue_items: int,
+        max_batch_s: float = math.inf,
         on_batch: Callable[[Batch], None] = lambda batch: None,
+        on_restart: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare; `start` begins.
 
         Args:
-            compute: called from one thread only.
+            compute: called from one thread only. `DeviceLost` from it is the end of the batcher.
             max_batch_size: most items in one call of `compute`.
             max_queue_items: most items admitted and not answered, per modality.
+            max_batch_s: how long a batch should take at most, by what earlier ones took; at least one item is taken.
             on_batch: told of each computed batch, in the compute thread.
+            on_restart: told, in the compute thread, that it goes on after a fault of ours.
         """
         self._compute = compute
         self._max_batch_size = max_batch_size
         self._max_queue_items = max_queue_items
+        self._max_batch_s = max_batch_s
+        self._item_s: dict[Modality, float] = {}  # what an item of each lane takes, lately
+        self._ceiling: dict[Modality, int] = dict.fromkeys(LANES, max_batch_size)  # lower after memory ran out
         self._on_batch = on_batch
+        self._on_restart = on_restart
+        self._busy_since: float | None = None
+        self._lost = False
         self._changed = threading.Condition()
         self._waiting: dict[Modality, deque[_Entry[QueryT, AnswerT]]] = {lane: deque() for lane in LANES}
         self._admitted: dict[Modality, int] = dict.fromkeys(LANES, 0)
@@ -132,6 +149,16 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
     def alive(self) -> bool:
         """Whether the compute thread is there."""
         return self._thread.is_alive()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the device is lost."""
+        return self._lost
+
+    @property
+    def busy_since(self) -> float | None:
+        """When the batch under way began, on `time.monotonic`; None between batches."""
+        return self._busy_since
 
     @property
     def last_success(self) -> float | None:
@@ -174,7 +201,21 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
                 if not entries:
                     return
                 turn = LANES.index(modality) + 1
-                self._run(modality, entries)
+                self._busy_since = time.monotonic()
+                try:
+                    self._run(modality, entries)
+                except DeviceLost:
+                    raise
+                except Exception as error:
+                    logger.exception("the compute thread failed beside its computing, and goes on")
+                    _fail(entries, error)
+                    self._on_restart()
+                finally:
+                    self._busy_since = None
+        except DeviceLost as error:
+            self._lost = True
+            logger.critical("the device is lost, and with it this process", exc_info=error)
+            _fail(entries, BatcherStopped())
         except Exception:
             logger.exception("the compute thread ended; the service cannot answer any more")
         finally:
@@ -190,11 +231,24 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
                 order = (LANES[(turn + step) % len(LANES)] for step in range(len(LANES)))
                 modality = next(lane for lane in order if self._waiting[lane])
                 lane = self._waiting[modality]
-                taken = [lane.popleft() for _ in range(min(len(lane), self._max_batch_size))]
+                taken = [lane.popleft() for _ in range(min(len(lane), self._most(modality)))]
             now = time.monotonic()
             live = [entry for entry in taken if self._still_wanted(entry, now)]
             if live:
                 return modality, live
+
+    def _most(self, modality: Modality) -> int:
+        """How many items may be taken together."""
+        item_s = self._item_s.get(modality)
+        fitting = math.inf if item_s is None else self._max_batch_s / item_s
+        return max(1, int(min(self._ceiling[modality], fitting)))
+
+    def _learn(self, modality: Modality, size: int, seconds: float) -> None:
+        """Follow what an item takes, and try larger batches again, step by step, after memory ran out."""
+        item_s = seconds / size
+        last = self._item_s.get(modality, item_s)
+        self._item_s[modality] = max(last + _FOLLOW * (item_s - last), 1e-9)
+        self._ceiling[modality] = min(self._max_batch_size, self._ceiling[modality] + 1)
 
     @staticmethod
     def _still_wanted(entry: _Entry[QueryT, AnswerT], now: float) -> bool:
@@ -207,15 +261,21 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
 
     def _run(self, modality: Modality, entries: list[_Entry[QueryT, AnswerT]]) -> None:
         """Compute a batch; if it fails, each half for itself, down to the one item that is to blame."""
+        if len(entries) > self._ceiling[modality]:  # it fell while the half before this one was computed
+            self._run_halves(modality, entries)
+            return
         started = time.monotonic()
         failure: Exception
         try:
             answers, seconds = self._compute(modality, [entry.query for entry in entries])
             assert len(answers) == len(entries), "one answer for each query"
+        except DeviceLost:
+            raise
         except Exception as error:
             failure = error
         else:
             self._last_success = time.monotonic()
+            self._learn(modality, len(entries), self._last_success - started)
             batch = Batch(modality, len(entries), seconds)
             for entry, answer in zip(entries, answers, strict=True):
                 entry.future.set_result(Done(answer, started - entry.queued_at, batch))
@@ -225,7 +285,12 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
         if len(entries) == 1:
             entries[0].future.set_exception(failure)
             return
+        if isinstance(failure, MemoryError):
+            self._ceiling[modality] = len(entries) // 2
         del failure
+        self._run_halves(modality, entries)
+
+    def _run_halves(self, modality: Modality, entries: list[_Entry[QueryT, AnswerT]]) -> None:
         middle = len(entries) // 2
         self._run(modality, entries[:middle])
         self._run(modality, entries[middle:])
@@ -239,3 +304,10 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
         for entry in entries:
             if entry.future.set_running_or_notify_cancel():
                 entry.future.set_exception(BatcherStopped())
+
+
+def _fail(entries: Sequence[_Entry[QueryT, AnswerT]], error: Exception) -> None:
+    """Give those that have no answer yet this one."""
+    for entry in entries:
+        if not entry.future.done():
+            entry.future.set_exception(error)

@@ -22,6 +22,7 @@ from models.encoder import Encoder
 from models.images import ImageLimits
 from models.refine import RetrievalEnhancedEncoder
 from models.texts import TextLimits, check_text
+from service.batcher import DeviceLost
 from service.settings import Settings, milvus_token
 
 logger = logging.getLogger("reco.engine")
@@ -40,7 +41,7 @@ class Tokenised:
     @property
     def num_tokens(self) -> int:
         """Tokens up to the end mark, which is not 0 as the padding behind it is; start and end mark included."""
-        return int(self.ids.nonzero()[-1]) + 1
+        return int(self.ids.numpy().nonzero()[0][-1]) + 1
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class Engine:
         self.original_space = RetrievalEnhancedEncoder(composed.encoder, composed.memory, None).space
         self.memory_away = False  # whether the last search found it so
         self._text_limits = TextLimits(max_characters=max_text_characters)
+        self._short_of_memory = False
 
     @classmethod
     def open(cls, settings: Settings) -> "Engine":
@@ -195,11 +197,18 @@ class Engine:
         Raises:
             EncoderError: a row came out not finite; nobody's row is returned.
             MemoryError: the device or the host ran out of memory.
+            DeviceLost: the accelerator cannot be used by this process any more.
         """
+        if self._short_of_memory:  # here and not where it was caught: there the failed batch's tensors are still held
+            torch.cuda.empty_cache()
+            self._short_of_memory = False
         try:
             return self._compute(modality, queries)
         except torch.OutOfMemoryError as error:
+            self._short_of_memory = True
             raise MemoryError(str(error)) from error
+        except torch.AcceleratorError as error:  # an illegal address, ECC: each later call fails too
+            raise DeviceLost(str(error)) from error
 
     def _compute(self, modality: Modality, queries: Sequence[Query]) -> tuple[list[Answer], dict[str, float]]:
         clock = _Clock()

@@ -59,6 +59,9 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.worker_restarts = Counter(
+            "reco_worker_restarts_total", "Faults of ours that the compute thread went on after.", registry=registry
+        )
         self.rejections = Counter(
             "reco_rejections_total",
             "Requests refused for lack of capacity or time.",

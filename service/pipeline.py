@@ -31,6 +31,7 @@ from service.workers import Workers
 
 Result = TypeVar("Result")
 Outcome: TypeAlias = "Answer | ItemError"
+_SHORT_CHARACTERS = 200  # of a request's texts: tokenised faster than a thread could be asked to
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,11 @@ class Pipeline:
             Problem: queue_full before anything is tokenised, deadline_exceeded.
         """
         with self._admit("text", len(texts)):
-            work = self._timed(
-                self._workers.texts, "tokenize", partial(self._tokenize, texts, pointers, deadline), trace
-            )
-            rows = await within(deadline, work)
+            tokenize = partial(self._tokenize, texts, pointers, deadline)
+            if sum(map(len, texts)) <= _SHORT_CHARACTERS:
+                rows = tokenize()
+            else:
+                rows = await within(deadline, self._timed(self._workers.texts, "tokenize", tokenize, trace))
             trace.tokens += sum(row.num_tokens for row in rows if isinstance(row, Tokenised))
             queries = [ask.query(row.ids) for row in rows if not isinstance(row, ItemError)]
             futures = iter(self._submit("text", queries, deadline))

@@ -28,7 +28,17 @@ logger = logging.getLogger("reco.serving")
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, and return."""
     logging.config.dictConfig(logging_config(settings.log_format))
-    asyncio.run(_serve(settings))
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(_serve(settings))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's, which takes half the time of asyncio's own; asyncio's where uvloop is not made for (Windows)."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def _serve(settings: Settings) -> None:

@@ -173,6 +173,18 @@ class Settings(BaseSettings):
         1024, ge=1, description="Items accepted and not answered yet, images and texts apart (503 beyond it)."
     )
     max_batch_size: int = Field(64, ge=1, le=4096, description="Items encoded together.")
+    max_batch_ms: float = Field(
+        250.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Milliseconds a batch should take at most; what a text may wait behind images.",
+    )
+    hang_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds after which a batch counts as hung: the process ends with exit code 70.",
+    )
     decode_workers: int = Field(
         default_factory=_default_decode_workers,
         ge=1,

@@ -39,6 +39,8 @@ def item_code(error: Exception) -> str:
 
 async def gather(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
     """All results in order; the first failure cancels the rest and is raised as it is."""
+    if len(work) == 1:  # what most requests hold, and a task of its own would cost as much as the rest of its path
+        return [await work[0]]
     tasks = [asyncio.ensure_future(item) for item in work]
     try:
         return await asyncio.gather(*tasks)

@@ -1,6 +1,6 @@
 """What computes, once a process: the decode pools and the batcher. Generations come and go, these stay.
 
-Depends on batcher, engine, metrics and settings.
+Depends on batcher, engine, metrics, settings and watchdog.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from service.batcher import Batch, Done, TurnBatcher
 from service.engine import Answer, Engine, Query
 from service.metrics import Metrics
 from service.settings import Settings
+from service.watchdog import Watchdog
 
 _TEXT_WORKERS = 1  # tokenising holds the interpreter's lock; a thread of its own keeps it out of the images' queue
 _WEIGHERS = 1  # one label set at a time: the neighbours of a large one take hundreds of megabytes
@@ -37,16 +38,21 @@ class Workers:
             compute,
             max_batch_size=settings.max_batch_size,
             max_queue_items=settings.max_queue_items,
+            max_batch_s=settings.max_batch_ms / 1000,
             on_batch=self._observe,
+            on_restart=metrics.worker_restarts.inc,
         )
+        self._watchdog = Watchdog(self.batcher, max_batch_s=settings.hang_timeout_s)
 
     def start(self) -> None:
         """Begin to compute."""
         self.batcher.start()
+        self._watchdog.start()
 
     def stop(self) -> None:
         """End all threads; blocks until the batch under way is done."""
         self.batcher.stop()
+        self._watchdog.stop()
         for pool in (self.images, self.texts, self.weighers):
             pool.shutdown(cancel_futures=True)
 

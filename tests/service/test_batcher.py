@@ -8,7 +8,8 @@ from concurrent.futures import Future, wait
 import pytest
 
 from memory import Modality
-from service.batcher import Batch, BatcherStopped, DeadlinePassed, Done, QueueFull, TurnBatcher
+from service.batcher import Batch, BatcherStopped, DeadlinePassed, DeviceLost, Done, QueueFull, TurnBatcher
+from service.watchdog import EXIT_CODE, Watchdog
 
 SOON = 60.0
 
@@ -21,11 +22,14 @@ class Doubler:
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
+        self.failure: Exception | None = None
 
     def __call__(self, modality: Modality, queries: Sequence[int], /) -> tuple[list[int], Mapping[str, float]]:
         self.entered.set()
         assert self.gate.wait(10)
         self.batches.append((modality, list(queries)))
+        if self.failure is not None:
+            raise self.failure
         if any(query < 0 for query in queries):
             raise ValueError("poison")
         return [2 * query for query in queries], {"encode": 0.001}
@@ -137,18 +141,101 @@ def test_stopping_refuses_what_waits_and_what_comes(batcher: TurnBatcher[int, in
     assert not batcher.alive
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_nobody_waits_for_ever_when_the_compute_thread_dies() -> None:
+def test_X23_a_fault_beside_the_computing_costs_its_batch_and_no_other() -> None:
+    restarts: list[int] = []
+
     def broken_observer(batch: Batch) -> None:
         raise RuntimeError("a bug of ours")
 
     doubler = Doubler()
     batcher: TurnBatcher[int, int] = TurnBatcher(
-        doubler, max_batch_size=1, max_queue_items=10, on_batch=broken_observer
+        doubler,
+        max_batch_size=1,
+        max_queue_items=10,
+        on_batch=broken_observer,
+        on_restart=lambda: restarts.append(1),
     )
     batcher.start()
-    first, second = submit(batcher, "image", 1, 2)
-    assert first.result(10).answer == 2
+    futures = submit(batcher, "image", 1, 2, 3)
+    assert [future.result(10).answer for future in futures] == [2, 4, 6]
+    batcher.stop()
+    assert len(restarts) == 3
+
+
+def test_X21_a_lost_device_refuses_everybody_and_ends_the_batcher(
+    batcher: TurnBatcher[int, int], doubler: Doubler
+) -> None:
+    held = hold(batcher, doubler)
+    waiting = [*submit(batcher, "image", 1, 2), *submit(batcher, "text", 3)]
+    doubler.failure = DeviceLost("an illegal address")
+    doubler.gate.set()
+    for future in (held, *waiting):
+        with pytest.raises(BatcherStopped):
+            future.result(10)
     with pytest.raises(BatcherStopped):
-        second.result(10)
+        submit(batcher, "text", 1)
+    assert batcher.lost
     assert not batcher.alive
+
+
+def test_X19_memory_that_runs_out_halves_the_batch_and_those_after_it() -> None:
+    sizes: list[int] = []
+
+    def short_of_memory(modality: Modality, queries: Sequence[int], /) -> tuple[list[int], Mapping[str, float]]:
+        sizes.append(len(queries))
+        if len(queries) > 4 or -1 in queries:
+            raise MemoryError
+        return [2 * query for query in queries], {}
+
+    batcher: TurnBatcher[int, int] = TurnBatcher(short_of_memory, max_batch_size=32, max_queue_items=100)
+    futures = submit(batcher, "image", *range(13), -1, *range(14, 32))
+    more = submit(batcher, "image", *range(32, 64))
+    batcher.start()
+    for number, future in enumerate(futures):
+        if number == 13:
+            with pytest.raises(MemoryError):
+                future.result(10)
+        else:
+            assert future.result(10).answer == 2 * number
+    wait(more, 10)
+    batcher.stop()
+    assert sizes[:4] == [32, 16, 8, 4]
+    after = sizes[sizes.index(1) + 2 :]
+    assert max(after) <= 10, "a large batch is tried again only step by step"
+
+
+def test_a_batch_is_as_long_as_its_time_allows() -> None:
+    sizes: list[int] = []
+
+    def slow(modality: Modality, queries: Sequence[int], /) -> tuple[list[int], Mapping[str, float]]:
+        sizes.append(len(queries))
+        time.sleep(0.01 * len(queries))
+        return list(queries), {}
+
+    batcher: TurnBatcher[int, int] = TurnBatcher(slow, max_batch_size=32, max_queue_items=100, max_batch_s=0.05)
+    batcher.start()
+    submit(batcher, "image", 0)[0].result(10)
+    wait(submit(batcher, "image", *range(40)), 10)
+    batcher.stop()
+    assert 2 <= max(sizes) <= 5
+
+
+@pytest.mark.parametrize("fault", ["lost", "hung", "none"])
+def test_X21_X22_the_watchdog_ends_a_process_that_cannot_answer(
+    batcher: TurnBatcher[int, int], doubler: Doubler, fault: str
+) -> None:
+    codes: list[int] = []
+    dog = Watchdog(batcher, max_batch_s=0.2, end=codes.append)
+    dog.start()
+    held = hold(batcher, doubler)
+    if fault == "lost":
+        doubler.failure = DeviceLost("ECC")
+    if fault != "hung":
+        doubler.gate.set()
+    end = time.monotonic() + (1.5 if fault == "none" else 10)
+    while not codes and time.monotonic() < end:
+        time.sleep(0.02)
+    doubler.gate.set()
+    wait([held], 10)
+    dog.stop()
+    assert codes == ([] if fault == "none" else [EXIT_CODE])

@@ -1,0 +1,61 @@
+"""Ends a process that cannot answer any more: its device is lost, or a batch does not come back.
+
+An orchestrator starts a process that ended; one that is only unready it leaves alone. Depends on the batcher only.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from service.batcher import TurnBatcher
+
+logger = logging.getLogger("reco.watchdog")
+
+EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
+_LOOK_S = 0.5
+_LAST_ANSWERS_S = 1.0  # for the refusals of those who waited to leave
+
+
+class Watchdog:
+    """A thread that looks at the batcher twice a second."""
+
+    def __init__(
+        self, batcher: TurnBatcher[Any, Any], *, max_batch_s: float, end: Callable[[int], object] = os._exit
+    ) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            max_batch_s: a batch that takes longer hangs.
+            end: called once with the exit code.
+        """
+        self._batcher = batcher
+        self._max_batch_s = max_batch_s
+        self._end = end
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="reco-watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(_LOOK_S):
+            since = self._batcher.busy_since
+            if self._batcher.lost:
+                self._stopped.wait(_LAST_ANSWERS_S)
+            elif since is None or time.monotonic() - since <= self._max_batch_s:
+                continue
+            else:
+                logger.critical("a batch has not come back in %g s", self._max_batch_s)
+            logger.critical("ending with exit code %d", EXIT_CODE)
+            self._end(EXIT_CODE)
+            return
