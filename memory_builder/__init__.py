@@ -11,7 +11,13 @@ Or from embeddings that were cached before, without a model:
 Importing it does not load torch: a command line can refuse a wrong corpus (corpora.py, readers/) before the encoder.
 """
 
-from memory_builder.builds import build, build_from_embeddings, open_embeddings
+from memory_builder.builds import (
+    build,
+    build_from_embeddings,
+    forecast_build,
+    forecast_from_embeddings,
+    open_embeddings,
+)
 from memory_builder.config import BuildConfig
 from memory_builder.embeddings import EmbeddingsReader, Origin
 from memory_builder.errors import (
@@ -25,6 +31,7 @@ from memory_builder.errors import (
     OutputError,
     TooManyRejected,
 )
+from memory_builder.forecast import Forecast
 from memory_builder.progress import Progress
 from memory_builder.runner import BuildResult
 
@@ -36,6 +43,7 @@ __all__ = [
     "ConfigError",
     "CorpusError",
     "EmbeddingsReader",
+    "Forecast",
     "MemoryBuilderError",
     "NothingUsable",
     "Origin",
@@ -45,5 +53,7 @@ __all__ = [
     "TooManyRejected",
     "build",
     "build_from_embeddings",
+    "forecast_build",
+    "forecast_from_embeddings",
     "open_embeddings",
 ]

@@ -1,6 +1,6 @@
 """The two builds: of a corpus, which is encoded, and of cached embeddings, which are taken over. What a program calls.
 
-Chooses readers and mapper; the runner does the rest for both alike.
+Chooses readers and mapper; the runner does the rest for both alike, and forecast.py tells what it will take.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,7 @@ from memory_builder.corpora import expand
 from memory_builder.embeddings import EmbeddingsReader, Importer, Origin, open_source
 from memory_builder.embeddings.reader import check_same_dim
 from memory_builder.engines import Engine, LocalEngine
+from memory_builder.forecast import Forecast, forecast
 from memory_builder.mapper import Mapper
 from memory_builder.progress import Progress, Silent
 from memory_builder.readers import ReaderOptions, open_reader
@@ -46,19 +47,18 @@ def build(
     try:
         shown.stage("plan")
         # A wrong path is told before a directory is made for the memory.
-        options = _reader_options(config, max_image_bytes=encoder.preprocess.limits.max_bytes)
-        readers = [open_reader(path, options) for path in expand(config.corpora)]
-        mapper = open_mapper(config, encoder)
-        row_options = {
-            "thumbnail_px": config.thumbnail_px,
-            "max_characters": config.max_characters,
-            "image_limits": asdict(encoder.preprocess.limits),
-        }
-        fingerprint = encoder.fingerprint
-        task = Task("encode", readers, mapper, row_options, fingerprint.record(), fingerprint.encoded_with())
-        return run(config, task, engine or LocalEngine(), shown)
+        return run(config, _encoding(config, encoder), engine or LocalEngine(), shown)
     finally:
         shown.done()
+
+
+def forecast_build(config: BuildConfig, encoder: "Encoder") -> Forecast:
+    """Tell what `build` would take; nothing is written.
+
+    Raises:
+        MemoryBuilderError, models.errors.EncoderError: as `build`.
+    """
+    return forecast(config, _encoding(config, encoder))
 
 
 @contextmanager
@@ -102,12 +102,37 @@ def build_from_embeddings(
     shown = progress or Silent()
     try:
         shown.stage("plan")
-        row_options = {"max_characters": config.max_characters}
-        importer = nullcontext(Importer(readers[0].embed_dim, config.max_characters))
-        task = Task("read", readers, importer, row_options, origin.encoder, origin.encoded_with)
-        return run(config, task, LocalEngine(), shown)
+        return run(config, _importing(config, readers, origin), LocalEngine(), shown)
     finally:
         shown.done()
+
+
+def forecast_from_embeddings(config: BuildConfig, readers: Sequence[EmbeddingsReader], origin: Origin) -> Forecast:
+    """Tell what `build_from_embeddings` would take; nothing is written.
+
+    Raises:
+        MemoryBuilderError: as `build_from_embeddings`.
+    """
+    return forecast(config, _importing(config, readers, origin))
+
+
+def _encoding(config: BuildConfig, encoder: "Encoder") -> Task:
+    options = _reader_options(config, max_image_bytes=encoder.preprocess.limits.max_bytes)
+    readers = [open_reader(path, options) for path in expand(config.corpora)]
+    row_options = {
+        "thumbnail_px": config.thumbnail_px,
+        "max_characters": config.max_characters,
+        "image_limits": asdict(encoder.preprocess.limits),
+    }
+    fingerprint = encoder.fingerprint
+    mapper = open_mapper(config, encoder)
+    return Task("encode", readers, mapper, row_options, fingerprint.record(), fingerprint.encoded_with())
+
+
+def _importing(config: BuildConfig, readers: Sequence[EmbeddingsReader], origin: Origin) -> Task:
+    row_options = {"max_characters": config.max_characters}
+    importer = nullcontext(Importer(readers[0].embed_dim, config.max_characters))
+    return Task("read", readers, importer, row_options, origin.encoder, origin.encoded_with)
 
 
 def _reader_options(config: BuildConfig, **limits: int) -> ReaderOptions:

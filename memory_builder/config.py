@@ -34,6 +34,7 @@ class BuildConfig:
             The whole corpus is compared again, whatever was published of it.
         restore_removed: add items again that were removed from the memory; otherwise they stay out.
         index: what the index is to be; None leaves it as it was, or as its size asks for.
+        retry_failed: read again the units that have rejected rows, and store what can be stored now.
         stamps: where the memory notes which of its files it has hashed on this host
             (memory.default_stamp_directory); None hashes a memory that is grown every time.
 
@@ -57,6 +58,7 @@ class BuildConfig:
     upsert: bool = False
     restore_removed: bool = False
     index: IndexOptions | None = None
+    retry_failed: bool = False
     stamps: Path | None = None
 
     def __post_init__(self) -> None:

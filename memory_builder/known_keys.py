@@ -14,6 +14,9 @@ from memory_builder.records import Rejected
 DUPLICATE = "duplicate_key"
 ALREADY_STORED = "already_stored"
 REMOVED = "removed_earlier"
+LASTING = frozenset(
+    {DUPLICATE, ALREADY_STORED, REMOVED}
+)  # told by the keys alone: reading such a row again tells the same
 EARLIER = "An earlier row of the corpus has this key."
 TAKEN_OUT = "The item was removed from the memory and stays out; --restore-removed adds it again."
 _OTHER_PAIR = "The memory holds another image or caption under this key and keeps it; --upsert replaces it."

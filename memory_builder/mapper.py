@@ -4,7 +4,7 @@ Imports models (texts) and memory's row types; lanes decode and encode the batch
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -85,6 +85,10 @@ class Mapper:
         self._encode_images(unit, rows, known, checkpoint)
         texts = self._encode_texts(unit, checkpoint)
         return self._finish(unit, texts)
+
+    def seconds(self) -> Mapping[str, float]:
+        """As in Lanes."""
+        return self._lanes.seconds()
 
     def _encode_images(self, unit: _Unit, rows: Iterable[Row], known: KnownKeys, checkpoint: Checkpoint) -> None:
         """Have lanes decode and encode all rows that may be stored, a few batches ahead of what is collected."""

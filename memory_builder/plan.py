@@ -3,9 +3,10 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from memory import Manifest
 from memory_builder.errors import CorpusError
 from memory_builder.readers import Piece, Reader
 
@@ -43,6 +44,21 @@ class Plan:
     def rows(self) -> int:
         """Rows of the corpus, rejected ones included."""
         return sum(unit.piece.rows for unit in self.units)
+
+    def retried(self, previous: Manifest) -> "Plan":
+        """The plan with other names for published units that have rows not stored, so that they are done again.
+
+        Args:
+            previous: the version that holds them; the new names are of its digest, so that a killed build goes on.
+        """
+        stored = {unit.id: unit.rows for segment in previous.segments for unit in segment.units}
+        units = [
+            unit
+            if stored.get(unit.id, unit.piece.rows) == unit.piece.rows
+            else replace(unit, id=hashlib.sha256(f"{unit.id} again after {previous.digest}".encode()).hexdigest())
+            for unit in self.units
+        ]
+        return replace(self, units=tuple(units))
 
 
 def plan_units(

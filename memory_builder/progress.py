@@ -1,5 +1,6 @@
 """How a build tells what it does: the command line shows it, programs may pass none. Imports nothing."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 
@@ -15,6 +16,9 @@ class Progress(Protocol):
     def advance(self, rows: int, rejected: int) -> None:
         """`rows` more rows were read, `rejected` of them not stored."""
 
+    def lanes(self, seconds: Mapping[str, float]) -> None:
+        """Where the encoder's time has gone so far: decode (or waiting for it), copy, encode, and `total` of it all."""
+
     def done(self) -> None:
         """The build ended, well or not."""
 
@@ -29,6 +33,9 @@ class Silent:
         """Ignored."""
 
     def advance(self, rows: int, rejected: int) -> None:
+        """Ignored."""
+
+    def lanes(self, seconds: Mapping[str, float]) -> None:
         """Ignored."""
 
     def done(self) -> None:

@@ -1,6 +1,6 @@
 """A build step by step: lock, plan, map, write segments, index, publish. Knows the parts of every step."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ from memory_builder.config import BuildConfig
 from memory_builder.engines import Engine, Job
 from memory_builder.errors import NothingUsable
 from memory_builder.interruption import StopRequest, stop_on_signals
-from memory_builder.known_keys import ALREADY_STORED, KnownKeys, StoredPair
+from memory_builder.known_keys import ALREADY_STORED, LASTING, KnownKeys, StoredPair
 from memory_builder.ledger import LEDGER, Ledger
 from memory_builder.output import check_space, prepare_output
 from memory_builder.plan import Plan, Unit, plan_units
@@ -80,6 +80,31 @@ def run(config: BuildConfig, task: Task, engine: Engine, progress: Progress) -> 
         return _Build(config, task, engine, _Watch(progress, stop)).run()
 
 
+def plan_build(
+    config: BuildConfig, task: Task, previous: Manifest | None, heard: Callable[[], None] = lambda: None
+) -> Plan:
+    """Scan the sources of a task and name their units.
+
+    Args:
+        config, task: what is built.
+        previous: the version that grows.
+        heard: called between sources; may raise to stop.
+
+    Raises:
+        CorpusError: a source is damaged or cannot be read.
+    """
+    sources = []
+    for reader in task.readers:
+        heard()
+        sources.append((reader, list(reader.pieces(config.unit_rows))))
+    row_options = dict(task.row_options)
+    if previous and (config.upsert or config.restore_removed):
+        # What comes of a unit depends on what is stored, so no unit that was published is that unit.
+        row_options["upsert"] = [previous.digest, config.upsert, config.restore_removed]
+    plan = plan_units(sources, row_options=row_options, encoder=task.encoder)
+    return plan.retried(previous) if previous and config.retry_failed else plan
+
+
 @dataclass(frozen=True)
 class _Watch:
     """Who looks on while a build runs, and may stop it."""
@@ -108,7 +133,8 @@ class _Build:
         self._root = config.memory
         self._store = UnitStore(self._root)
         self._store.sweep()
-        self._ledger = Ledger(config.max_error_rate)
+        # Rows that are tried again were counted, and allowed, by the build that rejected them.
+        self._ledger = Ledger(1.0 if config.retry_failed else config.max_error_rate)
         self._stored_ids: dict[str, int] = {}
         self._removed: frozenset[bytes] = frozenset()
         self._replaced: list[int] = []
@@ -125,7 +151,7 @@ class _Build:
     def run(self) -> BuildResult:
         """All stages in order; a kill between any two of them costs no finished unit."""
         self._store.remove(self._published.intersection(self._store.ids()))  # left by a kill after a commit
-        plan = self._plan()
+        plan = plan_build(self._config, self._task, self._previous, self._watch.stop.check)
         self._map_units(plan)
         self._judge(complete=True)
         manifest = self._commit(plan) if self._ledger.added else self._previous
@@ -160,17 +186,6 @@ class _Build:
             self._stored_ids = {key: id for id, key, _ in alive}
             return memory.manifest, {key: pair for _, key, pair in alive}
 
-    def _plan(self) -> Plan:
-        sources = []
-        for reader in self._task.readers:
-            self._watch.stop.check()
-            sources.append((reader, list(reader.pieces(self._config.unit_rows))))
-        row_options = dict(self._task.row_options)
-        if self._previous and (self._config.upsert or self._config.restore_removed):
-            # What comes of a unit depends on what is stored, so no unit that was published is that unit.
-            row_options["upsert"] = [self._previous.digest, self._config.upsert, self._config.restore_removed]
-        return plan_units(sources, row_options=row_options, encoder=self._task.encoder)
-
     def _map_units(self, plan: Plan) -> None:
         """Have the engine finish what is not finished, and admit all units in the plan's order."""
         self._watch.stage(self._task.stage)
@@ -180,7 +195,7 @@ class _Build:
         rows = sum(unit.piece.rows for unit in todo)
         check_space(self._root, rows, self._task.embed_dim)
         self._watch.progress.start(rows)
-        job = Job(self._root, self._known, self._task.mapper)
+        job = Job(self._root, self._known, self._task.mapper, self._watch.progress.lanes)
         there = set(self._resumed)
         with closing(self._engine.finish(todo, job, self._watch.checkpoint)) as arriving:
             for unit in plan.units:
@@ -198,7 +213,9 @@ class _Build:
         if unit.id not in self._store:
             return False
         done = self._store.load(unit.id)
-        return done is not None and self._known.agrees_with(done.rows.items.column("key").to_pylist(), done.rejected)
+        if done is None or (self._config.retry_failed and any(row.code not in LASTING for row in done.rejected)):
+            return False
+        return self._known.agrees_with(done.rows.items.column("key").to_pylist(), done.rejected)
 
     def _admit(self, unit: Unit) -> None:
         """Enter a finished unit in the books: what of it will be stored, and what it replaces."""

@@ -19,6 +19,9 @@ class UnitMapper(Protocol):
     def map_unit(self, rows: Iterable[Any], known: KnownKeys, checkpoint: Checkpoint) -> MappedUnit:
         """As in Mapper and in embeddings.Importer: equal rows in, equal bytes out."""
 
+    def seconds(self) -> Mapping[str, float]:
+        """Where time went, as in lanes.Lanes; empty where nothing is encoded."""
+
 
 @dataclass(frozen=True)
 class Task:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reco.build_plan import plan_encoding, plan_import
 from reco.console import BuildProgress, console, stop
 from reco.index_options import IndexFactory, MaxBytesPerPair, Recall, Reindex, index_options
 from reco.index_options import reindex as reindex_memory
@@ -80,6 +81,17 @@ Upsert = Annotated[
         "--upsert", help="Replace items whose key is there with another image or caption; without it they are rejected."
     ),
 ]
+RetryFailed = Annotated[
+    bool,
+    typer.Option("--retry-failed", help="Try rows again that were rejected before, and store what can be stored."),
+]
+Plan = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        help="Count, try a sample, and tell time, disk, RAM and index; nothing is written. 1 if it cannot fit.",
+    ),
+]
 RestoreRemoved = Annotated[
     bool, typer.Option("--restore-removed", help="Add items again that `reco memory remove` or purge took out.")
 ]
@@ -104,6 +116,8 @@ def build(
     max_error_rate: MaxErrorRate = 0.05,
     upsert: Upsert = False,
     restore_removed: RestoreRemoved = False,
+    retry_failed: RetryFailed = False,
+    plan: Plan = False,
     embeddings: Embeddings = None,
     encoder_name: EncoderName = None,
     trust_model: TrustModel = False,
@@ -114,9 +128,9 @@ def build(
 ) -> None:
     """Encode a corpus into a memory, or take embeddings over that were cached before.
 
-    Stopped or killed, the same command goes on where it was. Run it again with more corpora and the memory grows by
-    what is new, as a new version; nothing is encoded twice. Rows that cannot be used are listed, with the reason, in
-    MEMORY/work/rejected.jsonl. Examples:
+    --plan tells first what it will take. Stopped or killed, the same command goes on where it was. Run it again with
+    more corpora and the memory grows by what is new, as a new version; nothing is encoded twice. Rows that cannot be
+    used are listed, with the reason, in MEMORY/work/rejected.jsonl. Examples:
 
         reco build photos/ -o my-memory --model ViT-B-32 --pretrained laion2b_s34b_b79k
 
@@ -148,6 +162,7 @@ def build(
         max_error_rate=max_error_rate,
         upsert=upsert,
         restore_removed=restore_removed,
+        retry_failed=retry_failed,
         stamps=stamp_directory(),
         image_column=image_column,
         caption_column=caption_column,
@@ -157,14 +172,15 @@ def build(
     open_encoder = partial(_open_encoder, model or DEFAULT_MODEL, pretrained, device, dtype)
     try:
         if not embeddings:
-            result = _encode(config, open_encoder)
+            result = _encode(config, open_encoder, plan=plan)
         elif model or pretrained:
-            result = _take_over(config, lambda readers: _opened(open_encoder(), readers, trust=trust_model))
+            result = _take_over(config, lambda readers: _opened(open_encoder(), readers, trust=trust_model), plan=plan)
         else:
-            result = _take_over(config, lambda readers: _declared(encoder_name, readers, trust=trust_model))
+            result = _take_over(config, lambda readers: _declared(encoder_name, readers, trust=trust_model), plan=plan)
     except BuildInterrupted as interrupted:
         stop(f"{interrupted}", code=128 + interrupted.signal)
-    _report(result, output)
+    if result is not None:
+        _report(result, output)
 
 
 def _check_sources(corpus: bool, embeddings: bool, *, opened: bool, said: tuple[str | None, bool]) -> None:
@@ -187,18 +203,27 @@ def _open_encoder(model: str, pretrained: str | None, device: str, dtype: str) -
     return encoder
 
 
-def _encode(config: "BuildConfig", open_encoder: "Callable[[], Encoder]") -> "BuildResult":
+def _encode(config: "BuildConfig", open_encoder: "Callable[[], Encoder]", *, plan: bool) -> "BuildResult | None":
+    """Build from a corpus, or only tell what it would take."""
     from memory_builder import build as build_memory
 
+    if plan:
+        plan_encoding(config, open_encoder())
+        return None
     return build_memory(config, open_encoder(), BuildProgress())
 
 
-def _take_over(config: "BuildConfig", find_origin: "Callable[[list[EmbeddingsReader]], Origin]") -> "BuildResult":
-    """Build from embeddings; what is wrong with what was named is a wrong command: exit code 2."""
+def _take_over(
+    config: "BuildConfig", find_origin: "Callable[[list[EmbeddingsReader]], Origin]", *, plan: bool
+) -> "BuildResult | None":
+    """Build from embeddings, or only tell what it would take; what is named wrongly is a wrong command: exit code 2."""
     from memory_builder import ConfigError, CorpusError, OriginError, build_from_embeddings, open_embeddings
 
     try:
         readers = open_embeddings(config)
+        if plan:
+            plan_import(config, readers, find_origin)
+            return None
         return build_from_embeddings(config, readers, find_origin(readers), BuildProgress("reading"))
     except (ConfigError, CorpusError, OriginError) as error:
         stop(f"{error}", code=2)

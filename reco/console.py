@@ -1,6 +1,6 @@
 """What commands say and how: one console on standard error, progress bars, and a plain way to stop."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
@@ -107,12 +107,25 @@ class Bars:
         self.close()
 
 
+def waits(seconds: Mapping[str, float]) -> str:
+    """What share of its time an encoder is at work, and what it waits for in the rest."""
+    total = seconds.get("total", 0.0)
+    if not total:
+        return ""
+    shares = {stage: seconds.get(stage, 0.0) / total for stage in ("encode", "decode", "copy")}
+    shares["disk"] = max(0.0, 1 - sum(shares.values()))
+    busy = shares.pop("encode")
+    longest = " ".join(f"{what} {share:.0%}" for what, share in shares.items() if share >= 0.005)
+    return f"encoder busy {busy:.0%}" + (f", waits {longest}" if longest else "")
+
+
 class BuildProgress:
     """The builder's progress as a bar: rows, rate, time left, and how many rows were rejected."""
 
     def __init__(self, title: str = "encoding") -> None:
         self._bar = Bar(title)
         self._total = self._done = self._rejected = 0
+        self._waits = ""
 
     def stage(self, name: str) -> None:
         """Say which stage has begun; encoding and reading show their own bar."""
@@ -127,7 +140,12 @@ class BuildProgress:
         """Some more rows were read."""
         self._done += rows
         self._rejected += rejected
-        self._bar.update(self._done, self._total, f"{self._rejected:,} rejected" if self._rejected else "")
+        notes = [f"{self._rejected:,} not stored" if self._rejected else "", self._waits]
+        self._bar.update(self._done, self._total, ", ".join(filter(None, notes)))
+
+    def lanes(self, seconds: Mapping[str, float]) -> None:
+        """Where the encoder's time went."""
+        self._waits = waits(seconds)
 
     def done(self) -> None:
         """The build is over."""

@@ -5,7 +5,7 @@ number of its workers, or the order in which they finish. What ties units togeth
 runner, in the plan's order, and so is the commit: an engine that dies loses the units it had in hand.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +25,13 @@ class Job:
         root: of the memory; finished units go to its UnitStore, which must be the same for every worker.
         known: the keys of the memory as the build began. Plain data: it may be sent to another process.
         mapper: maps units in this process; an engine of other processes opens mappers of its own there.
+        lanes: may be told where the encoder's time goes, as Progress.lanes.
     """
 
     root: Path
     known: KnownKeys
     mapper: AbstractContextManager[UnitMapper]
+    lanes: Callable[[Mapping[str, float]], None] = lambda seconds: None
 
 
 class Engine(Protocol):

@@ -75,6 +75,8 @@ class _Leader:
                 break
             rows, rejected = rows + more_rows, rejected + more_rejected
         checkpoint(rows, rejected)
+        if rows:
+            self._job.lanes(self._mapper.seconds())
 
     def stop(self) -> None:
         """Let no unit go on beyond its next batch."""

@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -341,6 +341,9 @@ class Recorder:
 
     def advance(self, rows: int, rejected: int) -> None:
         self.calls.append(("advance", rows, rejected))
+
+    def lanes(self, seconds: Mapping[str, float]) -> None:
+        self.calls.append(("lanes", dict(seconds)))
 
     def done(self) -> None:
         self.calls.append(("done",))
