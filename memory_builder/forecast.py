@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from memory import latest_version, read_manifest
+from memory import IndexOptions, Manifest, latest_version, read_manifest
+from memory.indexing.options import choose_family
+from memory.indexing.reports import read_report, wanted_options
 from memory_builder.config import BuildConfig
 from memory_builder.errors import OutputError
 from memory_builder.known_keys import KnownKeys
@@ -47,6 +49,7 @@ class Forecast:
         ignored: files and members that belong to no row.
         sampled: rows that were tried.
         rejected: of these, rows that cannot be stored, by code.
+        index: what the index would be, in FAISS's words, or `exact`.
         rows_per_s: as fast as the sample went.
         stages: share of the lanes' time by stage; empty where nothing is encoded.
         peak_bytes, final_bytes: on disk while the memory is built, and of its files afterwards.
@@ -61,6 +64,7 @@ class Forecast:
     ignored: int
     sampled: int
     rejected: dict[str, int]
+    index: str
     rows_per_s: float
     stages: dict[str, float]
     peak_bytes: int
@@ -110,8 +114,9 @@ def forecast(config: BuildConfig, task: Task) -> Forecast:
         sample = _Sample.take(mapper, todo, config.batch_size)
     rows_todo = sum(unit.piece.rows for unit in todo)
     row_bytes = 4 * task.embed_dim + sample.item_bytes  # both embeddings as fp16
-    index_bytes = 4 * task.embed_dim  # as the exact index has it, the largest
     held = sum(segment.rows for segment in previous.segments) if previous else 0
+    family = choose_family(max(1, rows_todo + held), task.embed_dim, _index_options(config, previous))
+    index_bytes = 2 * family.bytes_per_row(max(1, rows_todo + held))  # both modalities
     return Forecast(
         sources=tuple(_sources(plan)),
         rows=plan.rows,
@@ -120,6 +125,7 @@ def forecast(config: BuildConfig, task: Task) -> Forecast:
         ignored=plan.ignored,
         sampled=sample.rows,
         rejected=dict(sample.rejected),
+        index=family.factory,
         rows_per_s=sample.rows_per_s,
         stages=sample.stages,
         peak_bytes=round(rows_todo * (_SEGMENT_COPIES * row_bytes + index_bytes) + held * index_bytes),
@@ -163,6 +169,13 @@ class _Sample:
         rate = rows / wall * (lane_seconds / busy if busy else 1.0) if rows else 0.0
         stages = {stage: seconds / busy for stage, seconds in spent.items()} if busy else {}
         return cls(rows, rejected, rate, stages, item_bytes / max(1, stored))
+
+
+def _index_options(config: BuildConfig, previous: Manifest | None) -> IndexOptions:
+    """What is asked of the index now, or was asked of the one that grows."""
+    if config.index is not None or previous is None:
+        return config.index or IndexOptions()
+    return wanted_options(read_report(config.memory, previous.indexes["image"]))
 
 
 def _sources(plan: Plan) -> Iterator[Source]:

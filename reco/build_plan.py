@@ -21,7 +21,7 @@ def plan_encoding(config: "BuildConfig", encoder: "Encoder") -> None:
 
     with console.status("counting rows and trying a sample"):
         found = forecast_build(config, encoder)
-    _show(found, config.memory, f"{encoder.name} on {encoder.device}, {encoder.dtype}", encoder.embed_dim)
+    _show(found, config.memory, f"{encoder.name} on {encoder.device}, {encoder.dtype}")
 
 
 def plan_import(
@@ -31,10 +31,10 @@ def plan_import(
     from memory_builder import forecast_from_embeddings
 
     found = forecast_from_embeddings(config, readers, find_origin(readers))
-    _show(found, config.memory, "none is run: the rows are encoded", readers[0].embed_dim)
+    _show(found, config.memory, "none is run: the rows are encoded")
 
 
-def _show(found: "Forecast", memory: Path, encoder: str, embed_dim: int) -> None:
+def _show(found: "Forecast", memory: Path, encoder: str) -> None:
     from memory_builder import OutputError
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -57,7 +57,7 @@ def _show(found: "Forecast", memory: Path, encoder: str, embed_dim: int) -> None
         f"{_size(found.free_bytes)} free",
     )
     table.add_row("RAM", f"{_size(found.ram_bytes)}; {_size(found.free_ram_bytes)} free")
-    table.add_row("index", _index(found, embed_dim))
+    table.add_row("index", found.index + (": all rows are scanned, in fp16" if found.index == "exact" else ""))
     console.print(table)
     try:
         found.check()
@@ -87,10 +87,6 @@ def _sample(found: "Forecast") -> str:
         return "none: nothing is left to do"
     codes = ", ".join(f"{code} {count:,}" for code, count in sorted(found.rejected.items()))
     return f"{found.sampled:,} rows, " + (f"rejected: {codes}" if codes else "all usable")
-
-
-def _index(found: "Forecast", embed_dim: int) -> str:
-    return "an exact scan of the fp16 rows"
 
 
 def _size(count: int) -> str:
