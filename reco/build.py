@@ -142,7 +142,7 @@ def build(
 
         reco build --reindex -o my-memory --max-bytes-per-pair 256
     """
-    from memory_builder import BuildConfig, BuildInterrupted
+    from memory_builder import BuildConfig
 
     index = index_options(recall, max_bytes_per_pair, index_factory)
     if reindex:
@@ -170,17 +170,12 @@ def build(
         index=index,
     )
     open_encoder = partial(_open_encoder, model or DEFAULT_MODEL, pretrained, device, dtype)
-    try:
-        if not embeddings:
-            result = _encode(config, open_encoder, plan=plan)
-        elif model or pretrained:
-            result = _take_over(config, lambda readers: _opened(open_encoder(), readers, trust=trust_model), plan=plan)
-        else:
-            result = _take_over(config, lambda readers: _declared(encoder_name, readers, trust=trust_model), plan=plan)
-    except BuildInterrupted as interrupted:
-        stop(f"{interrupted}", code=128 + interrupted.signal)
-    if result is not None:
-        _report(result, output)
+    if not embeddings:
+        _encode(config, open_encoder, plan=plan)
+    elif model or pretrained:
+        _take_over(config, lambda readers: _opened(open_encoder(), readers, trust=trust_model), plan=plan)
+    else:
+        _take_over(config, lambda readers: _declared(encoder_name, readers, trust=trust_model), plan=plan)
 
 
 def _check_sources(corpus: bool, embeddings: bool, *, opened: bool, said: tuple[str | None, bool]) -> None:
@@ -203,19 +198,17 @@ def _open_encoder(model: str, pretrained: str | None, device: str, dtype: str) -
     return encoder
 
 
-def _encode(config: "BuildConfig", open_encoder: "Callable[[], Encoder]", *, plan: bool) -> "BuildResult | None":
+def _encode(config: "BuildConfig", open_encoder: "Callable[[], Encoder]", *, plan: bool) -> None:
     """Build from a corpus, or only tell what it would take."""
     from memory_builder import build as build_memory
 
     if plan:
         plan_encoding(config, open_encoder())
-        return None
-    return build_memory(config, open_encoder(), BuildProgress())
+    else:
+        _tell(lambda: build_memory(config, open_encoder(), BuildProgress()), config.memory)
 
 
-def _take_over(
-    config: "BuildConfig", find_origin: "Callable[[list[EmbeddingsReader]], Origin]", *, plan: bool
-) -> "BuildResult | None":
+def _take_over(config: "BuildConfig", find_origin: "Callable[[list[EmbeddingsReader]], Origin]", *, plan: bool) -> None:
     """Build from embeddings, or only tell what it would take; what is named wrongly is a wrong command: exit code 2."""
     from memory_builder import ConfigError, CorpusError, OriginError, build_from_embeddings, open_embeddings
 
@@ -223,10 +216,22 @@ def _take_over(
         readers = open_embeddings(config)
         if plan:
             plan_import(config, readers, find_origin)
-            return None
-        return build_from_embeddings(config, readers, find_origin(readers), BuildProgress("reading"))
+            return
+        progress = BuildProgress("reading")
+        _tell(lambda: build_from_embeddings(config, readers, find_origin(readers), progress), config.memory)
     except (ConfigError, CorpusError, OriginError) as error:
         stop(f"{error}", code=2)
+
+
+def _tell(work: "Callable[[], BuildResult]", output: Path) -> None:
+    """Build, and say what came of it."""
+    from memory_builder import BuildInterrupted
+
+    try:
+        result = work()
+    except BuildInterrupted as interrupted:
+        stop(f"{interrupted}", code=128 + interrupted.signal)
+    _report(result, output)
 
 
 def _opened(encoder: "Encoder", readers: "list[EmbeddingsReader]", *, trust: bool) -> "Origin":
