@@ -1,5 +1,6 @@
 """`reco serve`: the HTTP service."""
 
+import os
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -20,16 +21,18 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.  [RECO_HOST]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.  [RECO_PORT]")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto.  [RECO_DEVICE]")] = None,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="Print all settings, secrets masked, and exit.  [RECO_SHOW_CONFIG]")
+    ] = False,
 ) -> None:
     """Serve refined embeddings over HTTP.
 
-    Every setting is a RECO_* variable; the common ones are options too, and an option wins. RECO_SHOW_CONFIG=1 prints
-    all settings and exits. Example:
+    Every setting is a RECO_* variable (docs/settings.md); the common ones are options too, and an option wins. SIGHUP
+    opens a newer memory or fusion, SIGTERM drains. Example:
 
         reco serve --model ViT-B-32 --pretrained openai --memory my-memory --fusion my-fusion
     """
-    from service.serving import run
-    from service.settings import load_settings
+    from service.settings import SHOW_CONFIG, load_settings, show_settings
 
     given: dict[str, Any] = {
         "memory": memory,
@@ -42,5 +45,11 @@ def serve(
         "port": port,
         "device": device,
     }
+    settings = load_settings(**given)
+    if show_config or os.environ.get(SHOW_CONFIG, "") not in ("", "0", "false"):
+        typer.echo(show_settings(settings))
+        return
+    from service.serving import run
+
     with suppress(KeyboardInterrupt):  # Ctrl-C ends a server as it is meant to end
-        run(load_settings(**{name: value for name, value in given.items() if value is not None}))
+        run(settings)

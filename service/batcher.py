@@ -165,6 +165,10 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
         """When a batch last succeeded, on `time.monotonic`; None if none has."""
         return self._last_success
 
+    def admitted(self, modality: Modality) -> int:
+        """Items admitted and not answered yet."""
+        return self._admitted[modality]
+
     def has_room(self, modality: Modality) -> bool:
         """See `Batcher`."""
         return self._admitted[modality] < self._max_queue_items

@@ -19,6 +19,7 @@ from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.problems import Problem
 from service.settings import Settings
+from service.watching import measure_lag, watch_memory
 from service.workers import Workers
 
 logger = logging.getLogger("reco.lifecycle")
@@ -58,7 +59,7 @@ class Service:
         self.metrics.generations.set_function(lambda: self._generations.alive)
         self._workers: Workers | None = None
         self._loading: asyncio.Task[None] | None = None
-        self._returning: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
         self._canary = asyncio.Lock()
 
@@ -89,7 +90,10 @@ class Service:
         if OPEN_WITHOUT_KEYS in self.warnings:
             logger.warning("listening on %s without keys: anybody who reaches the port may use it", self.settings.host)
         self._loading = asyncio.create_task(self._load())
-        self._returning = asyncio.create_task(self._load_when_back())
+        work = [self._load_when_back(), measure_lag(self.metrics)]
+        if self.settings.watch_memory_s is not None and self.settings.backend == "faiss":
+            work.append(watch_memory(self.settings, self._served, self.reload))
+        self._background = [asyncio.create_task(one) for one in work]
 
     async def wait_until_loaded(self) -> None:
         """Return when loading has ended, well or badly."""
@@ -99,8 +103,8 @@ class Service:
     async def stop(self) -> None:
         """End the workers' threads."""
         self.reason = "stopping"
-        if self._returning is not None:
-            self._returning.cancel()
+        for task in self._background:
+            task.cancel()
         if self._loading is not None:
             await asyncio.gather(self._loading, return_exceptions=True)
         if self._workers is not None:
@@ -203,6 +207,10 @@ class Service:
             num_items=engine.memory.num_items,
         )
         logger.info("serving: %s, memory version %d", engine.encoder.name, engine.memory.version)
+
+    def _served(self) -> int | None:
+        pipeline = self._generations.newest
+        return None if pipeline is None else pipeline.engine.memory.version
 
     def _not_ready(self, reason: str) -> Problem:
         return Problem("not_ready", extensions={"reason": reason})

@@ -1,17 +1,25 @@
 """One line per request, as JSON or text, without bodies, query strings, file names or addresses.
 
-Standard library only.
+Standard library only. A sink that blocks (a full pipe) holds nobody up: lines wait in a bounded queue for a thread, and
+are dropped beyond it. A warning that repeats is told a few times and then counted.
 """
 
+import atexit
 import json
 import logging
 import logging.config
+import queue
+import threading
+import time
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 access = logging.getLogger("reco.access")
 
 _FIELDS = "request_fields"
+_QUEUED_LINES: Final = 10_000
+_FLUSH_S: Final = 1.0
+_REPEATS, _REPEATS_S, _TEXTS = 10, 60.0, 1000  # of one message, from warnings on; messages kept in mind
 
 
 def log_request(**fields: str | int | float | None) -> None:
@@ -47,6 +55,64 @@ class TextFormatter(logging.Formatter):
         return f"{super().formatMessage(record)} {shown}".rstrip()
 
 
+class NonBlocking(logging.StreamHandler[Any]):
+    """Writes in a thread of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped = 0
+        self._lines: queue.Queue[logging.LogRecord] = queue.Queue(_QUEUED_LINES)
+        threading.Thread(target=self._write, name="reco-log", daemon=True).start()
+        atexit.register(self._finish)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a record, or drop it."""
+        try:
+            self._lines.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+    def _write(self) -> None:
+        while True:
+            super().emit(self._lines.get())
+            self._lines.task_done()
+
+    def _finish(self) -> None:
+        """Give what is queued a moment at the end of the process."""
+        end = time.monotonic() + _FLUSH_S
+        while self._lines.unfinished_tasks and time.monotonic() < end:
+            time.sleep(0.01)
+
+
+class Repeats(logging.Filter):
+    """Lets a warning or error of one text through so often a minute; a later one tells how many were not."""
+
+    def __init__(self, clock: Any = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._seen: dict[tuple[str, str], list[float]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to write the record."""
+        if record.levelno < logging.WARNING:
+            return True
+        now = self._clock()
+        if len(self._seen) > _TEXTS:
+            self._seen.clear()
+        # The text before its arguments: our own words, so there are few of them.
+        since_and_count = self._seen.setdefault((record.name, str(record.msg)), [now, 0])
+        since, count = since_and_count
+        if now - since > _REPEATS_S:
+            suppressed = int(count) - _REPEATS
+            if suppressed > 0:
+                record.msg = f"{record.getMessage()} (and {suppressed} more like it before)"
+                record.args = ()
+            since_and_count[:] = [now, 1]
+            return True
+        since_and_count[1] = count + 1
+        return count < _REPEATS
+
+
 def logging_config(log_format: Literal["text", "json"]) -> dict[str, Any]:
     """A `logging.config.dictConfig` for the process; uvicorn's own access log is silent, ours replaces it."""
     formatter = {"()": JsonFormatter if log_format == "json" else TextFormatter}
@@ -54,7 +120,8 @@ def logging_config(log_format: Literal["text", "json"]) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": formatter},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "filters": {"repeats": {"()": Repeats}},
+        "handlers": {"stderr": {"()": NonBlocking, "formatter": "line", "filters": ["repeats"]}},
         "root": {"level": "WARNING", "handlers": ["stderr"]},
         "loggers": {
             "reco": {"level": "INFO"},

@@ -12,6 +12,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
@@ -31,6 +32,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
         self.requests = Counter(
             "reco_requests_total", "Requests answered.", ("endpoint", "method", "status"), registry=registry
         )
@@ -62,6 +64,19 @@ class Metrics:
         self.worker_restarts = Counter(
             "reco_worker_restarts_total", "Faults of ours that the compute thread went on after.", registry=registry
         )
+        self.queue_depth = Gauge(
+            "reco_queue_depth", "Items admitted and not answered yet.", ("modality",), registry=registry
+        )
+        self.queue_wait = Histogram(
+            "reco_queue_wait_seconds", "From queued to computed.", ("modality",), buckets=_SECONDS, registry=registry
+        )
+        self.truncated = Counter("reco_text_truncated_total", "Texts cut to the encoder's context.", registry=registry)
+        self.last_success = Gauge(
+            "reco_last_success_timestamp_seconds", "When a batch was last computed.", registry=registry
+        )
+        self.loop_lag = Gauge(
+            "reco_event_loop_lag_seconds", "How late the event loop is with what is due.", registry=registry
+        )
         self.rejections = Counter(
             "reco_rejections_total",
             "Requests refused for lack of capacity or time.",
@@ -69,6 +84,10 @@ class Metrics:
             registry=registry,
         )
         self.errors = Counter("reco_errors_total", "Problems answered, by code.", ("code",), registry=registry)
+        self._declare_memory(registry)
+
+    def _declare_memory(self, registry: CollectorRegistry) -> None:
+        """What nobody else has: how near the memory is to what is asked, and how far it moves it."""
         self.retrieval_similarity = Histogram(
             "reco_retrieval_similarity",
             "Similarity of the best neighbour: falls when queries drift away from the memory.",

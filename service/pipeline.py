@@ -129,7 +129,9 @@ class Pipeline:
             ]
             outcomes = await within(deadline, gather(work_by_row))
         self._observe_items("text", outcomes)
-        return outcomes, [not isinstance(row, ItemError) and row.truncated for row in rows]
+        truncated = [not isinstance(row, ItemError) and row.truncated for row in rows]
+        self._metrics.truncated.inc(sum(truncated))
+        return outcomes, truncated
 
     async def refine(
         self,
@@ -237,6 +239,7 @@ class Pipeline:
         done = await asyncio.wrap_future(future)
         trace.add(done)
         self._metrics.observe_stages({"queue": done.queue_seconds})
+        self._metrics.queue_wait.labels(done.batch.modality).observe(done.queue_seconds)
         if done.answer.degraded and self._settings.memory_away == "refuse":
             raise Problem("memory_unavailable")
         return done.answer

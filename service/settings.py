@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PREFIX = "RECO_"
 # Where and who, for the client and the commands that ask a service; the service itself does not look at them.
 OF_THE_CLIENT = frozenset({"RECO_URL", "RECO_API_KEY", "RECO_API_KEY_FILE"})
-SHOW_CONFIG = "RECO_SHOW_CONFIG"  # handled by the command line: print the effective settings and exit
+SHOW_CONFIG = "RECO_SHOW_CONFIG"  # handled by `reco serve`: print the effective settings and exit
 
 MIB = 1024 * 1024
 
@@ -98,6 +98,11 @@ class Settings(BaseSettings):
         "refuse",
         description="When the memory is kept elsewhere and does not answer: refuse (503), or plain: the frozen "
         "encoder's embeddings, marked degraded.",
+    )
+    watch_memory_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Seconds between two looks for a newer version of the memory, which is then opened as on SIGHUP; "
+        "none if not set.",
     )
     stamps: str = Field(
         default_factory=_default_stamps,
@@ -266,7 +271,7 @@ def milvus_token(settings: Settings) -> str | None:
 
 
 def show_settings(settings: Settings) -> str:
-    """The effective settings as `RECO_NAME=value` lines, ready to be read back from a file."""
+    """The effective settings as `RECO_NAME=value` lines, ready to be read back from a file; secrets are masked."""
     values = settings.model_dump(mode="json")
     return "\n".join(f"{PREFIX}{name.upper()}={_as_variable(value)}" for name, value in values.items())
 

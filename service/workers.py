@@ -6,9 +6,10 @@ Depends on batcher, engine, metrics, settings and watchdog.
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from memory import Modality
-from service.batcher import Batch, Done, TurnBatcher
+from service.batcher import LANES, Batch, Done, TurnBatcher
 from service.engine import Answer, Engine, Query
 from service.metrics import Metrics
 from service.settings import Settings
@@ -43,6 +44,8 @@ class Workers:
             on_restart=metrics.worker_restarts.inc,
         )
         self._watchdog = Watchdog(self.batcher, max_batch_s=settings.hang_timeout_s)
+        for lane in LANES:
+            metrics.queue_depth.labels(lane).set_function(partial(self.batcher.admitted, lane))
 
     def start(self) -> None:
         """Begin to compute."""
@@ -63,6 +66,7 @@ class Workers:
         return self.batcher.submit(modality, [Asked(engine, query) for query in queries], deadline)
 
     def _observe(self, batch: Batch) -> None:
+        self._metrics.last_success.set_to_current_time()
         self._metrics.batch_size.labels(batch.modality).observe(batch.size)
         self._metrics.observe_stages(batch.seconds)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ import pytest
 import torch
 import uvicorn
 
-from memory import ITEMS_SCHEMA, Contents, Rows, UnitRecord, build_index, publish, write_segment
+from memory import ITEMS_SCHEMA, Contents, Rows, UnitRecord, build_index, publish, read_manifest, write_segment
+from memory.publish import publish_next
 from models.checkpoint import save_fusion
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig
@@ -62,6 +64,29 @@ def write_pairs(root: Path, encoder: Encoder, captions: list[str], images: Float
     return root
 
 
+def add_pair(root: Path, encoder: Encoder, caption: str, key: str) -> int:
+    """Commit a version with one more pair, its image where its caption is; the version's number."""
+    text = encoder.encode_text(encoder.tokenize([caption]).ids).astype(np.float16)
+    columns = {
+        "key": [key],
+        "caption": [caption],
+        "source": ["test"],
+        "content_sha256": ["0" * 64],
+        "thumbnail": [None],
+    }
+    rows = Rows(text, text, pa.table(columns, schema=ITEMS_SCHEMA))
+    manifest = read_manifest(root)
+    segments = (*manifest.segments, write_segment(root, [rows], [UnitRecord(key, 1)]))
+    indexes = {modality: build_index(root, segments, modality) for modality in ("image", "text")}
+    return publish_next(root, manifest, segments=segments, indexes=indexes).version
+
+
+@pytest.fixture(scope="session", name="add_pair")
+def pair_adder() -> Callable[[Path, Encoder, str, str], int]:
+    """`add_pair`, for tests that grow a memory behind a service's back."""
+    return add_pair
+
+
 @pytest.fixture(scope="session", name="write_pairs")
 def pairs_writer() -> Callable[..., Path]:
     """`write_pairs`, for tests with a memory of their own."""
@@ -97,6 +122,12 @@ def fusion_dir(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Pa
     directory = tmp_path_factory.mktemp("fusion")
     save_fusion(directory, draw_fusion(), encoder.fingerprint.record())
     return directory
+
+
+@pytest.fixture
+def own_memory(memory_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the small memory, to be changed."""
+    return shutil.copytree(memory_dir, tmp_path / "memory")
 
 
 SettingsFactory = Callable[..., Settings]

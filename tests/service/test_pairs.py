@@ -1,7 +1,6 @@
 """Pairs added and taken out while the service runs: in every form, told apart from what is there, refused whole."""
 
 import base64
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,12 +15,6 @@ from memory import BuildLock, Memory, read_manifest
 from service.keys import new_key
 
 OPERATOR = new_key()
-
-
-@pytest.fixture
-def own_memory(memory_dir: Path, tmp_path: Path) -> Path:
-    """A copy of the small memory, to be changed."""
-    return shutil.copytree(memory_dir, tmp_path / "memory")
 
 
 @pytest.fixture

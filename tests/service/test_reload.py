@@ -11,38 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
-import pyarrow as pa
 import pytest
 
-from memory import ITEMS_SCHEMA, Memory, Rows, UnitRecord, build_index, read_manifest, write_segment
-from memory.publish import publish_next
+from memory import Memory
 from models.checkpoint import save_fusion
 from models.encoder import Encoder
 from service.problems import Problem
 
-
-def add_pair(root: Path, encoder: Encoder, caption: str, key: str) -> int:
-    """Commit a version with one more pair, its image where its caption is; the version's number."""
-    text = encoder.encode_text(encoder.tokenize([caption]).ids).astype(np.float16)
-    columns = {
-        "key": [key],
-        "caption": [caption],
-        "source": ["test"],
-        "content_sha256": ["0" * 64],
-        "thumbnail": [None],
-    }
-    rows = Rows(text, text, pa.table(columns, schema=ITEMS_SCHEMA))
-    manifest = read_manifest(root)
-    segments = (*manifest.segments, write_segment(root, [rows], [UnitRecord(key, 1)]))
-    indexes = {modality: build_index(root, segments, modality) for modality in ("image", "text")}
-    return publish_next(root, manifest, segments=segments, indexes=indexes).version
-
-
-@pytest.fixture
-def own_memory(memory_dir: Path, tmp_path: Path) -> Path:
-    """A copy of the small memory, to be changed."""
-    return shutil.copytree(memory_dir, tmp_path / "memory")
+AddPair = Callable[[Path, Encoder, str, str], int]
 
 
 def reload(service: Any) -> Any:
@@ -58,7 +34,9 @@ def nearest(client: httpx.Client, text: str) -> tuple[int, str]:
     return answer["memory_version"], answer["data"][0]["neighbours"][0]["caption"]
 
 
-def test_a_new_version_is_served_without_a_restart(serve: Any, own_memory: Path, encoder: Encoder) -> None:
+def test_a_new_version_is_served_without_a_restart(
+    serve: Any, own_memory: Path, encoder: Encoder, add_pair: AddPair
+) -> None:
     with serve(engine=None, memory=str(own_memory)) as service:
         new = "two tirrik at night"
         assert nearest(service.client, new)[0] == 1
@@ -93,7 +71,7 @@ def test_a_new_fusion_changes_the_space(
      ("manifest", "manifest_invalid")],
 )  # fmt: skip
 def test_X12_X14_a_broken_version_is_refused_and_the_old_serves(
-    serve: Any, own_memory: Path, encoder: Encoder, fault: str, code: str
+    serve: Any, own_memory: Path, encoder: Encoder, add_pair: AddPair, fault: str, code: str
 ) -> None:
     with serve(engine=None, memory=str(own_memory)) as service:
         known = set(own_memory.glob("indexes/*/shard-*.faiss"))
@@ -152,7 +130,7 @@ def test_X18_what_a_start_could_not_open_a_reload_can(serve: Any, own_memory: Pa
 
 
 def test_X15_reloads_under_load_lose_no_request_and_mix_no_answer(
-    serve: Any, own_memory: Path, encoder: Encoder
+    serve: Any, own_memory: Path, encoder: Encoder, add_pair: AddPair
 ) -> None:
     """Each version adds a caption of its own: an answer's nearest neighbour must be one its version holds."""
     reloads = 6
@@ -193,7 +171,9 @@ def test_X15_reloads_under_load_lose_no_request_and_mix_no_answer(
         assert [missing for _, missing in seen if missing] == []
 
 
-def test_an_old_version_is_let_go_when_its_last_request_ends(serve: Any, own_memory: Path, encoder: Encoder) -> None:
+def test_an_old_version_is_let_go_when_its_last_request_ends(
+    serve: Any, own_memory: Path, encoder: Encoder, add_pair: AddPair
+) -> None:
     with serve(engine=None, memory=str(own_memory)) as service:
         old = weakref.ref(service.app.state.service.pipeline.engine.memory)
         add_pair(own_memory, encoder, "two tirrik at night", "added")

@@ -1,9 +1,15 @@
 """Settings: flags before environment before defaults, and a misspelt variable is an error."""
 
+from pathlib import Path
+
 import pytest
+from typer.testing import CliRunner
 
+from reco.cli import app as command_line
 from service.settings import Settings, SettingsError, load_settings, show_settings
+from service.settings_page import render_settings
 
+ROOT = Path(__file__).parents[2]
 REQUIRED = {"model": "ViT-B-32", "memory": "memory"}
 
 
@@ -73,3 +79,19 @@ def test_beyond_loopback(host: str, beyond: bool) -> None:
 
 def test_every_field_says_what_it_is() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_the_page_of_settings_is_that_of_the_code() -> None:
+    """Renew it with `python -m service.settings_page > docs/settings.md`."""
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == render_settings()
+
+
+def test_reco_serve_shows_its_settings_with_secrets_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECO_MODEL", "ViT-B-32")
+    monkeypatch.setenv("RECO_MEMORY", "my-memory")
+    monkeypatch.setenv("RECO_API_KEYS", "a-very-secret-key-indeed-0")
+    shown = CliRunner().invoke(command_line, ["serve", "--show-config", "--port", "9000"])
+    assert shown.exit_code == 0, shown.output
+    assert {"RECO_PORT=9000", "RECO_MODEL=ViT-B-32", "RECO_API_KEYS=**********"} <= set(shown.stdout.splitlines())
+    monkeypatch.setenv("RECO_SHOW_CONFIG", "1")
+    assert "RECO_PORT=8000" in CliRunner().invoke(command_line, ["serve"]).stdout

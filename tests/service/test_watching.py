@@ -1,0 +1,110 @@
+"""What a running service tells and does by itself: bounded metrics, logs that hold nobody up, a watched memory."""
+
+import logging
+import os
+import re
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from service.logs import NonBlocking, Repeats
+
+
+def series(text: str) -> set[str]:
+    return {line.rsplit(" ", 1)[0] for line in text.splitlines() if line and not line.startswith("#")}
+
+
+def test_X33_odd_requests_grow_no_series(serve: Any) -> None:
+    with serve() as service:
+        client = service.client
+        client.post("/embed/text", json={"texts": "a"})
+        for number in range(20):
+            client.request(f"WARM{number}", f"/warm/{number}")
+        client.get("/metrics")
+        before = series(client.get("/metrics").text)
+        for number in range(500):
+            client.request(f"ODD{number}", f"/odd/{number}?x={number}", headers={"X-Request-ID": str(number)})
+        after = series(client.get("/metrics").text)
+        assert len(after) <= 500
+        assert after == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ['reco_queue_depth{modality="image"}', 'reco_queue_wait_seconds_count{modality="text"}',
+     "reco_text_truncated_total", "reco_last_success_timestamp_seconds",
+     "reco_event_loop_lag_seconds", "process_resident_memory_bytes",
+     "reco_generations", "reco_reloads_total"],
+)  # fmt: skip
+def test_the_metrics_of_a_service_are_there(client: Any, name: str) -> None:
+    client.post("/embed/text", json={"texts": "a " * 200})
+    found = re.search(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    assert found
+    assert float(found[1]) >= 0
+
+
+def test_a_cut_text_is_counted(client: Any) -> None:
+    def count() -> float:
+        return float(re.search(r"^reco_text_truncated_total (\S+)$", client.get("/metrics").text, re.MULTILINE)[1])
+
+    before = count()
+    client.post("/embed/text", json={"texts": ["a bird " * 100, "a bird"]})
+    assert count() == before + 1
+
+
+def test_X32_a_log_sink_that_blocks_holds_nobody_up() -> None:
+    """A process whose stderr is a full pipe that nobody reads still ends at once."""
+    script = (
+        "import logging, logging.config, time; from service.logs import logging_config;"
+        "logging.config.dictConfig(logging_config('json')); log = logging.getLogger('reco.x');"
+        "start = time.monotonic();"
+        "[log.info('x' * 200) for _ in range(30000)]; print(time.monotonic() - start, flush=True)"
+    )
+    read_end, write_end = os.pipe()
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=write_end) as process:
+        try:
+            assert process.stdout is not None
+            assert float(process.stdout.readline()) < 10
+            assert process.wait(20) is not None
+        finally:
+            process.kill()
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_lines_come_out_in_order(capfd: pytest.CaptureFixture[str]) -> None:
+    handler = NonBlocking()
+    for number in range(100):
+        handler.handle(logging.makeLogRecord({"msg": f"line {number}", "levelno": logging.INFO}))
+    end = time.monotonic() + 5
+    while handler._lines.unfinished_tasks and time.monotonic() < end:
+        time.sleep(0.01)
+    assert capfd.readouterr().err.splitlines() == [f"line {number}" for number in range(100)]
+
+
+def test_a_warning_that_repeats_is_told_a_few_times_and_then_counted() -> None:
+    now = [0.0]
+    limited = Repeats(lambda: now[0])
+
+    def warn(level: int = logging.WARNING) -> logging.LogRecord | None:
+        record = logging.makeLogRecord({"name": "reco", "msg": "it failed: %s", "args": ("x",), "levelno": level})
+        return record if limited.filter(record) else None
+
+    assert sum(warn() is not None for _ in range(1000)) == 10
+    assert all(warn(logging.INFO) is not None for _ in range(1000))
+    now[0] = 61.0
+    told = warn()
+    assert told is not None
+    assert told.getMessage() == "it failed: x (and 990 more like it before)"
+
+
+def test_a_watched_memory_is_reloaded_by_itself(serve: Any, own_memory: Any, add_pair: Any, encoder: Any) -> None:
+    with serve(engine=None, memory=str(own_memory), watch_memory_s=0.1) as service:
+        add_pair(own_memory, encoder, "two tirrik at night", "added")
+        end = time.monotonic() + 20
+        while service.client.get("/memory").json()["memory_version"] == 1 and time.monotonic() < end:
+            time.sleep(0.05)
+        assert service.client.get("/memory").json()["memory_version"] == 2
