@@ -45,7 +45,6 @@ def classify(
 
         reco classify photos/ --label-set seabirds --json > answers.jsonl
     """
-    paths = images_in(images)
     options: dict[str, Any] = {
         **_labels(labels, labels_file, label_set),
         "top_k": top,
@@ -56,6 +55,7 @@ def classify(
         options["enhance"] = enhance
     if template:
         options["templates"] = template
+    paths = images_in(images)
     failed: Counter[str] = Counter()
     first = ""
 

@@ -166,8 +166,9 @@ def score(image: FloatArray, classes: FloatArray, logit_scale: float) -> tuple[N
     The softmax subtracts its maximum first, so no logit scale overflows it.
     """
     similarities = classes @ image  # (C,)
-    logits = logit_scale * similarities.astype(np.float64)
-    weights = np.exp(logits - logits.max())
+    behind = similarities.astype(np.float64) - float(similarities.max())
+    with np.errstate(over="ignore"):  # beyond what a float holds a label's weight is 0 in any case
+        weights = np.exp(logit_scale * behind)
     return weights / weights.sum(), similarities
 
 

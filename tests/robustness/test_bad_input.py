@@ -18,7 +18,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageFile
+
+from service.classify import score
 
 MARK = "zXq7Canary"  # put into inputs, looked for in answers
 GIF_PIXEL = "R0lGODlhAQABAIAAAICAgP///ywAAAAAAQABAAACAkQBADs="
@@ -564,6 +568,66 @@ def test_I28_number_of_images(api: Checked) -> None:
     assert api.post("/embed/image", json={"images": [GIF_PIXEL] * 64}).status_code == 200
 
 
+def test_I29_the_same_pixels_in_another_shape_are_another_image(api: Checked) -> None:
+    """Whatever is kept of an image must not be found by its pixels or its size alone."""
+    pixels = np.random.default_rng(3).integers(0, 256, (3000, 3), dtype=np.uint8)
+    wide, tall = (image_file(Image.fromarray(pixels.reshape(*shape, 3))) for shape in ((30, 100), (100, 30)))
+    for _ in range(2):
+        first, second = api.embeds_image(wide), api.embeds_image(tall)
+        assert first @ second < 0.999
+    np.testing.assert_allclose(api.embeds_image(wide), first, atol=1e-6)
+
+
+# ---- the same behind /v1 -----------------------------------------------------------------------------------
+
+OPENAI: list[tuple[str, int, str]] = [
+    ("J01", 400, "json_invalid"),
+    ("J02", 400, "json_invalid"),
+    ("J04", 400, "text_invalid_unicode"),
+    ("J07", 400, "json_duplicate_key"),
+    ("J08", 400, "field_unknown"),
+    ("J09", 400, "json_too_deep"),
+    ("J13", 400, "field_invalid"),
+    ("J15", 400, "text_empty"),
+    ("J16", 400, "text_control_character"),
+    ("J17", 400, "text_too_long"),
+    ("J21", 400, "text_special_token"),
+    ("U11", 400, "base64_invalid"),
+    ("U13", 400, "data_uri_invalid"),
+    ("U14", 413, "image_too_large"),
+    ("I01", 415, "image_format_unsupported"),
+    ("I05", 400, "image_truncated"),
+    ("I06", 413, "image_too_many_pixels"),
+]
+_CUT, _BOMB = (base64.b64encode(data).decode() for data in (PHOTO[:200], png_of(13_370, 13_370)))
+OPENAI_BODIES: dict[str, str] = {
+    "J01": '{"model": "tiny-clip", "input":',
+    "J02": '{"model": "tiny-clip", "input": NaN}',
+    "J04": '{"model": "tiny-clip", "input": ["\\ud800"]}',
+    "J07": '{"model": "tiny-clip", "input": "a", "input": "b"}',
+    "J08": f'{{"model": "tiny-clip", "input": "a", "{MARK}": 1}}',
+    "J09": '{"model": "tiny-clip", "input": ' + "[" * 1000,
+    "J13": '{"model": "tiny-clip", "input": "a", "dimensions": "128"}',
+    "J15": '{"model": "tiny-clip", "input": ["a", " "]}',
+    "J16": f'{{"model": "tiny-clip", "input": ["{MARK}\\u0000"]}}',
+    "J17": '{"model": "tiny-clip", "input": "' + "\\n" * 10**6 + '"}',
+    "J21": f'{{"model": "tiny-clip", "input": "{MARK} <end_of_text>"}}',
+    "U11": '{"model": "tiny-clip", "input": "data:image/png;base64,!!!!"}',
+    "U13": f'{{"model": "tiny-clip", "input": "data:image/png,{MARK}"}}',
+    "U14": '{"model": "tiny-clip", "input": [{"image": "' + "A" * (28 * 2**20) + '"}]}',
+    "I01": f'{{"model": "tiny-clip", "input": "data:image/png;base64,{base64.b64encode(MARK.encode()).decode()}"}}',
+    "I05": f'{{"model": "tiny-clip", "input": ["a", {{"image": "{_CUT}"}}]}}',
+    "I06": f'{{"model": "tiny-clip", "input": {{"image": "{_BOMB}"}}}}',
+}
+
+
+@pytest.mark.parametrize(("row", "status", "code"), OPENAI, ids=[row for row, *_ in OPENAI])
+def test_openais_route_refuses_them_too(api: Checked, row: str, status: int, code: str) -> None:
+    answer = api.post("/v1/embeddings", content=OPENAI_BODIES[row].encode(), headers=JSON)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
 # ---- C: classification -------------------------------------------------------------------------------------
 
 
@@ -629,6 +693,24 @@ def test_C10_k_beyond_the_memory(api: Checked) -> None:
     neighbours = api.embeds_text("a duck", k=100, return_neighbours=True)["neighbours"]
     assert len(neighbours) == 24
     assert all(neighbour["id"] >= 0 and -1.01 < neighbour["similarity"] < 1.01 for neighbour in neighbours)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1e308, 1.0])
+def test_C13_there_is_no_temperature_to_set(api: Checked, value: float) -> None:
+    for name in ("temperature", "logit_scale", "alpha", "weight"):
+        api.refuses_classes(422, "field_unknown", **{name: value})
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), scale=st.floats(0, 1e308))
+def test_C15_no_vectors_and_no_scale_give_a_score_that_is_no_number(data: st.DataObject, scale: float) -> None:
+    numbers = st.floats(-1, 1, width=32)
+    image = np.array(data.draw(st.lists(numbers, min_size=4, max_size=4)), dtype=np.float32)
+    classes = np.array(data.draw(st.lists(st.lists(numbers, min_size=4, max_size=4), min_size=1, max_size=9)))
+    probabilities, similarities = score(image, classes.astype(np.float32), scale)
+    assert np.isfinite(probabilities).all()
+    assert np.isfinite(similarities).all()
+    assert probabilities.sum() == pytest.approx(1)
 
 
 def test_C14_unknown_mode(api: Checked) -> None:

@@ -180,7 +180,7 @@ def test_waiting_too_long_is_504_and_nothing_is_computed_for_it(serve: Any, held
         assert sum(held.computed) == 2
 
 
-def test_a_client_that_leaves_is_dropped_before_compute(serve: Any, held: HeldEngine) -> None:
+def test_T19_a_client_that_leaves_is_dropped_before_compute(serve: Any, held: HeldEngine) -> None:
     with serve(engine=held) as service:
         held.gate.clear()
         held.entered.clear()

@@ -1,0 +1,150 @@
+"""The rest of THREATS §2.6, beside what tests/service/test_keys.py holds; and the operator's own port (T22)."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.keys import key_line, new_key
+from service.limits import Limiter, Limits
+from service.problems import Problem
+from service.settings import Settings, show_settings
+
+USE, OPERATOR = new_key(), new_key()
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.fixture(scope="module")
+def closed(serve: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    path: Path = tmp_path_factory.mktemp("keys") / "keys"
+    path.write_text(f"{key_line('web', ['use'], USE)}\n{key_line('admin', ['operator'], OPERATOR)}\n")
+    with serve(api_keys_file=str(path)) as service:
+        yield service.client
+
+
+@pytest.mark.parametrize("size", [60_000, 2**20])
+def test_K3_a_huge_key_is_refused_before_it_is_looked_at(closed: httpx.Client, size: int) -> None:
+    try:
+        answer = closed.get("/memory", headers=bearer("x" * size))
+    except httpx.TransportError:
+        assert size == 2**20  # the answer may be lost while the rest is still being sent
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (431, "headers_too_large")
+    assert closed.get("/memory", headers=bearer(USE)).status_code == 200
+
+
+def test_K8_the_clock_of_the_wall_neither_locks_out_nor_lets_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter, limits = Limiter(), Limits(rate=0.001, burst=2)
+
+    def ask() -> None:
+        with limiter.admit("a", limits, lambda: 1):
+            pass
+
+    wall = time.time
+    ask()
+    monkeypatch.setattr(time, "time", lambda: wall() - 3600)
+    ask()  # an hour back: what is left in the bucket is still there
+    monkeypatch.setattr(time, "time", lambda: wall() + 10 * 365 * 86_400)
+    with pytest.raises(Problem, match="rate_limited"):
+        ask()  # ten years on: nothing has been filled up
+
+
+def test_K9_documents_hold_nothing_of_the_service_and_nothing_else_is_there(closed: httpx.Client) -> None:
+    for path in ("/docs", "/openapi.json"):
+        text = closed.get(path).text
+        assert "tiny-clip" not in text
+        assert "pair-0" not in text
+    for path in ("/debug", "/debug/pprof", "/redoc", "/docs/oauth2-redirect", "/.env", "/server-status"):
+        assert closed.get(path).status_code == 401
+        assert closed.get(path, headers=bearer(USE)).status_code == 404
+
+
+@pytest.mark.parametrize("where", ["../other", "/etc/passwd", "http://example.org/m", "file:///m", "a\x00b"])
+def test_K10_a_reload_takes_no_place_from_the_request(closed: httpx.Client, where: str) -> None:
+    before = closed.get("/memory", headers=bearer(USE)).json()
+    for request in ({"json": {"memory": where}}, {"content": where.encode()}, {"data": {"path": where}}):
+        refused = closed.post("/operator/reload", headers=bearer(OPERATOR), **request)  # type: ignore[arg-type]
+        assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
+    for path in (f"/operator/reload/{where}", "/operator/../operator/reload/x"):
+        assert closed.post(path.replace("\x00", "%00"), headers=bearer(OPERATOR)).status_code in (404, 405)
+    closed.post("/operator/reload", headers=bearer(OPERATOR), params={"memory": where})
+    after = closed.get("/memory", headers=bearer(USE)).json()
+    assert (after["memory_version"], after["digest"]) == (before["memory_version"], before["digest"])
+
+
+def test_K12_no_origin_is_let_in(closed: httpx.Client) -> None:
+    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    for path in ("/embed/text", "/v1/embeddings", "/operator/reload", "/memory"):
+        for answer in (closed.options(path, headers=asked), closed.get(path, headers=asked | bearer(USE))):
+            assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+@pytest.fixture
+def two_ports(settings: Settings, tmp_path: Path) -> Iterator[tuple[httpx.Client, httpx.Client]]:
+    """A service process with an operator's port: a client of each."""
+    with socket.socket() as one, socket.socket() as other:
+        for free in (one, other):
+            free.bind(("127.0.0.1", 0))
+        port, operator_port = one.getsockname()[1], other.getsockname()[1]
+    (tmp_path / "keys").write_text(f"{key_line('web', ['use'], USE)}\n{key_line('admin', ['operator'], OPERATOR)}\n")
+    named = dict(line.split("=", 1) for line in show_settings(settings).splitlines())
+    own = {
+        "RECO_PORT": str(port),
+        "RECO_OPERATOR_PORT": str(operator_port),
+        "RECO_API_KEYS_FILE": str(tmp_path / "keys"),
+        "RECO_MAX_CONNECTIONS": "4",
+        "RECO_GRACEFUL_SHUTDOWN_S": "1",
+    }
+    environment = {**os.environ, **{name: value for name, value in named.items() if value}, **own}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "reco.cli", "serve"], env=environment, stderr=log)
+    clients = [httpx.Client(base_url=f"http://127.0.0.1:{number}", timeout=30) for number in (port, operator_port)]
+    try:
+        end = time.monotonic() + 120
+        while not _ready(clients[1]):
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < end, (tmp_path / "log").read_text()
+            time.sleep(0.2)
+        yield clients[0], clients[1]
+    finally:
+        for client in clients:
+            client.close()
+        process.kill()
+        process.wait()
+
+
+def _ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_T22_a_crowd_at_the_front_leaves_the_operators_port_open(two_ports: tuple[httpx.Client, httpx.Client]) -> None:
+    front, operator = two_ports
+    url = front.base_url
+    assert front.get("/memory", headers=bearer(USE)).status_code == 200
+    assert (front.get("/metrics").status_code, operator.get("/metrics").status_code) == (404, 200)
+    assert front.post("/operator/reload", headers=bearer(OPERATOR)).status_code == 404
+    assert operator.get("/memory", headers=bearer(USE)).status_code == 404
+    crowd = [socket.create_connection((url.host, url.port)) for _ in range(8)]
+    time.sleep(0.2)
+    try:
+        with httpx.Client(base_url=url) as stranger:
+            assert stranger.get("/readyz").status_code == 503
+        for _ in range(5):
+            assert operator.get("/readyz").status_code == 200
+        assert operator.post("/operator/reload", headers=bearer(OPERATOR)).json()["changed"] is False
+    finally:
+        for one in crowd:
+            one.close()
