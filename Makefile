@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate
 IMAGE_ONLY := --no-emit-package triton
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format docs lock docker browser milvus follow screenshots sbom release clean
+.PHONY: help install demo test check format docs lock docker browser milvus follow examples screenshots sbom release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -64,6 +64,13 @@ milvus: .venv/at-scale ## Try Milvus as a memory, on the server that Milvus Lite
 
 follow: install ## Follow the documentation: run its commands as a newcomer would
 	$(BIN)/python -m pytest -m docs tests/docs
+
+.venv/examples: examples/requirements.txt .venv/installed
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $@
+	$(BIN)/uv pip install --quiet --python $@/bin/python --requirement examples/requirements.txt
+
+examples: .venv/examples ## Run the examples against a service: LangChain, LlamaIndex, Qdrant, the notebook
+	RECO_TEST_EXAMPLES=$(CURDIR)/.venv/examples/bin/python $(BIN)/python -m pytest -m examples tests/docs
 
 screenshots: install ## Renew docs/images from the page, as the demo serves it (needs Chromium)
 	$(BIN)/python -m tests.browser.screenshots docs/images

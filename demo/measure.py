@@ -1,6 +1,6 @@
 """What the memory is worth in the field guide: accuracy before and after, beside the controls, over several seeds."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from models.training.entities import by_names
 from models.training.entity_pairs import EntityPairs
 from models.training.evidence import fit_evidence
 from models.training.recipes import fusion_config, recipe
+from models.training.resume import EpochReport
 from models.training.split import split_by_key
 
 TRAINING_GROUPS: tuple[Group, ...] = ("known", "training")  # whose names the fusion is told
@@ -81,12 +82,24 @@ class Lessons:
         """Fit a fusion."""
         return fit_evidence(self._pairs, fusion_config("evidence", self._memory.embed_dim), seed)
 
-    def train_controls(self, seeds: list[int]) -> list[Fusion]:
-        """Train the same-size MLP, which sees no memory, on the same species by the paper's loss."""
+    def train_controls(self, seeds: list[int], report: Callable[[int, int], None]) -> list[Fusion]:
+        """Train the same-size MLP, which sees no memory, on the same species by the paper's loss.
+
+        Args:
+            seeds: one control each.
+            report: told epochs done and epochs in all.
+        """
         ids = split_by_key(self._memory, TRAINING_KEYS, VALIDATION_KEYS)
         pairs, validation = (TrainingPairs.from_memory(self._memory, part) for part in ids)
         configs = [recipe("faithful", self._memory.embed_dim, seed=seed) for seed in seeds]
-        return [train(pairs, config, validation, fusion=mlp_fusion(config.fusion)) for config in configs]
+        controls = []
+        for number, config in enumerate(configs):
+
+            def epoch(told: EpochReport, before: int = number) -> None:
+                report(before * told.epochs + told.epoch, len(configs) * told.epochs)
+
+            controls.append(train(pairs, config, validation, epoch, fusion=mlp_fusion(config.fusion)))
+        return controls
 
 
 def measure(
@@ -95,6 +108,8 @@ def measure(
     after: Memory,
     fusions: Mapping[int, Fusion],
     lessons: Lessons,
+    *,
+    report: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Row]:
     """The table of the demo.
 
@@ -104,6 +119,7 @@ def measure(
         after: the memory with them.
         fusions: by seed.
         lessons: what the fusions were trained on; the MLP control gets the same.
+        report: told epochs of the controls that are done, and how many there are.
     """
     frozen, mean, mlp = Row("frozen CLIP"), Row("mean fusion, tuned"), Row("same-size MLP, no memory")
     refined, without = Row("RECO"), Row("RECO, newcomers not in the memory")
@@ -115,7 +131,7 @@ def measure(
     for fusion in fusions.values():
         refined.add(quiz.score(after, fusion))
         without.add(quiz.score(before, fusion))
-    for control in lessons.train_controls(list(fusions)):
+    for control in lessons.train_controls(list(fusions), report):
         mlp.add(quiz.score(after, control))
     return [frozen, mean, mlp, refined, without]
 

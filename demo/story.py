@@ -29,6 +29,9 @@ class Narrator(Protocol):
     def drawn(self, done: int, total: int) -> None:
         """So many pictures are drawn."""
 
+    def controlled(self, done: int, total: int) -> None:
+        """So many epochs of the controls are trained."""
+
     @property
     def building(self) -> Progress:
         """Where the builder reports to."""
@@ -74,7 +77,7 @@ def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator, *, table: 
     rows: list[Row] = []
     if table:
         narrator.step("5  Ask: which species is it? Frozen CLIP beside the memory, and beside the controls")
-        rows = measure(quiz, before, after, fusions, lessons)
+        rows = measure(quiz, before, after, fusions, lessons, report=narrator.controlled)
     narrator.step("6  Evaluate it as `reco eval -o` would: what the page's third view shows")
     served = directory / f"fusion-{seeds[0]}"
     write_evaluation(directory, served, quiz, after, fusions[seeds[0]], rows=rows)

@@ -111,7 +111,7 @@ class _Narrator:
 
     def __init__(self) -> None:
         self.building = BuildProgress()
-        self._pictures = Bar("drawing")
+        self._pictures, self._controls = Bar("drawing"), Bar("training the controls, epochs")
 
     def step(self, title: str) -> None:
         """Announce a step."""
@@ -120,3 +120,7 @@ class _Narrator:
     def drawn(self, done: int, total: int) -> None:
         """Move the bar of the pictures."""
         self._pictures.update(done, total)
+
+    def controlled(self, done: int, total: int) -> None:
+        """Move the bar of the controls."""
+        self._controls.update(done, total)
