@@ -210,13 +210,14 @@ class Loop:
         console.print(f"{len(training):,} pairs to train on, {len(validation):,} to validate", style="dim")
         if around.state is not None and around.state.is_file():
             console.print("taking up the run that was broken off (--restart begins anew)")
-        bar, losses = Bar("training"), list[float]()
+        bar, losses, curve = Bar("training"), list[float](), list[list[float]]()
 
         def progress(done: int, total: int) -> None:
             bar.update(done, total, f"validation loss {losses[-1]:.3f}" if losses else "")
 
         def report(epoch: "EpochReport") -> None:
             losses.append(epoch.validation)
+            curve.append([epoch.loss, epoch.validation])
 
         try:
             fusion = train(training, config, validation, report, replace(around, progress=progress))
@@ -230,6 +231,7 @@ class Loop:
             "validation_loss": min(losses),
             "epochs": len(losses),
             "best_epoch": best,
+            "losses": curve,  # of each epoch: in training, and validation
             "learning_rate": config.learning_rate,
             "seed": config.seed,
         }

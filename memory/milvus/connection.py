@@ -21,7 +21,10 @@ _NOT_LOADED: Final = 101
 _REFUSED: Final = frozenset({_COLLECTION_NOT_FOUND, *range(1100, 1200), *range(1400, 1500)})
 _REFUSED_STATUS: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT", "UNIMPLEMENTED"})
 _BACK_OFF_S: Final = 0.05
-LONG_S: Final = 600.0  # deadline of calls that build or load: nobody's request waits for these
+# pymilvus pings every 10 s; a server at work on one long call, such as Lite building an index, takes that for an attack
+# and hangs up, and the call would be made again.
+_GRPC_OPTIONS: Final = {"grpc.keepalive_time_ms": 600_000}
+LONG_S: Final = 3600.0  # deadline of calls that build or load: nobody's request waits for these
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,10 @@ class Connection:
             if self._client is None:
                 pymilvus = importlib.import_module("pymilvus")
                 self._client = pymilvus.MilvusClient(
-                    uri=self.server.uri, token=self.server.token or "", timeout=timeout_s
+                    uri=self.server.uri,
+                    token=self.server.token or "",
+                    timeout=timeout_s,
+                    grpc_options=_GRPC_OPTIONS,
                 )
             return self._client
 

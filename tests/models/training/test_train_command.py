@@ -1,9 +1,5 @@
 """`reco train` by gradient: its checkpoint and its work folder, several processes, and what it refuses with code 2."""
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,18 +136,3 @@ def test_rows_that_are_not_finite_are_refused(
     monkeypatch.setattr(Memory, "rows", broken)
     code, told = train(named_memory, tmp_path, *QUICK)
     assert (code, "row 239 of the memory: its image embedding is not finite" in told) == (2, True), told
-
-
-def test_two_processes_train_together_and_the_first_one_writes(named_memory: Memory, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), "-m", "reco.cli"]
-    command = [sys.executable, *launch, "train", str(named_memory.path), "-o", str(tmp_path / "two"), *QUICK]
-    around = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=around)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("next: ") == 1
-    assert train(named_memory, tmp_path / "one", *QUICK)[0] == 0
-    two, one = (read_config(tmp_path / name)["trained"] for name in ("two", "one"))
-    assert two["validation_loss"] == pytest.approx(one["validation_loss"], rel=1e-4)
