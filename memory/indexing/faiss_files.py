@@ -18,9 +18,8 @@ from memory.indexing.kernels import faiss
 from memory.rows import BLOCK_ROWS
 
 NUM_PROBES: Final = 16
-# How far the similarity of a row to its own code may be from 1.
-_SQ8_ERROR: Final = 0.05
-_BIT_ERROR: Final = 4.0  # over √D, as RaBitQ's error falls
+# How far the similarity of a row to its own 1-bit code may be from 1: this over √D, as RaBitQ's error falls.
+_BIT_ERROR: Final = 4.0
 _PROBED_LISTS: Final = 8  # a row lies in the nearest list, but for rounding on another processor
 
 
@@ -176,20 +175,35 @@ def _check_lists(path: Path, shard: Any, trained: Trained, embeddings: NDArray[n
 
 
 def _agree(shard: Any, number: int, offsets: NDArray[np.int64], vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether what a list holds at some offsets (n,) are codes of the vectors (n, D), which are of unit norm.
-
-    A search with each vector tells: reconstruct() of 1-bit codes keeps too little, and is wrong where they are laid out
-    for SIMD (1.15.1).
-    """
+    """Whether what a list holds at some offsets (n,) are codes of the vectors (n, D), which are of unit norm."""
+    if isinstance(shard, faiss.IndexIVFScalarQuantizer):
+        return _same_codes(shard, number, offsets, vectors)
+    # reconstruct() of 1-bit codes keeps too little, and is wrong for the SIMD layout (1.15.1): a search tells
     rows = list_rows(shard, number)[offsets]
     nearness = vectors @ shard.quantizer.reconstruct(number)
     coarse = np.full((len(vectors), 1), number, dtype=np.int64), nearness[:, None]
     codes, found = search_lists(shard, vectors, coarse, max(1, shard.invlists.list_size(number)))
     own = found == rows[:, None]
     similarities = codes[np.arange(len(rows)), own.argmax(axis=1)]
-    tolerance = _SQ8_ERROR if isinstance(shard, faiss.IndexIVFScalarQuantizer) else _BIT_ERROR / shard.d**0.5
-    agree: NDArray[np.bool_] = own.any(axis=1) & (np.abs(similarities - 1) <= tolerance)  # NaN fails it
-    return agree
+    agree: NDArray[np.bool_] = own.any(axis=1) & (np.abs(similarities - 1) <= _BIT_ERROR / shard.d**0.5)
+    return agree  # NaN is no agreement
+
+
+def _same_codes(shard: Any, number: int, offsets: NDArray[np.int64], vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether 8-bit codes are those that encoding gives, to the last step: rounding differs between processors."""
+    size, width = shard.invlists.list_size(number), shard.code_size
+    made = np.empty((len(vectors), width), dtype=np.uint8)
+    if not size:
+        return np.zeros(len(vectors), dtype=np.bool_)
+    held = shard.invlists.get_codes(number)
+    try:
+        codes = faiss.rev_swig_ptr(held, size * width).reshape(size, width)[offsets].astype(np.int16)
+    finally:
+        shard.invlists.release_codes(number, held)
+    lists, vectors = np.full(len(vectors), number, dtype=np.int64), np.ascontiguousarray(vectors)
+    shard.encode_vectors(len(vectors), faiss.swig_ptr(vectors), faiss.swig_ptr(lists), faiss.swig_ptr(made))
+    same: NDArray[np.bool_] = (np.abs(codes - made) <= 1).all(axis=1)
+    return same
 
 
 def search_lists(

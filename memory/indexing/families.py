@@ -23,7 +23,7 @@ MIN_LISTS: Final = 4
 MAX_LISTS: Final = 1 << 20
 ID_BYTES: Final = 8  # FAISS keeps a 64-bit row number beside each code
 
-_FORM = re.compile(r"(?:RR(?P<rotated>\d+),)?IVF(?P<lists>\d*),(?P<codes>SQ8|RaBitQ|RaBitQfs)")
+_FORM = re.compile(r"(?:RR(?P<rotated>\d+),(?=IVF\d*,R))?IVF(?P<lists>\d*),(?P<codes>SQ8|RaBitQ|RaBitQfs)")
 _CODES: Final = {"SQ8": SQ8, "RaBitQ": RABITQ, "RaBitQfs": RABITQ_FS}
 _CLASSES: Final = {
     SQ8: "IndexIVFScalarQuantizer",
@@ -110,7 +110,7 @@ def parse_factory(words: str, *, rows: int, embed_dim: int) -> Family | None:
     if words == EXACT:
         return Family(EXACT, 0, embed_dim)
     match = _FORM.fullmatch(words)
-    if match is None or (match["rotated"] and (int(match["rotated"]) != embed_dim or match["codes"] == "SQ8")):
+    if match is None or (match["rotated"] and int(match["rotated"]) != embed_dim):
         return None
     lists = int(match["lists"]) if match["lists"] else lists_for(rows)
     return Family(_CODES[match["codes"]], lists, embed_dim) if 1 <= lists <= min(MAX_LISTS, rows) else None
