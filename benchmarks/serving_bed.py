@@ -129,10 +129,11 @@ def machine() -> dict[str, Any]:
 
 
 def write_result(name: str, result: Mapping[str, Any]) -> None:
-    """Print a result and keep it as benchmarks/results/NAME.json."""
-    content = json.dumps({**machine(), **result}, indent=2)
-    (RESULTS / f"{name}.json").write_text(content + "\n")
-    print(content)  # noqa: T201
+    """Print a result and keep it as benchmarks/results/NAME.json; parts that were not measured now stay as they are."""
+    path = RESULTS / f"{name}.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps({**known, **machine(), **result}, indent=2) + "\n")
+    print(json.dumps(result, indent=2))  # noqa: T201
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
         max_batch_size: int,
         max_queue_items: int,
         max_batch_s: float = math.inf,
+        max_wait_s: float = math.inf,
         on_batch: Callable[[Batch], None] = lambda batch: None,
         on_restart: Callable[[], None] = lambda: None,
     ) -> None:
@@ -113,13 +114,14 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
             max_batch_size: most items in one call of `compute`.
             max_queue_items: most items admitted and not answered, per modality.
             max_batch_s: how long a batch should take at most, by what earlier ones took; at least one item is taken.
+            max_wait_s: who would wait longer, by what items took lately, is not admitted.
             on_batch: told of each computed batch, in the compute thread.
             on_restart: told, in the compute thread, that it goes on after a fault of ours.
         """
         self._compute = compute
         self._max_batch_size = max_batch_size
         self._max_queue_items = max_queue_items
-        self._max_batch_s = max_batch_s
+        self._max_batch_s, self._max_wait_s = max_batch_s, max_wait_s
         self._item_s: dict[Modality, float] = {}  # what an item of each lane takes, lately
         self._ceiling: dict[Modality, int] = dict.fromkeys(LANES, max_batch_size)  # lower after memory ran out
         self._on_batch = on_batch
@@ -171,13 +173,13 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
 
     def has_room(self, modality: Modality) -> bool:
         """See `Batcher`."""
-        return self._admitted[modality] < self._max_queue_items
+        return self._fits(modality, 1)
 
     @contextmanager
     def admit(self, modality: Modality, count: int) -> Iterator[None]:
         """See `Batcher`."""
         with self._changed:
-            if self._admitted[modality] + count > self._max_queue_items:
+            if not self._fits(modality, count):
                 raise QueueFull
             self._admitted[modality] += count
         try:
@@ -240,6 +242,17 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
             live = [entry for entry in taken if self._still_wanted(entry, now)]
             if live:
                 return modality, live
+
+    def _fits(self, modality: Modality, count: int) -> bool:
+        """Whether items may come in: room for them, and an answer in time unless they are alone."""
+        before = self._admitted[modality]
+        if before + count > self._max_queue_items:
+            return False
+        own, other = (
+            (self._admitted[lane] + (count if lane == modality else 0)) * self._item_s.get(lane, 0.0)
+            for lane in sorted(LANES, key=lambda lane: lane != modality)
+        )
+        return before == 0 or own + min(own, other) <= self._max_wait_s  # the lanes take turns
 
     def _most(self, modality: Modality) -> int:
         """How many items may be taken together."""

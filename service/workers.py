@@ -18,6 +18,8 @@ from service.watchdog import Watchdog
 _TEXT_WORKERS = 1  # tokenising holds the interpreter's lock; a thread of its own keeps it out of the images' queue
 _WEIGHERS = 1  # one label set at a time: the neighbours of a large one take hundreds of megabytes
 
+_USABLE_SHARE = 0.7  # of a request's time, for waiting and computing: the rest is decoding, and error of the estimate
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -40,6 +42,7 @@ class Workers:
             max_batch_size=settings.max_batch_size,
             max_queue_items=settings.max_queue_items,
             max_batch_s=settings.max_batch_ms / 1000,
+            max_wait_s=_USABLE_SHARE * settings.request_timeout_s,
             on_batch=self._observe,
             on_restart=metrics.worker_restarts.inc,
         )

@@ -220,6 +220,25 @@ def test_a_batch_is_as_long_as_its_time_allows() -> None:
     assert 2 <= max(sizes) <= 5
 
 
+def test_X24_who_could_not_be_answered_in_time_is_not_admitted() -> None:
+    def slow(modality: Modality, queries: Sequence[int], /) -> tuple[list[int], Mapping[str, float]]:
+        time.sleep(0.02 * len(queries))
+        return list(queries), {}
+
+    batcher: TurnBatcher[int, int] = TurnBatcher(slow, max_batch_size=4, max_queue_items=1000, max_wait_s=0.2)
+    batcher.start()
+    submit(batcher, "image", 0)[0].result(10)  # from now on it knows: 20 ms an image
+    with batcher.admit("image", 500):  # alone, it may try
+        assert not batcher.has_room("image")
+    with batcher.admit("image", 5):
+        assert batcher.has_room("image")
+        with pytest.raises(QueueFull), batcher.admit("image", 6):
+            pytest.fail("it would have waited for too long")
+        with batcher.admit("text", 500):
+            pass  # nothing is known of texts
+    batcher.stop()
+
+
 @pytest.mark.parametrize("fault", ["lost", "hung", "none"])
 def test_X21_X22_the_watchdog_ends_a_process_that_cannot_answer(
     batcher: TurnBatcher[int, int], doubler: Doubler, fault: str
