@@ -20,7 +20,9 @@ def pins(lock: str) -> set[str]:
 
 def test_compose_hands_on_every_setting() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    handed_on = {line.partition("=")[0] for line in compose["x-reco"]["environment"]}
+    names = [line.partition("=")[0] for line in compose["x-reco"]["environment"]]
+    handed_on = set(names)
+    assert len(names) == len(handed_on), "named twice: Compose refuses the file"
     settings = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     assert {name for name in handed_on if name.startswith(PREFIX)} == settings - FIXED_IN_THE_IMAGE
 

@@ -128,3 +128,12 @@ def test_kubernetes_accepts_the_manifests(path: Path) -> None:
         if "kind" not in one or one["kind"] == "Kustomization" or path.name == "gpu.yaml":  # a patch is no whole
             continue
         validator.validate(one, validator.latest_version(), strict=True)
+
+
+def test_what_compose_mounts_from_the_repository_is_there() -> None:
+    services = yaml.safe_load((DEPLOY.parent / "docker-compose.yml").read_text())["services"]
+    mounted = {volume.split(":")[0] for name in ("prometheus", "grafana") for volume in services[name]["volumes"]}
+    missing = {path for path in mounted if path.startswith("./") and not (DEPLOY.parent / path).is_dir()}
+    assert not missing
+    assert all(services[name]["profiles"] == ["monitoring"] for name in ("prometheus", "grafana"))
+    assert all("127.0.0.1" in port for name in ("prometheus", "grafana") for port in services[name]["ports"])
