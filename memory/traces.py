@@ -1,7 +1,7 @@
 """Where a key may be found outside every version: a build's work, and files in quarantine. pyarrow.
 
 work/units/<id>/ items.arrow  rejected.jsonl  …     finished units of a build that is not published yet
-work/rejected.jsonl                                 the ledger of the last build; a JSON object a line, with its key
+work/rejected.jsonl  near_duplicates.jsonl          lists of the last build: a JSON object a line, with its key
 quarantine/                                         files that failed their hash, in no known form
 """
 
@@ -19,6 +19,7 @@ from memory.removed import key_hash
 
 _UNITS: Final = "work/units"
 _LEDGER: Final = "work/rejected.jsonl"
+_LISTS: Final = (_LEDGER, "work/near_duplicates.jsonl")
 _QUARANTINE: Final = "quarantine"
 
 
@@ -40,8 +41,18 @@ def units_naming(root: Path, keys: Collection[str]) -> list[str]:
 
 
 def clean_ledger(root: Path, hashes: Collection[bytes]) -> int:
-    """Take lines with a key of one of these hashes out of the ledger of rejected rows; how many there were."""
-    path = root / _LEDGER
+    """Take lines with a key of one of these hashes out of the last build's lists; how many there were."""
+    return sum(_clean(root / name, hashes) for name in _LISTS)
+
+
+def quarantined(root: Path, needles: Iterable[bytes]) -> list[str]:
+    """Files in quarantine, relative to the memory, that hold one of these byte strings."""
+    wanted = [needle for needle in needles if needle]
+    files = [path for path in sorted((root / _QUARANTINE).rglob("*")) if path.is_file() and not path.is_symlink()]
+    return [path.relative_to(root).as_posix() for path in files if _holds(path, wanted)]
+
+
+def _clean(path: Path, hashes: Collection[bytes]) -> int:
     if not path.is_file():
         return 0
     lines = path.read_bytes().splitlines(keepends=True)
@@ -50,13 +61,6 @@ def clean_ledger(root: Path, hashes: Collection[bytes]) -> int:
     if len(kept) < len(lines):
         write_bytes(path, b"".join(kept), replace=True)
     return len(lines) - len(kept)
-
-
-def quarantined(root: Path, needles: Iterable[bytes]) -> list[str]:
-    """Files in quarantine, relative to the memory, that hold one of these byte strings."""
-    wanted = [needle for needle in needles if needle]
-    files = [path for path in sorted((root / _QUARANTINE).rglob("*")) if path.is_file() and not path.is_symlink()]
-    return [path.relative_to(root).as_posix() for path in files if _holds(path, wanted)]
 
 
 def _entries(directory: Path) -> list[Path]:

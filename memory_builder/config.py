@@ -35,6 +35,7 @@ class BuildConfig:
         restore_removed: add items again that were removed from the memory; otherwise they stay out.
         index: what the index is to be; None leaves it as it was, or as its size asks for.
         retry_failed: read again the units that have rejected rows, and store what can be stored now.
+        near_duplicates: cosine of two images from which on the later one is reported; 0 looks for none. All are stored.
         stamps: where the memory notes which of its files it has hashed on this host
             (memory.default_stamp_directory); None hashes a memory that is grown every time.
 
@@ -59,6 +60,7 @@ class BuildConfig:
     restore_removed: bool = False
     index: IndexOptions | None = None
     retry_failed: bool = False
+    near_duplicates: float = 0.985
     stamps: Path | None = None
 
     def __post_init__(self) -> None:
@@ -68,6 +70,7 @@ class BuildConfig:
             "workers": (0, 1024),
             "thumbnail_px": (0, 1024),
             "max_error_rate": (0, 1),
+            "near_duplicates": (0, 1),
             "max_segment_rows": (1, 2**31 - 1),
             "max_characters": (1, 1_000_000),
         }

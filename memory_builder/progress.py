@@ -8,7 +8,7 @@ class Progress(Protocol):
     """Receives the build's progress; called from the building thread only."""
 
     def stage(self, name: str) -> None:
-        """The build has begun `name`: plan, encode (read, of embeddings), segments, index, publish."""
+        """The build has begun `name`: plan, encode (read, of embeddings), segments, duplicates, index, publish."""
 
     def start(self, total_rows: int) -> None:
         """That stage begins; `total_rows` rows are to be read, those done in an earlier run not among them."""

@@ -1,6 +1,6 @@
 """A build step by step: lock, plan, map, write segments, index, publish. Knows the parts of every step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from memory import (
     DeleteRecord,
     Manifest,
     Memory,
+    SegmentRecord,
     UnitRecord,
     build_indexes,
     key_hash,
@@ -27,6 +28,7 @@ from memory_builder.errors import NothingUsable
 from memory_builder.interruption import StopRequest, stop_on_signals
 from memory_builder.known_keys import ALREADY_STORED, LASTING, KnownKeys, StoredPair
 from memory_builder.ledger import LEDGER, Ledger
+from memory_builder.near_duplicates import NearDuplicates, report_near_duplicates
 from memory_builder.output import check_space, prepare_output
 from memory_builder.plan import Plan, Unit, plan_units
 from memory_builder.progress import Progress
@@ -49,6 +51,9 @@ class BuildResult:
         replaced: of these, rows that took the place of another pair of their key.
         present: rows of which the memory knew: stored, or rejected, by the build that published their unit.
         rejected: rows not stored, by code; each with its reason in work/rejected.jsonl.
+        near_duplicates: of the added rows, those whose image is nearly that of an earlier row; listed in
+            work/near_duplicates.jsonl.
+        copies: of these, copies byte for byte.
         ignored: files and members that belong to no row.
         units: units of the plan: `units_encoded` now, `units_resumed` finished by an earlier run, the rest
             published.
@@ -63,6 +68,8 @@ class BuildResult:
     replaced: int
     present: int
     rejected: dict[str, int]
+    near_duplicates: int
+    copies: int
     ignored: int
     units: int
     units_encoded: int
@@ -138,12 +145,14 @@ class _Build:
         self._stored_ids: dict[str, int] = {}
         self._removed: frozenset[bytes] = frozenset()
         self._replaced: list[int] = []
+        self._gone: frozenset[int] = frozenset()
         self._previous, stored = self._open_previous()
         stay_out = frozenset() if config.restore_removed else self._removed
         self._known = KnownKeys(stored, removed=stay_out, upsert=config.upsert)
         self._published = {
             unit.id for segment in (self._previous.segments if self._previous else ()) for unit in segment.units
         }
+        self._duplicates = NearDuplicates(0, 0)
         self._admission = Admission()
         self._finished: list[FinishedUnit] = []
         self._resumed: set[str] = set()
@@ -167,6 +176,8 @@ class _Build:
             replaced=len(self._replaced),
             present=self._ledger.present,
             rejected=dict(self._ledger.rejected),
+            near_duplicates=self._duplicates.rows,
+            copies=self._duplicates.copies,
             ignored=plan.ignored,
             units=len(plan.units),
             units_encoded=len(self._finished) - len(self._resumed),
@@ -180,7 +191,7 @@ class _Build:
         with Memory.open(self._root, encoder=self._task.encoder, stamps=self._config.stamps) as memory:
             self._removed = read_removed(self._root, memory.manifest)
             pairs = map(StoredPair, memory.content_hashes(), memory.captions())
-            deleted = set(memory.deleted_ids().tolist())
+            deleted = self._gone = frozenset(memory.deleted_ids().tolist())
             rows = enumerate(zip(memory.keys(), pairs, strict=True))
             alive = [(id, key, pair) for id, (key, pair) in rows if id not in deleted]
             self._stored_ids = {key: id for id, key, _ in alive}
@@ -260,6 +271,7 @@ class _Build:
         for units in group_units(self._finished, self._config.max_segment_rows):
             self._watch.stop.check()
             segments.append(write_units(self._root, self._store, units))
+        self._report_duplicates(segments, len(segments) - (len(previous.segments) if previous else 0))
         self._watch.stage("index")
         indexes = build_indexes(
             self._root,
@@ -282,6 +294,14 @@ class _Build:
             parent=previous.version if previous else None,
         )
         return publish(self._root, contents)
+
+    def _report_duplicates(self, segments: Sequence[SegmentRecord], added: int) -> None:
+        if self._config.near_duplicates:
+            self._watch.stage("duplicates")
+            gone = self._gone.union(self._replaced)
+            self._duplicates = report_near_duplicates(
+                self._root, segments, added, self._config.near_duplicates, gone=gone
+            )
 
     def _write_deletes(self) -> list[DeleteRecord]:
         """The rows that were replaced, in the same commit as what replaces them."""

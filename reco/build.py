@@ -95,6 +95,9 @@ Plan = Annotated[
 RestoreRemoved = Annotated[
     bool, typer.Option("--restore-removed", help="Add items again that `reco memory remove` or purge took out.")
 ]
+NearDuplicates = Annotated[
+    float, typer.Option(min=0, max=1, help="Report added images this similar to an earlier one (cosine); 0: none.")
+]
 MaxErrorRate = Annotated[float, typer.Option(min=0, max=1, help="Share of unusable rows beyond which the build stops.")]
 
 
@@ -117,6 +120,7 @@ def build(
     upsert: Upsert = False,
     restore_removed: RestoreRemoved = False,
     retry_failed: RetryFailed = False,
+    near_duplicates: NearDuplicates = 0.985,
     plan: Plan = False,
     embeddings: Embeddings = None,
     encoder_name: EncoderName = None,
@@ -163,6 +167,7 @@ def build(
         upsert=upsert,
         restore_removed=restore_removed,
         retry_failed=retry_failed,
+        near_duplicates=near_duplicates,
         stamps=stamp_directory(),
         image_column=image_column,
         caption_column=caption_column,
@@ -275,4 +280,9 @@ def _report(result: "BuildResult", output: Path) -> None:
     )
     for code, count in sorted(result.rejected.items()):
         console.print(f"  {count:,} x {code}")
+    if result.near_duplicates:
+        console.print(
+            f"  {result.near_duplicates:,} of the added images are nearly those of earlier items, {result.copies:,} "
+            f"of them copies: {output}/work/near_duplicates.jsonl"
+        )
     console.print(f"next: [bold]reco train {output} -o my-fusion[/]")

@@ -355,7 +355,7 @@ def test_progress(tmp_path: Path, encoder: Encoder, write_folder: WriteFolder) -
     recorder = Recorder()
     build(BuildConfig((str(photos),), tmp_path / "memory", unit_rows=16, batch_size=8), encoder, recorder)
     stages = [call[1] for call in recorder.calls if call[0] == "stage"]
-    assert stages == ["plan", "encode", "segments", "index", "publish"]
+    assert stages == ["plan", "encode", "segments", "duplicates", "index", "publish"]
     assert recorder.calls.count(("start", 40)) == 1
     advances = [call[1:] for call in recorder.calls if call[0] == "advance"]
     assert [sum(column) for column in zip(*advances, strict=True)] == [40, 1]  # type: ignore[arg-type]

@@ -1,0 +1,197 @@
+"""Images that a build adds although the memory holds nearly the same: a report, in work/near_duplicates.jsonl. numpy.
+
+Small memories are compared pair by pair. Larger ones by random hyperplanes: rows that are nearly equal fall, in one of
+several tables, into the same cell and next to each other along one more direction. Of pairs at the threshold a few in a
+hundred are missed; of copies none, unless many images have one and the same embedding.
+N rows of the memory, D embedding dim.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from memory import SegmentRecord
+from memory.durable import write_file
+from memory.manifest import segment_directory
+from memory.segments import EMBEDDING_FILES, open_embeddings
+
+REPORT = Path("work") / "near_duplicates.jsonl"
+EXACT_PAIRS = 100_000_000  # so many are compared in about a second
+
+_BLOCK = 4096
+_TABLES, _BITS = 16, 16
+_NEXT = 8  # rows compared with each, in the order of a table
+_ROUNDING = 5e-4  # fp16 rows: a copy comes out just below 1
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """What was found.
+
+    Attributes:
+        rows: added rows whose image is nearly that of an earlier row.
+        copies: of these, rows whose image file is that of the earlier row, byte for byte.
+    """
+
+    rows: int
+    copies: int
+
+
+def report_near_duplicates(
+    root: Path, segments: Sequence[SegmentRecord], added: int, cosine: float, *, gone: Collection[int] = ()
+) -> NearDuplicates:
+    """Find near-duplicates among the rows that a build adds, and write the report.
+
+    Args:
+        root: the memory's directory.
+        segments: all of the version, those that are added last.
+        added: how many segments are added.
+        cosine: similarity of two images from which on they count as nearly the same.
+        gone: ids of rows that are deleted: nothing is a duplicate of those.
+    """
+    old = sum(segment.rows for segment in segments[: len(segments) - added])
+    rows = _Rows([_image_rows(root, segment) for segment in segments])
+    exact = len(rows) * (len(rows) - old) <= EXACT_PAIRS
+    pairs = _compared(rows, old, cosine) if exact else _hashed(rows, old, cosine)
+    first = {late: found for late, found in sorted(pairs.items()) if found[0] not in gone and late not in gone}
+    items = _items(root, segments, {row for late, (early, _) in first.items() for row in (late, early)})
+    groups: dict[int, list[int]] = defaultdict(list)
+    for late, (early, _) in first.items():
+        groups[_leader(early, first)].append(late)
+    copies = sum(items[late][1] == items[early][1] for late, (early, _) in first.items())
+    write_file(
+        root / REPORT, lambda stream: [stream.write(line) for line in _lines(groups, first, items)], replace=True
+    )
+    return NearDuplicates(len(first), copies)
+
+
+class _Rows:
+    """The image embeddings of several segments as one (N, D) float16 array that is never in memory whole."""
+
+    def __init__(self, parts: Sequence[NDArray[np.float16]]) -> None:
+        self._parts = parts
+        self._bases = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+
+    def __len__(self) -> int:
+        return int(self._bases[-1])
+
+    def blocks(self, start: int = 0) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The first row of each block from `start` on, and (b, D) float32."""
+        for part, base in zip(self._parts, self._bases, strict=False):
+            for first in range(max(0, start - int(base)), len(part), _BLOCK):
+                yield int(base) + first, part[first : first + _BLOCK].astype(np.float32)
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, D) float32."""
+        owners = np.searchsorted(self._bases, rows, side="right") - 1
+        taken = np.empty((len(rows), self._parts[0].shape[1]), dtype=np.float32)
+        for owner in np.unique(owners):
+            mine = owners == owner
+            taken[mine] = self._parts[owner][rows[mine] - self._bases[owner]]
+        return taken
+
+
+Pairs = dict[int, tuple[int, float]]
+"""By row: an earlier row that is nearly the same, the most similar one found, and the cosine."""
+
+
+def _compared(rows: _Rows, old: int, cosine: float) -> Pairs:
+    """Every added row with every earlier one."""
+    found: Pairs = {}
+    for start, block in rows.blocks(old):
+        numbers = np.arange(start, start + len(block))
+        best, nearest = np.full(len(block), -1.0, dtype=np.float32), np.zeros(len(block), dtype=np.int64)
+        for first, earlier in rows.blocks():
+            if first >= start + len(block):
+                break
+            similar = block @ earlier.T  # (b, e)
+            similar[np.arange(first, first + len(earlier))[None] >= numbers[:, None]] = -1.0
+            at = similar.argmax(axis=1)
+            value = similar[np.arange(len(block)), at]
+            better = value > best
+            best[better], nearest[better] = value[better], first + at[better]
+        for row in np.flatnonzero(best >= cosine - _ROUNDING):
+            found[start + int(row)] = int(nearest[row]), float(best[row])
+    return found
+
+
+def _hashed(rows: _Rows, old: int, cosine: float) -> Pairs:
+    """Added rows with rows beside them in each table."""
+    cells, along = _cells(rows)  # (N, T) each
+    found: Pairs = {}
+    for table in range(_TABLES):
+        order = np.lexsort((along[:, table], cells[:, table]))
+        for step in range(1, _NEXT + 1):
+            left, right = order[:-step], order[step:]
+            near = (cells[left, table] == cells[right, table]) & (np.maximum(left, right) >= old)
+            early, late = np.minimum(left[near], right[near]), np.maximum(left[near], right[near])
+            for first in range(0, len(early), _BLOCK):
+                some = slice(first, first + _BLOCK)
+                similar = np.einsum("nd,nd->n", rows.take(early[some]), rows.take(late[some]))
+                for at in np.flatnonzero(similar >= cosine - _ROUNDING):
+                    row, value = int(late[some][at]), float(similar[at])
+                    if row not in found or value > found[row][1]:
+                        found[row] = int(early[some][at]), value
+    return found
+
+
+def _cells(rows: _Rows) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
+    """The cell of each row in each table, and where it lies along one more direction: (N, T) each."""
+    mean = np.mean([block.mean(axis=0) for _, block in rows.blocks()], axis=0)  # CLIP's embeddings lie in a cone
+    dice = np.random.default_rng(0)
+    planes = dice.standard_normal((len(mean), _TABLES * _BITS), dtype=np.float32)
+    directions = dice.standard_normal((len(mean), _TABLES), dtype=np.float32)
+    powers = (1 << np.arange(_BITS)).astype(np.uint32)
+    cells = np.empty((len(rows), _TABLES), dtype=np.uint16)
+    along = np.empty((len(rows), _TABLES), dtype=np.float32)
+    for first, block in rows.blocks():
+        centred = block - mean
+        sides = (centred @ planes > 0).reshape(len(block), _TABLES, _BITS)
+        cells[first : first + len(block)] = (sides @ powers).astype(np.uint16)
+        along[first : first + len(block)] = centred @ directions
+    return cells, along
+
+
+def _leader(row: int, first: Pairs) -> int:
+    while row in first:
+        row = first[row][0]
+    return row
+
+
+def _lines(groups: dict[int, list[int]], first: Pairs, items: dict[int, tuple[str, str]]) -> Iterator[bytes]:
+    """A line for each row of each group, the earliest first; one key a line, so that a purge can take it out."""
+    for number, (leader, members) in enumerate(sorted(groups.items())):
+        yield _line({"group": number, "key": items[leader][0]})
+        for row in members:
+            early, similarity = first[row]
+            copy = items[row][1] == items[early][1]
+            yield _line({"group": number, "key": items[row][0], "cosine": round(similarity, 4), "copy": copy})
+
+
+def _line(values: dict[str, object]) -> bytes:
+    return json.dumps(values).encode() + b"\n"
+
+
+def _items(root: Path, segments: Sequence[SegmentRecord], wanted: set[int]) -> dict[int, tuple[str, str]]:
+    """Key and content hash of some rows."""
+    found: dict[int, tuple[str, str]] = {}
+    base = 0
+    for segment in segments:
+        rows = sorted(row - base for row in wanted if base <= row < base + segment.rows)
+        if rows:
+            with pa.memory_map(str(root / segment_directory(segment.id) / "items.arrow"), "r") as file:
+                table = pa.ipc.open_file(file).read_all().select(["key", "content_sha256"]).take(rows)
+            pairs = zip(table.column(0).to_pylist(), table.column(1).to_pylist(), strict=True)
+            found.update(zip((base + row for row in rows), pairs, strict=True))
+        base += segment.rows
+    return found
+
+
+def _image_rows(root: Path, segment: SegmentRecord) -> NDArray[np.float16]:
+    return open_embeddings(root / segment_directory(segment.id) / EMBEDDING_FILES["image"], segment.rows)

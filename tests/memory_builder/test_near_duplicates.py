@@ -1,0 +1,71 @@
+"""The report of near-duplicates against every pair compared, and what it says of copies, deletions and purges."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memory_builder import BuildConfig, BuildResult, Origin, build_from_embeddings, near_duplicates, open_embeddings
+
+Build = Callable[..., BuildResult]
+ROWS, D = 400, 64
+
+
+def images(rows: int = ROWS) -> np.ndarray:
+    """Rows in a cone, as CLIP's are; each tenth is nearly an earlier one, each twentieth a copy."""
+    dice = np.random.default_rng(5)
+    array = dice.normal(size=(rows, D)) + 4 * dice.normal(size=D) / np.sqrt(D)
+    array /= np.linalg.norm(array, axis=1, keepdims=True)
+    for row in range(10, rows, 10):
+        noise = dice.normal(size=D)
+        array[row] = array[row - 7] + (0 if row % 20 == 0 else 0.06 / np.sqrt(D)) * noise
+    return (array / np.linalg.norm(array, axis=1, keepdims=True)).astype("f4")
+
+
+@pytest.fixture
+def take_over(tmp_path: Path) -> Build:
+    def run(name: str, array: np.ndarray, **settings: float) -> BuildResult:
+        np.savez(tmp_path / f"{name}.npz", image=array, text=array[::-1])
+        config = BuildConfig((str(tmp_path / f"{name}.npz"),), tmp_path / "memory", unit_rows=64, max_segment_rows=100)
+        readers = open_embeddings(config)
+        return build_from_embeddings(replace(config, **settings), readers, Origin.undeclared("some-clip", D))
+
+    return run
+
+
+def groups(tmp_path: Path) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for line in (tmp_path / "memory/work/near_duplicates.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        found.setdefault(row["group"], []).append(row["key"])
+    return found
+
+
+@pytest.mark.parametrize("pairs", [10**9, 0])
+def test_equals_the_slow_twin(tmp_path: Path, take_over: Build, monkeypatch: pytest.MonkeyPatch, pairs: int) -> None:
+    monkeypatch.setattr(near_duplicates, "EXACT_PAIRS", pairs)
+    array = images()
+    result = take_over("cache", array)
+    similar = np.tril(array @ array.T, -1)
+    expected = {row for row in range(ROWS) if similar[row].max() >= 0.985}
+    assert expected == set(range(10, ROWS, 10))
+    assert (result.near_duplicates, result.copies) == (len(expected), 19)
+    listed = {key for group in groups(tmp_path).values() for key in group[1:]}
+    assert {int(key.rpartition("/")[2]) for key in listed} == expected
+
+
+@pytest.mark.parametrize("pairs", [10**9, 0])
+def test_what_is_added_is_compared_with_what_is_there(
+    tmp_path: Path, take_over: Build, monkeypatch: pytest.MonkeyPatch, pairs: int
+) -> None:
+    monkeypatch.setattr(near_duplicates, "EXACT_PAIRS", pairs)
+    array = images()
+    distinct = array[[row for row in range(ROWS) if row % 10]]
+    assert take_over("first", distinct).near_duplicates == 0
+    result = take_over("second", distinct[:30])
+    assert (result.near_duplicates, result.copies) == (30, 30)
+    assert groups(tmp_path)[4] == ["first/4", "second/4"]
+    assert take_over("third", distinct[:30], near_duplicates=0).near_duplicates == 0
