@@ -23,17 +23,19 @@ from service.openapi_document import complete
 from service.problems import Problem
 from service.routes import classify, embed, label_sets, memory, openai, operator, page, probes
 from service.settings import Settings
+from service.tracing import Tracing
 
 _DESCRIPTION = "Your CLIP, plus a memory: embeddings refined with what is found in it."
 
 
-def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
+def create_app(settings: Settings, engine: Engine | None = None, tracing: Tracing | None = None) -> FastAPI:
     """Compose the app.
 
     Args:
         settings: all there is to set.
         engine: an engine that is already open; without one, the lifespan opens what the settings name, beside
             the event loop: until that is done, and if it fails, probes answer and everything else is 503.
+        tracing: where spans go; None is nowhere.
     """
     service = Service(settings, engine)
 
@@ -56,7 +58,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     )
     app.state.service = service
     app.add_middleware(Door, access=service.access)
-    app.add_middleware(RequestFrame, metrics=service.metrics)
+    app.add_middleware(RequestFrame, metrics=service.metrics, tracing=tracing)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(MemoryUnavailable, _on_memory_unavailable)

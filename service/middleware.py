@@ -21,6 +21,7 @@ from service.metrics import UNMATCHED, Metrics
 from service.openai_errors import PREFIX, openai_error_response
 from service.problems import REJECTIONS, Problem, problem_response
 from service.receive import ClientLeft
+from service.tracing import Ended, Tracing
 
 logger = logging.getLogger("reco.http")
 
@@ -31,9 +32,10 @@ CLIENT_LEFT = 499  # nobody reads it; the log and the metrics need a number
 class RequestFrame:
     """The outermost layer of the app."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,6 +72,8 @@ class RequestFrame:
                 self._metrics.rejections.labels(code).inc()
         if "probes" in getattr(route, "tags", ()) and frame.status == 200:
             return  # one every few seconds would bury the lines that matter; the metrics count them
+        if self._tracing is not None:
+            self._tracing.record(_ended(scope, frame, endpoint, seconds))
         log_request(
             request_id=frame.request_id,
             method=scope["method"][:16],
@@ -80,6 +84,19 @@ class RequestFrame:
             key=scope["state"].get("key"),
             code=code,
         )
+
+
+def _ended(scope: Scope, frame: "_Frame", endpoint: str, seconds: float) -> Ended:
+    state = scope["state"]
+    return Ended(
+        method=scope["method"][:16],
+        endpoint=endpoint,
+        status=frame.status,
+        seconds=seconds,
+        stages=state.get("timing") or {},
+        headers=Headers(scope=scope),
+        attributes={"request_id": frame.request_id, "items": state.get("items"), "code": state.get("code")},
+    )
 
 
 def answer_problem(request: Request, problem: Problem) -> Response:

@@ -21,6 +21,7 @@ from service.logs import logging_config
 from service.problems import Problem
 from service.protocol import Connection
 from service.settings import Settings, SettingsError
+from service.tracing import open_tracing
 
 logger = logging.getLogger("reco.serving")
 
@@ -42,7 +43,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 async def _serve(settings: Settings) -> None:
-    app = create_app(settings)
+    app = create_app(settings, tracing=open_tracing())
     service: Service = app.state.service
     servers = [_Server(server_config(app, settings))]
     if settings.operator_port is not None:

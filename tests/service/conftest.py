@@ -181,9 +181,9 @@ class Running:
 
 
 @contextmanager
-def running(settings: Settings, engine: Engine | None) -> Iterator[Running]:
+def running(settings: Settings, engine: Engine | None, tracing: Any = None) -> Iterator[Running]:
     """Serve with uvicorn in a thread until the block ends."""
-    app = create_app(settings, engine)
+    app = create_app(settings, engine, tracing)
     server = uvicorn.Server(server_config(app, settings))
     loops: list[asyncio.AbstractEventLoop] = []
 
@@ -225,8 +225,10 @@ def serve(make_settings: SettingsFactory, engine: Engine) -> Serve:
     """Start a service with changed settings, on the session's engine unless another (or None) is given."""
 
     @contextmanager
-    def start(*, engine: Engine | None = engine, ready: bool = True, **changes: Any) -> Iterator[Running]:
-        with running(make_settings(**changes), engine) as service:
+    def start(
+        *, engine: Engine | None = engine, ready: bool = True, tracing: Any = None, **changes: Any
+    ) -> Iterator[Running]:
+        with running(make_settings(**changes), engine, tracing) as service:
             if ready:
                 answer = wait_until_loaded(service.client)
                 assert answer.status_code == 200, answer.text

@@ -1,0 +1,59 @@
+"""Spans of OpenTelemetry's own SDK: one a request, one a stage, in the caller's trace; nothing private in them."""
+
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from service.tracing import Tracing, open_tracing
+
+CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+def spans() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def traced(serve: Any, spans: InMemorySpanExporter) -> Any:
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    with serve(tracing=Tracing(provider)) as service:
+        yield service.client
+
+
+def test_a_request_and_its_stages_are_spans_of_the_callers_trace(traced: Any, spans: InMemorySpanExporter) -> None:
+    traced.post("/embed/text", json={"texts": ["a secret bird"]}, headers={"traceparent": CALLER})
+    traced.get("/nowhere")  # spans are made after the answer: the first ones are there when this one is answered
+    named = {span.name: span for span in spans.get_finished_spans()}
+    request = named["POST /embed/text"]
+    assert f"{request.context.trace_id:032x}" == CALLER.split("-")[1]
+    assert f"{request.parent.span_id:016x}" == CALLER.split("-")[2]
+    told = dict(request.attributes)
+    assert (told["http.response.status_code"], told["reco.items"]) == (200, 1)
+    assert told["gen_ai.operation.name"] == "embeddings"
+    for stage in ("encode", "retrieve", "fuse"):
+        assert named[stage].parent.span_id == request.context.span_id
+        assert request.start_time <= named[stage].start_time <= named[stage].end_time <= request.end_time
+    assert "secret" not in str([span.to_json() for span in named.values()])
+
+
+def test_a_refusal_has_its_code_and_probes_have_no_span(traced: Any, spans: InMemorySpanExporter) -> None:
+    traced.get("/livez")
+    traced.post("/embed/text", json={"texts": ""})
+    traced.get("/nowhere")
+    [refused] = [span for span in spans.get_finished_spans() if span.name == "POST /embed/text"]
+    assert refused.attributes["reco.code"] == "text_empty"
+    assert refused.parent is None
+    assert not [span.name for span in spans.get_finished_spans() if "livez" in span.name]
+
+
+def test_it_is_off_until_an_endpoint_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", raising=False)
+    assert open_tracing() is None
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    assert isinstance(open_tracing(), Tracing)
