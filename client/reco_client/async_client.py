@@ -19,7 +19,16 @@ from reco_client.results import Classifications, Embeddings
 from reco_client.retries import Retries
 from reco_client.settings import http_arguments
 from reco_client.streams import Cut, Stream
-from reco_client.wire import Ask, ask_label_set, ask_put_label_set, join_classifications, join_embeddings, json_of
+from reco_client.wire import (
+    Ask,
+    ask_add_pairs,
+    ask_label_set,
+    ask_put_label_set,
+    ask_remove_pair,
+    join_classifications,
+    join_embeddings,
+    json_of,
+)
 
 Part = TypeVar("Part")
 
@@ -120,6 +129,23 @@ class AsyncClient:
     async def reload(self) -> dict[str, Any]:
         """See `Client.reload`."""
         return await self._json(Ask("POST", "/operator/reload"))
+
+    async def add_pairs(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *,
+        name: str | None = None,
+        caption: str | None = None,
+        key: str | None = None,
+        replace: bool = False,
+    ) -> dict[str, Any]:
+        """See `Client.add_pairs`."""
+        options = {"name": name, "caption": caption, "key": key, "replace": replace}
+        return await self._json(await asyncio.to_thread(ask_add_pairs, streams.listed(images), options))
+
+    async def remove_pair(self, key: str) -> dict[str, Any]:
+        """See `Client.remove_pair`."""
+        return await self._json(ask_remove_pair(key))
 
     async def _run(self, stream: Stream[Part]) -> AsyncIterator[Part]:
         async def one(batch: Batch[Any]) -> Part:

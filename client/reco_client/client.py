@@ -20,7 +20,16 @@ from reco_client.results import Classifications, Embeddings
 from reco_client.retries import Retries
 from reco_client.settings import http_arguments
 from reco_client.streams import Cut, Stream
-from reco_client.wire import Ask, ask_label_set, ask_put_label_set, join_classifications, join_embeddings, json_of
+from reco_client.wire import (
+    Ask,
+    ask_add_pairs,
+    ask_label_set,
+    ask_put_label_set,
+    ask_remove_pair,
+    join_classifications,
+    join_embeddings,
+    json_of,
+)
 
 Part = TypeVar("Part")
 
@@ -147,6 +156,29 @@ class Client:
     def reload(self) -> dict[str, Any]:
         """Have the service open its newest memory and fusion; needs a key with the operator scope."""
         return self._json(Ask("POST", "/operator/reload"))
+
+    def add_pairs(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *,
+        name: str | None = None,
+        caption: str | None = None,
+        key: str | None = None,
+        replace: bool = False,
+    ) -> dict[str, Any]:
+        """Put a few images into the memory, under what they show: the next request knows it. For operators.
+
+        Args:
+            name: what they show; or `caption`, their caption as it is.
+            key: of one image, or what the keys of several begin with.
+            replace: take the place of other pairs of the same keys.
+        """
+        options = {"name": name, "caption": caption, "key": key, "replace": replace}
+        return self._json(ask_add_pairs(streams.listed(images), options))
+
+    def remove_pair(self, key: str) -> dict[str, Any]:
+        """Take a pair out of the memory; needs a key with the operator scope."""
+        return self._json(ask_remove_pair(key))
 
     def _run(self, stream: Stream[Part]) -> Iterator[Part]:
         def one(batch: Batch[Any]) -> Part:

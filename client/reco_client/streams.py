@@ -44,18 +44,18 @@ def embed_texts(texts: str | Iterable[str], cut: Cut, options: Mapping[str, Any]
 
 def embed_images(images: Any, cut: Cut, options: Mapping[str, Any]) -> Stream[Embeddings]:
     """One image or many."""
-    batches = by_count_and_bytes(_listed(images), cut.images, cut.num_bytes)
+    batches = by_count_and_bytes(listed(images), cut.images, cut.num_bytes)
     return Stream(batches, partial(ask_images, "/embed/image", options=options), embeddings_of)
 
 
 def classify(images: Any, cut: Cut, options: Mapping[str, Any]) -> Stream[Classifications]:
     """One image or many."""
     lists = {name: list(options[name]) for name in ("labels", "templates") if options.get(name) is not None}
-    batches = by_count_and_bytes(_listed(images), cut.images, cut.num_bytes)
+    batches = by_count_and_bytes(listed(images), cut.images, cut.num_bytes)
     return Stream(batches, partial(ask_images, "/classify", options={**options, **lists}), classifications_of)
 
 
-def _listed(images: Any) -> Iterable[ImageSource]:
+def listed(images: Any) -> Iterable[ImageSource]:
     """One image as a list of one: what is no image itself is taken for many."""
     single = isinstance(images, str | bytes | bytearray | memoryview)
     return [images] if single or hasattr(images, "__fspath__") or hasattr(images, "read") else images

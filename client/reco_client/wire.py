@@ -6,7 +6,7 @@ Depends on httpx (for its Response), numpy, and the parts beside it.
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
@@ -89,6 +89,22 @@ def ask_put_label_set(name: str, labels: Sequence[str], templates: Sequence[str]
     """A request to make or replace one."""
     body = {"labels": list(labels)} | ({} if templates is None else {"templates": list(templates)})
     return replace(ask_label_set("PUT", name), arguments={"json": body})
+
+
+def ask_add_pairs(images: Iterable[ImageSource], options: Mapping[str, Any]) -> Ask:
+    """A request to put images into the memory. Not repeated when nobody knows if it arrived.
+
+    Raises:
+        OSError, TypeError: an image that cannot be read.
+    """
+    batch = Batch(0, list(images))
+    ask = ask_images("/operator/pairs", batch, {name: value for name, value in options.items() if value is not None})
+    return replace(ask, repeatable=False)
+
+
+def ask_remove_pair(key: str) -> Ask:
+    """A request to take a pair out of the memory; a key may hold slashes."""
+    return Ask("DELETE", f"/operator/pairs/{quote(key, safe='/')}", repeatable=False)
 
 
 def embeddings_of(ask: Ask, response: httpx.Response | None, count: int) -> Embeddings:

@@ -13,6 +13,7 @@ _fixtures = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_fixtures)
 
 memory_dir = _fixtures.memory_dir
+own_memory = _fixtures.own_memory
 fusion_dir = _fixtures.fusion_dir
 make_settings = _fixtures.make_settings
 settings = _fixtures.settings

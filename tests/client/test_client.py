@@ -173,6 +173,33 @@ def test_an_operator_changes_label_sets(serve: Any, photos: list[Any], tmp_path:
             stranger.memory()
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_memory_is_taught_and_forgets(serve: Any, own_memory: Path, photos: list[Any], kind: str) -> None:
+    operator = new_key()
+    with serve(engine=None, memory=str(own_memory), api_keys=f"admin operator {operator}") as service:
+
+        def call(method: str, *given: Any, **options: Any) -> Any:
+            if kind == "sync":
+                with Client(service.url, api_key=operator) as client:
+                    return getattr(client, method)(*given, **options)
+
+            async def once() -> Any:
+                async with AsyncClient(service.url, api_key=operator) as client:
+                    return await getattr(client, method)(*given, **options)
+
+            return asyncio.run(once())
+
+        added = call("add_pairs", photos[:2], name="tirrik", key="mine/a")
+        assert added["added"] == ["mine/a/0", "mine/a/1"]
+        [[near]] = call("embed_images", photos[0], k=1, return_neighbours=True).neighbours
+        assert (near.key, near.caption) == ("mine/a/0", "a photo of a tirrik.")
+        assert call("remove_pair", "mine/a/0")["num_items"] == added["num_items"] - 1
+        with pytest.raises(RequestRefused, match="pair_not_found"):
+            call("remove_pair", "mine/a/0")
+        with pytest.raises(FileNotFoundError):
+            call("add_pairs", "nowhere.jpg", name="tirrik")
+
+
 def test_thousands_come_back_in_order(service: Any) -> None:
     texts = [f"bird {number}" for number in range(3000)]
     with Client(service.url, texts_per_request=100) as client:
