@@ -110,7 +110,9 @@ class Pipeline:
         with self._admit("text", len(texts)):
             tokenize = partial(self._tokenize, texts, pointers, deadline)
             if sum(map(len, texts)) <= _SHORT_CHARACTERS:
+                started = time.perf_counter()
                 rows = tokenize()
+                self._note("tokenize", time.perf_counter() - started, trace)
             else:
                 rows = await within(deadline, self._timed(self._workers.texts, "tokenize", tokenize, trace))
             trace.tokens += sum(row.num_tokens for row in rows if isinstance(row, Tokenised))
@@ -220,9 +222,11 @@ class Pipeline:
         try:
             return await asyncio.get_running_loop().run_in_executor(pool, function)
         finally:
-            seconds = time.perf_counter() - started
-            trace.decode = max(trace.decode, seconds)
-            self._metrics.observe_stages({stage: seconds})
+            self._note(stage, time.perf_counter() - started, trace)
+
+    def _note(self, stage: str, seconds: float, trace: Trace) -> None:
+        trace.decode = max(trace.decode, seconds)
+        self._metrics.observe_stages({stage: seconds})
 
     def _submit(self, modality: Modality, queries: Sequence[Query], deadline: float) -> Sequence[Future[Done[Answer]]]:
         try:

@@ -90,7 +90,7 @@ def test_items_stages_and_errors_are_counted(client: httpx.Client) -> None:
             break
         time.sleep(0.05)
     assert grown[:3] == [2, 2, 1]
-    assert all(growth >= 1 for growth in grown[3:])
+    assert all(growth >= 1 for growth in grown[3:]), list(zip(names, grown, strict=True))[3:]
 
 
 def test_metrics_say_what_is_loaded(client: httpx.Client) -> None:
