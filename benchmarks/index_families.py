@@ -117,9 +117,12 @@ def run_family(
 ) -> dict[str, Any]:
     """Index, commit, open and ask."""
     options = IndexOptions(factory=words) if words != "auto" else None
+    cpu = time.process_time()
     seconds, indexes = timed(lambda: memory.build_indexes(root, records, options=options))
+    cpu = time.process_time() - cpu
     manifest = memory.publish(root, contents(records, indexes, memory.latest_version(root)))
     told: dict[str, Any] = {"asked_for": words, "index_seconds_both_modalities": round(seconds, 1)}
+    told |= {"of_processor_time": round(cpu, 1), "load_average": round(os.getloadavg()[0], 1)}
     told["opening"] = opening(root, stamps, asked["image"].queries[:1])
     with Memory.open(root, stamps=stamps) as opened:
         for index in opened.indices():

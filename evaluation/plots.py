@@ -55,7 +55,7 @@ def check_matplotlib() -> None:
     except ImportError as error:
         raise EvaluationError(
             "dependency_missing",
-            "The plots of -o need matplotlib: install it with `pip install 'reco-clip[eval]'`, or leave -o out.",
+            "Plots need matplotlib: install it with `pip install 'reco-clip[eval]'`, or leave -o or --plot out.",
         ) from error
 
 

@@ -41,6 +41,7 @@ from memory.errors import (
 from memory.garbage import Collection, Leftover, collect
 from memory.indexing.building import build_index, build_indexes
 from memory.indexing.options import IndexOptions
+from memory.indexing.timing import read_times
 from memory.key_patterns import KeyPatterns
 from memory.manifest import (
     Contents,
@@ -156,6 +157,7 @@ __all__ = [
     "read_evaluation_images",
     "read_manifest",
     "read_removed",
+    "read_times",
     "reindex",
     "remove_keys",
     "remove_near",

@@ -6,27 +6,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reco.console import stop
+from reco.console import console, stop
 from reco.memory_tables import Json, index_line, megabytes, plain, show_json, show_lines, show_table
 from reco.stamps import stamp_directory
 
 if TYPE_CHECKING:
-    from memory import Difference
+    from memory import Difference, Memory
 
 MemoryPath = Annotated[Path, typer.Argument(help="A memory made by `reco build`.", metavar="MEMORY")]
 
 
-def info(memory: MemoryPath, as_json: Json = False) -> None:
+def info(
+    memory: MemoryPath,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the recall that was measured of its indices.", metavar="FILE.png")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Tell version, items, encoder and sizes of a memory, and which versions it keeps. Its files are hashed once.
 
-    Example:
+    Examples:
 
         reco memory info my-memory
+
+        reco memory info my-memory --plot recall.png
     """
     from memory import Memory, list_receipts, list_versions
 
     with Memory.open(memory, stamps=stamp_directory()) as opened:
         told = opened.describe()
+        if plot is not None:
+            _plot(opened, plot)
         removed = opened.manifest.removed.keys if opened.manifest.removed else 0
     versions = list_versions(memory)
     unfinished = [receipt.path for receipt in list_receipts(memory) if receipt.state != "complete"]
@@ -39,7 +49,7 @@ def info(memory: MemoryPath, as_json: Json = False) -> None:
             *_contents(told, removed),
             ("encoder", f"{told['encoder']['architecture']}, D = {told['embed_dim']}"),
             ("encoded with", ", ".join(f"{name} {value}" for name, value in told["encoded_with"].items())),
-            *((f"{index['modality']} index", index_line(index)) for index in told["indices"]),
+            *((f"{index['modality']} index", index_line(index) + _speed(memory, index)) for index in told["indices"]),
             ("corpora", ", ".join((told["sources"] or {}).get("corpora", ())) or "not told"),
             ("size", f"{megabytes(told['bytes'])} in this version, {megabytes(_on_disk(memory))} on disk"),
             ("versions kept", ", ".join(map(str, versions))),
@@ -128,6 +138,24 @@ def _contents(told: dict[str, Any], removed: int) -> list[tuple[str, str]]:
     if removed:
         rows.append(("removed keys", f"{removed:,}, which no build brings back"))
     return rows
+
+
+def _speed(memory: Path, index: dict[str, Any]) -> str:
+    """How long a query took where the index was built, if that was here."""
+    from memory import read_times
+
+    times = read_times(memory, index["modality"], index["id"])
+    return f"; a query took {times['p50_ms']} ms (p95 {times['p95_ms']})" if times else ""
+
+
+def _plot(opened: "Memory", path: Path) -> None:
+    from evaluation.index_plot import plot_index
+
+    every = {index["modality"]: opened.index_report(index["modality"]) for index in opened.indices()}
+    reports = {modality: report for modality, report in every.items() if "measured" in report}
+    if not reports:
+        stop("an exact index finds all neighbours: there is no recall to draw", code=2)
+    console.print(f"drew {', '.join(map(str, plot_index(reports, path)))}")
 
 
 def _advice(memory: Path, told: dict[str, Any], versions: list[int], unfinished: list[str]) -> str:

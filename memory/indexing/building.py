@@ -7,6 +7,7 @@ from the same trained lists. It is trained anew when the memory has doubled, whe
 other options are given.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from memory.indexing.kernels import faiss
 from memory.indexing.options import IndexOptions, choose_family
 from memory.indexing.reports import exact_report, list_report, read_report, training_report, wanted_options
 from memory.indexing.shards import link_shard, write_shard
+from memory.indexing.timing import keep_times
 from memory.indexing.training import Split, mean_similarity, split_rows, train
 from memory.indexing.trial import Trial, try_out
 from memory.manifest import (
@@ -216,6 +218,7 @@ def _build_exact(generation: _Generation, sides: Sides, wanted: IndexOptions, be
 def _build_lists(
     generation: _Generation, both: tuple[Sides, Sides], wanted: IndexOptions, before: _Before | None
 ) -> IndexRecord:
+    began = time.monotonic()
     sides, others = both
     family, rows = generation.family, StoredRows(sides)
     if before:
@@ -231,12 +234,16 @@ def _build_lists(
         nearness[generation.shards[position].segment] = mean_similarity(trained, _some(sides[position]))
     if not before:
         trial = Trial(generation.staging, family, tuple(shard.rows for shard in generation.shards))
-        measured = try_out(trial, rows, StoredRows(others), split.held_out, wanted.recall)
+        measured, times = try_out(trial, rows, StoredRows(others), split.held_out, wanted.recall)
     similarities = [nearness[shard.segment] for shard in generation.shards]
     report = list_report(
         family, wanted, generation.shards, training=training, measured=measured, similarities=similarities
     )
-    return generation.commit(report, SearchParameters(measured["nprobe"], measured["num_candidates"]))
+    record = generation.commit(report, SearchParameters(measured["nprobe"], measured["num_candidates"]))
+    if not before:
+        spent = {"seconds": round(time.monotonic() - began, 1), **times}
+        keep_times(generation.root, generation.modality, record, spent)
+    return record
 
 
 def _train(family: Family, rows: StoredRows, split: Split) -> tuple[Trained, dict[str, Any]]:

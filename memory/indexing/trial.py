@@ -10,6 +10,7 @@ from memory.indexing.faiss_files import open_shard, open_trained
 from memory.indexing.families import Family
 from memory.indexing.measuring import Asked, Cost, Setting, ask, choose_setting, measure
 from memory.indexing.reports import measured_report
+from memory.indexing.timing import single_query_ms
 from memory.list_search import ListSearch, ListShard
 from memory.manifest import SearchParameters, shard_name
 from memory.stored_rows import StoredRows
@@ -33,7 +34,7 @@ class Trial(NamedTuple):
 
 def try_out(
     trial: Trial, rows: StoredRows, others: StoredRows, held_out: NDArray[np.int64], wanted: float
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, float]]:
     """Measure an index by queries it was not trained on.
 
     Args:
@@ -44,7 +45,7 @@ def try_out(
         wanted: the recall to reach.
 
     Returns:
-        As `reports.measured_report`.
+        As `reports.measured_report`, which is the same on every run; and as `timing.single_query_ms`, which is not.
     """
     search = _open(trial, rows)
     asked = ask(rows, rows.take(held_out).astype(np.float32), held_out)
@@ -53,7 +54,8 @@ def try_out(
     cost = Cost(len(rows) / trial.family.lists * trial.family.code_bytes, 2 * rows.embed_dim)
     chosen = choose_setting(settings, wanted, cost)
     cross = next(s for s in measure(search, across, chosen.nprobe) if s.num_candidates == chosen.num_candidates)
-    return measured_report(rows=len(rows), queries=len(held_out), chosen=chosen, cross=cross, settings=settings)
+    told = measured_report(rows=len(rows), queries=len(held_out), chosen=chosen, cross=cross, settings=settings)
+    return told, single_query_ms(search, asked.queries, SearchParameters(chosen.nprobe, chosen.num_candidates))
 
 
 def _settings(search: ListSearch, asked: Asked, lists: int, wanted: float) -> list[Setting]:
