@@ -14,6 +14,7 @@ Importing it does not load torch: a command line can refuse a wrong corpus (corp
 from memory_builder.builds import (
     build,
     build_from_embeddings,
+    build_share,
     forecast_build,
     forecast_from_embeddings,
     open_embeddings,
@@ -34,6 +35,7 @@ from memory_builder.errors import (
 from memory_builder.forecast import Forecast
 from memory_builder.progress import Progress
 from memory_builder.runner import BuildResult
+from memory_builder.sharing import Share, ShareResult
 
 __all__ = [
     "BuildConfig",
@@ -50,9 +52,12 @@ __all__ = [
     "OriginError",
     "OutputError",
     "Progress",
+    "Share",
+    "ShareResult",
     "TooManyRejected",
     "build",
     "build_from_embeddings",
+    "build_share",
     "forecast_build",
     "forecast_from_embeddings",
     "open_embeddings",

@@ -17,7 +17,8 @@ from memory_builder.forecast import Forecast, forecast
 from memory_builder.mapper import Mapper
 from memory_builder.progress import Progress, Silent
 from memory_builder.readers import ReaderOptions, open_reader
-from memory_builder.runner import BuildResult, run
+from memory_builder.runner import BuildResult, do_share, run
+from memory_builder.sharing import Share, ShareResult
 from memory_builder.task import Task
 
 if TYPE_CHECKING:
@@ -48,6 +49,23 @@ def build(
         shown.stage("plan")
         # A wrong path is told before a directory is made for the memory.
         return run(config, _encoding(config, encoder), engine or LocalEngine(), shown)
+    finally:
+        shown.done()
+
+
+def build_share(config: BuildConfig, encoder: "Encoder", share: Share, progress: Progress | None = None) -> ShareResult:
+    """Finish a worker's share of the units of a build, beside other workers on the same file system.
+
+    Nothing is published: when all workers have ended, `build` with the same config does what is missing, which is
+    little or nothing, and commits. Each worker's machine must encode alike: same kind of device, dtype and threads.
+
+    Raises:
+        MemoryBuilderError, memory.MemoryStoreError, models.errors.EncoderError: as `build`.
+    """
+    shown = progress or Silent()
+    try:
+        shown.stage("plan")
+        return do_share(config, _encoding(config, encoder), LocalEngine(), shown, share)
     finally:
         shown.done()
 

@@ -14,7 +14,6 @@
             TooManyRejected             too_many_rejected (.rejected: rows by code)
             NothingUsable               nothing_usable (.rejected)
         WorkerLost                      a decoding process died or hung twice        worker_lost
-        EngineFailed                        a cluster that cannot do the units           engine_failed
         BuildInterrupted                SIGTERM or SIGINT: interrupted (.signal); the same command goes on
 
 A row that cannot be used stops nothing: it becomes a `Rejected` row with a code (records.py) and is counted.
@@ -104,16 +103,6 @@ class WorkerLost(MemoryBuilderError):
             "A decoding process died or hung twice over the same batch: out of memory, or a file that breaks the "
             "decoder. Run the same command again with fewer --workers, or with --decoding threads.",
         )
-
-
-class EngineFailed(MemoryBuilderError):
-    """The machines that were to do the units cannot, or not all in the same way."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("engine_failed", message)
-
-    def __reduce__(self) -> tuple[type["EngineFailed"], tuple[str]]:
-        return EngineFailed, (self.message,)  # it comes from other processes
 
 
 class BuildInterrupted(MemoryBuilderError):

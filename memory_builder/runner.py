@@ -33,6 +33,7 @@ from memory_builder.output import check_space, prepare_output
 from memory_builder.plan import Plan, Unit, plan_units
 from memory_builder.progress import Progress
 from memory_builder.segmenting import FinishedUnit, group_units, write_units
+from memory_builder.sharing import Share, ShareResult
 from memory_builder.task import Task
 from memory_builder.units import UnitStore, rejected_lines
 
@@ -87,6 +88,17 @@ def run(config: BuildConfig, task: Task, engine: Engine, progress: Progress) -> 
         return _Build(config, task, engine, _Watch(progress, stop)).run()
 
 
+def do_share(config: BuildConfig, task: Task, engine: Engine, progress: Progress, share: Share) -> ShareResult:
+    """Finish a worker's share of a task, beside other workers: no lock, nothing swept, nothing published.
+
+    Raises:
+        MemoryBuilderError, memory.MemoryStoreError, models.errors.EncoderError: as builds.py says.
+    """
+    prepare_output(config.memory)
+    with stop_on_signals() as stop:
+        return _Build(config, task, engine, _Watch(progress, stop), sweep=False).do_share(share)
+
+
 def plan_build(
     config: BuildConfig, task: Task, previous: Manifest | None, heard: Callable[[], None] = lambda: None
 ) -> Plan:
@@ -132,14 +144,15 @@ class _Watch:
 class _Build:
     """One build, under the lock."""
 
-    def __init__(self, config: BuildConfig, task: Task, engine: Engine, watch: _Watch) -> None:
+    def __init__(self, config: BuildConfig, task: Task, engine: Engine, watch: _Watch, *, sweep: bool = True) -> None:
         self._config = config
         self._task = task
         self._engine = engine
         self._watch = watch
         self._root = config.memory
         self._store = UnitStore(self._root)
-        self._store.sweep()
+        if sweep:  # else others may be writing there
+            self._store.sweep()
         # Rows that are tried again were counted, and allowed, by the build that rejected them.
         self._ledger = Ledger(1.0 if config.retry_failed else config.max_error_rate)
         self._stored_ids: dict[str, int] = {}
@@ -183,6 +196,22 @@ class _Build:
             units_encoded=len(self._finished) - len(self._resumed),
             units_resumed=len(self._resumed),
         )
+
+    def do_share(self, share: Share) -> ShareResult:
+        """Finish the units of a share that are not finished."""
+        self._watch.stage(self._task.stage)
+        plan = plan_build(self._config, self._task, self._previous, self._watch.stop.check)
+        units = [unit for unit in plan.units if unit.id not in self._published]
+        mine = share.of(units)
+        todo = [unit for unit in mine if not self._is_finished(unit)]
+        rows = sum(unit.piece.rows for unit in todo)
+        check_space(self._root, rows, self._task.embed_dim)
+        self._watch.progress.start(rows)
+        job = Job(self._root, self._known, self._task.mapper)
+        with closing(self._engine.finish(todo, job, self._watch.checkpoint)) as arriving:
+            for _ in arriving:
+                self._watch.stop.check()
+        return ShareResult(len(mine), len(mine) - len(todo), len(units))
 
     def _open_previous(self) -> tuple[Manifest | None, dict[str, StoredPair]]:
         """The version to grow, checked file by file against the encoder, and what is alive of it under each key."""

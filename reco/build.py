@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reco.build_plan import plan_encoding, plan_import
+from reco.build_share import Worker, build_a_share
 from reco.console import BuildProgress, console, stop
 from reco.index_options import IndexFactory, MaxBytesPerPair, Recall, Reindex, index_options
 from reco.index_options import reindex as reindex_memory
 from reco.stamps import stamp_directory
 
 if TYPE_CHECKING:
+    from memory import IndexOptions
     from memory_builder import BuildConfig, BuildResult, EmbeddingsReader, Origin
     from models.encoder import Encoder
 
@@ -129,6 +131,7 @@ def build(
     max_bytes_per_pair: MaxBytesPerPair = None,
     index_factory: IndexFactory = None,
     reindex: Reindex = False,
+    worker: Worker = None,
 ) -> None:
     """Encode a corpus into a memory, or take embeddings over that were cached before.
 
@@ -150,11 +153,9 @@ def build(
 
     index = index_options(recall, max_bytes_per_pair, index_factory)
     if reindex:
-        if corpus or embeddings:
-            stop("--reindex encodes nothing: leave CORPUS and --embeddings out, or --reindex", code=2)
-        reindex_memory(output, index)
+        _reindex(output, index, alone=not (corpus or embeddings))
         return
-    _check_sources(bool(corpus), bool(embeddings), opened=bool(model or pretrained), said=(encoder_name, trust_model))
+    _check_sources((corpus, embeddings, worker), opened=bool(model or pretrained), said=(encoder_name, trust_model))
     config = BuildConfig(
         corpora=tuple(corpus or embeddings or ()),
         memory=output,
@@ -176,17 +177,28 @@ def build(
     )
     open_encoder = partial(_open_encoder, model or DEFAULT_MODEL, pretrained, device, dtype)
     if not embeddings:
-        _encode(config, open_encoder, plan=plan)
+        _encode(config, open_encoder, plan=plan, worker=worker)
     elif model or pretrained:
         _take_over(config, lambda readers: _opened(open_encoder(), readers, trust=trust_model), plan=plan)
     else:
         _take_over(config, lambda readers: _declared(encoder_name, readers, trust=trust_model), plan=plan)
 
 
-def _check_sources(corpus: bool, embeddings: bool, *, opened: bool, said: tuple[str | None, bool]) -> None:
+def _reindex(memory: Path, index: "IndexOptions", *, alone: bool) -> None:
+    """Index anew, and nothing else."""
+    if not alone:
+        stop("--reindex encodes nothing: leave CORPUS and --embeddings out, or --reindex", code=2)
+    reindex_memory(memory, index)
+
+
+def _check_sources(
+    named: tuple[list[str] | None, list[str] | None, str | None], *, opened: bool, said: tuple[str | None, bool]
+) -> None:
     """Refuse what cannot be meant together."""
-    encoder_name, trust_model = said
-    if corpus == embeddings:
+    (corpus, embeddings, worker), (encoder_name, trust_model) = named, said
+    if worker and embeddings:
+        stop("--worker is for a corpus that is encoded: embeddings are taken over by one machine", code=2)
+    if bool(corpus) == bool(embeddings):
         stop("name either CORPUS, images to encode, or --embeddings, which are encoded already: one of the two", code=2)
     if (encoder_name or trust_model) and not embeddings:
         stop("--encoder-name and --trust-model are for --embeddings: a corpus is encoded with --model", code=2)
@@ -203,12 +215,16 @@ def _open_encoder(model: str, pretrained: str | None, device: str, dtype: str) -
     return encoder
 
 
-def _encode(config: "BuildConfig", open_encoder: "Callable[[], Encoder]", *, plan: bool) -> None:
-    """Build from a corpus, or only tell what it would take."""
+def _encode(
+    config: "BuildConfig", open_encoder: "Callable[[], Encoder]", *, plan: bool, worker: str | None = None
+) -> None:
+    """Build from a corpus, or a share of it, or only tell what it would take."""
     from memory_builder import build as build_memory
 
     if plan:
         plan_encoding(config, open_encoder())
+    elif worker is not None:
+        build_a_share(config, worker, open_encoder)
     else:
         _tell(lambda: build_memory(config, open_encoder(), BuildProgress()), config.memory)
 
