@@ -5,6 +5,7 @@
     python -m benchmarks.serving_infinity --infinity /tmp/infinity/bin --photos /path/to/photographs
 
 Plain embedding on both sides, single items, images as base64 in JSON, floats in the answer, each server in its
+defaults: infinity's is float32 on a CPU, ours bfloat16 where the CPU multiplies in it. Then ours in float32 with bf16
 instructions off for both. Both servers stay up; the idle one is stopped (SIGSTOP) while the other is asked. Takes
 about ten minutes; writes benchmarks/results/serving-infinity.json.
 """
