@@ -214,7 +214,8 @@ def test_a_batch_is_as_long_as_its_time_allows() -> None:
 
     batcher: TurnBatcher[int, int] = TurnBatcher(slow, max_batch_size=32, max_queue_items=100, max_batch_s=0.05)
     batcher.start()
-    submit(batcher, "image", 0)[0].result(10)
+    for _ in range(2):
+        submit(batcher, "image", 0)[0].result(10)
     wait(submit(batcher, "image", *range(40)), 10)
     batcher.stop()
     assert 2 <= max(sizes) <= 5
@@ -227,7 +228,8 @@ def test_X24_who_could_not_be_answered_in_time_is_not_admitted() -> None:
 
     batcher: TurnBatcher[int, int] = TurnBatcher(slow, max_batch_size=4, max_queue_items=1000, max_wait_s=0.2)
     batcher.start()
-    submit(batcher, "image", 0)[0].result(10)  # from now on it knows: 20 ms an image
+    for _ in range(2):
+        submit(batcher, "image", 0)[0].result(10)  # from now on it knows: 20 ms an image
     with batcher.admit("image", 500):  # alone, it may try
         assert not batcher.has_room("image")
     with batcher.admit("image", 5):
@@ -236,6 +238,25 @@ def test_X24_who_could_not_be_answered_in_time_is_not_admitted() -> None:
             pytest.fail("it would have waited for too long")
         with batcher.admit("text", 500):
             pass  # nothing is known of texts
+    batcher.stop()
+
+
+def test_X24_one_slow_batch_turns_nobody_away_for_long() -> None:
+    naps = [1.0, 0.01, 1.0, *[0.001] * 50]  # the first warms up, the third is an accident
+
+    def napping(modality: Modality, queries: Sequence[int], /) -> tuple[list[int], Mapping[str, float]]:
+        time.sleep(naps.pop(0))
+        return list(queries), {}
+
+    batcher: TurnBatcher[int, int] = TurnBatcher(napping, max_batch_size=4, max_queue_items=1000, max_wait_s=3.0)
+    batcher.start()
+    submit(batcher, "image", 0)[0].result(10)
+    with batcher.admit("image", 32):
+        assert batcher.has_room("image"), "warming up is no measure"
+    for _ in range(3):
+        submit(batcher, "image", 0)[0].result(10)
+    with batcher.admit("image", 32):
+        assert batcher.has_room("image"), "one good batch is enough"
     batcher.stop()
 
 
