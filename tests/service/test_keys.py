@@ -1,5 +1,6 @@
 """Keys, scopes, rates and the operator port: THREATS §2.6."""
 
+import asyncio
 import gc
 import re
 import tracemalloc
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from reco.cli import app as command_line
 from service.access import Access
+from service.app import create_app
 from service.keys import is_intact, key_line, new_key, read_keys
 from service.limits import Limiter, Limits
 from service.problems import Problem
@@ -275,3 +277,23 @@ def test_reco_key_new_makes_one_that_works(tmp_path: Path) -> None:
     assert ring.opens("operator")
     again = runner.invoke(command_line, ["key", "new", "web", "--file", str(path)])
     assert again.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("port", "path", "status"),
+    [(8000, "/livez", 200), (9000, "/livez", 200), (8000, "/metrics", 404), (9000, "/metrics", 200), (8000, "/", 200),
+     (9000, "/", 404), (8000, "/memory", 503), (9000, "/memory", 404), (8000, "/operator/reload", 404),
+     (9000, "/operator/reload", 405)],
+)  # fmt: skip
+def test_T22_K5_an_operators_port_has_the_operators_routes_and_only_them(
+    make_settings: Any, port: int, path: str, status: int
+) -> None:
+    """The app is not started, so what it would answer from is 503; which port may ask for it is told before that."""
+    settings = make_settings(port=8000, operator_port=9000, api_keys=f"admin operator {OPERATOR}")
+
+    async def ask_by_port() -> int:
+        transport = httpx.ASGITransport(create_app(settings))
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://127.0.0.1:{port}") as client:
+            return (await client.get(path, headers=bearer(OPERATOR))).status_code
+
+    assert asyncio.run(ask_by_port()) == status
