@@ -184,7 +184,7 @@ def build(
         _take_over(config, lambda readers: _declared(encoder_name, readers, trust=trust_model), plan=plan)
 
 
-def _reindex(memory: Path, index: "IndexOptions", *, alone: bool) -> None:
+def _reindex(memory: Path, index: "IndexOptions | None", *, alone: bool) -> None:
     """Index anew, and nothing else."""
     if not alone:
         stop("--reindex encodes nothing: leave CORPUS and --embeddings out, or --reindex", code=2)
