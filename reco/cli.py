@@ -29,9 +29,9 @@ _HELP = """RECO: your CLIP, plus a memory.
 
 [bold]reco demo[/] shows everything and needs nothing. Then your own pairs, in this order:
 
-  reco build photos/ -o my-memory --model MODEL             pairs become a memory
-  reco train my-memory -o my-fusion --names names.txt       the fusion learns to use it
-  reco eval my-memory my-fusion test/ --model MODEL         what it is worth
+  reco build photos/ -o my-memory --model MODEL         pairs to a memory
+  reco train my-memory -o my-fusion --names names.txt   learn to use it
+  reco eval my-memory my-fusion test/ --model MODEL     see what it is worth
   reco serve --memory my-memory --fusion my-fusion --model MODEL
 
 [bold]reco embed[/], [bold]classify[/] and [bold]bench[/] ask a service that runs.
