@@ -82,7 +82,14 @@ class EvidenceFusion(nn.Module):
         self.stand_alone = StandAlone()
 
     def forward(
-        self, query: Tensor, values: Tensor, similarities: Tensor, mask: Tensor, weight: Tensor | None = None
+        self,
+        query: Tensor,
+        values: Tensor,
+        similarities: Tensor,
+        mask: Tensor,
+        weight: Tensor | None = None,
+        *,
+        handicap: float = 0.0,
     ) -> Tensor:
         """Refine queries.
 
@@ -92,6 +99,8 @@ class EvidenceFusion(nn.Module):
             similarities: (B, K) float32 of the neighbours to the query.
             mask: (B, K) bool, True for a real neighbour; none at all is allowed, and leaves the query as it is.
             weight: (B,) or () of the evidence; by default `StandAlone`'s.
+            handicap: taken off the evidence's similarity to everything, times the weight: so that queries with
+                evidence can be compared with queries without; `label_set.py` chooses it.
 
         Returns:
             (B, D) float32, unit norm.
@@ -100,7 +109,7 @@ class EvidenceFusion(nn.Module):
         if weight is None:
             presence = self.presence(self.signs(values, similarities, mask, attention))
             weight = self.stand_alone(self.agreement(query, values, attention), presence)
-        evidence = self.direction(*self.evidence(values, attention))
+        evidence = self.direction(*self.evidence(values, attention), handicap)
         return F.normalize(query + weight.reshape(-1, 1) * evidence, dim=-1)
 
     def attend(self, similarities: Tensor, mask: Tensor) -> Tensor:
@@ -113,11 +122,11 @@ class EvidenceFusion(nn.Module):
         mean = torch.einsum("bk,bkd->bd", attention, values) - attention.sum(dim=1, keepdim=True) * self.centre
         return mean, mean @ self.whitening
 
-    def direction(self, mean: Tensor, whitened: Tensor) -> Tensor:
+    def direction(self, mean: Tensor, whitened: Tensor, handicap: float = 0.0) -> Tensor:
         """o~: (B, D). What lies along the centre lifts all of the other modality alike, and carries the bias."""
         length = self.centre.norm().clamp(min=1e-6)
         axis = self.centre / length
-        bias = quadratic_term(mean, whitened) / length
+        bias = (quadratic_term(mean, whitened) + handicap) / length
         turned: Tensor = whitened - ((whitened @ axis) + bias).unsqueeze(-1) * axis
         return turned
 

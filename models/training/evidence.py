@@ -16,7 +16,8 @@ from torch import Tensor
 from memory import Modality
 from models.fusion import Fusion, FusionConfig
 from models.fusion.evidence import NUM_SIGNS, EvidenceFusion
-from models.fusion.label_set import SHARPNESS, WEIGHTS
+from models.fusion.label_set import WEIGHTS
+from models.fusion.left_out import SHARPNESS
 from models.training.entity_pairs import SAME_CAPTION, Asked, EntityPairs, ask, ask_for_pair, means_of
 
 SHRINKAGE = 2.0  # of the mean eigenvalue, added to the within-entity scatter before it is inverted
