@@ -46,23 +46,28 @@ class StandAlone(nn.Module):
     """The weight of the evidence for a query that stands alone.
 
     Less where the encoder itself matches the query to what the memory returned: it knows the thing already. None where
-    the memory does not know it: the presence is a factor.
+    the presence is below `floor`: the memory does not know it. `handicap` is that of queries with evidence against
+    those without.
     """
 
     level: Tensor
     slope: Tensor
     centre: Tensor
     spread: Tensor
+    floor: Tensor
+    handicap: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        for name, value in (("level", 0.1), ("slope", 0.0), ("centre", 0.0), ("spread", 1.0)):
+        fresh = {"level": 0.1, "slope": 0.0, "centre": 0.0, "spread": 1.0, "floor": 0.0, "handicap": 0.0}
+        for name, value in fresh.items():
             self.register_buffer(name, torch.tensor(value))
 
     def forward(self, agreement: Tensor, presence: Tensor) -> Tensor:
         """Agreement and presence (B,) to weights (B,), at least 0."""
         known = ((agreement - self.centre) / self.spread).clamp(-2, 2)
-        return self.level * torch.exp(self.slope * known) * presence
+        present = ((presence - self.floor) / (1 - self.floor)).clamp(min=0)
+        return self.level * torch.exp(self.slope * known) * present
 
 
 class EvidenceFusion(nn.Module):
@@ -89,7 +94,7 @@ class EvidenceFusion(nn.Module):
         mask: Tensor,
         weight: Tensor | None = None,
         *,
-        handicap: float = 0.0,
+        handicap: float | Tensor = 0.0,
     ) -> Tensor:
         """Refine queries.
 
@@ -109,6 +114,7 @@ class EvidenceFusion(nn.Module):
         if weight is None:
             presence = self.presence(self.signs(values, similarities, mask, attention))
             weight = self.stand_alone(self.agreement(query, values, attention), presence)
+            handicap = self.stand_alone.handicap
         evidence = self.direction(*self.evidence(values, attention), handicap)
         return F.normalize(query + weight.reshape(-1, 1) * evidence, dim=-1)
 
@@ -122,7 +128,7 @@ class EvidenceFusion(nn.Module):
         mean = torch.einsum("bk,bkd->bd", attention, values) - attention.sum(dim=1, keepdim=True) * self.centre
         return mean, mean @ self.whitening
 
-    def direction(self, mean: Tensor, whitened: Tensor, handicap: float = 0.0) -> Tensor:
+    def direction(self, mean: Tensor, whitened: Tensor, handicap: float | Tensor = 0.0) -> Tensor:
         """o~: (B, D). What lies along the centre lifts all of the other modality alike, and carries the bias."""
         length = self.centre.norm().clamp(min=1e-6)
         axis = self.centre / length

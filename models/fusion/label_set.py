@@ -20,7 +20,8 @@ from models.fusion.fusion import Fusion
 from models.fusion.left_out import LeftOut, Losses
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6, 2.4, 4.0, 8.0, 16.0)
-HANDICAPS = (0.0, -0.06, -0.03, -0.015, -0.007, 0.007, 0.015, 0.03, 0.045, 0.06)  # in similarity, at weight 1
+# In units of how far the names' similarities to an image differ.
+HANDICAPS = (0.0, -2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 1.5, 2.0)
 IMAGE_SHARE = 0.06  # the image side's weight, as a multiple of the root of the text side's
 _KNOWN = 0.03  # a label whose presence is below has nothing in the memory
 _MANY_UNKNOWN = 0.15  # share of such labels from which on absent labels count in full
@@ -90,8 +91,8 @@ def _best(left_out: LeftOut, unknown: float) -> tuple[float, float]:
     plain = replace(plain, present=min(plain.present, _BETTER_THAN_CHANCE * math.log(left_out.num_labels)))
     care = min(unknown / _MANY_UNKNOWN, 1.0)
     losses = {(0.0, 0.0): 0.0}
+    handicaps = tuple(factor * left_out.spread for factor in HANDICAPS) if unknown > 0 else (0.0,)
     for weight in WEIGHTS[1:]:
-        handicaps = HANDICAPS if unknown > 0 else (0.0,)
         for handicap, found in zip(handicaps, left_out.under(weight, handicaps), strict=True):
             losses[weight, handicap] = _loss(found, plain, care)
     near = [point for point, loss in losses.items() if loss <= min(losses.values()) + _WORTH]

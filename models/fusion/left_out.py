@@ -63,6 +63,11 @@ class LeftOut:
         return len(self._texts)
 
     @property
+    def spread(self) -> float:
+        """How far the names' similarities to an image differ, on average."""
+        return float(self._from_names.std(dim=1).mean())
+
+    @property
     def can_judge(self) -> bool:
         """Whether at least two images have other evidence for their label beside them."""
         return int((self._judges > 0).sum()) > 1
