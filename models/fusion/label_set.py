@@ -21,10 +21,12 @@ from models.fusion.left_out import LeftOut, Losses
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6, 2.4, 4.0, 8.0, 16.0)
 # In units of how far the names' similarities to an image differ.
-HANDICAPS = (0.0, -2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 1.5, 2.0)
+HANDICAPS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 IMAGE_SHARE = 0.06  # the image side's weight, as a multiple of the root of the text side's
-_KNOWN = 0.03  # a label whose presence is below has nothing in the memory
-_MANY_UNKNOWN = 0.15  # share of such labels from which on absent labels count in full
+_KNOWN, _SURELY_KNOWN = 0.03, 0.3  # presence: below the one nothing is in the memory, above the other something is
+_UNCLEAR, _CLEAR = 0.3, 0.5  # unknown labels as a share of those not surely known: no weight below, all above
+# Shares of unknown labels: below the one all get evidence, from the other on absent labels count in full.
+_FEW_UNKNOWN, _MANY_UNKNOWN = 0.06, 0.15
 _NO_PRESENCE, _SOME_PRESENCE = 0.10, 0.15  # mean presence of the labels: below the one no weight, above the other all
 _IMAGE_UNKNOWN = 0.15  # share of unknown labels from which on images are left as they are
 _ABSENT_GAIN = 0.25  # what absent labels must gain in likelihood, as a share of what present ones do
@@ -73,6 +75,10 @@ def weigh_label_set(
     known = presence >= _KNOWN
     unknown = 1 - float(known.float().mean())
     trust = _between(float(presence.mean()), _NO_PRESENCE, _SOME_PRESENCE)
+    if unknown <= _FEW_UNKNOWN:
+        known = torch.ones_like(known)
+    else:
+        trust *= _between(unknown / float((presence < _SURELY_KNOWN).float().mean()), _UNCLEAR, _CLEAR)
     weight = handicap = 0.0
     if trust > 0 and len(texts) > 1:
         left_out = LeftOut(side, texts, values, attention, presence * known)
@@ -89,9 +95,9 @@ def _best(left_out: LeftOut, unknown: float) -> tuple[float, float]:
     [plain] = left_out.under(0.0, (0.0,))
     # With shuffled captions the names do worse than chance, and so every weight does better: that is no merit.
     plain = replace(plain, present=min(plain.present, _BETTER_THAN_CHANCE * math.log(left_out.num_labels)))
-    care = min(unknown / _MANY_UNKNOWN, 1.0)
+    care = _between(unknown, _FEW_UNKNOWN, _MANY_UNKNOWN)
     losses = {(0.0, 0.0): 0.0}
-    handicaps = tuple(factor * left_out.spread for factor in HANDICAPS) if unknown > 0 else (0.0,)
+    handicaps = tuple(factor * left_out.spread for factor in HANDICAPS) if care > 0 else (0.0,)
     for weight in WEIGHTS[1:]:
         for handicap, found in zip(handicaps, left_out.under(weight, handicaps), strict=True):
             losses[weight, handicap] = _loss(found, plain, care)
