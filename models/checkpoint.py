@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from models.errors import CheckpointError
 from models.fusion import Fusion, FusionConfig
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "fusion.safetensors"
 CONFIG = "config.json"
 _MAX_CONFIG_BYTES = 16 << 20
@@ -105,7 +105,8 @@ def read_config(directory: Path) -> dict[str, Any]:
     if missing or config["format"] != FORMAT:
         raise CheckpointError(
             "checkpoint_invalid",
-            f"{path} is not format {FORMAT} (missing: {', '.join(sorted(missing)) or 'nothing'})",
+            f"{path} is not format {FORMAT} (missing: {', '.join(sorted(missing)) or 'nothing'}): train it again with "
+            "`reco train`",
         )
     return dict(config)
 
