@@ -26,7 +26,7 @@ IMAGE_SHARE = 0.06  # the image side's weight, as a multiple of the root of the 
 _KNOWN, _SURELY_KNOWN = 0.03, 0.3  # presence: below the one nothing is in the memory, above the other something is
 _UNCLEAR, _CLEAR = 0.3, 0.5  # unknown labels as a share of those not surely known: no weight below, all above
 # Shares of unknown labels: below the one all get evidence, from the other on absent labels count in full.
-_FEW_UNKNOWN, _MANY_UNKNOWN = 0.06, 0.15
+_FEW_UNKNOWN, _MANY_UNKNOWN = 0.08, 0.15
 _NO_PRESENCE, _SOME_PRESENCE = 0.10, 0.15  # mean presence of the labels: below the one no weight, above the other all
 _IMAGE_UNKNOWN = 0.15  # share of unknown labels from which on images are left as they are
 _ABSENT_GAIN = 0.25  # what absent labels must gain in likelihood, as a share of what present ones do
