@@ -10,7 +10,7 @@ import torch
 
 from evaluation.array_memory import SearchesNeighbours
 from evaluation.refinement import FloatArray, Sides, refined_sides_at
-from memory import Neighbours
+from memory import Modality, Neighbours
 from models.fusion import Fusion
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
 
@@ -33,11 +33,8 @@ def label_set_sides_at(
     if any(weight is None for weight in weights):
         return refined_sides_at(images, labels, memory, fusion, ks)
     chosen = [weight for weight in weights if weight is not None]
-    texts = [
-        fusion.text(*_tensors(labels, found, k), weight.labels, handicap=weight.handicap).numpy()
-        for k, weight in zip(ks, chosen, strict=True)
-    ]
-    refined = _weighed_images(fusion, images, memory, ks, [weight.image for weight in chosen])
+    texts = _weighed(fusion, "text", labels, memory, ks, [weight.text for weight in chosen])
+    refined = _weighed(fusion, "image", images, memory, ks, [weight.image for weight in chosen])
     return [Sides(images, labels, *pair) for pair in zip(refined, texts, strict=True)]
 
 
@@ -48,8 +45,9 @@ def label_set_weights(labels: FloatArray, memory: SearchesNeighbours, fusion: Fu
 
 
 @torch.inference_mode()
-def _weighed_images(
+def _weighed(
     fusion: Fusion,
+    modality: Modality,
     queries: FloatArray,
     memory: SearchesNeighbours,
     ks: Sequence[int],
@@ -59,9 +57,9 @@ def _weighed_images(
     for start in range(0, len(queries), _BATCH):
         rows = slice(start, start + _BATCH)
         block = np.ascontiguousarray(queries[rows])
-        found = memory.search(block, max(ks), modality="image")
+        found = memory.search(block, max(ks), modality=modality)
         for k, weight, answer in zip(ks, weights, answers, strict=True):
-            refined = fusion.image(*_tensors(block, found, k), torch.tensor(weight))
+            refined = fusion.side(modality)(*_tensors(block, found, k), torch.tensor(weight))
             answer[rows] = refined.numpy()
     return answers
 

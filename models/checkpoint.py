@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from models.errors import CheckpointError
 from models.fusion import Fusion, FusionConfig
 
-FORMAT = 2
+FORMAT = 1
 WEIGHTS = "fusion.safetensors"
 CONFIG = "config.json"
 _MAX_CONFIG_BYTES = 16 << 20
@@ -105,8 +105,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     if missing or config["format"] != FORMAT:
         raise CheckpointError(
             "checkpoint_invalid",
-            f"{path} is not format {FORMAT} (missing: {', '.join(sorted(missing)) or 'nothing'}): train it again with "
-            "`reco train`",
+            f"{path} is not format {FORMAT} (missing: {', '.join(sorted(missing)) or 'nothing'})",
         )
     return dict(config)
 

@@ -98,14 +98,12 @@ class RetrievalEnhancedEncoder:
         *,
         modality: Modality,
         weights: NDArray[np.float32] | None = None,
-        handicap: float = 0.0,
     ) -> NDArray[np.float32]:
         """Refined embeddings (B, D) float32, unit norm, from queries and neighbours already found.
 
         Args:
             weights: (B,) float32 of the memory's evidence, as `weigh` chooses them. 0 leaves a query as it is, bit
                 for bit; NaN is the trained default, which a query alone gets.
-            handicap: as `weigh` chooses it, with the weights of a label set.
 
         Raises:
             RuntimeError: if there is no fusion.
@@ -118,7 +116,7 @@ class RetrievalEnhancedEncoder:
         if weights is None:
             refined = side(*parts)
         elif isinstance(side, EvidenceFusion):
-            refined = _fuse_weighed(side, parts, torch.from_numpy(weights).to(self.encoder.device), handicap)
+            refined = _fuse_weighed(side, parts, torch.from_numpy(weights).to(self.encoder.device))
         else:
             raise ValueError(f"the design {self.fusion.config.design} takes no weights")
         embeddings: NDArray[np.float32] = refined.float().cpu().numpy()
@@ -156,14 +154,11 @@ class RetrievalEnhancedEncoder:
         return tensor(queries), tensor(neighbours.values), tensor(neighbours.similarities), tensor(neighbours.mask)
 
 
-def _fuse_weighed(
-    side: EvidenceFusion, parts: tuple[Tensor, Tensor, Tensor, Tensor], weights: Tensor, handicap: float
-) -> Tensor:
+def _fuse_weighed(side: EvidenceFusion, parts: tuple[Tensor, Tensor, Tensor, Tensor], weights: Tensor) -> Tensor:
     """Each row with its own weight (B,): rows of the trained default (NaN) apart, rows of weight 0 not at all."""
     refined = parts[0].clone()  # (B, D)
     alone = weights.isnan()
     for rows, weight in ((alone, None), (~alone & (weights != 0), weights)):
         if rows.any():
-            chosen = {} if weight is None else {"weight": weight[rows], "handicap": handicap}
-            refined[rows] = side(*(part[rows] for part in parts), **chosen)
+            refined[rows] = side(*(part[rows] for part in parts), weight=None if weight is None else weight[rows])
     return refined

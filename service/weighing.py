@@ -51,8 +51,8 @@ def weigh_classes(
         assert weights is not None, "only asked of a fusion that weighs label sets"
         refined = None
         if refine:
-            given = weights.labels.cpu().numpy()
-            refined = composed.fuse(classes, neighbours, modality="text", weights=given, handicap=weights.handicap)
+            given = np.full(len(classes), weights.text, dtype=np.float32)
+            refined = composed.fuse(classes, neighbours, modality="text", weights=given)
     except torch.OutOfMemoryError as error:
         raise MemoryError(str(error)) from error
     answers = [

@@ -46,28 +46,23 @@ class StandAlone(nn.Module):
     """The weight of the evidence for a query that stands alone.
 
     Less where the encoder itself matches the query to what the memory returned: it knows the thing already. None where
-    the presence is below `floor`: the memory does not know it. `handicap` is that of queries with evidence against
-    those without.
+    the memory does not know it: the presence is a factor.
     """
 
     level: Tensor
     slope: Tensor
     centre: Tensor
     spread: Tensor
-    floor: Tensor
-    handicap: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        fresh = {"level": 0.1, "slope": 0.0, "centre": 0.0, "spread": 1.0, "floor": 0.0, "handicap": 0.0}
-        for name, value in fresh.items():
+        for name, value in (("level", 0.1), ("slope", 0.0), ("centre", 0.0), ("spread", 1.0)):
             self.register_buffer(name, torch.tensor(value))
 
     def forward(self, agreement: Tensor, presence: Tensor) -> Tensor:
         """Agreement and presence (B,) to weights (B,), at least 0."""
         known = ((agreement - self.centre) / self.spread).clamp(-2, 2)
-        present = ((presence - self.floor) / (1 - self.floor)).clamp(min=0)
-        return self.level * torch.exp(self.slope * known) * present
+        return self.level * torch.exp(self.slope * known) * presence
 
 
 class EvidenceFusion(nn.Module):
@@ -87,14 +82,7 @@ class EvidenceFusion(nn.Module):
         self.stand_alone = StandAlone()
 
     def forward(
-        self,
-        query: Tensor,
-        values: Tensor,
-        similarities: Tensor,
-        mask: Tensor,
-        weight: Tensor | None = None,
-        *,
-        handicap: float | Tensor = 0.0,
+        self, query: Tensor, values: Tensor, similarities: Tensor, mask: Tensor, weight: Tensor | None = None
     ) -> Tensor:
         """Refine queries.
 
@@ -104,8 +92,6 @@ class EvidenceFusion(nn.Module):
             similarities: (B, K) float32 of the neighbours to the query.
             mask: (B, K) bool, True for a real neighbour; none at all is allowed, and leaves the query as it is.
             weight: (B,) or () of the evidence; by default `StandAlone`'s.
-            handicap: taken off the evidence's similarity to everything, times the weight: so that queries with
-                evidence can be compared with queries without; `label_set.py` chooses it.
 
         Returns:
             (B, D) float32, unit norm.
@@ -114,8 +100,7 @@ class EvidenceFusion(nn.Module):
         if weight is None:
             presence = self.presence(self.signs(values, similarities, mask, attention))
             weight = self.stand_alone(self.agreement(query, values, attention), presence)
-            handicap = self.stand_alone.handicap
-        evidence = self.direction(*self.evidence(values, attention), handicap)
+        evidence = self.direction(*self.evidence(values, attention))
         return F.normalize(query + weight.reshape(-1, 1) * evidence, dim=-1)
 
     def attend(self, similarities: Tensor, mask: Tensor) -> Tensor:
@@ -128,11 +113,11 @@ class EvidenceFusion(nn.Module):
         mean = torch.einsum("bk,bkd->bd", attention, values) - attention.sum(dim=1, keepdim=True) * self.centre
         return mean, mean @ self.whitening
 
-    def direction(self, mean: Tensor, whitened: Tensor, handicap: float | Tensor = 0.0) -> Tensor:
+    def direction(self, mean: Tensor, whitened: Tensor) -> Tensor:
         """o~: (B, D). What lies along the centre lifts all of the other modality alike, and carries the bias."""
         length = self.centre.norm().clamp(min=1e-6)
         axis = self.centre / length
-        bias = (quadratic_term(mean, whitened) + handicap) / length
+        bias = quadratic_term(mean, whitened) / length
         turned: Tensor = whitened - ((whitened @ axis) + bias).unsqueeze(-1) * axis
         return turned
 

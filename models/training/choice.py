@@ -90,6 +90,6 @@ def measure(pairs: EntityPairs, fusion: Fusion | None, k: int) -> float:
         if weights is None:
             names, images = fusion.text(names, *of_names), fusion.image(images, *of_images)
         else:
-            names = fusion.text(names, *of_names, weights.labels, handicap=weights.handicap)
+            names = fusion.text(names, *of_names, torch.tensor(weights.text))
             images = fusion.image(images, *of_images, torch.tensor(weights.image))
     return float((images @ names.T).argmax(dim=1).eq(labels).float().mean() * 100)

@@ -7,6 +7,7 @@ Shapes: N pairs, G entities, K neighbours, D embedding dim.
 """
 
 import itertools
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -15,16 +16,12 @@ from torch import Tensor
 from memory import Modality
 from models.fusion import Fusion, FusionConfig
 from models.fusion.evidence import NUM_SIGNS, EvidenceFusion
-from models.fusion.label_set import WEIGHTS
-from models.training.entity_pairs import EntityPairs, ask, means_of
-from models.training.trials import absent_trial, entity_trial, mixed_trial, pair_trial, spread
+from models.fusion.label_set import SHARPNESS, WEIGHTS
+from models.training.entity_pairs import SAME_CAPTION, Asked, EntityPairs, ask, ask_for_pair, means_of
 
 SHRINKAGE = 2.0  # of the mean eigenvalue, added to the within-entity scatter before it is inverted
 TEMPERATURE = 1 / 30
 SLOPES = (0.0, -0.5, -1.0, -1.5, -2.0)
-FLOORS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
-HANDICAPS = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08)
-_CARE = 1.0  # what a nat of harm weighs beside a nat of use
 HELD_OUT = 0.25  # share of the entities that presence and weights are fitted on
 _RIDGE = 1e-4
 _NEWTON_STEPS = 30
@@ -51,7 +48,6 @@ def fit_evidence(pairs: EntityPairs, config: FusionConfig, seed: int = 0) -> Fus
         _fit_whitening(side, shown, modality, config.k)
         _fit_presence(side, held_out, modality, config.k, dice)
         _fit_stand_alone(side, held_out, modality, config.k)
-        _fit_caution(side, held_out, modality, config.k, dice)
         _fit_whitening(side, pairs, modality, config.k)
     return fusion
 
@@ -78,7 +74,7 @@ def _fit_whitening(side: EvidenceFusion, pairs: EntityPairs, modality: Modality,
     asked = ask(pairs, modality, k)
     evidence = side.direction(*side.evidence(asked.values, side.attend(asked.similarities, asked.mask)))
     others = pairs.names if modality == "image" else pairs.questions[0]
-    side.whitening.mul_(spread(asked.queries @ others.T) / spread(evidence @ others.T))
+    side.whitening.mul_(_spread(asked.queries @ others.T) / _spread(evidence @ others.T))
 
 
 @torch.no_grad()
@@ -110,7 +106,7 @@ def _fit_stand_alone(side: EvidenceFusion, pairs: EntityPairs, modality: Modalit
     Two uses count alike: to tell entities apart by name, and to find the very pair that a caption or an image is of.
     The first alone would take every mug for the mug that was asked for.
     """
-    trials = [entity_trial(pairs, modality, k), pair_trial(pairs, modality, k)]
+    trials = [_entity_trial(pairs, modality, k), _pair_trial(pairs, modality, k)]
     asked = trials[0].asked
     agreement = side.agreement(asked.queries, asked.values, side.attend(asked.similarities, asked.mask))
     side.stand_alone.centre.copy_(agreement.mean())
@@ -125,21 +121,46 @@ def _fit_stand_alone(side: EvidenceFusion, pairs: EntityPairs, modality: Modalit
     side.stand_alone.slope.fill_(slope)
 
 
-@torch.no_grad()
-def _fit_caution(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, k: int, dice: torch.Generator) -> None:
-    """From which presence on a query is trusted, and the handicap: so that what the memory lacks is not harmed."""
-    useful = [entity_trial(pairs, modality, k), pair_trial(pairs, modality, k)]
-    harmful = [absent_trial(pairs, modality, k), mixed_trial(pairs, modality, k, dice)]
-    frozen = [trial.loss(None) for trial in harmful]
-    losses: dict[tuple[float, float], float] = {}
-    for floor, handicap in itertools.product(FLOORS, HANDICAPS if modality == "text" else (0.0,)):
-        side.stand_alone.floor.fill_(floor)
-        side.stand_alone.handicap.fill_(handicap)
-        harm = sum(max(0.0, trial.loss(side) - before) for trial, before in zip(harmful, frozen, strict=True))
-        losses[floor, handicap] = sum(trial.loss(side) for trial in useful) + _CARE * harm
-    floor, handicap = min(losses, key=lambda point: (round(losses[point], 4), point))
-    side.stand_alone.floor.fill_(floor)
-    side.stand_alone.handicap.fill_(handicap)
+@dataclass(frozen=True)
+class _Trial:
+    """Queries (B, D) against a gallery (n, D) of the other modality, with the share (B, n) that is right for each.
+
+    `by_gallery`: it is the gallery's rows that look for a query, as images look for their name.
+    """
+
+    asked: Asked
+    gallery: Tensor
+    right: Tensor
+    by_gallery: bool = False
+
+    def loss(self, side: EvidenceFusion) -> float:
+        """Cross-entropy at its best sharpness."""
+        scores = side(self.asked.queries, *self.asked.found) @ self.gallery.T
+        scores, right = (scores.T, self.right.T) if self.by_gallery else (scores, self.right)
+        scores, right = scores / _spread(scores), right / right.sum(dim=1, keepdim=True)
+        return min(float(F.cross_entropy(factor * scores, right)) for factor in SHARPNESS)
+
+
+def _entity_trial(pairs: EntityPairs, modality: Modality, k: int) -> _Trial:
+    """Images and the names of their entities; it is always the image that asks for its name."""
+    asked, (images, labels) = ask(pairs, modality, k), pairs.questions
+    belongs = F.one_hot(labels, pairs.num_entities).float()  # (images, G)
+    if modality == "image":
+        return _Trial(asked, pairs.names, belongs)
+    return _Trial(asked, images, belongs.T, by_gallery=True)
+
+
+def _pair_trial(pairs: EntityPairs, modality: Modality, k: int) -> _Trial:
+    """Single pairs: a caption and its own image, or those of an equal caption."""
+    asked = ask_for_pair(pairs, modality, k)
+    text = pairs.text[asked.entity]  # of a pair query, the row it is of
+    gallery = text if modality == "image" else pairs.image[asked.entity]
+    return _Trial(asked, gallery, (text @ text.T > SAME_CAPTION).float())
+
+
+def _spread(scores: Tensor) -> Tensor:
+    """How far a query's scores differ, on average."""
+    return scores.std(dim=1).mean().clamp(min=1e-6)
 
 
 def _logistic(signs: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
