@@ -9,10 +9,12 @@ A folder is drawn under a temporary name and renamed when whole, so a killed run
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from pathlib import Path
 
 from demo.shots import Shot, nameless_shot, species_shot
@@ -69,8 +71,7 @@ def draw_world(directory: Path, progress: Callable[[int, int], None] | None = No
     """
     missing = [part for part in collections() if not (directory / part.folder).exists()]
     total, done = sum(len(part.shots) for part in missing), 0
-    # spawn: the parent may hold threads of torch, which a fork would break
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with _drawers() as pool:
         for collection in missing:
             target = directory / collection.folder
             partial = target.with_name(f"{target.name}.partial")
@@ -84,6 +85,22 @@ def draw_world(directory: Path, progress: Callable[[int, int], None] | None = No
                     progress(done, total)
             partial.rename(target)
     return total
+
+
+@contextmanager
+def _drawers() -> Iterator[ProcessPoolExecutor]:
+    """Processes that draw. They leave Ctrl-C to their parent: a terminal sends it to all, and each would tell of it."""
+    # spawn: the parent may hold threads of torch, which a fork would break
+    drawers = os.cpu_count() or 1
+    with ProcessPoolExecutor(drawers, mp_context=get_context("spawn")) as pool:
+        resource_tracker.ensure_running()  # else the first process starts it, and that unblocks the signal again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            for _ in range(drawers):
+                pool.submit(os.getpid)  # each starts one more, which inherits what is blocked
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield pool
 
 
 def _draw(shots: tuple[Shot, ...], folder: Path, captions: bool) -> int:
