@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import Empty, SimpleQueue
 
 from memory_builder.build_log import log_unit
@@ -32,7 +32,8 @@ class LocalEngine:
                         running.append((unit, threads.submit(leader.lead, unit)))
                     if not running:
                         break
-                    wait([future for _, future in running], timeout=_TICK_S, return_when=FIRST_COMPLETED)
+                    # The first of them: a later one that is done already would make this loop spin, and hold the GIL.
+                    wait([running[0][1]], timeout=_TICK_S)
                     leader.tell(checkpoint)
                     while running and running[0][1].done():
                         unit, future = running.popleft()

@@ -1,14 +1,19 @@
 """Engines do units in any order, on any number of workers; the memory is the plan's."""
 
 import json
+import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from memory import Memory
 from memory_builder import BuildConfig, CorpusError, build
 from memory_builder.engines import Job, LocalEngine
+from memory_builder.known_keys import KnownKeys
 from memory_builder.mapper import Checkpoint
 from memory_builder.plan import Unit
 from models.encoder import Encoder
@@ -68,3 +73,16 @@ def test_units_of_a_broken_build_serve_whatever_their_order(
     assert result.digest == expected.digest
     again = build(settings, encoder)
     assert (again.created, again.present) == (False, 65)
+
+
+def test_a_later_unit_that_is_done_first_is_waited_beside_not_spun_upon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    units: Any = [SimpleNamespace(id="slow", seconds=0.5), SimpleNamespace(id="quick", seconds=0.0)]
+    monkeypatch.setattr("memory_builder.engines.local._Leader.lead", lambda self, unit: time.sleep(unit.seconds))
+    mapper: Any = nullcontext(SimpleNamespace(units_at_once=2))
+    known = KnownKeys({}, removed=frozenset(), upsert=False)
+    done = list(LocalEngine().finish(units, Job(tmp_path, known, mapper), lambda rows, rejected: told.append(rows)))
+    assert done == ["slow", "quick"]
+    assert len(told) < 20, "the building thread looked about five times, and left the interpreter to the lanes between"
