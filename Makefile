@@ -40,7 +40,7 @@ format: install ## Rewrite the code as `make check` wants it
 	$(BIN)/ruff format
 
 docs: install ## Write docs/api.md and docs/openapi.json from the code
-	$(BIN)/python -m service.api_reference docs
+	$(BIN)/python -m service.documents.api_reference docs
 
 lock: install ## Renew the pinned requirements from pyproject.toml
 	set -e; for extra in cpu gpu; do \

@@ -38,7 +38,7 @@ from memory import (
 from models.checkpoint import save_fusion
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig
-from service.keys import new_key
+from service.door.keys import new_key
 
 ASKED = "a photo of a red bird"
 CLIENTS = 4

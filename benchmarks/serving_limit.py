@@ -25,7 +25,7 @@ from benchmarks.serving_bed import Bed, Server, arguments, make_bed, make_fusion
 from benchmarks.serving_load import closed_loop, post, post_json
 from memory import Modality
 from models.encoder import Encoder
-from service.engine import Engine
+from service.pipeline.engine import Engine
 from service.settings import Settings
 
 CONCURRENCY = 32

@@ -51,7 +51,7 @@ def demo(
 
 def _serve(directory: Path, port: int, settings: dict[str, Any]) -> None:
     """Serve what was made, with a new operator key: the page's "add your own" asks for one."""
-    from service.keys import key_line, new_key
+    from service.door.keys import key_line, new_key
     from service.serving import run
     from service.settings import load_settings
 

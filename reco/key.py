@@ -28,7 +28,7 @@ def new(
 
         reco key new web --file keys
     """
-    from service.keys import Scope, key_line, new_key
+    from service.door.keys import Scope, key_line, new_key
 
     secret = new_key()
     scopes: tuple[Scope, ...] = ("operator",) if only_operator else ("use", "operator") if operator else ("use",)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from memory import SearchableMemory
 from service.classify import Classes, score
-from service.engine import Answer, Engine, FloatArray, Found
-from service.pipeline import Outcome
+from service.pipeline.engine import Answer, Engine, FloatArray, Found
+from service.pipeline.pipeline import Outcome
 from service.problems import ItemError
-from service.schemas import ClassifyOptions, EmbedOptions, EncodingFormat, EnhanceMode
+from service.schemas.requests import ClassifyOptions, EmbedOptions, EncodingFormat, EnhanceMode
 
 NPY_MEDIA_TYPE = "application/x-npy"
 

@@ -13,17 +13,17 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from memory import MemoryUnavailable
-from service.access import Door
-from service.docs_page import render_docs
-from service.engine import Engine
+from service.documents.docs_page import render_docs
+from service.documents.openapi import complete
+from service.door.access import Door
+from service.door.frame import RequestFrame, answer_problem
 from service.lifecycle import Service
-from service.metrics import service_version
-from service.middleware import RequestFrame, answer_problem
-from service.openapi_document import complete
+from service.observing.metrics import service_version
+from service.observing.tracing import Tracing
+from service.pipeline.engine import Engine
 from service.problems import Problem
 from service.routes import classify, embed, label_sets, memory, openai, operator, page, probes
 from service.settings import Settings
-from service.tracing import Tracing
 
 _DESCRIPTION = "Your CLIP, plus a memory: embeddings refined with what is found in it."
 

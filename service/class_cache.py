@@ -16,10 +16,10 @@ from functools import partial
 from typing import Any
 
 from service.classify import Classes
-from service.engine import Engine
-from service.metrics import Metrics
+from service.observing.metrics import Metrics
+from service.pipeline.engine import Engine
 from service.problems import Problem
-from service.schemas import EnhanceMode
+from service.schemas.requests import EnhanceMode
 
 _OVERHEAD_BYTES = 2048  # of an entry beside its arrays, roughly
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from models.errors import TextError
 from models.fusion.label_set import LabelSetWeights
 from models.texts import TextLimits, check_text
-from service.engine import Answer, FloatArray
-from service.pipeline import Ask, Outcome, Pipeline
+from service.pipeline.engine import Answer, FloatArray
+from service.pipeline.pipeline import Ask, Outcome, Pipeline
+from service.pipeline.trace import Trace
 from service.problems import ItemError, Problem, known_code
-from service.schemas import EnhanceMode
+from service.schemas.requests import EnhanceMode
 from service.settings import Settings
-from service.trace import Trace
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 _SLOT = "{}"

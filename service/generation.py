@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from service.pipeline import Pipeline
+from service.pipeline.pipeline import Pipeline
 
 
 @dataclass

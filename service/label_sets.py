@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.classify import check_labels, check_templates
-from service.json_body import parse_object
+from service.forms.json_body import parse_object
 from service.problems import ItemError, Problem
-from service.schemas import LabelSetRequest, validate
+from service.schemas.requests import LabelSetRequest, validate
 from service.settings import Settings, SettingsError
 
 logger = logging.getLogger("reco.label_sets")

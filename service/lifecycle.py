@@ -10,17 +10,17 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from service.access import Access
 from service.class_cache import ClassCache
-from service.engine import Engine
+from service.door.access import Access
 from service.generation import Generations
 from service.label_sets import LabelSets
-from service.metrics import Metrics
-from service.pipeline import Pipeline
+from service.observing.metrics import Metrics
+from service.pipeline.engine import Engine
+from service.pipeline.pipeline import Pipeline
+from service.pipeline.workers import Workers
 from service.problems import Problem
 from service.settings import Settings
 from service.watching import measure_lag, watch_memory
-from service.workers import Workers
 
 logger = logging.getLogger("reco.lifecycle")
 

@@ -17,12 +17,12 @@ import pyarrow as pa
 from memory import ITEMS_SCHEMA, Addition, KeyPatterns, MemoryStoreError, Removal, Rows, add_rows, remove_keys
 from models.images import ImageLimits, decode_image
 from models.thumbnails import make_thumbnail
-from service.engine import Engine, FloatArray
 from service.lifecycle import Service
-from service.pipeline import Ask, Outcome
+from service.pipeline.engine import Engine, FloatArray
+from service.pipeline.pipeline import Ask, Outcome
+from service.pipeline.trace import Trace
 from service.problems import ItemError, Problem
 from service.settings import Settings
-from service.trace import Trace
 
 Result = TypeVar("Result")
 CAPTION = "a photo of a {}."  # of a pair that has a name only: what /classify makes of a label

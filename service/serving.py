@@ -16,12 +16,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.door.protocol import Connection
 from service.lifecycle import Service
-from service.logs import logging_config
+from service.observing.logs import logging_config
+from service.observing.tracing import open_tracing
 from service.problems import Problem
-from service.protocol import Connection
 from service.settings import Settings, SettingsError
-from service.tracing import open_tracing
 
 logger = logging.getLogger("reco.serving")
 

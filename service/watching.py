@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from memory import latest_version
-from service.metrics import Metrics
+from service.observing.metrics import Metrics
 from service.problems import Problem
 from service.settings import Settings
 

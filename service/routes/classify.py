@@ -19,12 +19,13 @@ from service.classify import (
     embed_classes,
     refine_images,
 )
-from service.degrading import plain_if_degraded
-from service.image_forms import ImageRequest
+from service.door.receive import unless_client_leaves
+from service.forms.images import ImageRequest
 from service.lifecycle import Service
-from service.pipeline import Ask, Outcome
+from service.pipeline.degrading import plain_if_degraded
+from service.pipeline.pipeline import Ask, Outcome
+from service.pipeline.trace import Trace
 from service.problems import ItemError, Problem
-from service.receive import unless_client_leaves
 from service.routes.embed import LARGE_ANSWER_NUMBERS, choose_k, off_loop, receive_images, refuse_bad_items
 from service.routes.openapi import (
     BASE64_PIXEL,
@@ -37,8 +38,8 @@ from service.routes.openapi import (
     problems,
     query_parameters,
 )
-from service.schemas import ClassifyAnswer, ClassifyOptions, ClassifyRequest, EnhanceMode
-from service.trace import Trace
+from service.schemas.answers import ClassifyAnswer
+from service.schemas.requests import ClassifyOptions, ClassifyRequest, EnhanceMode
 
 _EXAMPLES = {
     "labels": {"images": [BASE64_PIXEL], "labels": ["puffin", "razorbill"]},

@@ -11,14 +11,15 @@ from starlette.responses import Response
 
 from memory import Modality
 from service import answers
-from service.degrading import plain_if_degraded
-from service.engine import Answer
-from service.image_forms import ImageRequest, max_json_values, read_images, refuse_charset, refuse_query
-from service.json_body import parse_object
+from service.door.receive import read_body, unless_client_leaves
+from service.forms.images import ImageRequest, max_json_values, read_images, refuse_charset, refuse_query
+from service.forms.json_body import parse_object
 from service.lifecycle import Service
-from service.pipeline import Ask, Outcome
+from service.pipeline.degrading import plain_if_degraded
+from service.pipeline.engine import Answer
+from service.pipeline.pipeline import Ask, Outcome
+from service.pipeline.trace import Trace
 from service.problems import ItemError, Problem
-from service.receive import read_body, unless_client_leaves
 from service.routes.openapi import (
     BASE64_PIXEL,
     IMAGES,
@@ -30,8 +31,8 @@ from service.routes.openapi import (
     problems,
     query_parameters,
 )
-from service.schemas import EmbedAnswer, EmbedImageRequest, EmbedOptions, EmbedTextRequest, validate
-from service.trace import Trace
+from service.schemas.answers import EmbedAnswer
+from service.schemas.requests import EmbedImageRequest, EmbedOptions, EmbedTextRequest, validate
 
 Result = TypeVar("Result")
 LARGE_BODY_BYTES = 64 * 1024  # beyond it, parsing leaves the event loop

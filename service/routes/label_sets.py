@@ -7,13 +7,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.image_forms import refuse_charset
+from service.door.receive import read_body
+from service.forms.images import refuse_charset
 from service.label_sets import MAX_FILE_BYTES, LabelSet
 from service.lifecycle import Service
 from service.problems import Problem
-from service.receive import read_body
 from service.routes.openapi import LABELS, TEXTS, answer, json_body, problems
-from service.schemas import LabelSetAnswer, LabelSetRequest, LabelSetsAnswer
+from service.schemas.answers import LabelSetAnswer, LabelSetsAnswer
+from service.schemas.requests import LabelSetRequest
 
 
 def router(service: Service) -> APIRouter:

@@ -7,13 +7,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.engine import describe_memory
-from service.image_bytes import image_response, image_type, not_modified
-from service.items import find_item, sample_items
 from service.lifecycle import Service
+from service.page.image_bytes import image_response, image_type, not_modified
+from service.page.items import find_item, sample_items
+from service.pipeline.engine import describe_memory
 from service.problems import ItemError, Problem
 from service.routes.openapi import answer, problems
-from service.schemas import ItemsAnswer, MemoryAnswer
+from service.schemas.answers import ItemsAnswer, MemoryAnswer
 
 MAX_SAMPLE = 100
 _MAX_DIGITS = 18  # an id or a seed beyond is none, and int() need not look at it

@@ -9,19 +9,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import answers
-from service.degrading import plain_if_degraded
-from service.image_forms import max_json_values, refuse_charset, refuse_query
-from service.json_body import parse_object
+from service.door.receive import read_body, unless_client_leaves
+from service.forms.images import max_json_values, refuse_charset, refuse_query
+from service.forms.json_body import parse_object
+from service.forms.openai import PLAIN, EmbeddingsRequest, Inputs, asks_for_plain, check_dimensions, split_inputs
 from service.lifecycle import Service
-from service.openai_form import PLAIN, EmbeddingsRequest, Inputs, asks_for_plain, check_dimensions, split_inputs
-from service.pipeline import Ask, Outcome
+from service.pipeline.degrading import plain_if_degraded
+from service.pipeline.pipeline import Ask, Outcome
+from service.pipeline.trace import Trace
+from service.pipeline.waiting import gather
 from service.problems import ItemError, Problem
-from service.receive import read_body, unless_client_leaves
 from service.routes.embed import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES, choose_k, off_loop, refuse_bad_items
 from service.routes.openapi import BASE64_PIXEL, IMAGES, TEXTS, TRANSPORT, answer, json_body, openai_problems
-from service.schemas import ModelsAnswer, OpenAIAnswer, OpenAIModel, validate
-from service.trace import Trace
-from service.waiting import gather
+from service.schemas.answers import ModelsAnswer, OpenAIAnswer, OpenAIModel
+from service.schemas.requests import validate
 
 _EXAMPLES = {
     "text": {"model": "reco", "input": "a photo of a puffin"},

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from service.openai_errors import openai_status
 from service.problems import KINDS, MEDIA_TYPE
-from service.schemas import OpenAIError, ProblemBody
+from service.schemas.answers import OpenAIError, ProblemBody
 
 BASE64_PIXEL = "R0lGODlhAQABAIAAAICAgP///ywAAAAAAQABAAACAkQBADs="
 _FILE = "(the bytes of a file)"

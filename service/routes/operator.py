@@ -10,12 +10,12 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.requests import Request
 
-from service.engine import Engine
+from service.door.receive import read_body
 from service.lifecycle import Service
-from service.operator_schemas import PairRemovedAnswer, PairsAnswer, PairsOptions, PairsRequest, ReloadAnswer
 from service.pairs import CAPTION, add_pairs, remove_pair
+from service.pipeline.engine import Engine
+from service.pipeline.trace import Trace
 from service.problems import ItemError, Problem
-from service.receive import read_body
 from service.routes.embed import receive_images
 from service.routes.openapi import (
     BASE64_PIXEL,
@@ -27,7 +27,7 @@ from service.routes.openapi import (
     problems,
     query_parameters,
 )
-from service.trace import Trace
+from service.schemas.operator import PairRemovedAnswer, PairsAnswer, PairsOptions, PairsRequest, ReloadAnswer
 
 _RELOAD = ("reload_in_progress", "reload_refused", "not_ready", "internal_error")
 _WRITE = ("memory_elsewhere", "memory_locked", "memory_write_failed", "reload_refused", "not_ready", "internal_error")

@@ -8,12 +8,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.evaluation import Evaluation
-from service.image_bytes import image_response, not_modified
 from service.lifecycle import Service
-from service.page_files import INDEX, gallery_response, page_files
+from service.page.evaluation import Evaluation
+from service.page.files import INDEX, gallery_response, page_files
+from service.page.image_bytes import image_response, not_modified
+from service.page.samples import Samples
 from service.problems import Problem
-from service.samples import Samples
 
 
 def router(service: Service) -> APIRouter:

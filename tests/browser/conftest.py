@@ -33,7 +33,7 @@ from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig
 from models.training.entity_pairs import EntityPairs
 from models.training.evidence import fit_evidence
-from service.keys import key_line, new_key
+from service.door.keys import key_line, new_key
 
 SPECIES = species_of("unseen")[:12]
 PAIRS = 8

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from reco_client import AsyncClient, Client, NotAuthorised, RequestRefused
-from service.engine import Engine
-from service.keys import key_line, new_key
+from service.door.keys import key_line, new_key
+from service.pipeline.engine import Engine
 
 TEXTS = [f"a {colour} {bird}" for colour in ("red", "brown", "grey") for bird in ("duck", "parrot", "swift", "wader")]
 LABELS = ["songbird", "duck", "raptor"]

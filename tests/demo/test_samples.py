@@ -7,7 +7,7 @@ from demo.corpus import QUIZ
 from demo.quiz import quiz_question
 from demo.samples import write_samples
 from demo.species import species_of
-from service.samples import Samples
+from service.page.samples import Samples
 
 
 def test_the_samples_are_of_the_quiz_and_the_service_lists_them(tmp_path: Path, photo_bytes: dict[str, bytes]) -> None:

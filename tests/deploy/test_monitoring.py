@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client import Histogram
 
-from service.metrics import Metrics
+from service.observing.metrics import Metrics
 from service.settings import PREFIX, Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -33,7 +33,7 @@ from models.training.entities import by_names
 from models.training.entity_pairs import EntityPairs
 from models.training.evidence import fit_evidence
 from models.training.recipes import fusion_config
-from service.keys import key_line, new_key
+from service.door.keys import key_line, new_key
 
 KNOWN = species_of("known")[:20]
 NEW: Species = species_of("unseen")[0]

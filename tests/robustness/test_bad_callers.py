@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.keys import key_line, new_key
-from service.limits import Limiter, Limits
+from service.door.keys import key_line, new_key
+from service.door.limits import Limiter, Limits
 from service.problems import Problem
 from service.settings import Settings, show_settings
 

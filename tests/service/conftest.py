@@ -24,7 +24,7 @@ from models.checkpoint import save_fusion
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig
 from service.app import create_app
-from service.engine import Engine, FloatArray
+from service.pipeline.engine import Engine, FloatArray
 from service.serving import server_config
 from service.settings import Settings
 

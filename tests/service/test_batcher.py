@@ -8,8 +8,8 @@ from concurrent.futures import Future, wait
 import pytest
 
 from memory import Modality
-from service.batcher import Batch, BatcherStopped, DeadlinePassed, DeviceLost, Done, QueueFull, TurnBatcher
-from service.watchdog import EXIT_CODE, Watchdog
+from service.pipeline.batcher import Batch, BatcherStopped, DeadlinePassed, DeviceLost, Done, QueueFull, TurnBatcher
+from service.pipeline.watchdog import EXIT_CODE, Watchdog
 
 SOON = 60.0
 

@@ -11,8 +11,8 @@ import pytest
 
 from service.class_cache import ClassCache, class_key
 from service.classify import Classes
-from service.engine import Engine
-from service.metrics import Metrics
+from service.observing.metrics import Metrics
+from service.pipeline.engine import Engine
 from service.problems import Problem
 
 LATER = time.monotonic() + 3600

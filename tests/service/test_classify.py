@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.classify import check_labels, check_templates, compose, mean_by_class, score
-from service.engine import Engine
+from service.pipeline.engine import Engine
 from service.problems import Problem
 from service.settings import Settings
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.api_reference import documents
+from service.documents.api_reference import documents
 from service.openai_errors import openai_status
 from service.problems import KINDS
 

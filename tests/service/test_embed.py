@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from memory import Modality
-from service.engine import Engine
+from service.pipeline.engine import Engine
 
 TEXTS = ["a red bird", "two umbrellas in the rain", "a duck on the water"]
 FORMS = ("json", "data_uri", "multipart", "raw")

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from service.image_forms import ImageRequest, read_images
-from service.multipart_body import parse_form
+from service.forms.images import ImageRequest, read_images
+from service.forms.multipart_body import parse_form
 from service.problems import ItemError, Problem
-from service.schemas import ClassifyOptions, ClassifyRequest, EmbedImageRequest, EmbedOptions
+from service.schemas.requests import ClassifyOptions, ClassifyRequest, EmbedImageRequest, EmbedOptions
 from service.settings import Settings
 
 SETTINGS = Settings(model="m", memory="m", stamps="s", max_images=3, max_image_bytes=1000)

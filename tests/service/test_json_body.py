@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.json_body import MAX_DEPTH, parse, parse_object
+from service.forms.json_body import MAX_DEPTH, parse, parse_object
 from service.problems import Problem
 
 JSON_VALUES = st.recursive(

@@ -12,10 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from reco.cli import app as command_line
-from service.access import Access
 from service.app import create_app
-from service.keys import is_intact, key_line, new_key, read_keys
-from service.limits import Limiter, Limits
+from service.door.access import Access
+from service.door.keys import is_intact, key_line, new_key, read_keys
+from service.door.limits import Limiter, Limits
 from service.problems import Problem
 from service.settings import Settings, SettingsError, show_settings
 

@@ -16,9 +16,9 @@ from models.fusion import Fusion, FusionConfig
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
 from models.training.entity_pairs import EntityPairs
 from models.training.evidence import fit_evidence
-from service.engine import Engine, FloatArray, Query
+from service.pipeline.engine import Engine, FloatArray, Query
+from service.pipeline.weighing import weigh_classes
 from service.problems import Problem
-from service.weighing import weigh_classes
 
 K = 4
 COLOURS = ("red", "brown", "grey", "yellow", "blue")

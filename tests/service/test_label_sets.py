@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.keys import key_line, new_key
+from service.door.keys import key_line, new_key
 from service.label_sets import MAX_SETS, LabelSets
 from service.problems import Problem
 from service.settings import Settings, SettingsError

@@ -14,7 +14,7 @@ import pytest
 from memory import Modality
 from models.errors import EncoderError
 from service import lifecycle
-from service.engine import Answer, Engine, Query
+from service.pipeline.engine import Answer, Engine, Query
 
 
 class HeldEngine(Engine):

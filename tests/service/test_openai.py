@@ -9,7 +9,7 @@ import numpy as np
 import openai
 import pytest
 
-from service.engine import Engine
+from service.pipeline.engine import Engine
 
 TEXTS = ["a red bird", "two umbrellas in the rain"]
 

@@ -16,14 +16,14 @@ import pytest
 from memory import ITEMS_SCHEMA, Contents, Memory, Rows, UnitRecord, build_index, publish, write_segment
 from memory_builder.decoding import make_thumbnail
 from models.encoder import Encoder
-from service.engine import Engine
-from service.items import find_item, sample_items
-from service.page_files import page_files
-from service.samples import MAX_SAMPLES, Samples
+from service.page.files import page_files
+from service.page.items import find_item, sample_items
+from service.page.samples import MAX_SAMPLES, Samples
+from service.pipeline.engine import Engine
 from service.settings import SettingsError
 
 PAGE = Path(__file__).parents[2] / "service" / "page"
-FILES = sorted(path for path in PAGE.iterdir() if path.name != "docs.html")
+FILES = sorted(path for path in PAGE.iterdir() if path.suffix in {".html", ".css", ".js", ".svg"})
 LIMIT_BYTES = 150_000
 
 
@@ -70,7 +70,7 @@ def test_a_browser_that_has_a_file_gets_304(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["docs.html", "nothing.js", "%2e%2e/app.py", "..%2fapp.py", "%2e%2e%2f%2e%2e%2fpyproject.toml", "a%00.js"]
+    "name", ["files.py", "nothing.js", "%2e%2e/app.py", "..%2fapp.py", "%2e%2e%2f%2e%2e%2fpyproject.toml", "a%00.js"]
 )
 def test_nothing_but_the_pages_files_is_served(client: httpx.Client, name: str) -> None:
     answer = client.get(f"/page/{name}")

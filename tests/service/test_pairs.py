@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from memory import BuildLock, Memory, read_manifest
-from service.keys import new_key
+from service.door.keys import new_key
 
 OPERATOR = new_key()
 

@@ -7,8 +7,8 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
+from service.door.receive import ClientLeft, read_body, unless_client_leaves
 from service.problems import Problem
-from service.receive import ClientLeft, read_body, unless_client_leaves
 
 
 def request(messages: Sequence[Message], **headers: str) -> tuple[Request, list[Message]]:

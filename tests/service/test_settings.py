@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from reco.cli import app as command_line
+from service.documents.settings_page import render_settings
 from service.settings import Settings, SettingsError, load_settings, show_settings
-from service.settings_page import render_settings
 
 ROOT = Path(__file__).parents[2]
 REQUIRED = {"model": "ViT-B-32", "memory": "memory"}
@@ -82,7 +82,7 @@ def test_every_field_says_what_it_is() -> None:
 
 
 def test_the_page_of_settings_is_that_of_the_code() -> None:
-    """Renew it with `python -m service.settings_page > docs/settings.md`."""
+    """Renew it with `python -m service.documents.settings_page > docs/settings.md`."""
     assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == render_settings()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.logs import NonBlocking, Repeats
+from service.observing.logs import NonBlocking, Repeats
 
 
 def series(text: str) -> set[str]:
@@ -58,7 +58,7 @@ def test_a_cut_text_is_counted(client: Any) -> None:
 def test_X32_a_log_sink_that_blocks_holds_nobody_up() -> None:
     """A process whose stderr is a full pipe that nobody reads still ends at once."""
     script = (
-        "import logging, logging.config, time; from service.logs import logging_config;"
+        "import logging, logging.config, time; from service.observing.logs import logging_config;"
         "logging.config.dictConfig(logging_config('json')); log = logging.getLogger('reco.x');"
         "start = time.monotonic();"
         "[log.info('x' * 200) for _ in range(30000)]; print(time.monotonic() - start, flush=True)"

@@ -19,15 +19,15 @@ import numpy as np
 from memory import Modality
 from models.errors import InputError
 from models.fusion.label_set import LabelSetWeights
-from service.batcher import BatcherStopped, Done, QueueFull
-from service.engine import Answer, Content, Engine, FloatArray, Query, Tokenised
-from service.metrics import Metrics
+from service.observing.metrics import Metrics
+from service.pipeline.batcher import BatcherStopped, Done, QueueFull
+from service.pipeline.engine import Answer, Content, Engine, FloatArray, Query, Tokenised
+from service.pipeline.trace import Trace
+from service.pipeline.waiting import gather, item_code, whole, within
+from service.pipeline.weighing import weigh_classes
+from service.pipeline.workers import Workers
 from service.problems import ItemError, Problem, known_code
 from service.settings import Settings
-from service.trace import Trace
-from service.waiting import gather, item_code, whole, within
-from service.weighing import weigh_classes
-from service.workers import Workers
 
 Result = TypeVar("Result")
 Outcome: TypeAlias = "Answer | ItemError"

@@ -6,8 +6,8 @@ Depends on engine's dataclasses and pipeline's outcomes.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from service.engine import Answer
-from service.pipeline import Outcome
+from service.pipeline.engine import Answer
+from service.pipeline.pipeline import Outcome
 
 
 def plain_if_degraded(outcomes: Sequence[Outcome]) -> tuple[list[Outcome], bool]:

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, get_args
 
-from service.json_body import parse, parse_object
-from service.multipart_body import parse_form
+from service.forms.json_body import parse, parse_object
+from service.forms.multipart_body import parse_form
 from service.problems import ItemError, Problem
-from service.schemas import RequestModel, validate
+from service.schemas.requests import RequestModel, validate
 from service.settings import Settings
 
 Sent: TypeAlias = "bytes | ItemError"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.batcher import Batch, Done
+from service.pipeline.batcher import Batch, Done
 
 _PATH = ("decode", "queue", "encode", "weigh", "retrieve", "fuse")
 

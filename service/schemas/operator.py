@@ -1,11 +1,11 @@
-"""Bodies of the operator's routes. Depends on pydantic and schemas."""
+"""Bodies of the operator's routes. Depends on pydantic and requests."""
 
 from typing import ClassVar
 
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from service.schemas import OnError, RequestModel, without_default
+from service.schemas.requests import OnError, RequestModel, without_default
 
 
 class PairsOptions(RequestModel):

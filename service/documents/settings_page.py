@@ -1,4 +1,4 @@
-"""docs/settings.md, made from the settings themselves: `python -m service.settings_page > docs/settings.md`.
+"""docs/settings.md, made from the settings themselves: `python -m service.documents.settings_page > docs/settings.md`.
 
 Depends on settings only. A test holds the page to the code.
 """
@@ -13,7 +13,7 @@ from service.settings import PREFIX, Settings
 
 _HEAD = """# Settings
 
-Made from `service/settings.py` by `python -m service.settings_page > docs/settings.md`; do not edit it by hand.
+Made from `service/settings.py`, do not edit it by hand: `python -m service.documents.settings_page > docs/settings.md`.
 
 Each is an environment variable of the service; `reco serve --help` shows those that are options too, and an option
 wins. A name that is not known is refused, with the nearest one that is. `reco serve --show-config`, or

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.logs import JsonFormatter, TextFormatter, logging_config
-from service.metrics import Metrics
+from service.observing.logs import JsonFormatter, TextFormatter, logging_config
+from service.observing.metrics import Metrics
 from service.problems import KINDS
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.image_bytes import image_type
+from service.page.image_bytes import image_type
 from service.settings import SettingsError
 
 MAX_SAMPLES = 48

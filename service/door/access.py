@@ -1,6 +1,6 @@
 """Who may ask what: the door in front of every route. Closed by default; what is open is listed here.
 
-Plain ASGI, inside the request's frame and before anything is read. Depends on keys, limits, middleware and problems.
+Plain ASGI, inside the request's frame and before anything is read. Depends on keys, limits, frame and problems.
 """
 
 import ipaddress
@@ -11,10 +11,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.keys import Key, KeyRing, read_keys
-from service.keys import Scope as KeyScope
-from service.limits import Limiter, Limits
-from service.middleware import answer_problem
+from service.door.frame import answer_problem
+from service.door.keys import Key, KeyRing, read_keys
+from service.door.keys import Scope as KeyScope
+from service.door.limits import Limiter, Limits
 from service.problems import Problem
 from service.settings import Settings
 

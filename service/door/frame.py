@@ -15,13 +15,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.door.receive import ClientLeft
 from service.generation import one_generation
-from service.logs import log_request
-from service.metrics import UNMATCHED, Metrics
+from service.observing.logs import log_request
+from service.observing.metrics import UNMATCHED, Metrics
+from service.observing.tracing import Ended, Tracing
 from service.openai_errors import PREFIX, openai_error_response
 from service.problems import REJECTIONS, Problem, problem_response
-from service.receive import ClientLeft
-from service.tracing import Ended, Tracing
 
 logger = logging.getLogger("reco.http")
 

@@ -1,4 +1,4 @@
-"""`docs/api.md` and `docs/openapi.json`, from the routes themselves:    python -m service.api_reference [FOLDER]
+"""`docs/api.md` and `docs/openapi.json`, from the routes themselves: python -m service.documents.api_reference [FOLDER]
 
 A test holds both to the code. Depends on the app, docs_page's examples and problems.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.app import create_app
-from service.docs_page import CURL
+from service.documents.docs_page import CURL
 from service.problems import KINDS
 from service.settings import load_settings
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service.logs import log_request
-from service.metrics import UNMATCHED
+from service.observing.logs import log_request
+from service.observing.metrics import UNMATCHED
 from service.problems import KINDS, MEDIA_TYPE, Problem, problem_response
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from memory import Modality
-from service.batcher import LANES, Batch, Done, TurnBatcher
-from service.engine import Answer, Engine, Query
-from service.metrics import Metrics
+from service.observing.metrics import Metrics
+from service.pipeline.batcher import LANES, Batch, Done, TurnBatcher
+from service.pipeline.engine import Answer, Engine, Query
+from service.pipeline.watchdog import Watchdog
 from service.settings import Settings
-from service.watchdog import Watchdog
 
 _TEXT_WORKERS = 1  # tokenising holds the interpreter's lock; a thread of its own keeps it out of the images' queue
 _WEIGHERS = 1  # one label set at a time: the neighbours of a large one take hundreds of megabytes

@@ -22,7 +22,7 @@ from models.encoder import Encoder
 from models.images import ImageLimits
 from models.refine import RetrievalEnhancedEncoder
 from models.texts import TextLimits, check_text
-from service.batcher import DeviceLost
+from service.pipeline.batcher import DeviceLost
 from service.settings import Settings, milvus_token
 
 logger = logging.getLogger("reco.engine")

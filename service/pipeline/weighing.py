@@ -13,7 +13,7 @@ import torch
 from memory import Neighbours
 from models.fusion.label_set import LabelSetWeights
 from models.refine import RetrievalEnhancedEncoder
-from service.engine import Answer, FloatArray, Found
+from service.pipeline.engine import Answer, FloatArray, Found
 from service.problems import Problem
 
 

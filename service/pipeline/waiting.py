@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from memory import MemoryUnavailable
 from models.errors import EncoderError, InputError
-from service.batcher import BatcherStopped, DeadlinePassed
+from service.pipeline.batcher import BatcherStopped, DeadlinePassed
 from service.problems import Problem, known_code
 
 logger = logging.getLogger("reco.pipeline")

@@ -10,7 +10,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-FOLDER = Path(__file__).parent / "page"
+FOLDER = Path(__file__).parent
 INDEX = "index.html"
 POLICY = "; ".join((
     "default-src 'none'",
@@ -61,7 +61,7 @@ def gallery_response(content: bytes) -> Response:
 
 def page_files() -> dict[str, PageFile]:
     """Every file of the page by name; `/docs` has a template of its own there, which is none of them."""
-    paths = [path for path in sorted(FOLDER.iterdir()) if path.suffix in _TYPES and path.name != "docs.html"]
+    paths = [path for path in sorted(FOLDER.iterdir()) if path.suffix in _TYPES]
     return {path.name: _read(path) for path in paths}
 
 

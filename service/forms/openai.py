@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from service.image_forms import Sent, read_image_string
+from service.forms.images import Sent, read_image_string
 from service.problems import ItemError, Problem
-from service.schemas import EncodingFormat, RequestModel
+from service.schemas.requests import EncodingFormat, RequestModel
 from service.settings import Settings
 
 PLAIN = ":plain"

@@ -12,7 +12,7 @@ from typing import Any
 
 from service.problems import KINDS
 
-_TEMPLATE = Path(__file__).parent / "page" / "docs.html"
+_TEMPLATE = Path(__file__).parent / "docs.html"
 CURL: Mapping[str, tuple[str, ...]] = {
     "/embed/image": (
         "curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' '{base}/embed/image?k=5'",

@@ -1,0 +1,1 @@
+"""What an operator sees: metrics, log lines and spans. Nothing here changes an answer."""
