@@ -1,6 +1,5 @@
 """`reco bench`: how fast a running service answers, and how it behaves under more than it can do."""
 
-import asyncio
 import io
 import json
 from pathlib import Path
@@ -90,6 +89,8 @@ def _loads(
 def _measure(
     address: str, key_file: Path | None, requests: "list[Request]", level: int, limits: tuple[float, float]
 ) -> dict[str, Any]:
+    import asyncio
+
     import httpx
 
     from reco.load import measure

@@ -2,7 +2,7 @@
 `reco --help` answers at once and loads no torch."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +23,7 @@ from reco import (
 )
 from reco import eval as eval_command
 from reco.console import stop
+from reco.front_page import FrontPage
 from reco.help_text import flowing, help_of
 
 _HELP = """RECO: your CLIP, plus a memory.
@@ -43,6 +44,7 @@ _STOPPED = 130  # 128 + SIGINT
 
 app = typer.Typer(
     name="reco",
+    cls=FrontPage,
     help=flowing(_HELP),
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -82,6 +84,23 @@ app.add_typer(memory_app, name="memory")
 key_app.callback()(lambda: None)  # with one command, typer would make the group that command
 key_app.command("new", help=help_of(key.new))(key.new)
 app.add_typer(key_app, name="key")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"reco {version('reco-clip')}")  # noqa: T201 - what was asked for
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What holds for no command in particular."""
 
 
 def main() -> None:
