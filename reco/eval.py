@@ -76,6 +76,14 @@ AblationsOf = Annotated[
 ]
 Seeds = Annotated[int, typer.Option(min=1, max=50, help="With --ablations: fits and draws of each row.")]
 Quick = Annotated[bool, typer.Option("--quick", help="With --ablations: without the designs trained by gradient.")]
+QueryOnly = Annotated[
+    bool,
+    typer.Option(
+        "--query-only",
+        help="Of retrieval tasks: print only what a refined query finds in a gallery that nobody refined, such as an "
+        "index you already have.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print results.json on standard output.")]
 
 
@@ -97,6 +105,7 @@ def evaluate(
     bootstrap: Resamples = 2000,
     duplicate_cosine: DuplicateCosine = 0.985,
     show: Show = "both",
+    query_only: QueryOnly = False,
     as_json: AsJson = False,
     ablations: AblationsOf = None,
     seeds: Seeds = 5,
@@ -112,6 +121,8 @@ def evaluate(
     counted, and masked in a column of their own. What each number means: docs/evaluation.md. Examples:
 
         reco eval my-memory my-fusion birds-test.npz -o report
+
+        reco eval my-memory my-fusion captions-test.npz --query-only
 
         reco eval my-memory fusion-0 photos/test --fusion fusion-1 --model ViT-B-32 --pretrained openai
 
@@ -133,7 +144,8 @@ def evaluate(
         prompts = (templates, classes, unseen)
         with Bars() as bars:
             opened = _opened_tasks(tasks, checked[0], evaluated, encoder, prompts, bars)
-            _measure(evaluated, opened, output, as_json, bars)
+            _check_galleries(opened, query_only)
+            _measure(evaluated, opened, (output, as_json, query_only), bars)
     except Exception as error:
         _refuse(error)
 
@@ -225,16 +237,24 @@ def _open_encoder(
     return encoder
 
 
-def _measure(evaluated: "Evaluated", tasks: "list[EvalTask]", output: Path | None, as_json: bool, bars: Bars) -> None:
+def _check_galleries(tasks: "list[EvalTask]", query_only: bool) -> None:
+    for task in tasks:
+        if query_only and task.kind != "retrieval":
+            stop(f"--query-only is for retrieval tasks, and {task.name} is one of {task.kind}: leave it out", code=2)
+
+
+def _measure(evaluated: "Evaluated", tasks: "list[EvalTask]", told: tuple[Path | None, bool, bool], bars: Bars) -> None:
+    """Measure the tasks and tell it; `told` is -o, --json and --query-only."""
     from evaluation.report import json_text, results, write_report
     from evaluation.run import evaluate as evaluate_task
     from reco.eval_tables import print_result
 
+    output, as_json, query_only = told
     fusions = list(evaluated.fusions.values())
     measured = []
     for task in tasks:
         measured.append(evaluate_task(task, evaluated.memory, fusions, evaluated.config, bars.update))
-        print_result(measured[-1], len(fusions))
+        print_result(measured[-1], len(fusions), query_only=query_only)
     if output is not None:
         names = write_report(output, evaluated, measured)
         console.print(f"\n{len(names)} files in {output}; open [bold]{output / 'gallery.html'}[/]", soft_wrap=True)

@@ -17,8 +17,8 @@ _WIDE = 132  # also where standard error is no terminal: a log need not fold at 
 _SIDES = {"text_to_image": ("gallery", "query"), "image_to_text": ("query", "gallery")}  # what image and text are
 
 
-def print_result(result: "TaskResult", num_seeds: int) -> None:
-    """Print everything of one task that a person should see."""
+def print_result(result: "TaskResult", num_seeds: int, *, query_only: bool = False) -> None:
+    """Print everything of one task that a person should see; `query_only` leaves out rows with a refined gallery."""
     task, duplicates = result.task, result.duplicates
     console.print(
         f"\n[bold]{_plain(task.name)}[/]: {task.kind}, {len(task.task.images):,} images, {len(task.texts):,} "
@@ -28,7 +28,7 @@ def print_result(result: "TaskResult", num_seeds: int) -> None:
         console.print(f"  {count:,} rows left out: {code}", style="yellow")
     for section in result.sections:
         out = console if console.is_terminal else Console(stderr=True, width=max(console.width, _WIDE))
-        out.print(_table(section, num_seeds, narrow=out.width < _WIDE))
+        out.print(_table(section, num_seeds, narrow=out.width < _WIDE, query_only=query_only))
     found = f"near-duplicates (image cosine above {duplicates.cosine:g}): "
     if len(duplicates.item_ids):
         found += f"memory items {len(duplicates.item_ids):,}, of {duplicates.images:,} of the task's images"
@@ -39,7 +39,7 @@ def print_result(result: "TaskResult", num_seeds: int) -> None:
         console.print(note, style="yellow", markup=False)
 
 
-def _table(section: "Section", num_seeds: int, *, narrow: bool) -> "Table":
+def _table(section: "Section", num_seeds: int, *, narrow: bool, query_only: bool) -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -50,7 +50,11 @@ def _table(section: "Section", num_seeds: int, *, narrow: bool) -> "Table":
     table.add_column("refined", no_wrap=True)
     for name in section.measures:
         table.add_column(name.replace(" without ", "\nwithout ").replace("median ", "median\n"), justify="right")
-    scorings = list(next(iter(section.measures.values())))
+    scorings = [
+        scoring
+        for scoring in next(iter(section.measures.values()))
+        if not query_only or scoring == "none" or _label(section.name, scoring).endswith("query only")
+    ]
     for scoring in scorings:
         cells = [
             _cell(measure[scoring], name in section.lower_is_better, narrow)

@@ -73,6 +73,23 @@ def test_options_change_what_they_say(reco: Callable[..., Result], world: Any) -
     assert task("--k", 1)["measures"] != plain["measures"]
 
 
+def test_query_only_shows_what_an_index_of_plain_vectors_would_give(reco: Callable[..., Result], world: Any) -> None:
+    done = reco(world.memory, world.fusions[0], world.retrieval, "--query-only", "--json", "--bootstrap", 100)
+    assert done.exit_code == 0, done.output
+    rows = [
+        line.split("  ")[0].strip()
+        for line in done.stderr.splitlines()
+        if line.startswith((" none:", " text", " image"))
+    ]
+    assert rows == ["none: frozen CLIP", "text: query only", "none: frozen CLIP", "image: query only"]
+    measures = json.loads(done.stdout)["tasks"][0]["measures"]
+    for section, side in (("text_to_image", "text"), ("image_to_text", "image")):
+        assert f"{measures[section]['R@1'][side]['mean']:.1f}" in done.stderr
+    refused = reco(world.memory, world.fusions[0], world.zero_shot, "--query-only")
+    assert refused.exit_code == 2
+    assert "--query-only is for retrieval tasks, and zero is one of zero-shot" in refused.stderr
+
+
 def test_what_cannot_be_ends_with_one_sentence_and_code_2(
     reco: Callable[..., Result], world: Any, tmp_path: Path, factory: Any
 ) -> None:
@@ -126,9 +143,9 @@ def test_without_matplotlib_only_the_plots_are_refused(
     assert reco(world.memory, world.fusions[0], world.zero_shot).exit_code == 0
 
 
-def test_help_teaches_with_two_examples(reco: Callable[..., Result]) -> None:
+def test_help_teaches_with_examples(reco: Callable[..., Result]) -> None:
     text = re.sub(r"\s+", " ", reco("--help").stdout)
-    assert text.count("reco eval my-memory") == 2
+    assert text.count("reco eval my-memory") == 3
 
 
 @dataclass(frozen=True)
