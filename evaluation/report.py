@@ -21,6 +21,7 @@ from evaluation.refinement import Mode
 from evaluation.run import EvalConfig, TaskResult
 from memory import SearchableMemory
 from models.fusion import Fusion
+from models.places import hindrance
 
 FORMAT = 1
 RESULTS, GALLERY = "results.json", "gallery.html"
@@ -129,8 +130,9 @@ def check_output(directory: Path) -> None:
     Raises:
         EvaluationError: output_refused.
     """
-    if directory.exists() and not directory.is_dir():
-        raise EvaluationError("output_refused", f"{directory} is a file: -o names a folder.")
+    reason = hindrance(directory)
+    if reason is not None:
+        raise EvaluationError("output_refused", f"{reason}: -o names a folder.")
     if (directory / "manifests").is_dir() or (directory / "fusion.safetensors").exists():
         raise EvaluationError(
             "output_refused", f"{directory} holds a memory or a fusion: give the report its own folder."

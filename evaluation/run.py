@@ -112,8 +112,10 @@ def check_parts(memory: SearchesNeighbours, fusions: Sequence[Fusion], k: int | 
         The k to use.
 
     Raises:
-        EvaluationError: fusions_differ, k_too_large.
+        EvaluationError: fusions_differ, k_too_large, memory_empty.
     """
+    if memory.num_items == 0:
+        raise EvaluationError("memory_empty", "The memory has no item left to look up: add pairs with `reco build`.")
     first = fusions[0].config
     if any(fusion.config != first for fusion in fusions):
         kinds = sorted({f"{fusion.config.design} with k = {fusion.config.k}" for fusion in fusions})

@@ -15,6 +15,7 @@ from safetensors.torch import load, save
 
 from models.errors import CheckpointError
 from models.fusion import Fusion, FusionConfig
+from models.places import hindrance
 
 FORMAT = 1
 WEIGHTS = "fusion.safetensors"
@@ -23,6 +24,19 @@ _MAX_CONFIG_BYTES = 16 << 20
 # What makes embeddings of two encoders comparable. Probe vectors are left to the memory's own, tolerant check.
 _IDENTITY = ("architecture", "weights_sha256", "preprocessing", "tokenizer", "embed_dim")
 _UNDECLARED = "undeclared"  # tokenizer kind of an encoder known by a name only: memory/encoder_record.py
+
+
+def check_output(directory: Path) -> None:
+    """Refuse a place for a checkpoint before anything is trained.
+
+    Raises:
+        CheckpointError: `output_refused`.
+    """
+    reason = hindrance(directory)
+    if (directory / "manifests").is_dir():
+        reason = f"{directory} holds a memory"
+    if reason is not None:
+        raise CheckpointError("output_refused", f"{reason}: give the fusion a folder of its own")
 
 
 def save_fusion(

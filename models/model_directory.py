@@ -15,6 +15,7 @@ from safetensors.torch import save
 
 from models.errors import EncoderError
 from models.model_source import CONFIG_NAME, MERGES_NAME, OpenedModel
+from models.places import hindrance
 from models.weights import WEIGHTS_NAME
 
 ABOUT_NAME = "finetuned.json"
@@ -43,9 +44,9 @@ def check_free(directory: Path) -> None:
         raise EncoderError(
             "model_directory_taken", f"{directory} is there already and is not an empty directory: choose another one."
         )
-    nearest = next(parent for parent in directory.absolute().parents if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise EncoderError("model_directory_refused", f"{directory} cannot be made: {nearest} cannot be written to.")
+    reason = hindrance(directory)
+    if reason is not None:
+        raise EncoderError("model_directory_refused", f"{reason}.")
 
 
 def save_model(directory: Path, opened: OpenedModel, about: Mapping[str, Any]) -> None:

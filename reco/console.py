@@ -48,6 +48,14 @@ def stop(message: str, code: int = 1) -> NoReturn:
     raise SystemExit(code)
 
 
+def refuse(error: Exception) -> NoReturn:
+    """End with one sentence and code 2 on what our rooms refuse; anything else is a bug and goes on as it is."""
+    code = getattr(error, "code", None)
+    if not isinstance(code, str):
+        raise error
+    stop(f"{code}: {getattr(error, 'message', error)}", code=2)
+
+
 def step(title: str) -> None:
     """Announce a step of a longer command."""
     console.print(f"\n[bold]{title}[/]")

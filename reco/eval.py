@@ -1,12 +1,12 @@
 """`reco eval`: what the memory and the fusion are worth on a task, beside the frozen encoder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri
-from reco.console import Bars, console, stop
+from reco.console import Bars, console, refuse, stop
 
 if TYPE_CHECKING:
     from evaluation.refinement import Mode
@@ -147,7 +147,7 @@ def evaluate(
             _check_galleries(opened, query_only)
             _measure(evaluated, opened, (output, as_json, query_only), bars)
     except Exception as error:
-        _refuse(error)
+        refuse(error)
 
 
 def _ablate(
@@ -260,11 +260,3 @@ def _measure(evaluated: "Evaluated", tasks: "list[EvalTask]", told: tuple[Path |
         console.print(f"\n{len(names)} files in {output}; open [bold]{output / 'gallery.html'}[/]", soft_wrap=True)
     if as_json:
         typer.echo(json_text(results(evaluated, measured)), nl=False)
-
-
-def _refuse(error: Exception) -> NoReturn:
-    """End with one sentence and code 2 on what our rooms refuse; anything else is a bug and goes on as it is."""
-    code = getattr(error, "code", None)
-    if not isinstance(code, str):
-        raise error
-    stop(f"{code}: {getattr(error, 'message', error)}", code=2)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri
-from reco.console import console, stop
+from reco.console import console, refuse, stop
 from reco.train_loop import AUTO, Loop, LoopOptions
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from models.fusion import Fusion
     from models.training.entity_pairs import EntityPairs
 
+LEAST_ITEMS = 3  # a pair that asks, and two that it may tell apart
 GRADIENT = "Designs trained by gradient (copy, gate, faithful)"
 
 MemoryPath = Annotated[Path, typer.Argument(help="A memory made by `reco build`.", metavar="MEMORY")]
@@ -104,7 +105,7 @@ Restart = Annotated[
     bool,
     typer.Option("--restart", help="Begin anew, not where a run was broken off.", rich_help_panel=GRADIENT),
 ]
-Seed = Annotated[int, typer.Option(help="Of the weights, the order and all draws.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the weights, the order and all draws.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", envvar="RECO_DEVICE")]
 
 
@@ -158,12 +159,15 @@ def train(
         exclude_same=exclude_same,
         restart=restart,
     )
-    _train(Kept(memory, backend, uri, token_file), output, design, (names, folders), options)
+    try:
+        _train(Kept(memory, backend, uri, token_file), output, design, (names, folders), options)
+    except Exception as error:
+        refuse(error)
 
 
 def _train(kept: Kept, output: Path, design: str, told: tuple[Path | None, bool], options: LoopOptions) -> None:
     """Choose a design where that is asked, train it, write the checkpoint; `told` is --names and --folders."""
-    from models.checkpoint import save_fusion
+    from models.checkpoint import check_output, save_fusion
     from models.fusion import DESIGNS
 
     if design != AUTO and design not in DESIGNS:
@@ -174,9 +178,16 @@ def _train(kept: Kept, output: Path, design: str, told: tuple[Path | None, bool]
         stop(f"--design {design} learns from single pairs: --names and --folders are for auto and evidence", code=2)
     if options.recipe and design == AUTO:
         design = "faithful"  # what the paper trains
+    check_output(output)
     opened = kept.open()
+    if opened.num_items < LEAST_ITEMS:
+        stop(f"the memory holds {opened.num_items} items, too few to learn from: add pairs with `reco build`", code=2)
     if options.k >= opened.num_items:
-        stop(f"--k {options.k}, but the memory holds {opened.num_items:,} items: a query has fewer neighbours", code=2)
+        stop(
+            f"--k {options.k}, but the memory holds {opened.num_items:,} items: a pair has at most "
+            f"{opened.num_items - 1} neighbours",
+            code=2,
+        )
     loop = Loop(opened, output, options)
     entity_pairs = None if design not in (AUTO, "evidence") else _entity_pairs(opened, loop.chosen(), *told)
     design, pairs = _choose(design, entity_pairs, loop, options)
@@ -227,7 +238,11 @@ def _entity_pairs(
         try:
             listed = names.read_text(encoding="utf-8").splitlines()
             entity, told = by_names(memory.captions(), listed), f"the captions mention the names in {names}"
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            stop(f"--names {names}: {error.strerror}", code=2)
+        except UnicodeDecodeError:
+            stop(f"--names {names}: it is no text in UTF-8; write one name a line", code=2)
+        except ValueError as error:
             stop(f"--names {names}: {error}", code=2)
     elif folders:
         entity, told = by_folder(memory.keys()), "pairs are grouped by folder"

@@ -3,6 +3,8 @@
 Memory and queries are different draws, each way round once; queries show classes that were never fitted on.
 """
 
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -94,11 +96,12 @@ def _noise(folder: Path) -> Items | None:
 
 def _read(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray[np.generic]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: numpy leaves a file that is no zip open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = [key for key in keys if key not in file]
             if not missing:
                 return {key: file[key] for key in keys}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise EvaluationError("world_invalid", f"{path} cannot be read as an .npz without pickle: {error}") from error
     raise EvaluationError(
         "world_invalid", f"{path} has no {', '.join(missing)}: a few-shot world needs {', '.join(keys)}."

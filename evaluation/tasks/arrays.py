@@ -33,10 +33,10 @@ def read_npz(path: Path, kind: Kind | None) -> EvalTask:
     Raises:
         EvaluationError: task_invalid, task_kind.
     """
-    arrays = _load(path)
+    arrays, names = _load(path)
     for name in ("image", "text"):
         if name not in arrays:
-            raise invalid(path.name, f"it has no `{name}`; its arrays: {', '.join(arrays) or 'none of those known'}")
+            raise invalid(path.name, f"it has no `{name}`, only {', '.join(names) or 'nothing'}")
     image, text = (embeddings(arrays[name], name, path.name) for name in ("image", "text"))
     if image.shape[1] != text.shape[1]:
         raise invalid(path.name, f"`image` has D = {image.shape[1]} and `text` has D = {text.shape[1]}")
@@ -88,11 +88,12 @@ def _retrieval(path: Path, arrays: Arrays, image: FloatArray, text: FloatArray) 
     return EvalTask(path.stem, RetrievalTask(image, text, pair), captions, image_names)
 
 
-def _load(path: Path) -> Arrays:
+def _load(path: Path) -> tuple[Arrays, list[str]]:
+    """The arrays that are known, and the names of all."""
     try:
         # Opened here: numpy leaves a file that is no zip open.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in _KNOWN if name in file.files}
+            return {name: file[name] for name in _KNOWN if name in file.files}, file.files
     except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         pickled = "pickle" in str(error).lower()
         raise invalid(

@@ -103,6 +103,10 @@ def test_what_cannot_be_ends_with_one_sentence_and_code_2(
     pickled = tmp_path / "pickled.npz"
     np.savez(pickled, image=np.array([{}], dtype=object), text=np.ones((2, 64)))
     (tmp_path / "file").write_text("")
+    (tmp_path / "cut.npz").write_bytes(world.zero_shot.read_bytes()[:500])
+    pairs = factory.unit_rows(4, 64, 1)
+    factory.write_memory(tmp_path / "emptied", pairs, pairs, ["a", "b", "c", "d"], [0, 1, 2, 3])
+    wrong_tasks = _wrong_tasks(tmp_path, world.zero_shot)
     first, task = world.fusions[0], world.zero_shot
     out = tmp_path / "out"
     cases: list[tuple[tuple[Any, ...], str]] = [
@@ -123,6 +127,10 @@ def test_what_cannot_be_ends_with_one_sentence_and_code_2(
         ((world.memory, first, task, "-o", tmp_path / "file"), "output_refused"),
         ((world.memory, first, tmp_path), "encoder_needed"),
         ((world.memory, first, task, "--k", "0"), "--k"),
+        ((tmp_path / "emptied", first, task), "memory_empty"),
+        ((world.memory, first, task, "-o", tmp_path / "file" / "report"), "output_refused"),
+        (("--ablations", tmp_path / "cut.npz"), "world_invalid"),
+        *(((world.memory, first, path), word) for path, word in wrong_tasks),
     ]
     for arguments, word in cases:
         done = reco(*arguments, *(() if "-o" in arguments else ("-o", out)))
@@ -130,6 +138,27 @@ def test_what_cannot_be_ends_with_one_sentence_and_code_2(
         assert word in done.stderr, (arguments, done.stderr)
         assert "Traceback" not in done.output
         assert not out.exists()
+
+
+def _wrong_tasks(folder: Path, good: Path) -> list[tuple[Path, str]]:
+    """Cached embeddings that contradict themselves, each with what must be said of it."""
+    with np.load(good, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in ("image", "text", "label")}
+    image, text, label = arrays.values()
+    spoilt = image.copy()
+    spoilt[3, 5] = np.nan
+    cases: list[tuple[dict[str, np.ndarray], str]] = [
+        ({**arrays, "image": spoilt}, "`image` row 3 is zero or not finite"),
+        ({**arrays, "text": text[:0]}, "`text` is float32[0, 64]"),
+        ({**arrays, "label": label + 5}, "is not the number of one of its 12 classes"),
+        ({**arrays, "label": label - 1}, "label -1 is not the number"),
+        ({**arrays, "text": text[:1], "label": label * 0}, "it has 1 class: a choice needs at least two"),
+        ({"image": image[:1], "text": text[:1]}, "at least two images and two texts"),
+        ({"img": image, "txt": text}, "it has no `image`, only img, txt"),
+    ]
+    for number, (wrong, _) in enumerate(cases):
+        np.savez(folder / f"wrong-{number}.npz", **wrong)  # type: ignore[arg-type]
+    return [(folder / f"wrong-{number}.npz", word) for number, (_, word) in enumerate(cases)]
 
 
 def test_without_matplotlib_only_the_plots_are_refused(

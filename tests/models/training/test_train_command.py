@@ -123,6 +123,29 @@ def test_more_neighbours_than_the_memory_holds_are_refused(make_memory: Callable
     assert train(small, tmp_path / "fusion", *QUICK, "--k", "7", "--validate", "a/[67]")[0] == 0
 
 
+def test_what_names_no_memory_or_no_place_is_refused_before_anything_is_trained(
+    named_memory: Memory, make_memory: Callable[..., Memory], tmp_path: Path
+) -> None:
+    pair = make_memory(tmp_path / "pair", np.eye(16)[:1], np.eye(16)[:1], keys=["a/0"], captions=["a"])
+    file = tmp_path / "file"
+    file.write_bytes(bytes(range(256)))
+    missing = CliRunner().invoke(app, ["train", str(tmp_path / "none"), "-o", str(tmp_path / "fusion")])
+    assert (missing.exit_code, "memory_not_found" in missing.output) == (2, True), missing.output
+    for memory, output, options, told in (
+        (pair, tmp_path / "fusion", ["--k", "1"], "the memory holds 1 items, too few"),
+        (named_memory, file, [], "output_refused"),
+        (named_memory, file / "fusion", [], "output_refused"),
+        (named_memory, named_memory.path, [], "holds a memory"),
+        (named_memory, tmp_path / "fusion", ["--seed", "-1"], "--seed"),
+        (named_memory, tmp_path / "fusion", ["--device", "gpu"], "device_unavailable"),
+        (named_memory, tmp_path / "fusion", ["--design", "auto", "--names", str(file)], "no text in UTF-8"),
+        (named_memory, tmp_path / "fusion", ["--design", "auto", "--names", str(tmp_path / "no")], "No such file"),
+    ):
+        code, said = train(memory, output, *QUICK, *options)
+        assert (code, told in said) == (2, True), said
+    assert not (tmp_path / "fusion" / "config.json").exists()
+
+
 def test_rows_that_are_not_finite_are_refused(
     named_memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
