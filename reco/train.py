@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from models.fusion import Fusion
     from models.training.entity_pairs import EntityPairs
 
+FEW_SHOW_ONE = 0.5  # share of the pairs: a memory of single pairs in which some captions are equal
 LEAST_ITEMS = 3  # a pair that asks, and two that it may tell apart
 GRADIENT = "Designs trained by gradient (copy, gate, faithful)"
 
@@ -190,11 +191,11 @@ def _train(kept: Kept, output: Path, design: str, told: tuple[Path | None, bool]
         )
     loop = Loop(opened, output, options)
     entity_pairs = None if design not in (AUTO, "evidence") else _entity_pairs(opened, loop.chosen(), *told)
-    design, pairs = _choose(design, entity_pairs, loop, options)
+    design, pairs, rate = _choose(design, entity_pairs, loop, options)
     if pairs is not None:
         fusion, trained = _fit(pairs, opened.embed_dim, options.k, options.seed)
     else:
-        fusion, trained = loop.train(design)
+        fusion, trained = loop.train(design, rate)
     if loop.world.is_first:
         checkpoint = save_fusion(output, fusion, opened.encoder, {"memory_digest": opened.digest, **trained})
         loop.forget()
@@ -205,22 +206,30 @@ def _train(kept: Kept, output: Path, design: str, told: tuple[Path | None, bool]
 
 def _choose(
     design: str, entity_pairs: "EntityPairs | str | None", loop: Loop, options: LoopOptions
-) -> "tuple[str, EntityPairs | None]":
-    """The design to train, and for `evidence` the pairs to fit it to; a sentence for pairs says why there are none."""
+) -> "tuple[str, EntityPairs | None, float | None]":
+    """The design to train, for `evidence` the pairs to fit it to, and the learning rate if one was chosen.
+
+    A sentence for pairs says why there are none. Single pairs are asked where few pairs show an entity and no design
+    names those better than the frozen encoder.
+    """
     from models.training.choice import choose
 
     if isinstance(entity_pairs, str):
         if design != AUTO:
             stop(f"{entity_pairs}; name the things to tell apart with --names, or take another --design", code=2)
-        design = "gate" if len(loop.chosen()) < 1000 else "copy"
-        console.print(f"design {design}: {entity_pairs}; see --names and --folders", soft_wrap=True)
-        return design, None
+        console.print(f"{entity_pairs}; see --names and --folders", soft_wrap=True)
+        best = loop.choose().best
+        return best.design, None, best.learning_rate
     if design == AUTO:
         assert entity_pairs is not None
         choice = choose(entity_pairs, options.k, options.seed)
         console.print(choice.reason, soft_wrap=True)
         design = choice.design
-    return design, entity_pairs if design == "evidence" else None
+        if not choice.gains and len(entity_pairs.image) < FEW_SHOW_ONE * len(loop.chosen()):
+            by_pairs = loop.choose()
+            if by_pairs.gains:
+                return by_pairs.best.design, None, by_pairs.best.learning_rate
+    return design, entity_pairs if design == "evidence" else None, None
 
 
 def _entity_pairs(

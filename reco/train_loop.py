@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from memory import SearchableMemory
     from models.fusion import Design, Fusion
     from models.training import EpochReport, SearchSettings, Surroundings, TrainConfig, TrainingPairs
+    from models.training.pair_choice import PairChoice
 
 AUTO = "auto"
 WORK = "work"  # beside the checkpoint: candidates and the state of a run
@@ -97,11 +98,29 @@ class Loop:
 
         return self._parts[0] if self._options.validate else np.sort(np.concatenate(self._parts))
 
-    def train(self, design: str) -> "tuple[Fusion, dict[str, Any]]":
-        """Train on all chosen pairs; the epoch that does best on the validation pairs is kept."""
+    def choose(self) -> "PairChoice":
+        """Which of the designs for single pairs serves them, by what is held out; it is told."""
+        from models.training.pair_choice import choose_for_pairs
+
+        _, search = self._settings("copy")
+        try:
+            choice = choose_for_pairs(self._candidates(self.chosen(), search), self._options.k, self._options.seed)
+        except ValueError as error:
+            stop(str(error), code=2)
+        console.print(choice.reason, soft_wrap=True)
+        return choice
+
+    def train(self, design: str, rate: float | None = None) -> "tuple[Fusion, dict[str, Any]]":
+        """Train on all chosen pairs; the epoch that does best on the validation pairs is kept.
+
+        Args:
+            rate: instead of the recipe's; what the command line says goes first.
+        """
         from models.training import Surroundings
 
         config, search = self._settings(design)
+        if rate is not None and not self._says_rate:
+            config = replace(config, learning_rate=rate)
         try:
             training, validation = (self._candidates(ids, search) for ids in self._parts)
             around = Surroundings(self._device, self.world)
@@ -110,6 +129,12 @@ class Loop:
             return self._run(training, validation, config, replace(around, state=self._path(config, search)))
         except ValueError as error:
             stop(str(error), code=2)
+
+    @property
+    def _says_rate(self) -> bool:
+        """Whether the command line says the learning rate."""
+        options = self._options
+        return options.learning_rate is not None or any(one.startswith("learning_rate") for one in options.settings)
 
     def forget(self) -> None:
         """Remove the state of the run, now that its checkpoint is written; the candidates stay for the next run."""

@@ -42,11 +42,16 @@ class Choice:
         return self.candidates[0].design
 
     @property
+    def gains(self) -> bool:
+        """Whether the best names more than the frozen encoder."""
+        return self.candidates[0].accuracy > self.frozen
+
+    @property
     def reason(self) -> str:
         """One sentence for a person."""
         measured = ", ".join(f"{one.design} {one.accuracy:.1f}" for one in self.candidates)
         sentence = f"design {self.design}: {measured}, frozen {self.frozen:.1f} (% of held-out images named rightly)"
-        if self.candidates[0].accuracy <= self.frozen:
+        if not self.gains:
             sentence += ". Nothing beats the frozen encoder here: does each entity have several pairs, and a name?"
         return sentence
 

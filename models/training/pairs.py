@@ -127,7 +127,10 @@ class TrainingPairs:
         """At most `count` of the pairs, at random; the memory stays whole."""
         if count >= len(self):
             return self
-        chosen = torch.randperm(len(self), generator=dice)[:count].sort().values
+        return self.kept(torch.randperm(len(self), generator=dice)[:count].sort().values)
+
+    def kept(self, chosen: Tensor) -> "TrainingPairs":
+        """Some of the pairs, by place; the memory stays whole."""
         few = {side: Candidates(all_.rows[chosen], all_.similarities[chosen]) for side, all_ in self.candidates.items()}
         return TrainingPairs(self.ids[chosen], self.rows, few, self.group)
 

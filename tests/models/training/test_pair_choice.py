@@ -1,0 +1,69 @@
+"""A design for single pairs is chosen by whether held-out pairs find their own, and the command takes it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from memory import Memory
+from models.checkpoint import load_fusion, read_config
+from models.training import TrainingPairs
+from models.training.pair_choice import PairCandidate, PairChoice, choose_for_pairs
+from reco.cli import app
+
+GATE, COPY = PairCandidate("gate", 1e-2, 0.5, 80.0), PairCandidate("copy", 3e-5, 0.4, 82.0)
+
+
+@pytest.fixture
+def single_pairs(make_memory: Callable[..., Memory], tmp_path: Path) -> Memory:
+    """120 pairs, no two captions alike; text and image of a pair lie close together, as strong names do."""
+    dice = np.random.default_rng(3)
+    image = dice.standard_normal((120, 64))
+    text = image + 0.5 * dice.standard_normal(image.shape)
+    image, text = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (image, text))
+    keys = [f"shop/{number}" for number in range(120)]
+    return make_memory(tmp_path / "memory", image, text, keys=keys, captions=[f"article {key}" for key in keys])
+
+
+def test_the_lowest_loss_is_taken_if_it_is_below_the_frozen_encoders() -> None:
+    gains = PairChoice((0.45, 81.0), (COPY, GATE))
+    assert (gains.gains, gains.best) == (True, COPY)
+    assert "design copy, rate 3e-05, by its loss: copy at 3e-05 82.0, gate at 0.01 80.0, frozen 81.0" in gains.reason
+    none = PairChoice((0.3, 90.0), (COPY, GATE))
+    assert (none.gains, none.best) == (False, GATE)
+    assert "expect no gain" in none.reason
+
+
+def test_what_a_memory_knows_shows_in_the_choice(named_memory: Memory) -> None:
+    """Names mean nothing to this encoder, and equal captions are right for each other."""
+    pairs = TrainingPairs.from_memory(named_memory, np.arange(240))
+    choice = choose_for_pairs(pairs, k=5)
+    assert choice.gains
+    assert choice.best.found > choice.frozen[1] + 20
+    assert [one.loss for one in choice.candidates] == sorted(one.loss for one in choice.candidates)
+
+
+def test_the_frozen_encoder_is_measured_on_the_held_out_pairs(single_pairs: Memory) -> None:
+    pairs = TrainingPairs.from_memory(single_pairs, np.arange(120))
+    choice = choose_for_pairs(pairs, k=5, seed=1)
+    held_out = torch.randperm(120, generator=torch.Generator().manual_seed(1))[:24].sort().values.numpy()
+    scores = single_pairs.rows("text", held_out) @ single_pairs.rows("image", held_out).T
+    right = np.arange(24)
+    expected = ((scores.argmax(1) == right).mean() + (scores.argmax(0) == right).mean()) * 50
+    assert choice.frozen[1] == pytest.approx(expected)
+
+
+def test_auto_takes_the_chosen_design_and_rate(single_pairs: Memory, tmp_path: Path) -> None:
+    fusion = tmp_path / "fusion"
+    arguments = ["train", str(single_pairs.path), "-o", str(fusion), "--k", "5", "--epochs", "2", "--device", "cpu"]
+    done = CliRunner().invoke(app, arguments)
+    told = " ".join(done.output.split())
+    assert done.exit_code == 0, told
+    design, rate = load_fusion(fusion).config.design, read_config(fusion)["trained"]["learning_rate"]
+    assert f"design {design}, rate {rate:g}, by its loss" in told
+    again = CliRunner().invoke(app, [*arguments, "--learning-rate", "0.002"])
+    assert again.exit_code == 0
+    assert read_config(fusion)["trained"]["learning_rate"] == 0.002
