@@ -5,6 +5,9 @@
 Writes a memory of generated pairs (mixtures.py), indexes it with each family, and asks it with generated queries that
 it does not hold; neighbours are judged by a scan of all rows. Real rows are asked about themselves, one held out at a
 time, as the memory's own report does. Prints every figure and writes benchmarks/results/<--name>.json.
+
+Stages can be run apart, so that only what is timed needs the machine for itself: --generate-only, then --no-real with
+one of --families at a time; what is not run again keeps its figures.
 """
 
 import argparse
@@ -12,11 +15,11 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +28,26 @@ import numpy as np
 import pyarrow as pa
 
 import memory
-from benchmarks.mixtures import fit, match, real
+from benchmarks.mixtures import Mixture, fit, match, real
 from memory import MODALITIES, IndexOptions, Memory
-from memory.indexing.measuring import ask
+from memory.indexing.measuring import Asked, ask
+from memory.manifest import FileRecord
 from memory.stored_rows import StoredRows
 
 log = logging.getLogger("index_families")
 RESULTS = Path(__file__).parent / "results"
-K, QUERIES, SEGMENT_ROWS = 10, 500, 1_000_000
+K, QUERIES, SEGMENT_ROWS, BLOCK_ROWS = 10, 500, 1_000_000, 100_000
+GENERATED = "generated.json"
 FAMILIES = ("IVF,SQ8", "IVF,RaBitQ", "IVF,RaBitQfs")
 
 
-def write_rows(root: Path, sides: dict[str, np.ndarray[Any, Any]]) -> list[memory.SegmentRecord]:
-    """Segments of pairs whose items say no more than their number."""
-    rows, records = len(sides["image"]), []
-    for start in range(0, rows, SEGMENT_ROWS):
-        stop = min(rows, start + SEGMENT_ROWS)
-        names = pa.array(np.char.mod("%d", np.arange(start, stop)))
-        items = pa.table([names, names, names, names, pa.nulls(stop - start, pa.binary())], schema=memory.ITEMS_SCHEMA)
-        part = memory.Rows(sides["image"][start:stop], sides["text"][start:stop], items)
-        records.append(memory.write_segment(root, [part], [memory.UnitRecord(f"u{start}", stop - start)]))
-    return records
+def write_rows(root: Path, sides: dict[str, np.ndarray[Any, Any]], start: int = 0) -> memory.SegmentRecord:
+    """A segment of pairs whose items say no more than their number."""
+    rows = len(sides["image"])
+    names = pa.array(np.char.mod("%d", np.arange(start, start + rows)))
+    items = pa.table([names, names, names, names, pa.nulls(rows, pa.binary())], schema=memory.ITEMS_SCHEMA)
+    part = memory.Rows(sides["image"], sides["text"], items)
+    return memory.write_segment(root, [part], [memory.UnitRecord(f"u{start}", rows)])
 
 
 def contents(records: list[memory.SegmentRecord], indexes: Any, parent: int | None) -> memory.Contents:
@@ -140,31 +142,65 @@ def run_family(
 
 
 def generate(arguments: argparse.Namespace) -> None:
-    """Write both sides and the queries at the size asked for, and how well they match."""
+    """Write rows, a segment at a time, and queries with what a scan of all rows answers them."""
+    work, root = arguments.work, arguments.work / "memory"
+    mixtures = {modality: fit(real(arguments.data, modality), arguments.rows) for modality in MODALITIES}
+    segments = []
+    for start in range(0, arguments.rows, SEGMENT_ROWS):
+        count = min(SEGMENT_ROWS, arguments.rows - start)
+        sides = {modality: draw(mixture, count, start) for modality, (mixture, _) in mixtures.items()}
+        segments.append(write_rows(root, sides, start))
+        log.info("wrote %d rows", start + count)
     matches = {}
-    for modality in MODALITIES:
-        mixture, wanted = fit(real(arguments.data, modality), arguments.rows)
-        rows = mixture.draw(arguments.rows, 1)
-        matches[modality] = match(mixture, rows, wanted)
-        np.save(arguments.work / f"{modality}.npy", rows.astype(np.float16))
-        np.save(arguments.work / f"{modality}-queries.npy", mixture.draw(QUERIES, 2))
+    for modality, (mixture, wanted) in mixtures.items():
+        rows = stored(root, segments, modality)
+        matches[modality] = match(mixture, (block for _, block in rows.blocks()), wanted)
+        asked = ask(rows, mixture.draw(QUERIES, 2), None)
+        np.savez(work / f"{modality}-asked.npz", queries=asked.queries, own=asked.own, least=asked.least)
         log.info("%s matches %s", modality, matches[modality])
-        del rows
-    (arguments.work / "matches.json").write_text(json.dumps(matches))
+    told = {"rows": arguments.rows, "neighbour_similarities": matches, "segments": [asdict(one) for one in segments]}
+    (work / GENERATED).write_text(json.dumps(told, indent=1))
+
+
+def draw(mixture: Mixture, rows: int, seed: int) -> np.ndarray[Any, Any]:
+    """(rows, D) float16, a block at a time."""
+    blocks = range(0, rows, BLOCK_ROWS)
+    return np.concatenate(
+        [mixture.draw(min(BLOCK_ROWS, rows - at), 10 + seed + at).astype(np.float16) for at in blocks]
+    )
+
+
+def stored(root: Path, segments: list[memory.SegmentRecord], modality: str) -> StoredRows:
+    """The rows of one side, mapped."""
+    return StoredRows([np.load(root / f"segments/{one.id}/{modality}.f16.npy", mmap_mode="r") for one in segments])
+
+
+def read_segment(value: dict[str, Any]) -> memory.SegmentRecord:
+    """A segment as `generate` noted it."""
+    units = tuple(memory.UnitRecord(**unit) for unit in value["units"])
+    return memory.SegmentRecord(value["id"], value["rows"], units, tuple(FileRecord(**file) for file in value["files"]))
 
 
 def generated(arguments: argparse.Namespace) -> dict[str, Any]:
     """Index the generated rows with each family, and ask."""
-    if not (arguments.work / "matches.json").exists():
+    work = arguments.work
+    if not (work / GENERATED).exists():
         generate(arguments)
-    sides = {m: np.load(arguments.work / f"{m}.npy", mmap_mode="r") for m in MODALITIES}
-    root = arguments.work / "memory"
-    records = write_rows(root, sides)
-    asked = {m: ask(StoredRows([sides[m]]), np.load(arguments.work / f"{m}-queries.npy"), None) for m in MODALITIES}
-    families = [run_family(root, records, words, asked, arguments.work / "stamps") for words in arguments.families]
-    matches = json.loads((arguments.work / "matches.json").read_text())
-    shutil.rmtree(root)
-    return {"rows": arguments.rows, "neighbour_similarities": matches, "families": families}
+    told = json.loads((work / GENERATED).read_text())
+    segments = [read_segment(value) for value in told.pop("segments")]
+    asked = {m: Asked(**np.load(work / f"{m}-asked.npz"), count=K) for m in MODALITIES}
+    families = [run_family(work / "memory", segments, words, asked, work / "stamps") for words in arguments.families]
+    return {**told, "families": families}
+
+
+def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """A run of some families, with those of earlier runs on as many rows that it did not do again."""
+    if before.get("generated", {}).get("rows") != now["generated"]["rows"]:
+        return now
+    done = {family["asked_for"] for family in now["generated"]["families"]}
+    kept = [family for family in before["generated"]["families"] if family["asked_for"] not in done]
+    now["generated"]["families"] = kept + now["generated"]["families"]
+    return {**now, "real": now["real"] or before["real"]}
 
 
 def real_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -173,7 +209,7 @@ def real_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for modality in MODALITIES:
         rows = real(arguments.data, modality).astype(np.float16)
         root = arguments.work / f"real-{modality}"
-        records = write_rows(root, {"image": rows, "text": rows})
+        records = [write_rows(root, {"image": rows, "text": rows})]
         for words in FAMILIES:
             index = memory.build_index(root, records, modality, options=IndexOptions(factory=words))
             report = json.loads((root / f"indexes/{index.id}/report.json").read_text())
@@ -207,7 +243,9 @@ def main() -> None:
         "real": [] if arguments.no_real else real_rows(arguments),
         "generated": generated(arguments),
     }
-    (RESULTS / f"{arguments.name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    path = RESULTS / f"{arguments.name}.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(joined(before, result), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ Or from embeddings that were cached before, without a model:
 Importing it does not load torch: a command line can refuse a wrong corpus (corpora.py, readers/) before the encoder.
 """
 
+from memory_builder.build_result import BuildResult
 from memory_builder.builds import (
     build,
     build_from_embeddings,
@@ -34,7 +35,6 @@ from memory_builder.errors import (
 )
 from memory_builder.forecast import Forecast
 from memory_builder.progress import Progress
-from memory_builder.runner import BuildResult
 from memory_builder.sharing import Share, ShareResult
 
 __all__ = [

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from memory_builder.build_result import BuildResult
 from memory_builder.config import BuildConfig
 from memory_builder.corpora import expand
 from memory_builder.embeddings import EmbeddingsReader, Importer, Origin, open_source
@@ -17,7 +18,7 @@ from memory_builder.forecast import Forecast, forecast
 from memory_builder.mapper import Mapper
 from memory_builder.progress import Progress, Silent
 from memory_builder.readers import ReaderOptions, open_reader
-from memory_builder.runner import BuildResult, do_share, run
+from memory_builder.runner import do_share, run
 from memory_builder.sharing import Share, ShareResult
 from memory_builder.task import Task
 

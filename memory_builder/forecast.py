@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from memory import IndexOptions, Manifest, latest_version, read_manifest
-from memory.indexing.options import choose_family
-from memory.indexing.reports import read_report, wanted_options
+from memory import latest_version, read_manifest
 from memory_builder.config import BuildConfig
 from memory_builder.errors import OutputError
 from memory_builder.known_keys import KnownKeys
 from memory_builder.plan import Plan, Unit
 from memory_builder.runner import plan_build
 from memory_builder.task import Task, UnitMapper
+from memory_builder.wanted_index import wanted_family
 
 _SAMPLED_UNITS = 8
 _SAMPLED_BATCHES = 4
@@ -108,15 +107,16 @@ def forecast(config: BuildConfig, task: Task) -> Forecast:
     previous = read_manifest(config.memory) if latest_version(config.memory) is not None else None
     plan = plan_build(config, task, previous)
     published = {unit.id for segment in (previous.segments if previous else ()) for unit in segment.units}
-    finished = {unit.name for unit in (config.memory / "work" / "units").glob("*")}
+    finished = {file.parent.name for file in (config.memory / "work/units").glob("*/unit.json")}
     todo = [unit for unit in plan.units if unit.id not in published and unit.id not in finished]
     with task.mapper as mapper:
         sample = _Sample.take(mapper, todo, config.batch_size)
     rows_todo = sum(unit.piece.rows for unit in todo)
     row_bytes = 4 * task.embed_dim + sample.item_bytes  # both embeddings as fp16
     held = sum(segment.rows for segment in previous.segments) if previous else 0
-    family = choose_family(max(1, rows_todo + held), task.embed_dim, _index_options(config, previous))
-    index_bytes = 2 * family.bytes_per_row(max(1, rows_todo + held))  # both modalities
+    rows_new = sum(unit.piece.rows for unit in plan.units if unit.id not in published)
+    family = wanted_family(config, previous, rows_new, task.embed_dim)
+    index_bytes = 2 * family.bytes_per_row(max(1, rows_new + held))  # both modalities
     return Forecast(
         sources=tuple(_sources(plan)),
         rows=plan.rows,
@@ -129,7 +129,7 @@ def forecast(config: BuildConfig, task: Task) -> Forecast:
         rows_per_s=sample.rows_per_s,
         stages=sample.stages,
         peak_bytes=round(rows_todo * (_SEGMENT_COPIES * row_bytes + index_bytes) + held * index_bytes),
-        final_bytes=round((rows_todo + held) * (row_bytes + index_bytes)),
+        final_bytes=round((rows_new + held) * (row_bytes + index_bytes)),
         free_bytes=shutil.disk_usage(_existing(config.memory)).free,
         ram_bytes=_used_ram() + (plan.rows + held) * _KEY_BYTES,
         free_ram_bytes=_free_ram() + _used_ram(),
@@ -169,13 +169,6 @@ class _Sample:
         rate = rows / wall * (lane_seconds / busy if busy else 1.0) if rows else 0.0
         stages = {stage: seconds / busy for stage, seconds in spent.items()} if busy else {}
         return cls(rows, rejected, rate, stages, item_bytes / max(1, stored))
-
-
-def _index_options(config: BuildConfig, previous: Manifest | None) -> IndexOptions:
-    """What is asked of the index now, or was asked of the one that grows."""
-    if config.index is not None or previous is None:
-        return config.index or IndexOptions()
-    return wanted_options(read_report(config.memory, previous.indexes["image"]))
 
 
 def _sources(plan: Plan) -> Iterator[Source]:

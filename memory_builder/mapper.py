@@ -3,9 +3,7 @@
 Imports models (texts) and memory's row types; lanes decode and encode the batches. N rows, D embedding dim.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,8 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from memory import ITEMS_SCHEMA, Rows
+from memory_builder.begun import BegunUnit
 from memory_builder.caption_batches import CaptionEncoder
-from memory_builder.decoding import Candidate, Refused
+from memory_builder.decoding import Refused
+from memory_builder.image_batches import ImageBatches
 from memory_builder.known_keys import DUPLICATE, EARLIER, REMOVED, TAKEN_OUT, KnownKeys
 from memory_builder.records import Record, Rejected, Row
 from models.errors import TextError
@@ -50,6 +50,13 @@ class _Unit:
         self.kept.pop(number, None)
         self.images.pop(number, None)
 
+    def enter(self, batch: list[int], outcomes: "list[Encoded | Refused]") -> None:
+        for number, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Refused):
+                self.reject(number, self.kept[number], outcome)
+            else:
+                self.images[number] = outcome
+
 
 class Mapper:
     """Encodes units.
@@ -69,20 +76,24 @@ class Mapper:
         self._captions = CaptionEncoder(encoder, lanes, batch_size)
         self._limits = TextLimits(max_characters=max_characters)
 
-    def map_unit(self, rows: Iterable[Row], known: KnownKeys, checkpoint: Checkpoint) -> MappedUnit:
+    def map_unit(
+        self, rows: Iterable[Row], known: KnownKeys, checkpoint: Checkpoint, begun: BegunUnit | None = None
+    ) -> MappedUnit:
         """Encode the rows of a unit.
 
         Args:
             rows: as a reader gives them.
             known: the keys of the memory.
             checkpoint: called at least once for each batch.
+            begun: images that an earlier run encoded; those that are encoded now are noted there.
 
         Raises:
             EncoderError: the encoder is unusable; a single row it cannot embed is rejected instead.
             CorpusError: the source cannot be read on.
         """
         unit = _Unit()
-        self._encode_images(unit, rows, known, checkpoint)
+        images = ImageBatches(self._lanes, known, BegunUnit() if begun is None else begun)
+        self._encode_images(unit, rows, images, checkpoint)
         texts = self._encode_texts(unit, checkpoint)
         return self._finish(unit, texts)
 
@@ -90,25 +101,23 @@ class Mapper:
         """As in Lanes."""
         return self._lanes.seconds()
 
-    def _encode_images(self, unit: _Unit, rows: Iterable[Row], known: KnownKeys, checkpoint: Checkpoint) -> None:
+    def _encode_images(self, unit: _Unit, rows: Iterable[Row], images: ImageBatches, checkpoint: Checkpoint) -> None:
         """Have lanes decode and encode all rows that may be stored, a few batches ahead of what is collected."""
-        window: deque[tuple[list[int], Future[list[Encoded | Refused]]]] = deque()
         told, told_rejected = 0, 0
         try:
-            for batch, read in self._batches(unit, rows, known):
+            for batch, read in self._batches(unit, rows, images.known):
                 if batch:
-                    window.append((batch, self._lanes.images([_candidate(unit.kept[n], known) for n in batch])))
-                while len(window) >= self._lanes.ahead:
-                    self._collect(unit, *window.popleft())
+                    images.begin(batch, [unit.kept[number] for number in batch])
+                while len(images) >= self._lanes.ahead:
+                    unit.enter(*images.next())
                 checkpoint(read - told, len(unit.rejected) - told_rejected)
                 told, told_rejected = read, len(unit.rejected)
-            while window:
-                self._collect(unit, *window.popleft())
+            while images:
+                unit.enter(*images.next())
                 checkpoint(0, len(unit.rejected) - told_rejected)
                 told_rejected = len(unit.rejected)
         finally:
-            for _, future in window:
-                future.cancel()
+            images.let_go()
 
     def _batches(self, unit: _Unit, rows: Iterable[Row], known: KnownKeys) -> Iterator[tuple[list[int], int]]:
         """Numbers of the rows to encode, `batch_size` at a time, and how many rows were read by then."""
@@ -143,13 +152,6 @@ class Mapper:
         except TextError as error:
             return Rejected(row.key, error.code, error.detail, row.source)
 
-    def _collect(self, unit: _Unit, batch: list[int], future: "Future[list[Encoded | Refused]]") -> None:
-        for number, outcome in zip(batch, future.result(), strict=True):
-            if isinstance(outcome, Refused):
-                unit.reject(number, unit.kept[number], outcome)
-            else:
-                unit.images[number] = outcome
-
     def _encode_texts(self, unit: _Unit, checkpoint: Checkpoint) -> dict[str, NDArray[np.float16]]:
         """Embed each different caption once; rows without an embedding are rejected."""
         captions = list(dict.fromkeys(record.caption for record in unit.kept.values()))
@@ -178,7 +180,3 @@ class Mapper:
             items=pa.table(columns, schema=ITEMS_SCHEMA),
         )
         return MappedUnit(rows, tuple(unit.rejected[number] for number in sorted(unit.rejected)))
-
-
-def _candidate(record: Record, known: KnownKeys) -> Candidate:
-    return Candidate(record, known.rival(record.key))

@@ -22,6 +22,7 @@ from memory import (
 )
 from memory.durable import write_file
 from memory_builder.admission import Admission
+from memory_builder.build_result import BuildResult
 from memory_builder.config import BuildConfig
 from memory_builder.engines import Engine, Job
 from memory_builder.errors import NothingUsable
@@ -36,45 +37,7 @@ from memory_builder.segmenting import FinishedUnit, group_units, write_units
 from memory_builder.sharing import Share, ShareResult
 from memory_builder.task import Task
 from memory_builder.units import UnitStore, rejected_lines
-
-
-@dataclass(frozen=True)
-class BuildResult:
-    """What a build did: `rows` = `added` + `present` + all of `rejected`.
-
-    Attributes:
-        version: the memory's version now.
-        digest: its content digest.
-        created: whether this build made that version; False if nothing was new.
-        num_items: items of the memory.
-        rows: rows of the corpus.
-        added: rows stored by this build.
-        replaced: of these, rows that took the place of another pair of their key.
-        present: rows of which the memory knew: stored, or rejected, by the build that published their unit.
-        rejected: rows not stored, by code; each with its reason in work/rejected.jsonl.
-        near_duplicates: of the added rows, those whose image is nearly that of an earlier row; listed in
-            work/near_duplicates.jsonl.
-        copies: of these, copies byte for byte.
-        ignored: files and members that belong to no row.
-        units: units of the plan: `units_encoded` now, `units_resumed` finished by an earlier run, the rest
-            published.
-    """
-
-    version: int
-    digest: str
-    created: bool
-    num_items: int
-    rows: int
-    added: int
-    replaced: int
-    present: int
-    rejected: dict[str, int]
-    near_duplicates: int
-    copies: int
-    ignored: int
-    units: int
-    units_encoded: int
-    units_resumed: int
+from memory_builder.wanted_index import wanted_family
 
 
 def run(config: BuildConfig, task: Task, engine: Engine, progress: Progress) -> BuildResult:
@@ -205,7 +168,7 @@ class _Build:
         mine = share.of(units)
         todo = [unit for unit in mine if not self._is_finished(unit)]
         rows = sum(unit.piece.rows for unit in todo)
-        check_space(self._root, rows, self._task.embed_dim)
+        self._check(units, rows)
         self._watch.progress.start(rows)
         job = Job(self._root, self._known, self._task.mapper)
         with closing(self._engine.finish(todo, job, self._watch.checkpoint)) as arriving:
@@ -233,7 +196,7 @@ class _Build:
         self._resumed = {unit.id for unit in units if self._is_finished(unit)}
         todo = [unit for unit in units if unit.id not in self._resumed]
         rows = sum(unit.piece.rows for unit in todo)
-        check_space(self._root, rows, self._task.embed_dim)
+        self._check(units, rows)
         self._watch.progress.start(rows)
         job = Job(self._root, self._known, self._task.mapper, self._watch.progress.lanes)
         there = set(self._resumed)
@@ -247,6 +210,12 @@ class _Build:
                     there.add(next(arriving))
                 self._admit(unit)
                 self._judge(complete=False)
+
+    def _check(self, units: Sequence[Unit], rows: int) -> None:
+        """Refuse before any work what would fail after it: `rows` of the unpublished `units` are to be encoded."""
+        check_space(self._root, rows, self._task.embed_dim)
+        if units:
+            wanted_family(self._config, self._previous, sum(unit.piece.rows for unit in units), self._task.embed_dim)
 
     def _is_finished(self, unit: Unit) -> bool:
         """Whether an earlier run finished the unit, whole, and it would come out the same now."""

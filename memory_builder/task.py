@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from memory_builder.begun import BegunUnit
 from memory_builder.known_keys import KnownKeys
 from memory_builder.mapper import Checkpoint, MappedUnit
 from memory_builder.readers import Reader
@@ -16,7 +17,9 @@ class UnitMapper(Protocol):
     units_at_once: int
     """How many units may be mapped at the same time, each in a thread of its own."""
 
-    def map_unit(self, rows: Iterable[Any], known: KnownKeys, checkpoint: Checkpoint) -> MappedUnit:
+    def map_unit(
+        self, rows: Iterable[Any], known: KnownKeys, checkpoint: Checkpoint, begun: BegunUnit | None = None
+    ) -> MappedUnit:
         """As in Mapper and in embeddings.Importer: equal rows in, equal bytes out."""
 
     def seconds(self) -> Mapping[str, float]:

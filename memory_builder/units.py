@@ -24,6 +24,7 @@ from memory.durable import (
     write_bytes,
     write_file,
 )
+from memory_builder.begun import BegunUnit
 from memory_builder.mapper import MappedUnit
 from memory_builder.records import Rejected
 
@@ -92,6 +93,18 @@ class UnitStore:
             return MappedUnit(rows, tuple(self.rejected(unit_id)))
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
             return None
+
+    def begun(self, unit_id: str) -> BegunUnit:
+        """What of a unit was done when an earlier run was stopped."""
+        return BegunUnit.load(self._directory / unit_id)
+
+    def keep_begun(self, unit_id: str, begun: BegunUnit) -> None:
+        """Write what is done of a unit that will not be finished now; `save` takes it away.
+
+        Raises:
+            memory.WriteFailed: as `save`.
+        """
+        begun.save(self._directory / unit_id)
 
     def rejected(self, unit_id: str) -> list[Rejected]:
         """The rejected rows of a finished unit."""

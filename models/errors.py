@@ -43,11 +43,11 @@ class TextError(InputError):
 class EncoderError(Exception):
     """An encoder that cannot be opened or used.
 
-    Codes: architecture_unknown, encoder_directory_missing, config_missing, config_invalid, pretrained_missing,
-    pretrained_unknown, pretrained_unavailable, activation_mismatch, weights_missing, weights_unsafe, weights_invalid,
-    weights_mismatch, tokenizer_missing, tokenizer_invalid, tokenizer_mismatch, tokenizer_unavailable,
-    device_unavailable, dtype_unknown, nonfinite_embedding. Of a place to write one: model_directory_taken,
-    model_directory_refused.
+    Codes: architecture_unknown, encoder_directory_missing, config_missing, config_invalid, config_remote,
+    pretrained_missing, pretrained_unknown, pretrained_unavailable, activation_mismatch, weights_missing,
+    weights_unsafe, weights_invalid, weights_mismatch, tokenizer_missing, tokenizer_invalid, tokenizer_mismatch,
+    tokenizer_unavailable, device_unavailable, dtype_unknown, nonfinite_embedding. Of a place to write one:
+    model_directory_taken, model_directory_refused.
 
     Attributes:
         code: stable, lower-case, for programs.

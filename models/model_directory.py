@@ -14,7 +14,8 @@ import open_clip
 from safetensors.torch import save
 
 from models.errors import EncoderError
-from models.model_source import CONFIG_NAME, MERGES_NAME, OpenedModel
+from models.model_config import CONFIG_NAME
+from models.model_source import MERGES_NAME, OpenedModel
 from models.places import hindrance
 from models.weights import WEIGHTS_NAME
 

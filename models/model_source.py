@@ -15,9 +15,9 @@ import open_clip
 import torch
 
 from models.errors import EncoderError
+from models.model_config import CONFIG_NAME, read_model_config
 from models.weights import WEIGHTS_NAME, check_safetensors, resolve_pretrained, unsafe_weights
 
-CONFIG_NAME = "open_clip_config.json"
 MERGES_NAME = "bpe.txt.gz"
 
 
@@ -77,7 +77,7 @@ def _open_architecture(architecture: str, pretrained: str | None) -> OpenedModel
 
 
 def _open_directory(directory: Path) -> OpenedModel:
-    config = _read_config(directory / CONFIG_NAME)
+    config = read_model_config(directory / CONFIG_NAME)
     weights = directory / WEIGHTS_NAME
     if not weights.is_file():
         others = sorted(
@@ -153,22 +153,6 @@ def _check_vocabulary(tokenizer: Any, model: torch.nn.Module) -> None:
             f"The tokenizer has {actual} tokens and the model {expected}. Use the merges the model was trained with, "
             f"as {MERGES_NAME} (one merge more usually means a line feed at the end of that file).",
         )
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise EncoderError(
-            "config_missing", f"{path.parent} has no {CONFIG_NAME}. Save the model's configuration there."
-        )
-    try:
-        config = json.loads(path.read_bytes())["model_cfg"]
-        int(config["embed_dim"]), dict(config["vision_cfg"]), dict(config["text_cfg"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise EncoderError(
-            "config_invalid",
-            f"{path} is not an open_clip configuration: expected model_cfg with embed_dim, vision_cfg, text_cfg.",
-        ) from error
-    return dict(config)
 
 
 def _one_line(error: Exception) -> str:

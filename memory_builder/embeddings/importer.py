@@ -28,13 +28,16 @@ class Importer:
         self._embed_dim = embed_dim
         self._limits = TextLimits(max_characters=max_characters)
 
-    def map_unit(self, rows: Iterable[Block], known: KnownKeys, checkpoint: Checkpoint) -> MappedUnit:
+    def map_unit(
+        self, rows: Iterable[Block], known: KnownKeys, checkpoint: Checkpoint, begun: object = None
+    ) -> MappedUnit:
         """Check and normalise the rows of a unit.
 
         Args:
             rows: as EmbeddingsReader gives them.
             known: the keys of the memory.
             checkpoint: called after each block.
+            begun: not used: reading a unit again costs no more than reading what was done of it.
 
         Raises:
             CorpusError: the source cannot be read on.

@@ -60,7 +60,12 @@ class _Leader:
     def lead(self, unit: Unit) -> None:
         """Map a unit and save it."""
         began = time.monotonic()
-        mapped = self._mapper.map_unit(unit.reader.read(unit.piece), self._job.known, self._note)
+        begun = self._store.begun(unit.id)
+        try:
+            mapped = self._mapper.map_unit(unit.reader.read(unit.piece), self._job.known, self._note, begun)
+        except _Abandoned:
+            self._store.keep_begun(unit.id, begun)
+            raise
         rows = mapped.rows.items.num_rows + len(mapped.rejected)
         assert rows == unit.piece.rows, f"unit {unit.id}: {unit.piece.rows} rows planned, {rows} accounted for"
         self._store.save(unit.id, mapped)

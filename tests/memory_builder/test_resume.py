@@ -224,6 +224,41 @@ def test_X08_asked_to_stop(
     assert result.added == 100
 
 
+def test_X08_batches_of_a_unit_in_hand_are_kept(
+    tmp_path: Path, encoder: Encoder, write_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, memory = write_folder(tmp_path / "photos", range(100)), tmp_path / "memory"
+    (photos / "000/00003.jpg").write_bytes(b"no image")
+    settings = config(photos, memory, unit_rows=100)
+    encoded: list[int] = []
+    encode_image = encoder.encode_image
+
+    def encode(pixels: torch.Tensor) -> object:
+        encoded.append(len(pixels))
+        if len(encoded) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return encode_image(pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder, "encode_image", encode)
+        with pytest.raises(BuildInterrupted):
+            build(settings, encoder)
+    assert latest_version(memory) is None
+    before = sum(encoded)
+    assert before < 100
+    (begun,) = memory.glob("work/units/*/begun-*.arrow")
+    shutil.copytree(memory, tmp_path / "damaged")
+    monkeypatch.setattr(encoder, "encode_image", lambda pixels: (encoded.append(len(pixels)), encode_image(pixels))[1])
+    result = build(settings, encoder)
+    assert sum(encoded) == 99, "no image is encoded twice, and none is left out"
+    assert leftovers(memory) == []
+    assert result.digest == build(config(photos, tmp_path / "whole", unit_rows=100), encoder).digest
+
+    damaged = tmp_path / "damaged" / begun.relative_to(memory)
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    assert build(config(photos, tmp_path / "damaged", unit_rows=100), encoder).digest == result.digest
+
+
 def test_X08_the_error_names_the_signal_and_handlers_are_given_back(
     corpus: Path, tmp_path: Path, encoder: Encoder
 ) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memory import BuildLock, EncoderMismatch, Locked, Memory, list_versions
+from memory import BuildLock, EncoderMismatch, IndexOptions, IndexOptionsInvalid, Locked, Memory, list_versions
 from memory_builder import (
     BuildConfig,
     BuildResult,
@@ -367,3 +367,12 @@ def test_progress(tmp_path: Path, encoder: Encoder, write_folder: WriteFolder) -
 def test_the_room_is_imported_without_torch() -> None:
     program = "import sys, memory_builder.readers; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("options", [IndexOptions(max_bytes_per_pair=10), IndexOptions(factory="IVF4096,SQ8")])
+def test_an_index_that_cannot_be_is_refused_before_anything_is_encoded(
+    run: Run, tmp_path: Path, memory: Path, write_folder: WriteFolder, options: IndexOptions
+) -> None:
+    with pytest.raises(IndexOptionsInvalid):
+        run(write_folder(tmp_path / "photos", range(6)), index=options)
+    assert not list((memory / "work/units").iterdir())

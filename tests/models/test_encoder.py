@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +203,34 @@ def test_missing_configuration(directory: Path) -> None:
 def test_damaged_configuration(directory: Path, text: str) -> None:
     (directory / "open_clip_config.json").write_bytes(text.encode("latin-1"))
     assert refusal(directory).code == "config_invalid"
+
+
+@pytest.mark.parametrize(
+    ("side", "setting", "value"),
+    [
+        ("text_cfg", "hf_model_name", "someone/roberta"),
+        ("vision_cfg", "timm_model_name", "hf-hub:someone/vit"),
+        ("vision_cfg", "timm_model_name", "local-dir:/elsewhere"),
+        ("text_cfg", "tokenizer_kwargs", {"trust_remote_code": True}),
+    ],
+)
+def test_F20_a_configuration_that_leads_out_of_its_directory_is_refused(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, side: str, setting: str, value: object
+) -> None:
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("something was looked up"))
+    path = directory / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"][side][setting] = value
+    path.write_text(json.dumps(config))
+    error = refusal(directory)
+    assert error.code == "config_remote"
+    assert setting in error.message
+
+
+def test_F20_a_model_directory_is_opened_without_a_network(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("something was looked up"))
+    open_directory(directory)
 
 
 def test_missing_weights(directory: Path) -> None:

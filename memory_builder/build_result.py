@@ -1,0 +1,42 @@
+"""What a build did. Imports nothing."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build did: `rows` = `added` + `present` + all of `rejected`.
+
+    Attributes:
+        version: the memory's version now.
+        digest: its content digest.
+        created: whether this build made that version; False if nothing was new.
+        num_items: items of the memory.
+        rows: rows of the corpus.
+        added: rows stored by this build.
+        replaced: of these, rows that took the place of another pair of their key.
+        present: rows of which the memory knew: stored, or rejected, by the build that published their unit.
+        rejected: rows not stored, by code; each with its reason in work/rejected.jsonl.
+        near_duplicates: of the added rows, those whose image is nearly that of an earlier row; listed in
+            work/near_duplicates.jsonl.
+        copies: of these, copies byte for byte.
+        ignored: files and members that belong to no row.
+        units: units of the plan: `units_encoded` now, `units_resumed` finished by an earlier run, the rest
+            published.
+    """
+
+    version: int
+    digest: str
+    created: bool
+    num_items: int
+    rows: int
+    added: int
+    replaced: int
+    present: int
+    rejected: dict[str, int]
+    near_duplicates: int
+    copies: int
+    ignored: int
+    units: int
+    units_encoded: int
+    units_resumed: int

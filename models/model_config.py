@@ -1,0 +1,56 @@
+"""Read the configuration of a model directory, and refuse one that would reach beyond that directory.
+
+Standard library only.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from models.errors import EncoderError
+
+CONFIG_NAME = "open_clip_config.json"
+_TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
+
+
+def read_model_config(path: Path) -> dict[str, Any]:
+    """The `model_cfg` of a directory's `open_clip_config.json`.
+
+    open_clip fetches what a configuration names: a text model or a timm model of the Hugging Face hub. It also hands
+    `trust_remote_code` on to the tokenizer. A directory is to be complete, and to be opened without a network.
+
+    Raises:
+        EncoderError: config_missing, config_invalid, config_remote.
+    """
+    if not path.is_file():
+        raise EncoderError(
+            "config_missing", f"{path.parent} has no {CONFIG_NAME}. Save the model's configuration there."
+        )
+    try:
+        config = json.loads(path.read_bytes())["model_cfg"]
+        int(config["embed_dim"]), dict(config["vision_cfg"]), dict(config["text_cfg"])
+        beyond = next(_beyond(config), None)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise EncoderError(
+            "config_invalid",
+            f"{path} is not an open_clip configuration: expected model_cfg with embed_dim, vision_cfg, text_cfg.",
+        ) from error
+    if beyond:
+        raise EncoderError(
+            "config_remote",
+            f"{CONFIG_NAME} has {beyond}, which would be fetched or run from elsewhere. Name an open_clip architecture "
+            "instead of a directory, or save a model there that needs nothing else.",
+        )
+    return dict(config)
+
+
+def _beyond(config: Mapping[str, Any]) -> Iterator[str]:
+    """Settings that lead out of the directory."""
+    text, vision = config["text_cfg"], config["vision_cfg"]
+    if text.get("hf_model_name"):
+        yield "text_cfg.hf_model_name"
+    if str(vision.get("timm_model_name") or "").startswith(_TIMM_SOURCES):
+        yield "vision_cfg.timm_model_name of another place"
+    if "trust_remote_code" in (text.get("tokenizer_kwargs") or {}):
+        yield "text_cfg.tokenizer_kwargs.trust_remote_code"
