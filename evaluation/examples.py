@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evaluation.label_sets import label_set_weights
 from evaluation.refinement import FloatArray, Mode
 from evaluation.retrieval import HasAnswers, RetrievalTask, best_ranks, ranks
 from evaluation.run import TaskResult
+from evaluation.zero_shot import ZeroShotTask
 from memory import Modality, Neighbours, SearchableMemory
 from models.fusion import Fusion
 
@@ -45,13 +47,12 @@ class UsedNeighbour:
     Attributes:
         shown: its caption, and its thumbnail if the memory has one.
         similarity: to the query.
-        influence: by how much the right answer's lead shrinks when this neighbour is left out; None for neighbours of
-            the other side.
+        influence: by how much the right answer's lead shrinks when this neighbour alone is left out.
     """
 
     shown: Shown
     similarity: float
-    influence: float | None
+    influence: float
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,11 @@ class _Direction:
         self._task, self._sides, self._k = result.task, result.sides[0], result.k
         self._memory, self._fusion, self._mode, self._queries = memory, fusion, mode, queries
         self._answers: Modality = "text" if queries == "image" else "image"
+        self._weights: dict[Modality, float] = {}  # of a label set; without, each query has a weight of its own
+        if isinstance(self._task.task, ZeroShotTask):
+            weights = label_set_weights(self._task.texts, memory, fusion, result.k)
+            if weights is not None:
+                self._weights = {"image": weights.image, "text": weights.text}
 
     def examples(self, title: str) -> Examples:
         task = self._task.task
@@ -144,8 +150,8 @@ class _Direction:
             after=int(best_ranks(refined, relevant)[0]),
             plain=self._top(plain[0], relevant[0]),
             refined=self._top(refined[0], relevant[0]),
-            neighbours=self._own_neighbours(row, relevant[0]),
-            answer_neighbours=self._neighbours_of(self._answers, best_right),
+            neighbours=self._query_neighbours(row, relevant[0]),
+            answer_neighbours=self._answer_neighbours(row, best_right),
         )
 
     def _shown(self, modality: Modality, row: int) -> Shown:
@@ -162,44 +168,51 @@ class _Direction:
     def _refines(self, modality: Modality) -> bool:
         return self._mode in (modality, "both")
 
-    def _own_neighbours(self, row: int, relevant: NDArray[np.bool_]) -> tuple[UsedNeighbour, ...]:
+    def _met(self) -> tuple[FloatArray, FloatArray]:
+        """Queries and answers as they meet in the mode."""
+        image, text = self._sides.of(self._mode)
+        return (image, text) if self._queries == "image" else (text, image)
+
+    def _query_neighbours(self, row: int, relevant: NDArray[np.bool_]) -> tuple[UsedNeighbour, ...]:
         """The query's neighbours, each with what it is worth: the answers stay as they are, one is hidden."""
         if not self._refines(self._queries):
             return ()
-        image, text = self._sides.of(self._mode)
-        answers = text if self._queries == "image" else image
-        query = (self._sides.image if self._queries == "image" else self._sides.text)[row]
-        found = self._memory.search(query[None], self._k, modality=self._queries)
-        leads = _leads_without(query, found, self._fusion.side(self._queries), answers, relevant)
+        found, refined = self._without_each(self._queries, row)
+        scores = refined @ self._met()[1].T  # (K + 1, A)
+        leads = scores[:, relevant].max(axis=1) - scores[:, ~relevant].max(axis=1)
         return self._used(found, leads[0] - leads[1:])
 
-    def _neighbours_of(self, modality: Modality, row: int) -> tuple[UsedNeighbour, ...]:
-        if not self._refines(modality):
+    def _answer_neighbours(self, row: int, right: int) -> tuple[UsedNeighbour, ...]:
+        """The right answer's neighbours: the query and the other answers stay as they are, one is hidden."""
+        if not self._refines(self._answers):
             return ()
-        query = (self._sides.image if modality == "image" else self._sides.text)[row]
-        return self._used(self._memory.search(query[None], self._k, modality=modality), None)
+        found, refined = self._without_each(self._answers, right)
+        query = self._met()[0][row]
+        leads = refined @ query  # the best wrong answer is the same for all
+        return self._used(found, leads[0] - leads[1:])
 
-    def _used(self, found: Neighbours, influence: NDArray[np.floating] | None) -> tuple[UsedNeighbour, ...]:
+    def _without_each(self, modality: Modality, row: int) -> tuple[Neighbours, FloatArray]:
+        """The neighbours of a row, and it refined with all of them, then with each hidden in turn: (K + 1, D)."""
+        query = (self._sides.image if modality == "image" else self._sides.text)[row][None]
+        found = self._memory.search(query, self._k, modality=modality)
+        k = found.mask.shape[1]
+        masks = found.mask & ~np.eye(k + 1, k, -1, dtype=np.bool_)  # (K + 1, K); the first row hides none
+        repeated = [np.repeat(part, k + 1, axis=0) for part in (query, found.values, found.similarities)]
+        # A label set keeps its weight: it was measured on the neighbours of all labels.
+        weight = [torch.tensor(self._weights[modality])] if self._weights else []
+        with torch.inference_mode():
+            refined: FloatArray = self._fusion.side(modality)(
+                *map(torch.from_numpy, (*repeated, masks)), *weight
+            ).numpy()
+        return found, refined
+
+    def _used(self, found: Neighbours, influence: NDArray[np.floating]) -> tuple[UsedNeighbour, ...]:
         items = self._memory.items(found.ids[0][found.mask[0]])
         return tuple(
             UsedNeighbour(
                 Shown(item.caption or item.key, item.thumbnail or b""),
                 float(found.similarities[0, position]),
-                None if influence is None else float(influence[position]),
+                float(influence[position]),
             )
             for position, item in enumerate(items)
         )
-
-
-def _leads_without(
-    query: FloatArray, found: Neighbours, side: torch.nn.Module, answers: FloatArray, relevant: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """The right answer's lead over the best wrong one: with all neighbours, then with each hidden in turn, (K + 1,)."""
-    k = found.mask.shape[1]
-    masks = found.mask & ~np.eye(k + 1, k, -1, dtype=np.bool_)  # (K + 1, K); the first row hides none
-    repeated = [np.repeat(part, k + 1, axis=0) for part in (query[None], found.values, found.similarities)]
-    with torch.inference_mode():
-        refined = side(*map(torch.from_numpy, (*repeated, masks))).numpy()
-    scores = refined @ answers.T  # (K + 1, A)
-    lead: NDArray[np.float32] = scores[:, relevant].max(axis=1) - scores[:, ~relevant].max(axis=1)
-    return lead

@@ -127,11 +127,9 @@ def _used(title: str, neighbours: Sequence[UsedNeighbour]) -> str:
         return ""
     rows = []
     for one in neighbours:
-        influence = ""
-        if one.influence is not None:
-            worth = signed(one.influence, 4)
-            kind = {"+": "does", "−": "undoes"}.get(worth[0], "quiet")
-            influence = f' · <span class="{kind}">{worth}</span>'
+        worth = signed(one.influence, 4)
+        kind = {"+": "does", "−": "undoes"}.get(worth[0], "quiet")
+        influence = f' · <span class="{kind}">{worth}</span>'
         rows.append(
             f'<li>{_image(one.shown)}{_text(one.shown)}<div class="quiet">{one.similarity:.3f}{influence}</div></li>'
         )

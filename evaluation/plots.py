@@ -115,7 +115,10 @@ def _curves(
             axes.set_ylabel("%")
             _ticks(axes, at, logarithmic)
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(SCORINGS))
+        # One panel is narrower than five entries at matplotlib's own spacing: the legend was cut off at both ends.
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=len(SCORINGS), columnspacing=1.2, handlelength=1.5
+        )
 
     return draw
 

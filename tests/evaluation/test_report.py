@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from evaluation import report
 from evaluation.bootstrap import Bootstrap
@@ -17,6 +18,7 @@ from evaluation.curves import fits_in_ram, memory_size_curve, neighbours_curve
 from evaluation.errors import EvaluationError
 from evaluation.examples import TOP, examples
 from evaluation.gallery import signed
+from evaluation.label_sets import label_set_weights
 from evaluation.refinement import refined
 from evaluation.report import Evaluated, json_text, results, write_report
 from evaluation.run import EvalConfig, TaskResult, check_parts, evaluate
@@ -150,6 +152,29 @@ def test_influence_is_the_lead_lost_without_the_neighbour(
 
     for number, neighbour in enumerate(example.neighbours):
         assert neighbour.influence == pytest.approx(lead(-1) - lead(number), abs=1e-5)
+
+
+def test_influence_on_a_label_is_at_the_weight_of_its_set(world: Any, evaluated: Evaluated) -> None:
+    fusion = Fusion(FusionConfig("evidence", 64, k=4)).eval()
+    task = open_task(world.zero_shot, None, RawOptions(None, lambda *_: None))
+    result = evaluate(task, evaluated.memory, [fusion], EvalConfig())
+    weights = label_set_weights(result.task.texts, evaluated.memory, fusion, 4)
+    assert weights is not None
+    assert weights.text > 0
+    example = examples(result, evaluated.memory, fusion, "text")[0].shown[0]
+    image = result.task.task.images[list(result.task.image_names).index(example.query.text)]
+    label = list(result.task.text_names).index(example.right[0].text)
+    text = result.task.texts[label : label + 1]
+    found = evaluated.memory.search(text, 4, modality="text")
+
+    def score(hidden: int) -> float:
+        mask = found.mask & (np.arange(4) != hidden)
+        parts = map(torch.from_numpy, (text, found.values, found.similarities, mask))
+        return float(fusion.text(*parts, torch.tensor(weights.text)).numpy()[0] @ image)
+
+    influences = [neighbour.influence for neighbour in example.answer_neighbours]
+    assert influences == pytest.approx([score(-1) - score(number) for number in range(4)], abs=1e-5)
+    assert max(map(abs, influences)) > 1e-3
 
 
 class _Page(HTMLParser):
