@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import subprocess
 import threading
 import time
 from dataclasses import replace
@@ -14,6 +15,11 @@ import pytest
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
 LABELS = ["a photo of a bird", "a drawing of a duck"]
+
+
+def has_image(name: str) -> bool:
+    """Whether Docker has an image here."""
+    return subprocess.run(["docker", "image", "inspect", name], capture_output=True, check=False).returncode == 0
 
 
 def ask(project: Any) -> dict[str, Any]:
@@ -94,9 +100,8 @@ def test_killed_and_started_again_answers_the_same(demo: Any) -> None:
     assert ask(demo)["data"] == before["data"]
 
 
-def test_serves_an_own_model_and_memory(
-    project: Any, encoder_dir: Path, tmp_path: Path, photo_bytes: dict[str, bytes]
-) -> None:
+def write_own(project: Any, encoder_dir: Path, tmp_path: Path, photo_bytes: dict[str, bytes]) -> Any:
+    """The project with a model and a memory of three photos on its volume; RECO_MEMORY is not set yet."""
     model, pairs = tmp_path / "model", tmp_path / "pairs"
     model.mkdir()
     for file in encoder_dir.iterdir():  # safetensors writes for its owner alone, and the container is somebody else
@@ -105,11 +110,17 @@ def test_serves_an_own_model_and_memory(
     for name in ("jpeg", "png", "webp"):
         (pairs / f"{name}.{'jpg' if name == 'jpeg' else name}").write_bytes(photo_bytes[name])
         (pairs / f"{name}.txt").write_text(f"a photo of a {name} bird")
-    own = replace(project, settings={"RECO_MODEL": "/data/model"})
+    own = replace(project, settings={**project.settings, "RECO_MODEL": "/data/model"})
     copy = ("--entrypoint", "cp", "build", "-r", "/from", "/data/model")
     own.must("run", "--rm", "-v", f"{model}:/from:ro", *copy)
     own.must("run", "--rm", "-v", f"{pairs}:/corpus:ro", "build", "/corpus", "-o", "/data/my-memory")
+    return own
 
+
+def test_serves_an_own_model_and_memory(
+    project: Any, encoder_dir: Path, tmp_path: Path, photo_bytes: dict[str, bytes]
+) -> None:
+    own = write_own(project, encoder_dir, tmp_path, photo_bytes)
     half = own("run", "--rm", "prepare")
     assert half.returncode != 0
     assert "RECO_MODEL is set but RECO_MEMORY is not" in half.stdout + half.stderr
@@ -119,6 +130,38 @@ def test_serves_an_own_model_and_memory(
     own.wait_until_healthy()
     captions = {neighbour["caption"] for neighbour in ask(own)["data"][0]["neighbours"]}
     assert captions == {f"a photo of a {name} bird" for name in ("jpeg", "png", "webp")}
+
+
+def test_replicas_behind_the_balancer(
+    project: Any, encoder_dir: Path, tmp_path: Path, photo_bytes: dict[str, bytes]
+) -> None:
+    """`--scale` works, for no replica wants a port of the host; the balancer finds both."""
+    project = replace(project, settings={"COMPOSE_PROFILES": "replicas"})
+    if not has_image("haproxy:2.6") and project("pull", "balancer").returncode:
+        pytest.skip("the image haproxy:2.6 is not here and cannot be pulled")
+    own = write_own(project, encoder_dir, tmp_path, photo_bytes)
+    own = replace(own, settings={**own.settings, "RECO_MEMORY": "/data/my-memory"})
+    own.must("up", "--detach", "--scale", "replica=2", "balancer")
+    replicas = own.must("ps", "--quiet", "replica").split()
+    assert len(replicas) == 2
+    end = time.monotonic() + 120
+    while True:
+        with own.client() as client:
+            try:
+                if client.get("/readyz").status_code == 200:
+                    break
+            except httpx.TransportError:
+                pass  # the balancer is not up
+        assert time.monotonic() < end, own.must("logs", "balancer", "replica")
+        time.sleep(0.5)
+    time.sleep(5)  # the second replica, too
+    before = ask(own)
+    assert [ask(own)["data"] for _ in range(8)] == [before["data"]] * 8
+    lines = own.must("logs", "--no-color", "replica").splitlines()
+    assert len({line.split("|")[0] for line in lines if "/embed/text" in line}) == 2, "both were asked"
+    own.must("kill", "-s", "HUP", "replica")
+    own.must("up", "--detach", "--scale", "replica=1", "--no-recreate", "replica")
+    assert ask(own)["data"] == before["data"]
 
 
 def test_a_memory_that_is_not_there_stops_the_start(project: Any) -> None:
