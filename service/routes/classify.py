@@ -26,7 +26,7 @@ from service.pipeline.degrading import plain_if_degraded
 from service.pipeline.pipeline import Ask, Outcome
 from service.pipeline.trace import Trace
 from service.problems import ItemError, Problem
-from service.routes.embed import LARGE_ANSWER_NUMBERS, choose_k, off_loop, receive_images, refuse_bad_items
+from service.routes.embed import LARGE_ANSWER_NUMBERS, choose_k
 from service.routes.openapi import (
     BASE64_PIXEL,
     IMAGES,
@@ -38,6 +38,7 @@ from service.routes.openapi import (
     problems,
     query_parameters,
 )
+from service.routes.receiving import off_loop, receive_images, refuse_bad_items
 from service.schemas.answers import ClassifyAnswer
 from service.schemas.requests import ClassifyOptions, ClassifyRequest, EnhanceMode
 

@@ -1,9 +1,7 @@
 """`POST /embed/image` and `POST /embed/text`."""
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TypeVar
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -11,9 +9,8 @@ from starlette.responses import Response
 
 from memory import Modality
 from service import answers
-from service.door.receive import read_body, unless_client_leaves
-from service.forms.images import ImageRequest, max_json_values, read_images, refuse_charset, refuse_query
-from service.forms.json_body import parse_object
+from service.door.receive import unless_client_leaves
+from service.forms.images import ImageRequest
 from service.lifecycle import Service
 from service.pipeline.degrading import plain_if_degraded
 from service.pipeline.engine import Answer
@@ -31,11 +28,10 @@ from service.routes.openapi import (
     problems,
     query_parameters,
 )
+from service.routes.receiving import off_loop, receive_images, receive_json, refuse_bad_items
 from service.schemas.answers import EmbedAnswer
 from service.schemas.requests import EmbedImageRequest, EmbedOptions, EmbedTextRequest, validate
 
-Result = TypeVar("Result")
-LARGE_BODY_BYTES = 64 * 1024  # beyond it, parsing leaves the event loop
 LARGE_ANSWER_NUMBERS = 10_000  # beyond it, rendering does
 
 
@@ -73,38 +69,10 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-async def receive_images(request: Request, service: Service, options: type, json_request: type) -> ImageRequest:
-    """Refuse what can be refused before the body, then read it and take it apart."""
-    pipeline, settings = service.pipeline, service.settings
-    pipeline.refuse_if_full("image")
-    content_type = request.headers.get("content-type", "")
-    body = await read_body(request, settings.max_body_bytes)
-    parse = partial(
-        read_images,
-        body,
-        content_type=content_type,
-        query=request.query_params.multi_items(),
-        options=options,
-        json_request=json_request,
-        settings=settings,
-    )
-    sent = await off_loop(parse, large=len(body) > LARGE_BODY_BYTES)
-    request.state.items = len(sent.images)
-    refuse_bad_items(sent.images, sent.options.on_error)
-    return sent
-
-
 async def _receive_texts(request: Request, service: Service) -> EmbedTextRequest:
     settings = service.settings
     service.pipeline.refuse_if_full("text")
-    content_type = request.headers.get("content-type", "")
-    if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise Problem("media_type_unsupported")
-    refuse_charset(content_type)
-    refuse_query(request.query_params.multi_items())
-    body = await read_body(request, settings.max_body_bytes)
-    parse = partial(parse_object, body, max_values=max_json_values(settings))
-    values = await off_loop(parse, large=len(body) > LARGE_BODY_BYTES)
+    values, _ = await receive_json(request, settings)
     options = validate(EmbedTextRequest, values)
     if not options.texts:
         raise Problem("batch_empty")
@@ -216,18 +184,6 @@ def choose_k(service: Service, k: int | None) -> int:
     if not 1 <= k <= largest:
         raise Problem("k_out_of_range", errors=[ItemError("/k", "k_out_of_range")], extensions={"limit": largest})
     return k
-
-
-def refuse_bad_items(outcomes: Sequence[object], on_error: str) -> None:
-    """With on_error=fail, one bad item is the request's problem."""
-    errors = [outcome for outcome in outcomes if isinstance(outcome, ItemError)]
-    if errors and on_error == "fail":
-        raise Problem.of_items(errors)
-
-
-async def off_loop(function: Callable[[], Result], *, large: bool) -> Result:
-    """Parse or render large things in a thread, so that other requests go on meanwhile."""
-    return await asyncio.to_thread(function) if large else function()
 
 
 _IMAGE_EXAMPLES = {

@@ -9,18 +9,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import answers
-from service.door.receive import read_body, unless_client_leaves
-from service.forms.images import max_json_values, refuse_charset, refuse_query
-from service.forms.json_body import parse_object
+from service.door.receive import unless_client_leaves
 from service.forms.openai import PLAIN, EmbeddingsRequest, Inputs, asks_for_plain, check_dimensions, split_inputs
 from service.lifecycle import Service
 from service.pipeline.degrading import plain_if_degraded
 from service.pipeline.pipeline import Ask, Outcome
 from service.pipeline.trace import Trace
 from service.pipeline.waiting import gather
-from service.problems import ItemError, Problem
-from service.routes.embed import LARGE_ANSWER_NUMBERS, LARGE_BODY_BYTES, choose_k, off_loop, refuse_bad_items
+from service.problems import ItemError
+from service.routes.embed import LARGE_ANSWER_NUMBERS, choose_k
 from service.routes.openapi import BASE64_PIXEL, IMAGES, TEXTS, TRANSPORT, answer, json_body, openai_problems
+from service.routes.receiving import off_loop, receive_json, refuse_bad_items
 from service.schemas.answers import ModelsAnswer, OpenAIAnswer, OpenAIModel
 from service.schemas.requests import validate
 
@@ -90,18 +89,12 @@ _CODES = ("option_conflict", "model_not_found", "token_ids_unsupported", "dimens
 
 async def _receive(request: Request, service: Service) -> tuple[EmbeddingsRequest, Inputs]:
     settings, engine = service.settings, service.pipeline.engine
-    content_type = request.headers.get("content-type", "")
-    if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise Problem("media_type_unsupported")
-    refuse_charset(content_type)
-    refuse_query(request.query_params.multi_items())
-    body = await read_body(request, settings.max_body_bytes)
-    parse = partial(parse_object, body, max_values=max_json_values(settings))
-    options = validate(EmbeddingsRequest, await off_loop(parse, large=len(body) > LARGE_BODY_BYTES))
+    values, large = await receive_json(request, settings)
+    options = validate(EmbeddingsRequest, values)
     asks_for_plain(options.model, service.model_name)
     check_dimensions(options.dimensions, engine.encoder.embed_dim)
     split = partial(split_inputs, options.input, settings)
-    inputs = await off_loop(split, large=len(body) > LARGE_BODY_BYTES)
+    inputs = await off_loop(split, large=large)
     request.state.items = inputs.count
     refuse_bad_items(inputs.images, "fail")
     return options, inputs

@@ -16,7 +16,6 @@ from service.pairs import CAPTION, add_pairs, remove_pair
 from service.pipeline.engine import Engine
 from service.pipeline.trace import Trace
 from service.problems import ItemError, Problem
-from service.routes.embed import receive_images
 from service.routes.openapi import (
     BASE64_PIXEL,
     IMAGES,
@@ -27,6 +26,7 @@ from service.routes.openapi import (
     problems,
     query_parameters,
 )
+from service.routes.receiving import receive_images
 from service.schemas.operator import PairRemovedAnswer, PairsAnswer, PairsOptions, PairsRequest, ReloadAnswer
 
 _RELOAD = ("reload_in_progress", "reload_refused", "not_ready", "internal_error")

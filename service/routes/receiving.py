@@ -1,0 +1,70 @@
+"""From a request to what it asks: refused early, read once, and taken apart, off the event loop if it is large.
+
+Depends on the door, the forms, problems and schemas.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from service.door.receive import read_body
+from service.forms.images import ImageRequest, max_json_values, read_images, refuse_charset, refuse_query
+from service.forms.json_body import parse_object
+from service.lifecycle import Service
+from service.problems import ItemError, Problem
+from service.settings import Settings
+
+Result = TypeVar("Result")
+LARGE_BODY_BYTES = 64 * 1024  # beyond it, parsing leaves the event loop
+
+
+async def receive_images(request: Request, service: Service, options: type, json_request: type) -> ImageRequest:
+    """Refuse what can be refused before the body, then read it and take it apart."""
+    pipeline, settings = service.pipeline, service.settings
+    pipeline.refuse_if_full("image")
+    content_type = request.headers.get("content-type", "")
+    body = await read_body(request, settings.max_body_bytes)
+    parse = partial(
+        read_images,
+        body,
+        content_type=content_type,
+        query=request.query_params.multi_items(),
+        options=options,
+        json_request=json_request,
+        settings=settings,
+    )
+    sent = await off_loop(parse, large=len(body) > LARGE_BODY_BYTES)
+    request.state.items = len(sent.images)
+    refuse_bad_items(sent.images, sent.options.on_error)
+    return sent
+
+
+async def receive_json(request: Request, settings: Settings) -> tuple[dict[str, Any], bool]:
+    """The object that a body of JSON holds, and whether it is a large one.
+
+    Raises:
+        Problem: media_type_unsupported, and what reading and parsing raise.
+    """
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise Problem("media_type_unsupported")
+    refuse_charset(content_type)
+    refuse_query(request.query_params.multi_items())
+    body = await read_body(request, settings.max_body_bytes)
+    large = len(body) > LARGE_BODY_BYTES
+    return await off_loop(partial(parse_object, body, max_values=max_json_values(settings)), large=large), large
+
+
+def refuse_bad_items(outcomes: Sequence[object], on_error: str) -> None:
+    """With on_error=fail, one bad item is the request's problem."""
+    errors = [outcome for outcome in outcomes if isinstance(outcome, ItemError)]
+    if errors and on_error == "fail":
+        raise Problem.of_items(errors)
+
+
+async def off_loop(function: Callable[[], Result], *, large: bool) -> Result:
+    """Parse or render large things in a thread, so that other requests go on meanwhile."""
+    return await asyncio.to_thread(function) if large else function()
