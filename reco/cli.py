@@ -22,7 +22,7 @@ from reco import (
     train_encoder,
 )
 from reco import eval as eval_command
-from reco.console import stop
+from reco.console import console, stop
 from reco.front_page import FrontPage
 from reco.help_text import flowing, help_of
 
@@ -99,8 +99,12 @@ def options(
     _: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Before any command: say nothing but its answer and what went wrong.")
+    ] = False,
 ) -> None:
     """What holds for no command in particular."""
+    console.quiet = quiet
 
 
 def main() -> None:

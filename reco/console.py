@@ -43,7 +43,8 @@ def progress_bar() -> "Iterator[Progress]":
 
 
 def stop(message: str, code: int = 1) -> NoReturn:
-    """Print one sentence and leave with an exit code."""
+    """Print one sentence, also under --quiet, and leave with an exit code."""
+    console.quiet = False
     console.print(f"[bold red]reco:[/] {escape(message)}", soft_wrap=True)  # a path may hold brackets
     raise SystemExit(code)
 

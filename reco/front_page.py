@@ -35,7 +35,7 @@ class FrontPage(TyperGroup):
         for title, names in _SECTIONS.items():
             rows = [(name, _first_sentence(self.commands[name].help)) for name in names]
             console.print(_panel(title, rows, width))
-        options = [(param.opts[0], getattr(param, "help", "")) for param in self.get_params(ctx)]
+        options = [(", ".join(param.opts), getattr(param, "help", "")) for param in self.get_params(ctx)]
         console.print(_panel("Options", options, max(len(name) for name, _ in options)))
 
 

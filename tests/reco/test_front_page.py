@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 from typer.testing import CliRunner
 
 from reco.cli import app
@@ -31,3 +32,21 @@ def test_the_version_is_that_of_the_distribution() -> None:
         [sys.executable, "-m", "reco.cli", "--version"], capture_output=True, text=True, check=True
     ).stdout
     assert f'version = "{told.removeprefix("reco ").strip()}"' in stated
+
+
+def test_quiet_leaves_the_answer_and_what_went_wrong(tmp_path: Path) -> None:
+    def reco(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "reco.cli", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    rows = np.eye(4, dtype=np.float32)
+    np.savez(tmp_path / "cache.npz", image=rows, text=rows, caption=np.array(list("abcd")))
+    build = ("build", "--embeddings", str(tmp_path / "cache.npz"), "--encoder-name", "mine", "-o")
+    loud, silent = reco(*build, str(tmp_path / "loud")), reco("--quiet", *build, str(tmp_path / "silent"))
+    assert loud.returncode == silent.returncode == 0, loud.stderr + silent.stderr
+    assert "rejected" in loud.stderr
+    assert silent.stderr == ""
+    assert reco("-q", "memory", "info", str(tmp_path / "silent")).stdout
+    wrong = reco("-q", "memory", "info", str(tmp_path / "nowhere"))
+    assert wrong.returncode != 0
+    assert "nowhere" in wrong.stderr
