@@ -112,6 +112,7 @@ KINDS: Mapping[str, Kind] = {
     "not_ready": Kind(503, "The service is not ready to answer."),
     "memory_unavailable": Kind(503, "The memory is kept elsewhere and does not answer; try again later."),
     "too_many_connections": Kind(503, "Too many connections are open; try again later."),
+    "bodies_full": Kind(503, "Too many bytes of requests are under way; try again later."),
     "queue_full": Kind(503, "Too many items are waiting; try again later."),
     "label_set_not_saved": Kind(503, "The folder of the label sets cannot be written."),
     "out_of_memory": Kind(503, "The service ran out of memory on this item; try again later."),
@@ -122,6 +123,7 @@ REJECTIONS = frozenset(
     {
         "rate_limited",
         "concurrency_limited",
+        "bodies_full",
         "queue_full",
         "body_too_large",
         "deadline_exceeded",

@@ -139,6 +139,12 @@ class Settings(BaseSettings):
     )
 
     max_body_bytes: int = Field(64 * MIB, ge=1024, description="Request body, bytes; a larger one is refused (413).")
+    max_inflight_bytes: int = Field(
+        512 * MIB,
+        ge=1024,
+        description="Request bodies held at once, bytes; what comes beyond them is refused (503). At least "
+        "RECO_MAX_BODY_BYTES.",
+    )
     max_image_bytes: int = Field(20 * MIB, ge=64, description="One encoded image, bytes (413).")
     max_image_pixels: int = Field(50_000_000, ge=1, description="One image, pixels by its header (413).")
     max_images: int = Field(64, ge=1, le=4096, description="Images in one request (422).")
@@ -219,6 +225,12 @@ class Settings(BaseSettings):
             raise ValueError("RECO_BACKEND=milvus needs RECO_MILVUS_URI")
         if self.milvus_token is not None and self.milvus_token_file is not None:
             raise ValueError("give one of RECO_MILVUS_TOKEN and RECO_MILVUS_TOKEN_FILE")
+        return self
+
+    @model_validator(mode="after")
+    def _check_bodies(self) -> "Settings":
+        if self.max_inflight_bytes < self.max_body_bytes:
+            raise ValueError("RECO_MAX_INFLIGHT_BYTES must hold at least one body of RECO_MAX_BODY_BYTES")
         return self
 
     @property

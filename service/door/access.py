@@ -1,6 +1,6 @@
 """Who may ask what: the door in front of every route. Closed by default; what is open is listed here.
 
-Plain ASGI, inside the request's frame and before anything is read. Depends on keys, limits, frame and problems.
+Plain ASGI, inside the request's frame and before anything is read. Depends on bodies, keys, limits, frame, problems.
 """
 
 import ipaddress
@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.door.bodies import Bodies
 from service.door.frame import answer_problem
 from service.door.keys import Key, KeyRing, read_keys
 from service.door.keys import Scope as KeyScope
@@ -44,6 +45,7 @@ class Access:
         self._settings = settings
         self.keys: KeyRing = read_keys(settings)
         self.limiter = Limiter()
+        self.bodies = Bodies(settings.max_inflight_bytes)
 
     @property
     def needs_key(self) -> bool:
@@ -136,14 +138,16 @@ class Door:
                 raise Problem("not_found")
             key = access.check(needed, Headers(scope=scope))
             scope["state"]["key"] = None if key is None else key.name
-            if needed is None or inside:  # load and limits never keep an operator out
-                await self._app(scope, receive, send)
-                return
-            name = f"key {key.name}" if key is not None else f"address {_network(scope)}"
-            limits = access.limits_of(key)
-            with access.limiter.admit(name, limits, lambda: scope["state"].get("items") or 1):
-                told = access.limiter.headers(name, limits)
-                await self._app(scope, receive, _telling(send, told) if told else send)
+            with access.bodies.share() as share:
+                scope["state"]["body"] = share
+                if needed is None or inside:  # load and limits never keep an operator out
+                    await self._app(scope, receive, send)
+                    return
+                name = f"key {key.name}" if key is not None else f"address {_network(scope)}"
+                limits = access.limits_of(key)
+                with access.limiter.admit(name, limits, lambda: scope["state"].get("items") or 1):
+                    told = access.limiter.headers(name, limits)
+                    await self._app(scope, receive, _telling(send, told) if told else send)
         except Problem as problem:
             await answer_problem(Request(scope), problem)(scope, receive, send)
 

@@ -1,6 +1,6 @@
 """Receiving a request: refusals that need no body, the body up to its limit, and a client that leaves.
 
-Depends on starlette and problems.
+Depends on starlette, bodies and problems.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from service.door.bodies import Share
 from service.problems import Problem
 
 Result = TypeVar("Result")
@@ -19,23 +20,27 @@ class ClientLeft(Exception):  # noqa: N818
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body.
+    """The whole body, which counts in the room that the door gave the request.
 
     Raises:
-        Problem: content_encoding_unsupported; body_too_large, before reading if the length is declared.
+        Problem: content_encoding_unsupported; body_too_large and bodies_full, before reading if the length is declared.
         ClientLeft: it hung up in the middle.
     """
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise Problem("content_encoding_unsupported")
     too_large = Problem("body_too_large", extensions={"limit": max_bytes})
+    share: Share = request.state.body
     declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
-        raise too_large
+    if declared.isascii() and declared.isdigit():
+        if int(declared[:20]) > max_bytes:
+            raise too_large
+        share.announce(int(declared))
     body = bytearray()
     try:
         async for chunk in request.stream():
             if len(body) + len(chunk) > max_bytes:
                 raise too_large
+            share.take(len(chunk))
             body += chunk
     except ClientDisconnect:
         raise ClientLeft from None

@@ -120,6 +120,7 @@ TRANSPORT: Sequence[str] = (
     "internal_error",
     "memory_unavailable",
     "not_ready",
+    "bodies_full",
     "queue_full",
     "out_of_memory",
     "deadline_exceeded",

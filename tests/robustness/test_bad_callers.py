@@ -1,9 +1,6 @@
 """The rest of THREATS §2.6, beside what tests/service/test_keys.py holds; and the operator's own port (T22)."""
 
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +12,6 @@ import pytest
 from service.door.keys import key_line, new_key
 from service.door.limits import Limiter, Limits
 from service.problems import Problem
-from service.settings import Settings, show_settings
 
 USE, OPERATOR = new_key(), new_key()
 
@@ -90,44 +86,20 @@ def test_K12_no_origin_is_let_in(closed: httpx.Client) -> None:
 
 
 @pytest.fixture
-def two_ports(settings: Settings, tmp_path: Path) -> Iterator[tuple[httpx.Client, httpx.Client]]:
+def two_ports(serve_process: Any, tmp_path: Path) -> Iterator[tuple[httpx.Client, httpx.Client]]:
     """A service process with an operator's port: a client of each."""
-    with socket.socket() as one, socket.socket() as other:
-        for free in (one, other):
-            free.bind(("127.0.0.1", 0))
-        port, operator_port = one.getsockname()[1], other.getsockname()[1]
     (tmp_path / "keys").write_text(f"{key_line('web', ['use'], USE)}\n{key_line('admin', ['operator'], OPERATOR)}\n")
-    named = dict(line.split("=", 1) for line in show_settings(settings).splitlines())
-    own = {
-        "RECO_PORT": str(port),
-        "RECO_OPERATOR_PORT": str(operator_port),
-        "RECO_API_KEYS_FILE": str(tmp_path / "keys"),
-        "RECO_MAX_CONNECTIONS": "4",
-        "RECO_GRACEFUL_SHUTDOWN_S": "1",
-    }
-    environment = {**os.environ, **{name: value for name, value in named.items() if value}, **own}
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "reco.cli", "serve"], env=environment, stderr=log)
-    clients = [httpx.Client(base_url=f"http://127.0.0.1:{number}", timeout=30) for number in (port, operator_port)]
-    try:
-        end = time.monotonic() + 120
-        while not _ready(clients[1]):
-            assert process.poll() is None, (tmp_path / "log").read_text()
-            assert time.monotonic() < end, (tmp_path / "log").read_text()
-            time.sleep(0.2)
-        yield clients[0], clients[1]
-    finally:
-        for client in clients:
-            client.close()
-        process.kill()
-        process.wait()
-
-
-def _ready(client: httpx.Client) -> bool:
-    try:
-        return client.get("/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        operator_port = free.getsockname()[1]
+    own = {"api_keys_file": tmp_path / "keys", "max_connections": 4, "graceful_shutdown_s": 1}
+    with serve_process(operator_port=operator_port, **own) as service:
+        service.wait_until_ready(operator_port)
+        with (
+            httpx.Client(base_url=service.url, timeout=30) as front,
+            httpx.Client(base_url=f"http://127.0.0.1:{operator_port}", timeout=30) as operator,
+        ):
+            yield front, operator
 
 
 def test_T22_a_crowd_at_the_front_leaves_the_operators_port_open(two_ports: tuple[httpx.Client, httpx.Client]) -> None:

@@ -164,6 +164,22 @@ def test_a_full_queue_is_503_before_decoding_and_probes_still_answer(
         assert (too_many.status_code, too_many.json()["code"]) == (503, "queue_full")
 
 
+def test_X24_bodies_beyond_the_room_are_503_until_one_is_answered(serve: Any, held: HeldEngine) -> None:
+    with serve(engine=held, max_body_bytes=1024, max_inflight_bytes=1500) as service:
+        held.gate.clear()
+        held.entered.clear()
+        large = {"json": {"texts": "a" * 900}}
+        worker = threading.Thread(target=service.client.post, args=("/embed/text",), kwargs=large)
+        worker.start()
+        assert held.entered.wait(10)
+        refused = service.client.post("/embed/text", **large)
+        assert (refused.status_code, refused.json()["code"]) == (503, "bodies_full")
+        assert refused.headers["retry-after"] == "1"
+        held.gate.set()
+        worker.join(20)
+        assert service.client.post("/embed/text", **large).status_code == 200
+
+
 def test_waiting_too_long_is_504_and_nothing_is_computed_for_it(serve: Any, held: HeldEngine) -> None:
     with serve(engine=held, request_timeout_s=0.3) as service:
         held.gate.clear()

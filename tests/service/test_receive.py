@@ -7,11 +7,12 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
+from service.door.bodies import Bodies, Share
 from service.door.receive import ClientLeft, read_body, unless_client_leaves
 from service.problems import Problem
 
 
-def request(messages: Sequence[Message], **headers: str) -> tuple[Request, list[Message]]:
+def request(messages: Sequence[Message], share: Share | None = None, **headers: str) -> tuple[Request, list[Message]]:
     """A request that will receive these messages, and the list of those it has not asked for yet."""
     left = list(messages)
 
@@ -21,7 +22,8 @@ def request(messages: Sequence[Message], **headers: str) -> tuple[Request, list[
         return left.pop(0)
 
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return Request({"type": "http", "headers": raw, "method": "POST", "path": "/"}, receive), left
+    state = {"body": share or Share(Bodies(2**20))}
+    return Request({"type": "http", "headers": raw, "method": "POST", "path": "/", "state": state}, receive), left
 
 
 def chunk(size: int, *, more: bool = True) -> Message:
@@ -59,6 +61,33 @@ def test_a_client_that_leaves_in_mid_body() -> None:
     asked, _ = request([chunk(60), {"type": "http.disconnect"}])
     with pytest.raises(ClientLeft):
         asyncio.run(read_body(asked, 100))
+
+
+def test_bodies_share_a_room_and_give_it_back() -> None:
+    room = Bodies(150)
+    with room.share() as first:
+        asked, _ = request([chunk(60), chunk(40, more=False)], first)
+        asyncio.run(read_body(asked, 100))
+        assert room.held == 100
+        with room.share() as second:
+            asked, left = request([chunk(60, more=False)], second, content_length="60")
+            with pytest.raises(Problem, match="bodies_full"):
+                asyncio.run(read_body(asked, 100))  # what is announced is refused unread
+            assert (len(left), room.held) == (1, 100)
+            asked, left = request([chunk(40), chunk(40), chunk(40, more=False)], second)
+            with pytest.raises(Problem, match="bodies_full"):
+                asyncio.run(read_body(asked, 200))  # what is not, where it does not fit any more
+            assert (len(left), room.held) == (1, 140)
+        assert room.held == 100
+    assert room.held == 0
+
+
+def test_an_announced_body_takes_no_room_before_it_comes() -> None:
+    room = Bodies(100)
+    with room.share() as slow, room.share() as quick:
+        slow.announce(100)
+        asked, _ = request([chunk(100, more=False)], quick, content_length="100")
+        assert len(asyncio.run(read_body(asked, 100))) == 100
 
 
 def test_work_is_cancelled_when_the_client_leaves() -> None:

@@ -23,6 +23,7 @@ def test_defaults_are_those_of_the_design() -> None:
     settings = Settings(**REQUIRED)
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert settings.max_body_bytes == 64 * 2**20
+    assert settings.max_inflight_bytes == 512 * 2**20
     assert settings.max_image_bytes == 20 * 2**20
     assert settings.max_image_pixels == 50_000_000
     assert (settings.max_images, settings.max_texts, settings.max_text_characters) == (64, 256, 2000)

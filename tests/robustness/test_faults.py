@@ -1,0 +1,138 @@
+"""Faults around a service in a process of its own (THREATS §3): killed, short of files, on a full disk, beside a hog.
+
+X34 has no test: decoding is in threads, so a decoder that crashes takes the process with it, and X29 is what follows.
+X17 has none either: a memory is mapped, so a reload allocates nothing that the kernel could not take back.
+"""
+
+import base64
+import resource
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from service.door.keys import key_line, new_key
+
+TEXT = {"texts": "a tirrik by night"}
+GIF_PIXEL = "R0lGODlhAQABAIAAAICAgP///ywAAAAAAQABAAACAkQBADs="
+
+
+def embed(url: str) -> list[float]:
+    answer = httpx.post(f"{url}/embed/text", json=TEXT, timeout=30)
+    assert answer.status_code == 200, answer.text
+    vector: list[float] = answer.json()["data"][0]["embedding"]
+    return vector
+
+
+def test_X13_a_shard_that_is_gone_after_loading_is_not_missed(serve: Any, own_memory: Path) -> None:
+    with serve(engine=None, memory=str(own_memory)) as service:
+        before = embed(service.url)
+        shards = list(own_memory.glob("indexes/*/shard-*.faiss"))
+        assert shards
+        for shard in shards:
+            shard.unlink()
+        assert embed(service.url) == before
+        assert service.client.get("/readyz").status_code == 200
+
+
+def test_X29_killed_and_started_again_it_answers_the_same(serve_process: Any, own_memory: Path) -> None:
+    answers = []
+    for _ in range(3):
+        with serve_process(memory=own_memory) as service:
+            service.wait_until_ready()
+            answers.append(embed(service.url))
+            # Killed in the middle of work, not beside it.
+            asking = threading.Thread(target=_ask_until_it_breaks, args=(service.url,))
+            asking.start()
+            time.sleep(0.3)
+            service.kill()
+            asking.join(30)
+    assert answers[0] == answers[1] == answers[2]
+    assert [path.name for path in own_memory.iterdir() if path.name.startswith((".", "tmp"))] == []
+
+
+def _ask_until_it_breaks(url: str) -> None:
+    with pytest.raises(httpx.TransportError), httpx.Client(timeout=30) as client:
+        while True:
+            client.post(f"{url}/embed/text", json=TEXT)
+
+
+def test_X30_out_of_file_descriptors_it_recovers_without_a_restart(serve_process: Any) -> None:
+    with serve_process() as service:
+        service.wait_until_ready()
+        pid = service.process.pid
+        used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 8, used + 8))
+        host, port = "127.0.0.1", int(service.url.rpartition(":")[2])
+        crowd = [socket.create_connection((host, port)) for _ in range(40)]
+        time.sleep(0.5)
+        for one in crowd:
+            one.close()
+        end = time.monotonic() + 10
+        while True:
+            try:
+                embed(service.url)
+                break
+            except httpx.TransportError:
+                assert time.monotonic() < end, service.log.read_text()
+                time.sleep(0.2)
+        assert service.process.poll() is None
+
+
+def test_X31_with_no_room_to_write_it_serves(serve_process: Any, tmp_path: Path) -> None:
+    """A file may not grow by a byte, as on a full disk or a read-only root; its stamps cannot be kept, that is all."""
+    missing = {name: str(tmp_path / "missing") for name in ("TMPDIR", "HOME", "XDG_CACHE_HOME")}
+    with serve_process(environ=missing, stamps=tmp_path / "missing" / "stamps") as service:
+        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (0, 0))
+        service.wait_until_ready()
+        embed(service.url)
+        files = [("files", (f"{number}.gif", _gif_of(2**20), "image/gif")) for number in range(8)]
+        answer = httpx.post(f"{service.url}/embed/image", files=files, data={"on_error": "partial"}, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert service.process.poll() is None
+
+
+def _gif_of(size: int) -> bytes:
+    """One pixel, and so many bytes behind the end of the picture that a server would spool them."""
+    return base64.b64decode(GIF_PIXEL) + bytes(size)
+
+
+def test_X25_a_greedy_key_slows_nobody_else(serve: Any, tmp_path: Path) -> None:
+    greedy, modest = new_key(), new_key()
+    (tmp_path / "keys").write_text(
+        f"{key_line('greedy', ['use'], greedy)} rate=20 concurrency=2\n{key_line('modest', ['use'], modest)}\n"
+    )
+    with serve(api_keys_file=str(tmp_path / "keys")) as service:
+        alone = _latencies(service.url, modest, 40)
+        done, statuses = threading.Event(), []
+
+        def flood() -> None:
+            headers = {"Authorization": f"Bearer {greedy}"}
+            with httpx.Client(base_url=service.url, headers=headers, timeout=30) as client:
+                while not done.is_set():
+                    statuses.append(client.post("/embed/text", json=TEXT).status_code)
+                    done.wait(0.005)  # 200 a second: 10 times what it may
+
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        beside = _latencies(service.url, modest, 40)
+        done.set()
+        flooding.join(30)
+    assert set(statuses) == {200, 429}
+    assert statuses.count(429) > statuses.count(200)
+    assert np.quantile(beside, 0.9) <= 2 * np.quantile(alone, 0.9) + 0.02
+
+
+def _latencies(url: str, key: str, count: int) -> list[float]:
+    spent = []
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client:
+        for _ in range(count):
+            started = time.perf_counter()
+            assert client.post("/embed/text", json=TEXT).status_code == 200
+            spent.append(time.perf_counter() - started)
+    return spent
