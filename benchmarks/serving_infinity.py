@@ -5,9 +5,9 @@
     python -m benchmarks.serving_infinity --infinity /tmp/infinity/bin --photos /path/to/photographs
 
 Plain embedding on both sides, single items, images as base64 in JSON, floats in the answer, each server in its
-defaults: infinity's is float32 on a CPU, ours bfloat16 where the CPU multiplies in it. Then ours in float32 with bf16
-instructions off for both. Both servers stay up; the idle one is stopped (SIGSTOP) while the other is asked. Takes
-about ten minutes; writes benchmarks/results/serving-infinity.json.
+defaults: infinity's is float32 on a CPU, ours bfloat16 where the CPU multiplies in it. Then our images in 8 bits, and
+ours in float32 with bf16 instructions off for both. Both servers stay up; the idle one is stopped (SIGSTOP) while the
+other is asked. Takes about ten minutes; writes benchmarks/results/serving-infinity.json.
 """
 
 import argparse
@@ -99,10 +99,12 @@ def ask(
     return outcome.rate, outcome.quantile_ms(0.5)
 
 
-def compare(bed: Bed, ours: Server, theirs: Server, model: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Both modalities, one client and many; the ratios are of neighbouring runs."""
+def compare(
+    bed: Bed, ours: Server, theirs: Server, model: str, options: argparse.Namespace, modalities: Sequence[str]
+) -> dict[str, Any]:
+    """Each modality, one client and many; the ratios are of neighbouring runs."""
     found: dict[str, Any] = {}
-    for modality in ("image", "text"):
+    for modality in modalities:
         sent = {side: requests_for(bed, modality, side, model) for side in ("reco", "infinity")}
         for concurrency in CONCURRENCIES:
             runs = []
@@ -130,18 +132,23 @@ def main() -> None:
     """Run and write the result."""
     parser = arguments(__doc__)
     parser.add_argument("--infinity", type=Path, required=True, help="folder with infinity_emb and its python")
-    parser.add_argument("--only", choices=["default", "float32"], nargs="*")
+    parser.add_argument("--only", choices=["default", "int8", "float32"], nargs="*")
     options = parser.parse_args()
     bed = make_bed(options)
     memory = make_memory(bed, options.pairs)
     model = bed.root / "transformers-clip"
     write_model(model, options.infinity / "python")
-    settings: dict[str, dict[str, str]] = {"default": {}, "float32": {"dtype": "float32"}}
+    settings: dict[str, dict[str, str]] = {
+        "default": {},
+        "int8": {"int8_pictures": str(bed.root / "photos")},
+        "float32": {"dtype": "float32"},
+    }
     for name in options.only or list(settings):
-        environ = {} if name == "default" else {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}
+        environ = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"} if name == "float32" else {}
+        modalities = ("image",) if name == "int8" else ("image", "text")
         os.environ.update(environ)  # for both servers
         with infinity(model, options.infinity, environ) as theirs, reco_server(bed, memory, **settings[name]) as ours:
-            write_result("serving-infinity", {name: compare(bed, ours, theirs, str(model), options)})
+            write_result("serving-infinity", {name: compare(bed, ours, theirs, str(model), options, modalities)})
 
 
 if __name__ == "__main__":

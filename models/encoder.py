@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from models.devices import choose_device, choose_dtype
-from models.errors import EncoderError
+from models.errors import EncoderError, ImageError
 from models.fingerprint import PROBE_TEXTS, Fingerprint, hash_weights, probe_images, round_probe
 from models.images import ImageLimits, PreprocessMode, Preprocessor
+from models.int8_tower import fit_int8_tower
 from models.model_source import OpenedModel, open_model
 from models.packed_towers import Tower, can_pack, pack_image_tower, pack_text_tower
 from models.text_tower import can_cut, encode_text_cut
@@ -32,6 +33,7 @@ class Encoder:
         context_length: L, in tokens with the two that mark start and end.
         logit_scale: the factor on similarities, exp already applied.
         device, dtype: where and in which precision it computes; embeddings are always float32.
+        int8_cosine: of an image tower in 8 bits, the smallest cosine to float32 that it was admitted with; else None.
         preprocess: image bytes to (3, S, S) float32.
         fingerprint: what it is, see models.fingerprint.
     """
@@ -43,6 +45,8 @@ class Encoder:
         dtype: torch.dtype,
         limits: ImageLimits,
         preprocess: PreprocessMode,
+        *,
+        int8_pictures: Sequence[bytes] | None = None,
     ) -> None:
         """Take over `opened.model`: freeze it, fingerprint it, cast it, move it. Use `Encoder.open`."""
         self.name = opened.name
@@ -58,6 +62,7 @@ class Encoder:
         weights_sha256 = hash_weights(frozen.state_dict())
         self.logit_scale = float(frozen.logit_scale.exp())  # type: ignore[operator]
         self._device, self._dtype = device, dtype
+        int8 = None if int8_pictures is None else fit_int8_tower(frozen, self._pixels_of(int8_pictures))
         self._image_tower, self._text_tower = _choose_towers(frozen, device, dtype)
         self._model = frozen.to(device=device, dtype=dtype)
         self.fingerprint = Fingerprint(
@@ -70,6 +75,9 @@ class Encoder:
             device=self.device,
             dtype=self.dtype,
         )
+        self.int8_cosine: float | None = None
+        if int8 is not None:  # after the probes: they are the identity, and 8 bits a precision
+            self._image_tower, self.int8_cosine = int8
 
     @classmethod
     def open(
@@ -81,6 +89,7 @@ class Encoder:
         dtype: str = "auto",
         limits: ImageLimits | None = None,
         preprocess: PreprocessMode = "fast",
+        int8_pictures: Sequence[bytes] | None = None,
     ) -> "Encoder":
         """Open an encoder.
 
@@ -92,13 +101,18 @@ class Encoder:
             dtype: auto (what the device is fast in), float32, bfloat16 or float16. Weights are cast, not operations.
             limits: what images are refused before decoding.
             preprocess: fast or exact, see `Preprocessor`; like the dtype no part of what the encoder is.
+            int8_pictures: files of pictures like those it will see: the image tower computes in 8 bits, fitted on half
+                of them and held to the other half (`models.int8_tower`). On a CPU only.
 
         Raises:
             EncoderError: with the code of what is missing, unsafe or does not fit together.
         """
         chosen = choose_device(device)
         precision = choose_dtype(dtype, chosen)  # before loading: a wrong word should not cost a minute
-        return cls(open_model(str(model), pretrained), chosen, precision, limits or ImageLimits(), preprocess)
+        if int8_pictures is not None and chosen.type != "cpu":
+            raise EncoderError("int8_unavailable", f"8 bits are for a CPU, and the device is {chosen}. Leave int8 off.")
+        opened = open_model(str(model), pretrained)
+        return cls(opened, chosen, precision, limits or ImageLimits(), preprocess, int8_pictures=int8_pictures)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Texts that passed `check_text` to (B, L) int64 ids, and which of them were cut.
@@ -155,6 +169,15 @@ class Encoder:
                 rows,
             )
         return np.ascontiguousarray((features / norms).cpu().numpy())
+
+    def _pixels_of(self, pictures: Sequence[bytes]) -> torch.Tensor:
+        """(N, 3, S, S) float32; no row if there is no picture."""
+        if not pictures:
+            return torch.zeros(0)
+        try:
+            return torch.stack([self.preprocess(data) for data in pictures])
+        except ImageError as error:
+            raise EncoderError("int8_pictures", f"A picture to fit 8 bits on cannot be used: {error.detail}") from None
 
     def _answer_probes(self) -> dict[str, list[list[float]]]:
         # One at a time: the record must not depend on how a batch of two is computed.

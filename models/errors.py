@@ -46,8 +46,8 @@ class EncoderError(Exception):
     Codes: architecture_unknown, encoder_directory_missing, config_missing, config_invalid, config_remote,
     pretrained_missing, pretrained_unknown, pretrained_unavailable, activation_mismatch, weights_missing,
     weights_unsafe, weights_invalid, weights_mismatch, tokenizer_missing, tokenizer_invalid, tokenizer_mismatch,
-    tokenizer_unavailable, device_unavailable, dtype_unknown, nonfinite_embedding. Of a place to write one:
-    model_directory_taken, model_directory_refused.
+    tokenizer_unavailable, device_unavailable, dtype_unknown, nonfinite_embedding, int8_unavailable, int8_pictures,
+    int8_inaccurate. Of a place to write one: model_directory_taken, model_directory_refused.
 
     Attributes:
         code: stable, lower-case, for programs.

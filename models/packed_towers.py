@@ -28,20 +28,25 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     )
 
 
-def pack_image_tower(model: nn.Module, dtype: torch.dtype) -> Tower | None:
-    """The image tower of a float32 model, packed for `dtype`, taken out of the model; None if it is of another kind.
-
-    What is not packed stays the model's: cast it to `dtype` before the tower is called.
-    """
-    visual: Any = getattr(model, "visual", None)
-    if not (
+def is_plain_image_tower(visual: Any) -> bool:
+    """Whether an image tower is as OpenAI's CLIP has it: plain blocks, read at the class token, projected."""
+    return (
         type(visual) is VisionTransformer
         and visual.attn_pool is None
         and visual.pool_type == "tok"
         and not visual.output_tokens
         and visual.proj is not None
         and all(map(is_plain, visual.transformer.resblocks))
-    ):
+    )
+
+
+def pack_image_tower(model: nn.Module, dtype: torch.dtype) -> Tower | None:
+    """The image tower of a float32 model, packed for `dtype`, taken out of the model; None if it is of another kind.
+
+    What is not packed stays the model's: cast it to `dtype` before the tower is called.
+    """
+    visual: Any = getattr(model, "visual", None)
+    if not is_plain_image_tower(visual):
         return None
     blocks = _take_blocks(visual.transformer, dtype)
 

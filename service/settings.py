@@ -1,6 +1,6 @@
 """Every setting of the service, once: environment variable, unit, default, bound and what happens beyond it.
 
-Depends on pydantic-settings only. Built at the entry point and passed down; nobody else reads `os.environ`.
+Depends on pydantic-settings and cores only. Built at the entry point and passed down; nobody else reads `os.environ`.
 """
 
 import difflib
@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.pipeline.cores import usable_cores
 
 PREFIX = "RECO_"
 # Where and who, for the client and the commands that ask a service; the service itself does not look at them.
@@ -30,7 +32,7 @@ class SettingsError(Exception):
 
 def _default_decode_workers() -> int:
     """One core stays for the event loop and one for the encoder's own Python; at least one worker."""
-    return max(1, (os.cpu_count() or 1) - 2)
+    return max(1, usable_cores() - 2)
 
 
 def _default_stamps() -> str:
@@ -126,6 +128,11 @@ class Settings(BaseSettings):
         "auto",
         description="auto (bfloat16 where the device multiplies in it, else float32), float32, bfloat16 or float16.",
     )
+    int8_pictures: str | None = Field(
+        None,
+        description="Folder of at least 32 pictures like those you embed: on a CPU the image tower then computes in 8 "
+        "bits, fitted on half of them and refused unless each of the others keeps cosine 0.99 to float32.",
+    )
     preprocess: Literal["fast", "exact"] = Field(
         "fast",
         description="Who resizes images: exact is open_clip's transform bit for bit, fast agrees to cosine 0.9999.",
@@ -200,10 +207,14 @@ class Settings(BaseSettings):
         default_factory=_default_decode_workers,
         ge=1,
         le=256,
-        description="Threads that decode images; cores − 2.",
+        description="Threads that decode images; the cores it may use − 2.",
     )
     threads: int | None = Field(
-        None, ge=1, le=1024, description="Threads of the encoder on CPU; torch's choice if not set."
+        None,
+        ge=1,
+        le=1024,
+        description="Threads of the encoder on CPU; if not set, a thread for each core that affinity and the "
+        "container's quota leave, and no more than torch would take.",
     )
     drain_delay_s: float = Field(
         5.0,

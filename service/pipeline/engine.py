@@ -19,10 +19,13 @@ from memory import MemoryUnavailable, Modality, Neighbours, open_memory
 from memory.milvus import MilvusServer
 from models.checkpoint import checkpoint_id, load_fusion
 from models.encoder import Encoder
+from models.errors import EncoderError
 from models.images import ImageLimits
+from models.int8_tower import MAX_PICTURES
 from models.refine import RetrievalEnhancedEncoder
 from models.texts import TextLimits, check_text
 from service.pipeline.batcher import DeviceLost
+from service.pipeline.cores import usable_cores
 from service.settings import Settings, milvus_token
 
 logger = logging.getLogger("reco.engine")
@@ -116,8 +119,7 @@ class Engine:
         Raises:
             EncoderError, CheckpointError, MemoryStoreError: each with a stable `code`.
         """
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
+        torch.set_num_threads(settings.threads or min(torch.get_num_threads(), usable_cores()))
         limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
         encoder = Encoder.open(
             settings.model,
@@ -126,7 +128,10 @@ class Engine:
             dtype=settings.dtype,
             limits=limits,
             preprocess=settings.preprocess,
+            int8_pictures=_read_pictures(settings.int8_pictures),
         )
+        if encoder.int8_cosine is not None:
+            logger.info("images in 8 bits: at least cosine %.4f to float32", encoder.int8_cosine)
         return cls.around(encoder, settings)
 
     @classmethod
@@ -290,6 +295,22 @@ def _weights(queries: Sequence[Query]) -> FloatArray | None:
     if all(query.weight is None for query in queries):
         return None
     return np.array([np.nan if query.weight is None else query.weight for query in queries], dtype=np.float32)
+
+
+def _read_pictures(folder: str | None) -> list[bytes] | None:
+    """The files of a folder, in the order of their names; None for no folder.
+
+    Raises:
+        EncoderError: int8_pictures, if they cannot be read.
+    """
+    if folder is None:
+        return None
+    try:
+        files = sorted(path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
+        return [path.read_bytes() for path in files[:MAX_PICTURES]]
+    except OSError as error:
+        told = f"The folder of RECO_INT8_PICTURES cannot be read: {error.strerror}."
+        raise EncoderError("int8_pictures", told) from None
 
 
 def milvus_server(settings: Settings) -> MilvusServer | None:

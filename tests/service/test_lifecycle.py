@@ -113,6 +113,15 @@ def test_a_start_from_settings_alone_becomes_ready(serve: Any) -> None:
         assert service.client.post("/embed/text", json={"texts": "a bird"}).status_code == 200
 
 
+def test_pictures_that_8_bits_cannot_be_fitted_on_are_told(make_settings: Any, tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="RECO_INT8_PICTURES cannot be read: No such file") as refused:
+        Engine.open(make_settings(int8_pictures=str(tmp_path / "missing")))
+    assert refused.value.code == "int8_pictures"
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(EncoderError, match="A picture to fit 8 bits on cannot be used"):
+        Engine.open(make_settings(int8_pictures=str(tmp_path)))
+
+
 def test_readyz_sends_a_canary_only_when_nothing_succeeded_lately(
     serve: Any, held: HeldEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
