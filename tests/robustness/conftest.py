@@ -55,7 +55,7 @@ ServeProcess = Callable[..., AbstractContextManager[ServiceProcess]]
 
 
 @pytest.fixture
-def serve_process(settings: Settings, tmp_path: Path) -> ServeProcess:
+def serve_process(settings: Settings, tmp_path: Path) -> ServeProcess:  # noqa: F811 - the fixture of that name
     """Start the small service as a process; arguments are further settings."""
 
     @contextmanager
