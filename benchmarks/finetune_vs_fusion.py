@@ -91,20 +91,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--world", type=Path, default=Path("reco-demo"), help="folder of the demo's pictures")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--date", default="2026-11-25", help="for the record")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="where the results go")
     options = parser.parse_args()
     draw_world(options.world)
     torch.set_num_threads(1)  # the cores are shared: threads that wait for each other would measure the others
     with TemporaryDirectory() as work:
         compared = compare(options.world, Path(work), list(range(options.seeds)))
     told = {
-        "date": "2026-11-21",
+        "date": options.date,
         "machine": "two shared x86 cores, one thread",
         "command": f"python -m benchmarks.finetune_vs_fusion --world reco-demo --seeds {options.seeds}",
         "classes": {column: num_classes(groups) for column, groups in COLUMNS.items()},
         **compared,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    options.output.parent.mkdir(exist_ok=True)
+    options.output.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 def compare(world: Path, work: Path, seeds: list[int]) -> dict[str, Any]:

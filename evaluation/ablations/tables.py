@@ -164,6 +164,7 @@ def weak_names_table(context: Context, sigma: float) -> Table:
         context.row(RECO, context.default),
         context.row("RECO (label set, ensemble)", context.refined["label set", "ensemble"]),
         context.row("RECO (stand-alone, both)", context.refined[ALONE]),
+        context.row("RECO, without the queried classes", context.under(without_classes)[DEFAULT]),
         *reference_rows(context),
         *(row for row in arrangement_rows(context) if not row.name.startswith(PAPER.name)),
     ]
