@@ -64,7 +64,7 @@ def paper_recipe(fusion: FusionConfig) -> TrainConfig:
     """The paper's: some 10 M pairs (CC12M), batch 4096, 10 epochs, rate 1e-3 along a cosine, weight decay 1e-5.
 
     Cost at D = 512, k = 10: 68 MFLOP a pair, so 7 PFLOP for 10 M pairs x 10 epochs, and 200 PFLOP once to search their
-    neighbours exactly: 26 and 740 processor hours (docs/training-at-scale.md); on GPUs it has not been measured.
+    neighbours exactly: 20 and 500 hours on two CPU cores (docs/training-at-scale.md); on GPUs it has not been measured.
     Expected, with a memory of 1 B pairs (METHOD, section 6), top-1 over CLIP ViT-B/32: Cars +10.9, CUB +10.2, Flowers
     +5.8, ImageNet +1.1, Places365 +1.6. Not run at that size here; smaller memories gain less.
     """
