@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate
 IMAGE_ONLY := --no-emit-package triton
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format docs lock docker browser milvus replicas follow examples screenshots sbom release clean
+.PHONY: help install demo test check format docs lock docker browser milvus ray replicas follow examples screenshots sbom release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ browser: install ## Try the page in a real browser (needs Chromium: Debian's pac
 
 milvus: .venv/at-scale ## Try Milvus as a memory, on the server that Milvus Lite brings
 	$(BIN)/python -m pytest -m milvus tests/memory tests/service
+
+ray: .venv/at-scale ## Build on a Ray of three machines (simulated here), of which one is lost
+	$(BIN)/python -m pytest -m ray tests/memory_builder
 
 replicas: install ## Try replicas behind a balancer: rolling swaps, restarts, a kill (needs HAProxy; as root on Debian it is installed)
 	@command -v haproxy >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \

@@ -14,6 +14,8 @@
             TooManyRejected             too_many_rejected (.rejected: rows by code)
             NothingUsable               nothing_usable (.rejected)
         WorkerLost                      a decoding process died or hung twice        worker_lost
+        EngineError                     the machines cannot do the units             engine_missing, engine_unreachable,
+                                        engine_empty, engine_paths, engine_workers_lost
         BuildInterrupted                SIGTERM or SIGINT: interrupted (.signal); the same command goes on
 
 A row that cannot be used stops nothing: it becomes a `Rejected` row with a code (records.py) and is counted.
@@ -103,6 +105,10 @@ class WorkerLost(MemoryBuilderError):
             "A decoding process died or hung twice over the same batch: out of memory, or a file that breaks the "
             "decoder. Run the same command again with fewer --workers, or with --decoding threads.",
         )
+
+
+class EngineError(MemoryBuilderError):
+    """The engine of other machines is not there, or its workers cannot do the units. Finished units stay finished."""
 
 
 class BuildInterrupted(MemoryBuilderError):

@@ -60,6 +60,14 @@ class UnitStore:
             memory.WriteFailed: disk full or I/O error; nothing is kept.
         """
         self.remove([unit_id])
+        self.save_once(unit_id, unit)
+
+    def save_once(self, unit_id: str, unit: MappedUnit) -> None:
+        """Write a unit durably, unless another worker has finished it meanwhile: its files hold the same.
+
+        Raises:
+            memory.WriteFailed: as `save`.
+        """
         with staging_directory(self._directory) as staging:
             files = {
                 _IMAGE: write_file(staging / _IMAGE, lambda stream: _save_array(stream, unit.rows.image)),

@@ -1,12 +1,14 @@
 """`reco build`: a corpus, or embeddings that were cached before, to a memory; resumable."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reco.build_engine import EngineName, RayAddress, check_engine, opened_engine
 from reco.build_plan import plan_encoding, plan_import
 from reco.build_share import Worker, build_a_share
 from reco.console import BuildProgress, console, stop
@@ -17,6 +19,7 @@ from reco.stamps import stamp_directory
 if TYPE_CHECKING:
     from memory import IndexOptions
     from memory_builder import BuildConfig, BuildResult, EmbeddingsReader, Origin
+    from memory_builder.engines import Engine
     from models.encoder import Encoder
 
 DEFAULT_MODEL = "ViT-B-32"
@@ -132,20 +135,19 @@ def build(
     index_factory: IndexFactory = None,
     reindex: Reindex = False,
     worker: Worker = None,
+    engine: EngineName = "local",
+    ray_address: RayAddress = None,
 ) -> None:
     """Encode a corpus into a memory, or take embeddings over that were cached before.
 
-    --plan tells first what it will take. Stopped or killed, the same command goes on where it was. Run it again with
-    more corpora and the memory grows by what is new, as a new version; nothing is encoded twice. Rows that cannot be
-    used are listed, with the reason, in MEMORY/work/rejected.jsonl. Examples:
+    Stopped or killed, the same command goes on where it was; with more corpora the memory grows, as a new version.
+    --plan tells first what it takes; MEMORY/work/rejected.jsonl lists the rows that were not stored. Examples:
 
         reco build photos/ -o my-memory --model ViT-B-32 --pretrained laion2b_s34b_b79k
 
         reco build 'shards/{00000..00099}.tar' products.csv -o my-memory --model path/to/model-directory
 
         reco build --embeddings laion/ -o my-memory --model ViT-B-32 --pretrained openai
-
-        reco build --embeddings cache.npz -o my-memory --encoder-name clip-vit-b32-openai
 
         reco build --reindex -o my-memory --max-bytes-per-pair 256
     """
@@ -155,6 +157,7 @@ def build(
     if reindex:
         _reindex(output, index, alone=not (corpus or embeddings))
         return
+    check_engine(engine, ray_address, alone=not (plan or worker or embeddings))
     _check_sources((corpus, embeddings, worker), opened=bool(model or pretrained), said=(encoder_name, trust_model))
     config = BuildConfig(
         corpora=tuple(corpus or embeddings or ()),
@@ -175,13 +178,14 @@ def build(
         key_column=key_column,
         index=index,
     )
-    open_encoder = partial(_open_encoder, model or DEFAULT_MODEL, pretrained, device, dtype)
-    if not embeddings:
-        _encode(config, open_encoder, plan=plan, worker=worker)
-    elif model or pretrained:
-        _take_over(config, lambda readers: _opened(open_encoder(), readers, trust=trust_model), plan=plan)
+    source = model or DEFAULT_MODEL, pretrained
+    open_encoder = partial(_open_encoder, *source, device, dtype)
+    if embeddings:
+        find_origin = partial(_origin, open_encoder if model or pretrained else None, encoder_name, trust_model)
+        _take_over(config, find_origin, plan=plan)
     else:
-        _take_over(config, lambda readers: _declared(encoder_name, readers, trust=trust_model), plan=plan)
+        open_engine = partial(opened_engine, engine, ray_address, config, source)
+        _encode(config, open_encoder, open_engine, plan=plan, worker=worker)
 
 
 def _reindex(memory: Path, index: "IndexOptions | None", *, alone: bool) -> None:
@@ -216,17 +220,27 @@ def _open_encoder(model: str, pretrained: str | None, device: str, dtype: str) -
 
 
 def _encode(
-    config: "BuildConfig", open_encoder: "Callable[[], Encoder]", *, plan: bool, worker: str | None = None
+    config: "BuildConfig",
+    open_encoder: "Callable[[], Encoder]",
+    open_engine: "Callable[[Encoder], AbstractContextManager[Engine | None]]",
+    *,
+    plan: bool,
+    worker: str | None,
 ) -> None:
     """Build from a corpus, or a share of it, or only tell what it would take."""
     from memory_builder import build as build_memory
+
+    def work() -> "BuildResult":
+        encoder = open_encoder()
+        with open_engine(encoder) as engine:
+            return build_memory(config, encoder, BuildProgress(), engine=engine)
 
     if plan:
         plan_encoding(config, open_encoder())
     elif worker is not None:
         build_a_share(config, worker, open_encoder)
     else:
-        _tell(lambda: build_memory(config, open_encoder(), BuildProgress()), config.memory)
+        _tell(work, config.memory)
 
 
 def _take_over(config: "BuildConfig", find_origin: "Callable[[list[EmbeddingsReader]], Origin]", *, plan: bool) -> None:
@@ -253,6 +267,15 @@ def _tell(work: "Callable[[], BuildResult]", output: Path) -> None:
     except BuildInterrupted as interrupted:
         stop(f"{interrupted}", code=128 + interrupted.signal)
     _report(result, output)
+
+
+def _origin(
+    open_encoder: "Callable[[], Encoder] | None", name: str | None, trust: bool, readers: "list[EmbeddingsReader]"
+) -> "Origin":
+    """The encoder that embeddings are of: one that is opened, or a word for one."""
+    return (
+        _declared(name, readers, trust=trust) if open_encoder is None else _opened(open_encoder(), readers, trust=trust)
+    )
 
 
 def _opened(encoder: "Encoder", readers: "list[EmbeddingsReader]", *, trust: bool) -> "Origin":

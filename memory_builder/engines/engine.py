@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from memory_builder.begun import BegunUnit
 from memory_builder.known_keys import KnownKeys
-from memory_builder.mapper import Checkpoint
+from memory_builder.mapper import Checkpoint, MappedUnit
 from memory_builder.plan import Unit
 from memory_builder.task import UnitMapper
 
@@ -56,3 +57,13 @@ class Engine(Protocol):
             memory.WriteFailed: disk full or I/O error.
             Whatever `checkpoint` raises.
         """
+
+
+def map_whole(
+    unit: Unit, mapper: UnitMapper, known: KnownKeys, checkpoint: Checkpoint, begun: BegunUnit | None = None
+) -> MappedUnit:
+    """Map a unit, every row of it."""
+    mapped = mapper.map_unit(unit.reader.read(unit.piece), known, checkpoint, begun)
+    rows = mapped.rows.items.num_rows + len(mapped.rejected)
+    assert rows == unit.piece.rows, f"unit {unit.id}: {unit.piece.rows} rows planned, {rows} accounted for"
+    return mapped

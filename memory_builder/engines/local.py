@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import Empty, SimpleQueue
 
 from memory_builder.build_log import log_unit
-from memory_builder.engines.engine import Job
+from memory_builder.engines.engine import Job, map_whole
 from memory_builder.mapper import Checkpoint
 from memory_builder.plan import Unit
 from memory_builder.task import UnitMapper
@@ -62,14 +62,12 @@ class _Leader:
         began = time.monotonic()
         begun = self._store.begun(unit.id)
         try:
-            mapped = self._mapper.map_unit(unit.reader.read(unit.piece), self._job.known, self._note, begun)
+            mapped = map_whole(unit, self._mapper, self._job.known, self._note, begun)
         except _Abandoned:
             self._store.keep_begun(unit.id, begun)
             raise
-        rows = mapped.rows.items.num_rows + len(mapped.rejected)
-        assert rows == unit.piece.rows, f"unit {unit.id}: {unit.piece.rows} rows planned, {rows} accounted for"
         self._store.save(unit.id, mapped)
-        log_unit(self._job.root, unit.id, rows, time.monotonic() - began)
+        log_unit(self._job.root, unit.id, unit.piece.rows, time.monotonic() - began)
 
     def tell(self, checkpoint: Checkpoint) -> None:
         """Pass on what was reported since the last call."""

@@ -1,6 +1,7 @@
 """Engines do units in any order, on any number of workers; the memory is the plan's."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import nullcontext
@@ -9,14 +10,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from memory import Memory
-from memory_builder import BuildConfig, CorpusError, build
+from memory_builder import BuildConfig, CorpusError, EngineError, build
 from memory_builder.engines import Job, LocalEngine
+from memory_builder.engines.ray import connected
 from memory_builder.known_keys import KnownKeys
 from memory_builder.mapper import Checkpoint
 from memory_builder.plan import Unit
 from models.encoder import Encoder
+from reco.cli import app
 
 
 class Backwards:
@@ -86,3 +90,27 @@ def test_a_later_unit_that_is_done_first_is_waited_beside_not_spun_upon(
     done = list(LocalEngine().finish(units, Job(tmp_path, known, mapper), lambda rows, rejected: told.append(rows)))
     assert done == ["slow", "quick"]
     assert len(told) < 20, "the building thread looked about five times, and left the interpreter to the lanes between"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--engine", "spark"), "it is one of local, ray"),
+        (("--ray-address", "auto"), "--ray-address is for --engine ray"),
+        (("--engine", "ray", "--plan"), "leave --plan, --worker and --embeddings out"),
+        (("--engine", "ray", "--worker", "0/2"), "leave --plan, --worker and --embeddings out"),
+    ],
+)
+def test_an_engine_that_cannot_be_meant_is_a_wrong_command(
+    corpora: tuple[str, ...], tmp_path: Path, options: tuple[str, ...], told: str
+) -> None:
+    done = CliRunner().invoke(app, ["build", *corpora, "-o", str(tmp_path / "memory"), *options])
+    assert done.exit_code == 2
+    assert told in done.output
+    assert not (tmp_path / "memory").exists()
+
+
+def test_ray_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EngineError, match=r"engine_missing: .* pip install 'reco-clip\[ray\]'"), connected(None):
+        pass

@@ -64,6 +64,15 @@ def test_a_unit_that_is_not_whole_is_not_finished(tmp_path: Path, name: str, fau
     assert store.load("u1") is not None
 
 
+def test_a_worker_that_comes_late_leaves_the_finished_unit_alone(tmp_path: Path) -> None:
+    store = UnitStore(tmp_path)
+    store.save_once("u1", make_unit(20))
+    first = (tmp_path / "work/units/u1").stat().st_ino
+    store.save_once("u1", make_unit(20))
+    assert (tmp_path / "work/units/u1").stat().st_ino == first
+    assert store.ids() == [one.name for one in (tmp_path / "work/units").iterdir()] == ["u1"]
+
+
 def test_a_unit_under_another_name_is_not_that_unit(tmp_path: Path) -> None:
     store = UnitStore(tmp_path)
     store.save("u1", make_unit(3))

@@ -1,0 +1,211 @@
+"""The workers of a build on a Ray cluster: recruited where there is a machine, asked for units, replaced when lost."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from memory import check_encoder
+from memory_builder.engines.ray.worker import Assignment, Counts, UnitWorker
+from memory_builder.errors import EngineError
+from memory_builder.mapper import Checkpoint, Mapper
+from memory_builder.plan import Unit
+
+_TICK_S: Final = 0.2  # how long a signal or the progress bar may wait
+_TOLD_S: Final = 1.0  # between two reports of a worker
+_LOOK_S: Final = 2.0  # between two looks for machines that came or went
+_MOST_LOSSES: Final = 5  # of workers over one unit, or of workers of one machine that never opened the encoder
+_LOGS: Final = "Ray's logs tell why (/tmp/ray/session_latest/logs on that machine)"
+
+Ref = Any  # of Ray, whose types say nothing
+
+
+@dataclass(eq=False)
+class _Member:
+    """A worker, and what it was asked for.
+
+    Attributes:
+        node: of Ray, on which it runs.
+        actor: Ray's handle.
+        opening: until the encoder is open.
+        units: under way.
+        telling: a report that is awaited.
+        told_at: when it last reported.
+        seconds: as in Lanes.
+    """
+
+    node: str
+    actor: Any
+    opening: Ref | None
+    units: dict[Ref, Unit] = field(default_factory=dict)
+    telling: Ref | None = None
+    told_at: float = 0.0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def awaited(self) -> list[Ref]:
+        return [*self.units, *(ref for ref in (self.opening, self.telling) if ref is not None)]
+
+
+class Crew:
+    """Workers on all machines of the cluster that Ray is connected to."""
+
+    def __init__(self, assignment: Assignment, record: Mapping[str, Any]) -> None:
+        self._config = assignment.config
+        self._on_gpu = assignment.source.device.startswith("cuda")
+        self._record = record
+        self._assignment = assignment
+        self._numbers = {id(reader): number for number, reader in enumerate(assignment.readers)}
+        self._members: list[_Member] = []
+        self._never_opened: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()
+        self._counts: dict[str, Counts] = {}
+        self._looked_at = 0.0
+        self._orders: dict[int, Ref] = {}
+        self._last_loss = ""
+
+    def finish(
+        self, units: Sequence[Unit], checkpoint: Checkpoint, lanes: Callable[[Mapping[str, float]], None]
+    ) -> Generator[str, None, None]:
+        """As in Engine."""
+        waiting = deque(units)
+        told = (0, 0)
+        while waiting or any(member.units for member in self._members):
+            self._recruit()
+            self._hand_out(waiting)
+            awaited = {ref: member for member in self._members for ref in member.awaited()}
+            ready, _ = ray.wait(list(awaited), num_returns=1, timeout=_TICK_S) if awaited else ([], [])
+            finished = [unit for ref in ready if (unit := self._heard(ref, awaited[ref], waiting)) is not None]
+            read, rejected = (sum(count) for count in zip((0, 0), *self._counts.values(), strict=True))
+            checkpoint(read - told[0], rejected - told[1])
+            told = read, rejected
+            lanes(_added(member.seconds for member in self._members))
+            yield from finished
+            if not awaited:
+                time.sleep(_TICK_S)
+
+    def dismiss(self) -> None:
+        """Let all workers go, whatever they are doing."""
+        idle = [member.actor.close.remote() for member in self._members if not member.awaited()]
+        if idle:
+            ray.wait(idle, num_returns=len(idle), timeout=5)
+        for member in self._members:
+            ray.kill(member.actor)
+        self._members = []
+
+    def _recruit(self) -> None:
+        """Have a worker on every machine, or for each of its GPUs."""
+        if time.monotonic() - self._looked_at < _LOOK_S:
+            return
+        self._looked_at = time.monotonic()
+        there = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        places = {node: _places(resources, self._on_gpu) for node, resources in there.items()}
+        able = {node for node, count in places.items() if count and self._never_opened[node] < _MOST_LOSSES}
+        if not able and not self._members:
+            raise self._nobody(any(places.values()))
+        present = Counter(member.node for member in self._members)
+        for node in sorted(able):
+            for _ in range(places[node] - present[node]):
+                self._members.append(self._employ(node, there[node], places[node]))
+
+    def _employ(self, node: str, resources: Mapping[str, float], places: int) -> _Member:
+        cpus = min(self._config.workers or 1 << 30, max(1, int(resources["CPU"]) // places))
+        if cpus not in self._orders:  # one copy a cluster, not one a worker
+            config = replace(self._config, workers=cpus)
+            self._orders[cpus] = ray.put(replace(self._assignment, config=config))
+        actor = (
+            ray.remote(UnitWorker)
+            .options(
+                num_cpus=cpus,
+                num_gpus=1 if self._on_gpu else 0,
+                max_concurrency=Mapper.units_at_once + 1,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            )
+            .remote(self._orders[cpus])
+        )
+        return _Member(node, actor, actor.open.remote())
+
+    def _hand_out(self, waiting: "deque[Unit]") -> None:
+        """Each worker gets a unit, and then each a second one, as long as there are any; and is asked how far it is."""
+        opened = [member for member in self._members if member.opening is None]
+        for count in range(Mapper.units_at_once):
+            for member in opened:
+                if waiting and len(member.units) == count:
+                    unit = waiting.popleft()
+                    ref = member.actor.finish.remote(unit.id, self._numbers[id(unit.reader)], unit.piece)
+                    member.units[ref] = unit
+        for member in opened:
+            if member.units and member.telling is None and time.monotonic() - member.told_at > _TOLD_S:
+                member.telling, member.told_at = member.actor.told.remote(), time.monotonic()
+
+    def _heard(self, ref: Ref, member: _Member, waiting: "deque[Unit]") -> str | None:
+        """Take in what a worker answered, or that it is lost; the id of the unit that is finished by it, if one is."""
+        if member not in self._members:
+            return None  # lost already, with all it was asked for
+        try:
+            answer = ray.get(ref)
+        except RayTaskError as error:
+            raise error.cause from None  # what our code raised there, as it would have here
+        except RayError as error:
+            self._last_loss = str(error).strip().splitlines()[-1]
+            self._lose(member, waiting)
+            return None
+        if ref == member.opening:
+            check_encoder(self._record, answer)
+            member.opening = None
+        elif ref == member.telling:
+            counts, member.seconds = answer
+            for unit_id, count in counts.items():
+                self._counts[unit_id] = max(count, self._counts.get(unit_id, (0, 0)))  # done again, it begins again
+            member.telling = None
+        else:
+            unit = member.units.pop(ref)
+            self._counts[unit.id] = answer
+            return unit.id
+        return None
+
+    def _lose(self, member: _Member, waiting: "deque[Unit]") -> None:
+        """Forget a worker that is gone, or not reached, and have others do its units."""
+        self._members.remove(member)
+        ray.kill(member.actor)  # one that is only not reached should not go on beside its successor
+        if member.opening is not None:
+            self._never_opened[member.node] += 1
+        for unit in reversed(member.units.values()):
+            self._losses[unit.id] += 1
+            if self._losses[unit.id] >= _MOST_LOSSES:
+                raise EngineError(
+                    "engine_workers_lost",
+                    f"{_MOST_LOSSES} workers were lost over the same unit of {unit.reader.name}: out of memory, or a "
+                    f"file that breaks the decoder; {_LOGS}. The same command goes on from here; with fewer --workers "
+                    "each needs less memory.",
+                )
+            waiting.appendleft(unit)
+        self._looked_at = 0.0
+
+    def _nobody(self, has_places: bool) -> EngineError:
+        if has_places:
+            return EngineError(
+                "engine_workers_lost",
+                f"No machine of the cluster opened the encoder in {_MOST_LOSSES} tries: its workers ended, the last "
+                f"with: {self._last_loss} {_LOGS}. RECO must be installed on every machine.",
+            )
+        wanted = "a GPU" if self._on_gpu else "a free core"
+        return EngineError(
+            "engine_empty", f"No machine of the Ray cluster offers {wanted}: `ray status` shows what it has."
+        )
+
+
+def _places(resources: Mapping[str, float], on_gpu: bool) -> int:
+    """How many workers a machine takes: one for each GPU, or one for all cores."""
+    return int(resources.get("GPU", 0)) if on_gpu else int(resources.get("CPU", 0) >= 1)
+
+
+def _added(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    sums: Counter[str] = Counter()
+    for seconds in parts:
+        sums.update(seconds)
+    return dict(sums)
