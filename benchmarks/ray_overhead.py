@@ -5,7 +5,7 @@
 A ViT-B/32 with random weights, drawn JPEG photographs of 640×480, captions; one worker of Ray with all cores beside
 the local engine with all cores, turn by turn. Measured is the encoding, from the first unit asked for to the last
 one finished; Ray's own start and the workers' opening of the encoder are told apart, for they happen once a build.
-`processor_s` is of the whole build, both of these included.
+`processor_ms_a_pair` does not depend on what else the machine does.
 """
 
 import argparse
@@ -30,25 +30,44 @@ UNIT_ROWS = 64
 
 
 class Clock:
-    """A build's progress that keeps when its stages began."""
+    """A build's progress that keeps when its stages began, and the processor time between its first rows and its last.
+
+    Attributes:
+        began: seconds on the clock, by stage.
+        first: rows at the first report, and the processor time spent by then.
+        processor_s: spent when the encoding ended.
+    """
 
     def __init__(self) -> None:
         self.began: dict[str, float] = {}
+        self.rows = 0
+        self.first: tuple[int, float] | None = None
+        self.processor_s = 0.0
 
     def stage(self, name: str) -> None:
         self.began[name] = time.perf_counter()
+        if name == "segments":
+            self.processor_s = family_seconds()
 
     def start(self, total_rows: int) -> None:
-        """The rows are gone through from here; counted by the build's own log."""
+        """The rows are gone through from here."""
 
     def advance(self, rows: int, rejected: int) -> None:
-        """Counted by the build's own log."""
+        self.rows += rows
+        if rows and self.first is None:
+            self.first = self.rows, family_seconds()
 
     def lanes(self, seconds: Mapping[str, float]) -> None:
         """Not asked for."""
 
     def done(self) -> None:
         """Told by the build's return."""
+
+    def processor_ms_a_pair(self) -> float:
+        """Of this process and all that come from it, Ray's own included, once the rows began to come."""
+        assert self.first is not None
+        rows, seconds = self.first
+        return 1000 * (self.processor_s - seconds) / (self.rows - rows)
 
 
 def write_corpus(bed: Bed, pairs: int) -> Path:
@@ -71,16 +90,14 @@ def write_corpus(bed: Bed, pairs: int) -> Path:
 def measure(config: BuildConfig, encoder: Encoder, source: EncoderSource, *, with_ray: bool) -> dict[str, Any]:
     """One build: seconds of encoding, and of what comes before it."""
     shutil.rmtree(config.memory, ignore_errors=True)
-    clock, began, before_s = Clock(), time.perf_counter(), family_seconds()
+    clock, began = Clock(), time.perf_counter()
     if with_ray:
         with connected(None, cpus=config.workers):
             ray_s = time.perf_counter() - began
             result = build(config, encoder, clock, engine=RayEngine(config, source, encoder.fingerprint.record()))
-            processor_s = family_seconds() - before_s  # while Ray's processes are still there
     else:
         ray_s = 0.0
         result = build(config, encoder, clock)
-        processor_s = family_seconds() - before_s
     whole_s = clock.began["segments"] - clock.began["encode"]
     units = [json.loads(line) for line in (config.memory / BUILD_LOG).read_text().splitlines()]
     # A unit's line has its end and its length: from the first beginning to the last end.
@@ -90,7 +107,7 @@ def measure(config: BuildConfig, encoder: Encoder, source: EncoderSource, *, wit
         "encoding_s": encoding_s,
         "before_the_first_unit_s": whole_s - encoding_s,
         "start_of_ray_s": ray_s,
-        "processor_s": processor_s,
+        "processor_ms_a_pair": clock.processor_ms_a_pair(),
     }
 
 
@@ -113,12 +130,15 @@ def main() -> None:
     for _ in range(options.rounds):
         for name, done in runs.items():
             config = BuildConfig(
-                (str(corpus),), bed.root / f"memory-{name}", unit_rows=UNIT_ROWS, workers=options.cores
+                (str(corpus),), bed.root / f"memory-{name}", unit_rows=UNIT_ROWS, batch_size=32, workers=options.cores
             )
             done.append(measure(config, encoder, source, with_ray=name == "ray"))
     assert len({run["digest"] for done in runs.values() for run in done}) == 1, "every build has the same digest"
-    ratios = [ray["encoding_s"] / local["encoding_s"] for ray, local in zip(runs["ray"], runs["local"], strict=True)]
-    figures = ("encoding_s", "before_the_first_unit_s", "start_of_ray_s", "processor_s")
+    ratios = {
+        figure: [ray[figure] / local[figure] for ray, local in zip(runs["ray"], runs["local"], strict=True)]
+        for figure in ("encoding_s", "processor_ms_a_pair")
+    }
+    figures = ("encoding_s", "before_the_first_unit_s", "start_of_ray_s", "processor_ms_a_pair")
     medians = {
         name: {figure: round(statistics.median(run[figure] for run in done), 2) for figure in figures}
         for name, done in runs.items()
@@ -132,9 +152,9 @@ def main() -> None:
             "cores": options.cores,
             "rounds": options.rounds,
             "medians": medians,
-            "encoding_ray_over_local": {
-                "median": round(statistics.median(ratios), 3),
-                "rounds": [round(one, 3) for one in ratios],
+            "ray_over_local": {
+                figure: {"median": round(statistics.median(each), 3), "rounds": [round(one, 3) for one in each]}
+                for figure, each in ratios.items()
             },
         },
     )

@@ -17,6 +17,7 @@ Worker = Annotated[
         metavar="I/N",
         help="Encode only the I-th of N shares, I from 0, beside other workers on a shared file system. When all have "
         "ended, the same command without --worker finishes and commits.",
+        rich_help_panel="Several machines",
     ),
 ]
 
