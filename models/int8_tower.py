@@ -13,7 +13,7 @@ from torch import Tensor
 from models.errors import EncoderError
 from models.int8_block import Int8Block, Measured
 from models.packed_block import PackedBlock
-from models.packed_towers import Tower, is_plain_image_tower
+from models.packed_towers import PackedPatches, Tower, is_plain_image_tower
 
 MIN_PICTURES, MAX_PICTURES = 32, 512
 MIN_COSINE = 0.99  # of each picture that the tower was not fitted on, to the same picture in float32
@@ -74,12 +74,13 @@ def fit_int8_tower(model: torch.nn.Module, pixels: Tensor) -> tuple[Tower, float
 def _tower(visual: Any, blocks: list[Int8Block]) -> Tower:
     last = PackedBlock(visual.transformer.resblocks[-1], torch.bfloat16, last=True)
     visual.transformer.resblocks = torch.nn.ModuleList().eval()
+    patches = PackedPatches(visual, torch.bfloat16)
     visual.bfloat16()
 
     def encode_image(pixels: Tensor, normalize: bool = False) -> Tensor:
         """Features (B, D), not normalised, of pixels (B, 3, S, S) of any dtype."""
         assert not normalize, "the encoder normalises, in float32"
-        x = visual._embeds(pixels.bfloat16())  # (B, L, C)
+        x = patches(pixels.bfloat16())
         for block in blocks:
             x = block.all_tokens(x)
         features: Tensor = visual.ln_post(last.first_tokens(x)) @ visual.proj
