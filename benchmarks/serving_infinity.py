@@ -1,7 +1,7 @@
 """Beside infinity: the same architecture, the same requests from the same client, taking turns on the same cores.
 
     python -m venv /tmp/infinity
-    /tmp/infinity/bin/pip install 'infinity_emb[torch,server,vision]' 'optimum<2' 'transformers<4.49'
+    /tmp/infinity/bin/pip install 'infinity_emb[torch,server,vision]==0.0.78' 'optimum<2' 'transformers<4.49' aiohttp
     python -m benchmarks.serving_infinity --infinity /tmp/infinity/bin --photos /path/to/photographs
 
 Plain embedding on both sides, single items, images as base64 in JSON, floats in the answer, each server in its

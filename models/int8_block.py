@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor, nn
 
+from models.packed_block import attend, joined
+
 _QUICK_GELU = 1.702
 _MIDDLE = 128  # the byte that stands for 0 in a range with both signs
 
@@ -155,4 +157,4 @@ def _attend(packed: Tensor, num_heads: int) -> Tensor:
     """Queries, keys and values (B, L, 3C) to (B, L, C)."""
     batch, length = packed.shape[:2]
     q, k, v = packed.view(batch, length, 3, num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, L, C/H)
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    return joined(attend(q, k, v))

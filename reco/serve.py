@@ -32,6 +32,9 @@ def serve(
 
         reco serve --model ViT-B-32 --pretrained openai --memory my-memory --fusion my-fusion
     """
+    # OpenMP reads it once, when torch or FAISS is loaded. Its threads would spin while they wait for one another, on
+    # the cores that requests are read and pictures decoded on: texts cost 11 % more (docs/performance.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from service.settings import SHOW_CONFIG, load_settings, show_settings
 
     given: dict[str, Any] = {
