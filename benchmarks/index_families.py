@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import statistics
 import sys
 import time
@@ -92,6 +93,7 @@ def opening(root: Path, stamps: Path, query: np.ndarray[Any, Any]) -> dict[str, 
     """First open, which hashes every file, beside SHA-256 alone; then an open of a verified memory and a query."""
     files = [root / file.path for file in memory.read_manifest(root).files]
     hashing = sum(timed(lambda path=path: _sha256(path))[0] for path in files)
+    shutil.rmtree(stamps, ignore_errors=True)
     first, opened = timed(lambda: Memory.open(root, stamps=stamps))
     opened.close()
 
@@ -114,30 +116,35 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def run_family(
-    root: Path, records: list[memory.SegmentRecord], words: str, asked: dict[str, Any], stamps: Path
-) -> dict[str, Any]:
-    """Index, commit, open and ask."""
+def build_family(root: Path, records: list[memory.SegmentRecord], words: str) -> dict[str, Any]:
+    """Index both sides and commit; what that took."""
     options = IndexOptions(factory=words) if words != "auto" else None
     cpu = time.process_time()
     seconds, indexes = timed(lambda: memory.build_indexes(root, records, options=options))
     cpu = time.process_time() - cpu
-    manifest = memory.publish(root, contents(records, indexes, memory.latest_version(root)))
-    told: dict[str, Any] = {"asked_for": words, "index_seconds_both_modalities": round(seconds, 1)}
-    told |= {"of_processor_time": round(cpu, 1), "load_average": round(os.getloadavg()[0], 1)}
-    told["opening"] = opening(root, stamps, asked["image"].queries[:1])
+    memory.publish(root, contents(records, indexes, memory.latest_version(root)))
+    return {
+        "index_seconds_both_modalities": round(seconds, 1),
+        "of_processor_time": round(cpu, 1),
+        "load_average": round(os.getloadavg()[0], 1),
+    }
+
+
+def ask_family(root: Path, asked: dict[str, Any], stamps: Path) -> dict[str, Any]:
+    """Open what was committed last, and ask it."""
+    told: dict[str, Any] = {"opening": opening(root, stamps, asked["image"].queries[:1])}
     with Memory.open(root, stamps=stamps) as opened:
+        rows = opened.manifest.num_rows
         for index in opened.indices():
             modality = index["modality"]
             told[modality] = {
                 "factory": index["factory"],
                 "search": index["search"],
-                "index_bytes_per_row": round(index["bytes"] / manifest.num_rows, 1),
-                "with_fp16_rows": round(index["bytes"] / manifest.num_rows + 1024, 1),
+                "index_bytes_per_row": round(index["bytes"] / rows, 1),
+                "with_fp16_rows": round(index["bytes"] / rows + 1024, 1),
                 "measured_by_the_build": index["recall"],
                 **judge(opened, modality, asked[modality]),
             }
-    log.info("%s %s", words, json.dumps(told, indent=1))
     return told
 
 
@@ -164,10 +171,11 @@ def generate(arguments: argparse.Namespace) -> None:
 
 def draw(mixture: Mixture, rows: int, seed: int) -> np.ndarray[Any, Any]:
     """(rows, D) float16, a block at a time."""
-    blocks = range(0, rows, BLOCK_ROWS)
-    return np.concatenate(
-        [mixture.draw(min(BLOCK_ROWS, rows - at), 10 + seed + at).astype(np.float16) for at in blocks]
-    )
+    drawn = np.empty((rows, mixture.centres.shape[1]), dtype=np.float16)
+    for at in range(0, rows, BLOCK_ROWS):
+        count = min(BLOCK_ROWS, rows - at)
+        drawn[at : at + count] = mixture.draw(count, 10 + seed + at)
+    return drawn
 
 
 def stored(root: Path, segments: list[memory.SegmentRecord], modality: str) -> StoredRows:
@@ -189,18 +197,24 @@ def generated(arguments: argparse.Namespace) -> dict[str, Any]:
     told = json.loads((work / GENERATED).read_text())
     segments = [read_segment(value) for value in told.pop("segments")]
     asked = {m: Asked(**np.load(work / f"{m}-asked.npz"), count=K) for m in MODALITIES}
-    families = [run_family(work / "memory", segments, words, asked, work / "stamps") for words in arguments.families]
+    families = []
+    for words in arguments.families:
+        took = {} if arguments.as_built else build_family(work / "memory", segments, words)
+        if not arguments.build_only:
+            families.append({"asked_for": words, **took, **ask_family(work / "memory", asked, work / "stamps")})
+            log.info("%s", json.dumps(families[-1], indent=1))
     return {**told, "families": families}
 
 
 def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """A run of some families, with those of earlier runs on as many rows that it did not do again."""
-    if before.get("generated", {}).get("rows") != now["generated"]["rows"]:
-        return now
-    done = {family["asked_for"] for family in now["generated"]["families"]}
-    kept = [family for family in before["generated"]["families"] if family["asked_for"] not in done]
-    now["generated"]["families"] = kept + now["generated"]["families"]
-    return {**now, "real": now["real"] or before["real"]}
+    """A run, with what earlier runs found that it did not do again: real rows, families on as many generated rows."""
+    now["real"] = now["real"] or before.get("real", [])
+    earlier = before.get("generated", {})
+    if earlier.get("rows") == now["generated"]["rows"]:
+        done = {family["asked_for"] for family in now["generated"]["families"]}
+        kept = [family for family in earlier["families"] if family["asked_for"] not in done]
+        now["generated"]["families"] = kept + now["generated"]["families"]
+    return now
 
 
 def real_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -228,6 +242,8 @@ def main() -> None:
     parser.add_argument("--name", default="index-families")
     parser.add_argument("--no-real", action="store_true")
     parser.add_argument("--generate-only", action="store_true", help="write the rows, for later runs to time")
+    parser.add_argument("--build-only", action="store_true", help="index, and ask later with --as-built")
+    parser.add_argument("--as-built", action="store_true", help="ask the memory as the last run left it")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -236,13 +252,15 @@ def main() -> None:
         return
     result = {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": "two shared x86 cores (AMD EPYC, avx512_bf16), other programs at work",
+        "machine": "two shared x86 cores (AMD EPYC, avx512_bf16)",
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         "faiss": faiss.__version__,
         "load_average": os.getloadavg()[0],
         "real": [] if arguments.no_real else real_rows(arguments),
         "generated": generated(arguments),
     }
+    if arguments.build_only:
+        return
     path = RESULTS / f"{arguments.name}.json"
     before = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(joined(before, result), indent=2) + "\n")

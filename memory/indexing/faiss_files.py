@@ -21,6 +21,8 @@ NUM_PROBES: Final = 16
 # How far the similarity of a row to its own 1-bit code may be from 1: this over √D, as RaBitQ's error falls.
 _BIT_ERROR: Final = 4.0
 _PROBED_LISTS: Final = 8  # a row lies in the nearest list, but for rounding on another processor
+# `search_lists` would leave a batch to one thread: FAISS cuts it into slices in the call that is not used here.
+_THREADS_SHARE_QUERIES: Final = 3
 
 
 class Trained(NamedTuple):
@@ -106,6 +108,7 @@ def open_shard(path: Path, family: Family, trained: Trained, *, rows: int) -> An
     _check(path, index, family, rows=rows)
     if not family.is_exact:
         lend_quantiser(index, trained)
+        index.parallel_mode = _THREADS_SHARE_QUERIES
     return index
 
 

@@ -8,6 +8,9 @@ from memory.indexing.families import EXACT, RABITQ, SQ8, Family, is_factory, lis
 
 EXACT_ROWS: Final = 200_000  # up to here a scan of all rows takes milliseconds, and misses nothing
 SQ8_ROWS: Final = 20_000_000  # beyond, 8-bit codes of both modalities outgrow what a machine keeps in its cache
+# From here on 1-bit codes find as much as 8-bit codes, as all are ranked by the rows, and are smaller and faster: their
+# error falls as √D grows.
+BIT_DIM: Final = 256
 DEFAULT_RECALL: Final = 0.99
 _FORMS: Final = "exact, IVF,SQ8, IVF,RaBitQ or IVF,RaBitQfs; a number after IVF sets how many lists, at most one a row"
 
@@ -56,12 +59,12 @@ def choose_family(rows: int, embed_dim: int, options: IndexOptions) -> Family:
                 f"index factory {options.factory!r} does not suit {rows:,} rows of D = {embed_dim}: give {_FORMS}."
             )
         return family
-    lists = lists_for(rows)
+    lists, most_sq8 = lists_for(rows), SQ8_ROWS if embed_dim < BIT_DIM else 0
     by_size = [
         family
         for family, most in (
             (Family(EXACT, 0, embed_dim), EXACT_ROWS),
-            (Family(SQ8, lists, embed_dim), SQ8_ROWS),
+            (Family(SQ8, lists, embed_dim), most_sq8),
             (Family(RABITQ, lists, embed_dim), None),
         )
         if most is None or rows <= most

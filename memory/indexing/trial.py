@@ -59,16 +59,23 @@ def try_out(
 
 
 def _settings(search: ListSearch, asked: Asked, lists: int, wanted: float) -> list[Setting]:
-    """Recall of 1, 2, 4 … lists, to one step beyond what is wanted: more lists and fewer candidates may cost less."""
+    """Recall of 1, 2, 4 … lists, to one step beyond what is wanted: more lists and fewer candidates may cost less.
+
+    And half a step before the fewest lists that find enough: a step doubles what a query costs.
+    """
     settings: list[Setting] = []
     nprobe, reached = 1, False
     while True:
         tried = measure(search, asked, nprobe)
         settings += tried
         if nprobe == lists or reached:
-            return settings
+            break
         reached = tried[-1].recall >= wanted
         nprobe = min(lists, 2 * nprobe)
+    fewest = min((setting.nprobe for setting in settings if setting.recall >= wanted), default=1)
+    if fewest > 2:
+        settings += measure(search, asked, fewest - fewest // 4)
+    return sorted(settings, key=lambda setting: (setting.nprobe, setting.num_candidates))
 
 
 def _open(trial: Trial, rows: StoredRows) -> ListSearch:

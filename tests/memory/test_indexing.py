@@ -20,20 +20,20 @@ D = 24
 
 
 @pytest.mark.parametrize(
-    ("rows", "limit", "factory"),
+    ("rows", "dim", "limit", "factory"),
     [
-        (10_000, None, "exact"),
-        (200_000, None, "exact"),
-        (200_001, None, "IVF1024,SQ8"),
-        (1_000_000, None, "IVF2048,SQ8"),
-        (20_000_001, None, "RR512,IVF8192,RaBitQ"),
-        (1_000_000, 1100, "IVF2048,SQ8"),
-        (1_000_000, 256, "RR512,IVF2048,RaBitQ"),
-        (100_000, 1200, "IVF512,SQ8"),  # a budget below the exact index's, whatever the size
+        (10_000, 512, None, "exact"),
+        (200_000, 512, None, "exact"),
+        (200_001, 512, None, "RR512,IVF1024,RaBitQ"),
+        (1_000_000, 768, None, "RR768,IVF2048,RaBitQ"),
+        (1_000_000, 128, None, "IVF2048,SQ8"),  # 1-bit codes of few dimensions say little
+        (20_000_001, 128, None, "RR128,IVF8192,RaBitQ"),
+        (1_000_000, 128, 100, "RR128,IVF2048,RaBitQ"),
+        (100_000, 512, 1200, "RR512,IVF512,RaBitQ"),  # a budget below the exact index's, whatever the size
     ],
 )
-def test_the_family_follows_size_and_budget(rows, limit, factory):
-    family = choose_family(rows, 512, IndexOptions(max_bytes_per_pair=limit))
+def test_the_family_follows_size_dimension_and_budget(rows, dim, limit, factory):
+    family = choose_family(rows, dim, IndexOptions(max_bytes_per_pair=limit))
     assert family.factory == factory
     assert limit is None or 2 * family.bytes_per_row(rows) <= limit
 
