@@ -1,7 +1,7 @@
 """Your own vector database stays as it is: a gallery of plain embeddings in Qdrant, asked with refined queries.
 
     pip install qdrant-client httpx
-    python examples/qdrant_gallery.py http://127.0.0.1:8000 photos/ "a photo of a firecrest"
+    python examples/qdrant_gallery.py http://127.0.0.1:8000 photos/ "a photo of a firecrest" "a photo of a wren"
 
 Here Qdrant runs inside this process; with QdrantClient(url=...) it is a server. RECO refines the query only: the
 gallery is never embedded again, whatever is added to the memory.
@@ -56,10 +56,12 @@ def search(client: QdrantClient, vector: list[float], limit: int = 5) -> list[tu
 
 
 if __name__ == "__main__":
-    service, folder, text = sys.argv[1:4]
+    service, folder, *texts = sys.argv[1:]
     client = QdrantClient(":memory:")
     fill(client, service, sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".jpg", ".png")))
     for title, enhance in (("plain query", False), ("refined query, same gallery", True)):
         print(title)
-        for photo, cosine in search(client, embed_text(service, text, enhance=enhance)):
-            print(f"  {cosine:.3f}  {photo}")
+        for text in texts:
+            print(f"  {text}")
+            for photo, cosine in search(client, embed_text(service, text, enhance=enhance)):
+                print(f"    {cosine:.3f}  {photo}")

@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from conftest import SPECIES, Reader
 from pages import ROOT
 
+from demo.species import Species
+
 EXAMPLES = ROOT / "examples"
 PYTHON = os.environ.get("RECO_TEST_EXAMPLES")
 pytestmark = [pytest.mark.examples, pytest.mark.timeout(600)]
@@ -46,12 +48,17 @@ def test_the_openai_classes_serve(served: Reader, name: str) -> None:
 
 @needs_python
 def test_a_gallery_that_is_never_embedded_again(served: Reader) -> None:
-    species = SPECIES[0]
-    told = example(served, "qdrant_gallery.py", "test-images/", f"a photo of a {species.name}")
-    plain, refined = told.split("refined query, same gallery")
-    right = [part.count(f"test-images/{species.slug}/") for part in (plain, refined)]
-    assert right[1] >= 2 > 0  # of its three pictures, among the five nearest
-    assert right[1] >= right[0]
+    """Of each species' three pictures, those among the five nearest: more when refined, and for no species fewer."""
+    told = example(served, "qdrant_gallery.py", "test-images/", *(f"a photo of a {one.name}" for one in SPECIES))
+    plain, refined = ([right_ones(part, one) for one in SPECIES] for part in told.split("refined query, same gallery"))
+    assert sum(refined) > sum(plain)
+    assert all(with_memory >= without for with_memory, without in zip(refined, plain, strict=True))
+
+
+def right_ones(told: str, species: Species) -> int:
+    """How many of the photos listed under a species' text are its own."""
+    listed = told.split(f"a photo of a {species.name}\n", 1)[1].split("a photo of a ", 1)[0]
+    return listed.count(f"test-images/{species.slug}/")
 
 
 def test_the_notebook_runs(tmp_path: Path) -> None:
