@@ -180,7 +180,7 @@ def test_what_stops_a_unit_stops_the_build_as_it_would_here(
             build(elsewhere, encoder, engine=engine(elsewhere, encoder, tmp_path))
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nonsense", "auto"])
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nonsense"])
 def test_where_no_ray_answers_is_told_at_once(address: str) -> None:
     with pytest.raises(EngineError, match="engine_unreachable"), connected(address):
         pass
