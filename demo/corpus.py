@@ -10,11 +10,12 @@ A folder is drawn under a temporary name and renamed when whole, so a killed run
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import get_context, parent_process, resource_tracker
 from pathlib import Path
 
 from demo.shots import Shot, nameless_shot, species_shot
@@ -89,10 +90,13 @@ def draw_world(directory: Path, progress: Callable[[int, int], None] | None = No
 
 @contextmanager
 def _drawers() -> Iterator[ProcessPoolExecutor]:
-    """Processes that draw. They leave Ctrl-C to their parent: a terminal sends it to all, and each would tell of it."""
+    """Processes that draw, and end with this one, however it ends.
+
+    They leave Ctrl-C to their parent: a terminal sends it to all, and each would tell of it.
+    """
     # spawn: the parent may hold threads of torch, which a fork would break
     drawers = os.cpu_count() or 1
-    with ProcessPoolExecutor(drawers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(drawers, get_context("spawn"), _end_with_parent) as pool:
         resource_tracker.ensure_running()  # else the first process starts it, and that unblocks the signal again
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -101,6 +105,18 @@ def _drawers() -> Iterator[ProcessPoolExecutor]:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield pool
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed tells nobody, and its pool would wait for work without end."""
+    parent = parent_process()
+    assert parent is not None
+
+    def end() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 def _draw(shots: tuple[Shot, ...], folder: Path, captions: bool) -> int:

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from reco.help_text import flowing
 
 ENVIRONMENT = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
@@ -37,15 +39,33 @@ def test_completion_is_there() -> None:
 
 
 def test_ctrl_c_is_a_sentence(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "reco.cli", "demo", "-d", str(tmp_path / "demo"), "--no-serve"],
-        env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    while "Draw a field guide" not in process.stderr.readline():
-        assert process.poll() is None
+    process = drawing(tmp_path / "demo")
     time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the drawing processes too
     told = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "reco: stopped." in told
     assert "Traceback" not in told
+
+
+def test_a_killed_demo_leaves_no_drawing_process(tmp_path: Path) -> None:
+    process = drawing(tmp_path / "demo")
+    while not list((tmp_path / "demo").rglob("*.png")):  # they are at work
+        time.sleep(0.1)
+    process.kill()
+    process.communicate(timeout=60)
+    with pytest.raises(ProcessLookupError):
+        for _ in range(300):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+
+
+def drawing(directory: Path) -> subprocess.Popen[str]:
+    """A demo in a process group of its own that has begun to draw."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reco.cli", "demo", "-d", str(directory), "--no-serve"],
+        env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while "Draw a field guide" not in process.stderr.readline():
+        assert process.poll() is None
+    return process
