@@ -104,7 +104,10 @@ def _drawers() -> Iterator[ProcessPoolExecutor]:
                 pool.submit(os.getpid)  # each starts one more, which inherits what is blocked
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        yield pool
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C while work is handed out would wait for all of it
 
 
 def _end_with_parent() -> None:
