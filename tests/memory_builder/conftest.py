@@ -4,9 +4,10 @@ import io
 import os
 import random
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -86,3 +87,14 @@ def shared_data() -> Path:
     if not directory.is_dir():
         pytest.skip("no real embeddings here: set RECO_SHARED_DATA to a folder that has clip_vitb32/")
     return directory
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """In memory where that can be: hundreds of builds wait for hundreds of fsyncs each."""
+    shm = Path("/dev/shm")
+    if not os.access(shm, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(dir=shm, prefix="reco-test-") as folder:
+        yield Path(folder)

@@ -8,7 +8,6 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -30,17 +29,6 @@ def cache(tmp_path: Path) -> Path:
     image, text = dice.normal(size=(2, 12, D)).astype("f4")
     np.savez(tmp_path / "cache.npz", image=image, text=text, caption=captions)
     return tmp_path / "cache.npz"
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    """In memory where that can be: hundreds of builds wait for hundreds of fsyncs each."""
-    shm = Path("/dev/shm")
-    if not os.access(shm, os.W_OK):
-        yield tmp_path
-        return
-    with TemporaryDirectory(dir=shm, prefix="reco-test-") as folder:
-        yield Path(folder)
 
 
 def take_over(cache: Path, memory: Path) -> BuildResult:

@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -21,17 +20,6 @@ from memory import Memory, latest_version, verify_memory
 from memory_builder import BuildConfig, BuildResult, Origin, build_from_embeddings, open_embeddings
 
 D = 8
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    """In memory where that can be: a hundred builds wait for a hundred fsyncs each."""
-    shm = Path("/dev/shm")
-    if not os.access(shm, os.W_OK):
-        yield tmp_path
-        return
-    with TemporaryDirectory(dir=shm, prefix="reco-test-") as folder:
-        yield Path(folder)
 
 
 def write_cache(path: Path, rows: range) -> Path:
