@@ -20,6 +20,7 @@ from evaluation.plots import draw_plots
 from evaluation.refinement import Mode
 from evaluation.run import EvalConfig, TaskResult
 from memory import SearchableMemory
+from models.checkpoint import holds_fusion
 from models.fusion import Fusion
 from models.places import hindrance
 
@@ -133,7 +134,7 @@ def check_output(directory: Path) -> None:
     reason = hindrance(directory)
     if reason is not None:
         raise EvaluationError("output_refused", f"{reason}: -o names a folder.")
-    if (directory / "manifests").is_dir() or (directory / "fusion.safetensors").exists():
+    if (directory / "manifests").is_dir() or holds_fusion(directory):
         raise EvaluationError(
             "output_refused", f"{directory} holds a memory or a fusion: give the report its own folder."
         )

@@ -34,9 +34,9 @@ NEVER = {
     "reco": {"faiss", "fastapi"},
     "reco_client": {"torch", "pydantic", "fastapi", "PIL"},
 }
-# Only the composed encoder and the training of `models` know the memory; only training may be reached from outside
-# the rooms that train.
-KNOW_MEMORY = ("models/refine.py", "models/training/")
+# Of `models` these know the memory: the composed encoder, the checkpoint, which is written as durably as a memory's
+# files, and training. Only training may be reached from outside the rooms that train.
+KNOW_MEMORY = ("models/refine.py", "models/checkpoint.py", "models/training/")
 
 
 def modules(room: str) -> list[Path]:

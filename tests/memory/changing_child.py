@@ -3,12 +3,10 @@
 changing_child.py CHANGE TEMPLATE TARGET
 """
 
-import os
-import shutil
-import signal
 import sys
 from pathlib import Path
-from typing import Any
+
+from sudden_death import at_every_step
 
 import memory
 
@@ -19,39 +17,8 @@ CHANGES = {
     "gc": lambda root: memory.collect(root, keep=1, work=True),
     "rollback": lambda root: memory.roll_back(root, 1),
 }
-STEPS = {"os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
-
-
-def die_at(step: int) -> None:
-    """Kill this process with SIGKILL just before its `step`-th operation that changes a directory or opens to write."""
-    count = 0
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal count
-        if event in STEPS or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
-            count += 1
-            if count == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
-
-
-def main(change: str, template: Path, target: Path) -> None:
-    step = 0
-    while True:
-        step += 1
-        root = target / str(step)
-        shutil.copytree(template, root)
-        child = os.fork()
-        if child == 0:
-            die_at(step)
-            CHANGES[change](root)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if not os.WIFSIGNALED(status):
-            sys.stdout.write(f"{step - 1} {os.waitstatus_to_exitcode(status)}\n")
-            return
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    name, template, target = sys.argv[1:]
+    at_every_step(Path(template), Path(target), CHANGES[name])

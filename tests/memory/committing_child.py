@@ -5,19 +5,14 @@ committing_child.py race ROOT ROUNDS NAME   commit one version per line of stand
 committing_child.py lock ROOT               hold the build lock until standard input ends
 """
 
-import os
-import shutil
-import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 from conftest import commit, make_rows  # a script's own directory is on sys.path
+from sudden_death import at_every_step
 
 import memory
 
-# What changes a directory. Reads and fsyncs lie between two of these: killed there, it leaves the same files.
-STEPS = {"os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
 PARTS = [make_rows(12, seed=1), make_rows(9, seed=2)]  # made once, before the forks
 
 
@@ -26,42 +21,10 @@ def tell(word: str) -> None:
     sys.stdout.flush()
 
 
-def add(root: Path, parent: int) -> None:
+def add(root: Path) -> None:
     """A whole incremental commit: lock, new segment, new index generations, delete list, manifest, HEAD."""
     with memory.BuildLock(root):
-        commit(root, PARTS, deletes=[4], parent=parent)
-
-
-def die_at(step: int, root: Path) -> None:
-    """Kill this process with SIGKILL just before its `step`-th file operation below `root`."""
-    count = 0
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal count
-        changes = event in STEPS or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR))
-        if changes and str(arguments[0]).startswith(str(root)):
-            count += 1
-            if count == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
-
-
-def crash(template: Path, target: Path) -> None:
-    step = 0
-    while True:
-        step += 1
-        root = target / str(step)
-        shutil.copytree(template, root)
-        child = os.fork()
-        if child == 0:
-            die_at(step, root)
-            add(root, parent=1)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if not os.WIFSIGNALED(status):
-            tell(f"{step - 1} {os.waitstatus_to_exitcode(status)}")
-            return
+        commit(root, PARTS, deletes=[4], parent=1)
 
 
 def race(root: Path, rounds: int, name: str) -> None:
@@ -93,7 +56,7 @@ def lock(root: Path) -> None:
 if __name__ == "__main__":
     mode, first, *rest = sys.argv[1:]
     if mode == "crash":
-        crash(Path(first), Path(rest[0]))
+        at_every_step(Path(first), Path(rest[0]), add)
     elif mode == "race":
         race(Path(first), int(rest[0]), rest[1])
     else:

@@ -19,7 +19,7 @@ REPOSITORY = HERE.parents[1]
 def child():
     """Starts committing_child.py; whatever is still running at the end of the test is killed."""
     started: list[subprocess.Popen[str]] = []
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "OMP_NUM_THREADS": "1"}
 
     def start(*arguments: object) -> subprocess.Popen[str]:
         command = [sys.executable, str(HERE / "committing_child.py"), *map(str, arguments)]
