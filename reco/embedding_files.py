@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
+
+_LINE_BEGINS = b'{"key": "'
 
 
 class OutputError(Exception):
@@ -66,9 +69,12 @@ class JsonLines:
         if path.exists():
             if not resume:
                 raise OutputError(f"{path} is there: --resume goes on with it; or name another file")
-            for item in _whole_lines(path):
+            end = 0
+            for item, after in _whole_lines(path):
                 self.done.append(item["key"])
                 self.space = item.get("space", self.space)
+                end = after
+            os.truncate(path, end)
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, key: str, embedding: FloatArray, space: str) -> None:
@@ -135,7 +141,7 @@ class ArrayFile:
 
     def flush(self) -> None:
         """See `Output`."""
-        self._file.flush()  # the rows first: an item never names a row that is not there
+        self._file.flush()
         self._items.flush()
 
     def finish(self) -> None:
@@ -155,38 +161,42 @@ class ArrayFile:
         self._items.close()
 
     def _take_up(self) -> None:
-        for item in _whole_lines(self._items_path) if self._items_path.exists() else ():
-            self.done.append(item["key"])
+        """Go on after the last item whose row is there: of long keys, items reach the disk before their rows."""
+        held, end = self._part.stat().st_size if self._part.exists() else 0, 0
+        for item, after in _whole_lines(self._items_path) if self._items_path.exists() else ():
             if "row" in item:
-                self._rows, self._dim, self.space = item["row"] + 1, item["embed_dim"], item["space"]
-        needed = 4 * self._rows * self._dim
-        if self._rows and (not self._part.exists() or self._part.stat().st_size < needed):
-            raise OutputError(f"{self._part} is shorter than {self._items_path} says: delete both and begin anew")
+                if item["row"] != self._rows:
+                    raise OutputError(f"{self._items_path} is no file of `reco embed`; name another")
+                if held < 4 * (self._rows + 1) * item["embed_dim"]:
+                    break
+                self._rows, self._dim, self.space = self._rows + 1, item["embed_dim"], item["space"]
+            self.done.append(item["key"])
+            end = after
+        if self._items_path.exists():
+            os.truncate(self._items_path, end)
         if self._part.exists():
-            os.truncate(self._part, needed)
+            os.truncate(self._part, 4 * self._rows * self._dim)
 
     def _item(self, item: dict[str, Any]) -> None:
         self._items.write(json.dumps(item, ensure_ascii=False) + "\n")
 
 
-def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The items of a file; a last line that was cut by a kill is taken off the file.
+def _whole_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """The items of a file, each with the byte it ends at; what follows the last is a line that a kill cut.
 
     Raises:
         OutputError: the file is none of ours.
     """
-    items, length = [], 0
+    end = 0
     with path.open("rb") as file:
         for line in file:
+            if not line.endswith(b"\n") and line.startswith(_LINE_BEGINS[: len(line)]):
+                return
             try:
-                item = json.loads(line) if line.endswith(b"\n") else None
+                item = json.loads(line)
             except ValueError:
-                raise OutputError(f"{path} is no file of `reco embed`; name another") from None
-            if item is None:
-                break
-            if not isinstance(item, dict) or not isinstance(item.get("key"), str):
+                item = None
+            if not isinstance(item, dict) or not isinstance(item.get("key"), str) or not line.endswith(b"\n"):
                 raise OutputError(f"{path} is no file of `reco embed`; name another")
-            items.append(item)
-            length += len(line)
-    os.truncate(path, length)
-    return items
+            end += len(line)
+            yield item, end

@@ -1,6 +1,9 @@
 """`reco embed`, `classify` and `bench` against a running service: what they write, tell and refuse."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +128,7 @@ def test_another_file_is_never_written_over(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="and whole"):
         ArrayFile(array, resume=True)
     (tmp_path / "b.items.jsonl").write_text('{"key": "x", "row": 9, "space": "s", "embed_dim": 4}\n')
-    with pytest.raises(OutputError, match="shorter than"):
+    with pytest.raises(OutputError, match="no file of `reco embed`"):
         ArrayFile(tmp_path / "b.npy", resume=True)
 
 
@@ -209,3 +212,51 @@ def test_load_tells_refusals_apart_from_answers(service: Any) -> None:
     told = asyncio.run(load())
     assert told["codes"] == {"text_empty": told["failed"]}
     assert abs(told["failed"] - told["requests"]) <= 2
+
+
+TAKEN = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from reco.embedding_files import ArrayFile
+file = ArrayFile(Path(sys.argv[1]))
+for row in range(int(sys.argv[2])):
+    file.write(f"{row} " + "long " * 400, np.full(8, row, dtype=np.float32), "space")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("rows", [1, 5, 60, 700])
+def test_X02_an_array_goes_on_after_a_kill_at_any_row(tmp_path: Path, rows: int) -> None:
+    """Of long keys the items reach the disk long before the rows they name."""
+    path = tmp_path / "out.npy"
+    killed = subprocess.run([sys.executable, "-c", TAKEN, str(path), str(rows)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    file = ArrayFile(path, resume=True)
+    for row in range(len(file.done), 700):
+        file.write(f"{row} " + "long " * 400, np.full(8, row, dtype=np.float32), "space")
+    file.finish()
+    np.testing.assert_array_equal(np.load(path), np.arange(700.0)[:, None] * np.ones(8))
+    items = lines((tmp_path / "out.items.jsonl").read_text())
+    assert [(item["row"], item["key"].split()[0]) for item in items] == [(row, str(row)) for row in range(700)]
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "one line of text", '{"keys": ["x"]}'])
+def test_a_file_of_one_line_that_is_not_ours_is_left_as_it_is(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.jsonl").write_text(content)
+    (tmp_path / "b.items.jsonl").write_text(content)
+    with pytest.raises(OutputError, match="no file of `reco embed`"):
+        JsonLines(tmp_path / "a.jsonl", resume=True)
+    with pytest.raises(OutputError, match="no file of `reco embed`"):
+        ArrayFile(tmp_path / "b.npy", resume=True)
+    assert (tmp_path / "a.jsonl").read_text() == (tmp_path / "b.items.jsonl").read_text() == content
+
+
+@pytest.mark.parametrize("left", ['{"key": "bird 0", "embed', '{"k', ""])
+def test_a_run_killed_in_its_first_line_begins_again(tmp_path: Path, left: str) -> None:
+    (tmp_path / "a.jsonl").write_text(left)
+    file = JsonLines(tmp_path / "a.jsonl", resume=True)
+    assert file.done == []
+    file.write_error("bird 0", "text_empty")
+    file.close()
+    assert lines((tmp_path / "a.jsonl").read_text()) == [{"key": "bird 0", "error": "text_empty"}]
