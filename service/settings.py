@@ -180,6 +180,13 @@ class Settings(BaseSettings):
     receive_timeout_s: float = Field(
         30.0, gt=0, le=3600, allow_inf_nan=False, description="Seconds its body may take after them (408)."
     )
+    send_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds a client may take to read its answer; then the connection is cut.",
+    )
     request_timeout_s: float = Field(
         10.0,
         gt=0,

@@ -1,6 +1,6 @@
-"""The connection: how long a request may take to arrive, and what of HTTP/1.1 is accepted. On uvicorn's h11 protocol.
+"""The connection: how long a request may take to arrive and an answer to be read, and what of HTTP/1.1 is accepted.
 
-uvicorn has no deadline for receiving a request, and h11 takes header blocks of any size that arrive in one read, lines
+On uvicorn's h11 protocol. It has no deadline for either, and h11 takes header blocks of any size that arrive in one read, lines
 that end in a bare LF, and Content-Length beside Transfer-Encoding, which two servers in a row may read as two different
 requests. What is refused here never reaches the app; it is logged and counted all the same.
 """
@@ -90,6 +90,7 @@ class Connection(H11Protocol):
         self.conn: Refusing = Refusing()
         self._service: Service = self.config.app.state.service  # type: ignore[union-attr]
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give a new connection so long to send its first request."""
@@ -100,8 +101,10 @@ class Connection(H11Protocol):
         self._arm(self._service.settings.header_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Forget the deadlines."""
         self._disarm()
+        if self._unread is not None:
+            self._unread.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -123,7 +126,8 @@ class Connection(H11Protocol):
             self._disarm()
 
     def on_response_complete(self) -> None:
-        """A client that was answered before it had sent everything has little time for the rest."""
+        """The answer is to be read in time; who was answered before it had sent everything has little for the rest."""
+        self._expect_reading()  # first: what follows may begin with the next request
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
             self._arm(_LEFTOVER_S)
@@ -144,6 +148,18 @@ class Connection(H11Protocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def _expect_reading(self) -> None:
+        """Give the client its time for what was written last. Neither `close` nor uvicorn's `drain` ever gives up."""
+        if self._unread is not None:
+            self._unread.cancel()
+        self._unread = self.loop.call_later(self._service.settings.send_timeout_s, self._cut_unread)
+
+    def _cut_unread(self) -> None:
+        """Drop a connection with what its client has not taken: until then both are held."""
+        if self.transport.get_write_buffer_size():
+            self._service.metrics.unread.inc()
+            self.transport.abort()
+
     def _too_slow(self) -> None:
         self._deadline = None
         if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
@@ -161,6 +177,7 @@ class Connection(H11Protocol):
             self.cycle.scope["state"]["code"] = code  # its own log line tells it
         else:
             self._report(code)
+        self._expect_reading()
         self.transport.close()
 
     def _write(self, code: str) -> None:

@@ -84,6 +84,11 @@ class Metrics:
             registry=registry,
         )
         self.errors = Counter("reco_errors_total", "Problems answered, by code.", ("code",), registry=registry)
+        self.unread = Counter(
+            "reco_answers_unread_total",
+            "Connections cut because their client did not read its answer in time.",
+            registry=registry,
+        )
         self._declare_memory(registry)
 
     def _declare_memory(self, registry: CollectorRegistry) -> None:

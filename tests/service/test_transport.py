@@ -14,6 +14,7 @@ import pytest
 
 HEADER_S, RECEIVE_S = 0.5, 1.0
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 POST = b"POST /embed/text HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
@@ -148,6 +149,52 @@ def test_T05_more_connections_than_the_limit_are_refused(serve: Any) -> None:
             one.close()
         time.sleep(0.2)
         assert service.client.get("/readyz").status_code == 200
+
+
+@contextmanager
+def never_reading(service: Any, count: int) -> Iterator[list[socket.socket]]:
+    """Connections that ask for more than the kernel's buffers hold, and read none of it."""
+    url = httpx.URL(service.url)
+    held = []
+    for _ in range(count):
+        one = socket.socket()
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        one.connect((url.host, url.port))
+        one.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 100)
+        held.append(one)
+    try:
+        yield held
+    finally:
+        for one in held:
+            one.close()
+
+
+def test_T05_a_crowd_that_reads_no_answer_keeps_nobody_out_for_long(serve: Any) -> None:
+    with serve(max_connections=3, send_timeout_s=1.0) as service:
+        service.client.close()  # its idle connection would be closed meanwhile, and make room
+        with never_reading(service, 3):
+            end = time.monotonic() + 20
+            while code_of(answer_to(service, LAST)) != "too_many_connections":
+                assert time.monotonic() < end, "the crowd has not come"
+            while status_of(answer_to(service, LAST)) != 200:
+                assert time.monotonic() < end, "their connections are held on"
+                time.sleep(0.1)
+            text = httpx.get(f"{service.url}/metrics").text
+        found = re.search(r"^reco_answers_unread_total (\S+)$", text, re.MULTILINE)
+        assert found
+        assert float(found[1]) >= 1
+
+
+def test_a_reader_that_is_slow_but_in_time_gets_the_whole_answer(serve: Any) -> None:
+    with serve(send_timeout_s=2.0) as service, never_reading(service, 1) as [slow]:
+        slow.sendall(LAST)
+        time.sleep(1.0)  # the server waits for it
+        slow.settimeout(10)
+        parts = []
+        while more := slow.recv(1 << 20):
+            parts.append(more)
+        assert b"".join(parts).count(b"HTTP/1.1 200 ") == 101
+        assert "reco_answers_unread_total 0.0" in service.client.get("/metrics").text
 
 
 @pytest.mark.parametrize("size", [33_000, 60_000, 100_000, 10_000_000])
