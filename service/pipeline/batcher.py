@@ -123,7 +123,7 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
         self._max_queue_items = max_queue_items
         self._max_batch_s, self._max_wait_s = max_batch_s, max_wait_s
         self._item_s: dict[Modality, float] = {}  # what an item of each lane takes, lately
-        self._warm: set[Modality] = set()  # lanes that have computed a batch
+        self._first_item_s: dict[Modality, float] = {}  # what one took in a lane's first batch, which warms it up
         self._ceiling: dict[Modality, int] = dict.fromkeys(LANES, max_batch_size)  # lower after memory ran out
         self._on_batch = on_batch
         self._on_restart = on_restart
@@ -256,22 +256,22 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
         return before == 0 or own + min(own, other) <= self._max_wait_s  # the lanes take turns
 
     def _most(self, modality: Modality) -> int:
-        """How many items may be taken together."""
-        item_s = self._item_s.get(modality)
-        fitting = math.inf if item_s is None else self._max_batch_s / item_s
+        """How many items may be taken together. Where nothing is known, an item may take whole seconds: then one."""
+        item_s = self._item_s.get(modality, self._first_item_s.get(modality, math.inf))
+        fitting = math.inf if math.isinf(self._max_batch_s) else self._max_batch_s / item_s
         return max(1, int(min(self._ceiling[modality], fitting)))
 
     def _learn(self, modality: Modality, size: int, seconds: float) -> None:
         """Follow what an item takes, and try larger batches again, step by step, after memory ran out.
 
-        Good news counts at once and bad news by and by: an estimate that is too high would turn clients away, and a
-        lane's first batch, which warms everything up, counts for nothing.
+        Good news counts at once and bad news by and by: an estimate that is too high would turn clients away. For the
+        same reason a lane's first batch, which warms everything up, bounds the size of the second and nothing else.
         """
         item_s = max(seconds / size, 1e-9)
-        if modality in self._warm:
+        if modality in self._first_item_s:
             last = self._item_s.get(modality, item_s)
             self._item_s[modality] = min(item_s, last + _FOLLOW * (item_s - last))
-        self._warm.add(modality)
+        self._first_item_s.setdefault(modality, item_s)
         self._ceiling[modality] = min(self._max_batch_size, self._ceiling[modality] + 1)
 
     @staticmethod

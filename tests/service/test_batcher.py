@@ -221,6 +221,24 @@ def test_a_batch_is_as_long_as_its_time_allows() -> None:
     assert 2 <= max(sizes) <= 5
 
 
+@pytest.mark.parametrize("canary", [0, 1])
+def test_X22_a_large_request_right_after_the_start_is_no_batch_that_hangs(canary: int) -> None:
+    sizes: list[int] = []
+
+    def slow(modality: Modality, queries: Sequence[int], /) -> tuple[list[int], Mapping[str, float]]:
+        sizes.append(len(queries))
+        time.sleep(0.02 * len(queries) + (0.2 if len(sizes) == 1 else 0.0))  # the first one warms everything up
+        return list(queries), {}
+
+    batcher: TurnBatcher[int, int] = TurnBatcher(slow, max_batch_size=64, max_queue_items=100, max_batch_s=0.1)
+    batcher.start()
+    wait(submit(batcher, "image", *range(canary)), 10)
+    wait(submit(batcher, "image", *range(40)), 10)
+    batcher.stop()
+    assert max(sizes) <= 5
+    assert min(sizes[2:4]) >= 2  # and the warming up slows nobody down
+
+
 def test_X24_who_could_not_be_answered_in_time_is_not_admitted() -> None:
     def slow(modality: Modality, queries: Sequence[int], /) -> tuple[list[int], Mapping[str, float]]:
         time.sleep(0.02 * len(queries))
