@@ -92,7 +92,7 @@ class Service:
         self._loading = asyncio.create_task(self._load())
         work = [self._load_when_back(), measure_lag(self.metrics)]
         if self.settings.watch_memory_s is not None and self.settings.backend == "faiss":
-            work.append(watch_memory(self.settings, self._served, self.reload))
+            work.append(watch_memory(self.settings, self.metrics, self._served, self.reload))
         self._background = [asyncio.create_task(one) for one in work]
 
     async def wait_until_loaded(self) -> None:

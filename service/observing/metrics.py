@@ -126,6 +126,11 @@ class Metrics:
         self.reload_failures = Counter(
             "reco_reload_failures_total", "Reloads refused; the old served on.", ("code",), registry=registry
         )
+        self.watch_failures = Counter(
+            "reco_watch_failures_total",
+            "Looks for a newer memory that failed (RECO_WATCH_MEMORY_S).",
+            registry=registry,
+        )
         self.generations = Gauge(
             "reco_generations", "Versions in memory: more than 1 while old ones drain.", registry=registry
         )

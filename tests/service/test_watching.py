@@ -1,16 +1,20 @@
 """What a running service tells and does by itself: bounded metrics, logs that hold nobody up, a watched memory."""
 
+import itertools
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.observing.logs import NonBlocking, Repeats
+from service.watching import Refused
 
 
 def series(text: str) -> set[str]:
@@ -101,10 +105,60 @@ def test_a_warning_that_repeats_is_told_a_few_times_and_then_counted() -> None:
     assert told.getMessage() == "it failed: x (and 990 more like it before)"
 
 
-def test_a_watched_memory_is_reloaded_by_itself(serve: Any, own_memory: Any, add_pair: Any, encoder: Any) -> None:
+def test_a_watched_memory_is_reloaded_by_itself(serve: Any, own_memory: Path, add_pair: Any, encoder: Any) -> None:
     with serve(engine=None, memory=str(own_memory), watch_memory_s=0.1) as service:
         add_pair(own_memory, encoder, "two tirrik at night", "added")
-        end = time.monotonic() + 20
-        while service.client.get("/memory").json()["memory_version"] == 1 and time.monotonic() < end:
+        assert served_within(service, 20) == 2
+
+
+def served_within(service: Any, seconds: float) -> int:
+    """The version that is served, once it is not the first any more."""
+    end = time.monotonic() + seconds
+    while (version := service.client.get("/memory").json()["memory_version"]) == 1 and time.monotonic() < end:
+        time.sleep(0.05)
+    return int(version)
+
+
+def test_a_folder_that_cannot_be_read_for_a_while_ends_no_watch(
+    serve: Any, own_memory: Path, add_pair: Any, encoder: Any
+) -> None:
+    manifests, away = own_memory / "manifests", own_memory / "away"
+    with serve(engine=None, memory=str(own_memory), watch_memory_s=0.1) as service:
+        manifests.rename(away)
+        manifests.symlink_to(manifests)  # ELOOP, as an NFS volume says ESTALE
+        end = time.monotonic() + 10
+        while "reco_watch_failures_total 0.0" in service.client.get("/metrics").text and time.monotonic() < end:
             time.sleep(0.05)
-        assert service.client.get("/memory").json()["memory_version"] == 2
+        assert service.client.get("/readyz").status_code == 200
+        manifests.unlink()
+        away.rename(manifests)
+        add_pair(own_memory, encoder, "two tirrik at night", "added")
+        assert served_within(service, 20) == 2
+
+
+def test_a_version_that_was_refused_is_tried_again(serve: Any, own_memory: Path, add_pair: Any, encoder: Any) -> None:
+    with serve(engine=None, memory=str(own_memory), watch_memory_s=0.1) as service:
+        origin = shutil.copytree(own_memory, own_memory.with_name("origin"))
+        add_pair(origin, encoder, "two tirrik at night", "added")
+        for part in ("indexes", "manifests"):  # a volume that shows the segment later
+            shutil.copytree(origin / part, own_memory / part, dirs_exist_ok=True)
+        end = time.monotonic() + 10
+        while service.client.get("/readyz").json().get("reload_failure") is None and time.monotonic() < end:
+            time.sleep(0.05)
+        assert service.client.get("/readyz").json()["reload_failure"] == "file_missing"
+        shutil.copytree(origin / "segments", own_memory / "segments", dirs_exist_ok=True)
+        assert served_within(service, 20) == 2
+
+
+def test_what_stays_refused_is_tried_ever_more_rarely() -> None:
+    refused, now = Refused(10.0), 0.0
+    tried = []
+    while now < 100_000:
+        if refused.may_try(7, now):
+            tried.append(now)
+            refused.note(7, now)
+        now += 10.0
+    assert tried[:5] == [0.0, 20.0, 60.0, 140.0, 300.0]
+    assert all(later - sooner <= 3600 for sooner, later in itertools.pairwise(tried))
+    assert len(tried) < 40
+    assert refused.may_try(8, now), "another version is tried at once"
