@@ -1,7 +1,7 @@
 """What can go wrong, as a tree:
 
 * RecoError
-  x ConnectionFailed    no answer came: refused, cut, or too slow
+  x ConnectionFailed    no answer came: refused, cut, too slow, or a balancer found no service to ask
   x AnswerInvalid       an answer came that is not RECO's: a proxy's page, most likely
   x SpaceChanged        the service swapped its fusion or encoder during the call: its vectors cannot be mixed
   * APIError            the service said no; `code` is stable, `request_id` finds it in its log
@@ -24,6 +24,7 @@ import httpx
 
 from reco_client.results import ItemError
 
+_OF_BALANCERS = frozenset({429, 502, 503, 504})
 _POINTER = re.compile(r"/(?:images|texts|input)/(\d+)")
 
 
@@ -32,12 +33,28 @@ class RecoError(Exception):
 
 
 class ConnectionFailed(RecoError):
-    """No answer arrived."""
+    """No answer of the service arrived.
+
+    Attributes:
+        retry_after_s: when whoever stands before the service asked to come back.
+    """
+
+    retry_after_s: float | None = None
 
     @classmethod
     def of(cls, error: httpx.TransportError, url: httpx.URL) -> "ConnectionFailed":
         """A failure of the connection to a service."""
         return cls(f"no answer from {url}: {error or type(error).__name__}. Is the service running, and reachable?")
+
+    @classmethod
+    def before(cls, response: httpx.Response) -> "ConnectionFailed":
+        """What a balancer or proxy answers where no service behind it does, as while a replica starts again."""
+        failure = cls(
+            f"HTTP {response.status_code} from {response.url}, in a form that is none of RECO's: from a balancer, most "
+            "likely, that finds no service to ask. Is one running behind it?"
+        )
+        failure.retry_after_s = _retry_after_s(response)
+        return failure
 
 
 class AnswerInvalid(RecoError):
@@ -116,6 +133,8 @@ def error_of(response: httpx.Response, places: Sequence[int] = ()) -> RecoError:
         body = response.json()
         code, detail = str(body["code"]), str(body["detail"])
     except (ValueError, KeyError, TypeError):
+        if response.status_code in _OF_BALANCERS:
+            return ConnectionFailed.before(response)
         return AnswerInvalid(
             f"HTTP {response.status_code} from {response.url}, and the body is none of RECO's. Is the address right?"
         )

@@ -30,9 +30,9 @@ class Retries:
         """
         if attempt >= self.attempts:
             return None
-        if isinstance(failure, ConnectionFailed):
-            return self._own_wait_s(attempt) if repeatable else None
-        if not isinstance(failure, Overloaded):
+        if not isinstance(failure, ConnectionFailed | Overloaded):
+            return None
+        if isinstance(failure, ConnectionFailed) and not repeatable:
             return None
         asked_s = failure.retry_after_s
         if asked_s is None:

@@ -146,6 +146,29 @@ def test_what_passes_is_waited_for(scripted: Any, kind: str, failure: Reply) -> 
 
 
 @both
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_what_a_balancer_says_while_no_service_answers_is_waited_for(scripted: Any, kind: str, status: int) -> None:
+    server = scripted(lambda number: Reply(status, b"<html>Bad gateway</html>") if number < 2 else npy())
+    found = call(kind, server.url, retries=QUICK)
+    assert (found.vectors.shape, len(server.times)) == ((1, 4), 3)
+    server = scripted(lambda number: Reply(status, b"<html>Bad gateway</html>"))
+    with pytest.raises(ConnectionFailed, match=f"HTTP {status} from .*balancer"):
+        call(kind, server.url, retries=Retries(attempts=2, first_s=0.01))
+
+
+@both
+def test_a_balancers_retry_after_is_obeyed_and_what_may_have_arrived_is_not_repeated(scripted: Any, kind: str) -> None:
+    gone = Reply(503, b"<html>", {"Retry-After": "0.4"})
+    server = scripted(lambda number: npy() if number else gone)
+    call(kind, server.url, retries=QUICK)
+    assert 0.4 <= server.times[1] - server.times[0] < 1.5
+    server = scripted(lambda number: Reply(502, b"<html>"))
+    with Client(server.url, retries=QUICK) as client, pytest.raises(ConnectionFailed):
+        client.add_pairs([b"x"], name="puffin")
+    assert len(server.times) == 1
+
+
+@both
 def test_retry_after_is_obeyed(scripted: Any, kind: str) -> None:
     server = scripted(lambda number: npy() if number else problem(503, "queue_full", retry_after="0.4"))
     call(kind, server.url, retries=QUICK)
@@ -177,7 +200,7 @@ def test_after_the_last_attempt_the_error_is_told(scripted: Any, kind: str) -> N
         (problem(401, "key_missing"), NotAuthorised),
         (problem(403, "scope_missing"), NotAuthorised),
         (problem(500, "internal_error"), ServiceFailed),
-        (Reply(502, b"<html>Bad gateway</html>"), AnswerInvalid),
+        (Reply(500, b"<html>Oops</html>"), AnswerInvalid),
         (Reply(404, {"detail": "Not Found"}), AnswerInvalid),
         (Reply(200, b"<html>"), AnswerInvalid),
     ],

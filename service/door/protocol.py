@@ -1,8 +1,8 @@
 """The connection: how long a request may take to arrive and an answer to be read, and what of HTTP/1.1 is accepted.
 
-On uvicorn's h11 protocol. It has no deadline for either, and h11 takes header blocks of any size that arrive in one read, lines
-that end in a bare LF, and Content-Length beside Transfer-Encoding, which two servers in a row may read as two different
-requests. What is refused here never reaches the app; it is logged and counted all the same.
+On uvicorn's h11 protocol. It has no deadline for either, and h11 takes header blocks of any size that arrive in one
+read, lines that end in a bare LF, and Content-Length beside Transfer-Encoding, which two servers in a row may read as
+two different requests. What is refused here never reaches the app; it is logged and counted all the same.
 """
 
 import asyncio
