@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from memory import MemoryUnavailable, Modality, Neighbours, open_memory
 from memory.milvus import MilvusServer
-from models.checkpoint import checkpoint_id, load_fusion
+from models.checkpoint import open_fusion
 from models.encoder import Encoder
 from models.errors import EncoderError
 from models.images import ImageLimits
@@ -148,8 +148,8 @@ class Engine:
         if settings.fusion is None:
             composed = RetrievalEnhancedEncoder(encoder, memory, None)
         else:
-            path = Path(settings.fusion)
-            composed = RetrievalEnhancedEncoder(encoder, memory, load_fusion(path, record), checkpoint_id(path))
+            saved = open_fusion(Path(settings.fusion), record)
+            composed = RetrievalEnhancedEncoder(encoder, memory, saved.fusion, saved.id)
         return cls(composed, max_text_characters=settings.max_text_characters)
 
     @property

@@ -12,10 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
 from memory import Memory
 from models.checkpoint import save_fusion
 from models.encoder import Encoder
+from service.pipeline.engine import Engine
 from service.problems import Problem
 
 AddPair = Callable[[Path, Encoder, str, str], int]
@@ -63,6 +65,31 @@ def test_a_new_fusion_changes_the_space(
         after = service.client.get("/memory").json()
         assert before["space"] != after["space"]
         assert before["original_space"] == after["original_space"]
+
+
+def test_weights_and_their_id_are_of_one_save(
+    make_settings: Any, encoder: Encoder, tmp_path: Path, draw_fusion: Callable[[int], Any]
+) -> None:
+    fusions, record, stopped = [draw_fusion(1), draw_fusion(2)], encoder.fingerprint.record(), threading.Event()
+    weights = {save_fusion(tmp_path / "fusion", one, record): one.state_dict() for one in fusions}
+
+    def train_on() -> None:
+        while not stopped.is_set():
+            for one in fusions:
+                save_fusion(tmp_path / "fusion", one, record)
+
+    trainer = threading.Thread(target=train_on)
+    trainer.start()
+    try:
+        for _ in range(40):
+            engine = Engine.around(encoder, make_settings(fusion=str(tmp_path / "fusion")))
+            assert engine.fusion_id is not None
+            assert engine.composed.fusion is not None
+            loaded, expected = engine.composed.fusion.state_dict(), weights[engine.fusion_id]
+            assert all(torch.equal(loaded[name], expected[name]) for name in expected)
+    finally:
+        stopped.set()
+        trainer.join()
 
 
 @pytest.mark.parametrize(
