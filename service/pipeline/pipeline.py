@@ -20,7 +20,7 @@ from memory import Modality
 from models.errors import InputError
 from models.fusion.label_set import LabelSetWeights
 from service.observing.metrics import Metrics
-from service.pipeline.batcher import BatcherStopped, Done, QueueFull
+from service.pipeline.batcher import LANES, BatcherStopped, Done, QueueFull
 from service.pipeline.engine import Answer, Content, Engine, FloatArray, Query, Tokenised
 from service.pipeline.trace import Trace
 from service.pipeline.waiting import gather, item_code, whole, within
@@ -66,13 +66,13 @@ class Pipeline:
         """Items of a long job that are queued at a time: a batch, if the queue holds one."""
         return min(self._settings.max_batch_size, self._settings.max_queue_items)
 
-    def refuse_if_full(self, modality: Modality) -> None:
-        """Shed a request before its body is read.
+    def refuse_if_full(self, *modalities: Modality) -> None:
+        """Shed a request before its body is read, if none of these (of all, if none is named) has room.
 
         Raises:
             Problem: queue_full.
         """
-        if not self.batcher.has_room(modality):
+        if not any(self.batcher.has_room(modality) for modality in modalities or LANES):
             raise Problem("queue_full")
 
     async def embed_images(

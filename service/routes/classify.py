@@ -85,18 +85,24 @@ def router(service: Service) -> APIRouter:
 
 
 async def _classify_or_degrade(request: Request, service: Service, sent: ImageRequest) -> Response:
-    """Without the memory where that is away and the settings prefer a plain answer to none."""
-    mode = _mode_of(service, sent.options)
+    """Without the memory where that is away and the settings prefer a plain answer to none; in the time of one."""
+    mode, deadline = _mode_of(service, sent.options), service.pipeline.deadline()
     try:
-        return await _classify(request, service, sent, mode)
+        return await _classify(request, service, sent, mode, deadline)
     except Problem as problem:
         if problem.code != "memory_unavailable" or service.settings.memory_away == "refuse":
             raise
-    return await _classify(request, service, sent, "none", degraded=True)
+    return await _classify(request, service, sent, "none", deadline, degraded=True)
 
 
 async def _classify(
-    request: Request, service: Service, sent: ImageRequest, mode: EnhanceMode, *, degraded: bool = False
+    request: Request,
+    service: Service,
+    sent: ImageRequest,
+    mode: EnhanceMode,
+    deadline: float,
+    *,
+    degraded: bool = False,
 ) -> Response:
     pipeline, options = service.pipeline, sent.options
     engine, model = pipeline.engine, service.model_name
@@ -107,7 +113,7 @@ async def _classify(
     if known is None:  # else they were checked when they were embedded
         check_labels(labels, service.settings)
         check_templates(templates, len(labels), service.settings)
-    deadline, trace = pipeline.deadline(), Trace()
+    trace = Trace()
 
     # A label set's weights are known once its classes are embedded: until then its images wait un-enhanced.
     refined = mode in ("both", "image")

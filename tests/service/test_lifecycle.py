@@ -1,6 +1,7 @@
 """Starting, being ready, being broken and stopping: probes tell the truth in each."""
 
 import logging
+import re
 import shutil
 import socket
 import threading
@@ -203,6 +204,59 @@ def test_waiting_too_long_is_504_and_nothing_is_computed_for_it(serve: Any, held
         held.gate.set()
         assert service.client.post("/embed/text", json={"texts": "c"}).status_code == 200
         assert sum(held.computed) == 2
+
+
+def test_a_degraded_answer_has_the_time_of_one(serve: Any, engine: Engine, photo_bytes: dict[str, bytes]) -> None:
+    class AwayEngine(HeldEngine):
+        def compute(self, modality: Modality, queries: Sequence[Query]) -> tuple[list[Answer], dict[str, float]]:
+            time.sleep(0.2)
+            answers, seconds = super().compute(modality, queries)
+            away = [query.enhance or query.neighbours for query in queries]
+            return [Answer(one.original, degraded=gone) for one, gone in zip(answers, away, strict=True)], seconds
+
+    with serve(engine=AwayEngine(engine), memory_away="plain", request_timeout_s=1.8) as service:
+        form = {"files": {"files": photo_bytes["jpeg"]}, "data": {"labels": '["puffin", "razorbill", "shag"]'}}
+        plain = service.client.post("/classify", files=form["files"], data=form["data"] | {"enhance": "none"})
+        assert plain.status_code == 200
+        started = time.monotonic()
+        late = service.client.post("/classify", files=form["files"], data={"labels": '["skua", "gannet", "tern"]'})
+        assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+        assert time.monotonic() - started < 2.1
+
+
+def test_openais_route_is_shed_before_its_body_where_both_queues_are_full(serve: Any, held: HeldEngine) -> None:
+    with serve(engine=held, max_queue_items=1) as service:
+        held.gate.clear()
+        held.entered.clear()
+        asks = [
+            {"url": "/embed/text", "json": {"texts": "a"}},
+            {"url": "/embed/image", "content": _GIF, "headers": {"Content-Type": "image/gif"}},
+        ]
+        workers = [threading.Thread(target=service.client.post, kwargs=ask) for ask in asks]
+        for worker in workers:
+            worker.start()
+        end = time.monotonic() + 10
+        while sum(map(_depth, (service, service), ("text", "image"))) < 2 and time.monotonic() < end:
+            time.sleep(0.02)
+        url = service.client.base_url
+        with socket.create_connection((url.host, url.port), timeout=10) as connection:
+            head = "POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99"
+            connection.sendall(f"{head}\r\n\r\n".encode())
+            assert b"503" in connection.recv(4096).partition(b"\r\n")[0]
+        held.gate.set()
+        for worker in workers:
+            worker.join(20)
+
+
+_GIF = lifecycle._CANARY_IMAGE
+
+
+def _depth(service: Any, modality: str) -> float:
+    found = re.search(
+        rf'^reco_queue_depth\{{modality="{modality}"\}} (\S+)$', service.client.get("/metrics").text, re.M
+    )
+    assert found
+    return float(found[1])
 
 
 def test_T19_a_client_that_leaves_is_dropped_before_compute(serve: Any, held: HeldEngine) -> None:
