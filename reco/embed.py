@@ -140,6 +140,8 @@ def _embedded(
     stream = client.stream_images if noun == "images" else client.stream_texts
     place = 0
     for part in stream((content for _, content in for_client), on_error="partial", **options):
+        if part.degraded:
+            stop("the memory is away, and plain vectors cannot be mixed with refined ones: --resume when it is back")
         if part.space not in ("", space):
             stop("the service changed its fusion meanwhile, and vectors of both cannot be mixed: begin anew")
         for row, (key, _) in enumerate(itertools.islice(for_keys, len(part))):

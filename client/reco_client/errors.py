@@ -3,7 +3,8 @@
 * RecoError
   x ConnectionFailed    no answer came: refused, cut, too slow, or a balancer found no service to ask
   x AnswerInvalid       an answer came that is not RECO's: a proxy's page, most likely
-  x SpaceChanged        the service swapped its fusion or encoder during the call: its vectors cannot be mixed
+  * SpaceChanged        the service swapped its fusion or encoder during the call: its vectors cannot be mixed
+    x Degraded          it did so for want of its memory: a part of the answers is plain (RECO_MEMORY_AWAY=plain)
   * APIError            the service said no; `code` is stable, `request_id` finds it in its log
     x RequestRefused    4xx: repeating it will not help
     x NotAuthorised     401, 403
@@ -63,6 +64,10 @@ class AnswerInvalid(RecoError):
 
 class SpaceChanged(RecoError):
     """Vectors of one call come from two vector spaces, and are not comparable."""
+
+
+class Degraded(SpaceChanged):
+    """The memory went away, or came back, during the call: one part is refined and the other is not."""
 
 
 class APIError(RecoError):

@@ -42,6 +42,7 @@ class Embeddings:
         neighbours: of each input, best first, if asked for.
         truncated: the places of texts that were cut to the encoder's context.
         errors: with on_error="partial": by place, what could not be embedded.
+        degraded: the service's memory was away, and these are the frozen encoder's embeddings, as `space` says.
     """
 
     vectors: NDArray[np.float32]
@@ -53,6 +54,7 @@ class Embeddings:
     neighbours: Sequence[Sequence[Neighbour]] | None = None
     truncated: Sequence[int] = ()
     errors: Mapping[int, ItemError] = field(default_factory=dict)
+    degraded: bool = False
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -113,6 +115,7 @@ class Classifications(Sequence[Classification]):
     Attributes:
         enhance: which side was refined: both, image, text or none.
         trust: how far the memory was trusted for the labels, where the fusion measures that.
+        degraded: the service's memory was away, and the answer is the frozen encoder's.
     """
 
     items: Sequence[Classification]
@@ -121,6 +124,7 @@ class Classifications(Sequence[Classification]):
     model: str
     enhance: str
     trust: Mapping[str, float] | None = None
+    degraded: bool = False
 
     def __len__(self) -> int:
         return len(self.items)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reco_client.batches import Batch
-from reco_client.errors import AnswerInvalid, SpaceChanged
+from reco_client.errors import AnswerInvalid, Degraded, SpaceChanged
 from reco_client.images import ImageSource, read_image
 from reco_client.results import Classification, Classifications, Embeddings, ItemError, LabelScore, Neighbour, Scores
 
@@ -121,6 +121,7 @@ def embeddings_of(ask: Ask, response: httpx.Response | None, count: int) -> Embe
             headers["x-reco-model"],
             headers.get("x-reco-fusion"),
             truncated=tuple(ask.first + place for place in cut),
+            degraded=headers.get("x-reco-degraded") == "true",
         )
     body = json_of(response)
     errors, rows = dict(ask.errors), {}
@@ -145,6 +146,7 @@ def embeddings_of(ask: Ask, response: httpx.Response | None, count: int) -> Embe
         else None,
         truncated=tuple(ask.first + place for place, item in rows.items() if item.get("truncated")),
         errors=errors,
+        degraded=body.get("degraded") is True,
     )
 
 
@@ -163,7 +165,13 @@ def classifications_of(ask: Ask, response: httpx.Response | None, count: int) ->
             found[index] = Classification(index, _scores(item), original)
     items = [found[ask.first + place] for place in range(count)]
     return Classifications(
-        items, body["space"], body["memory_version"], body["model"], body["enhance"], body.get("trust")
+        items,
+        body["space"],
+        body["memory_version"],
+        body["model"],
+        body["enhance"],
+        body.get("trust"),
+        degraded=body.get("degraded") is True,
     )
 
 
@@ -176,7 +184,7 @@ def join_embeddings(parts: Sequence[Embeddings]) -> Embeddings:
     answered = [part for part in parts if part.space]  # a batch of which nothing could be sent has none
     if not answered:
         return Embeddings(_unknown(sum(map(len, parts)), 0), "", 0, "", errors=_merged(parts))
-    one_space({part.space for part in answered})
+    one_space(answered)
     last, width = answered[-1], max(part.vectors.shape[1] for part in answered)
     whole = [part.vectors if part.vectors.shape[1] == width else _unknown(len(part), width) for part in parts]
     originals = [part.original if part.original is not None else _unknown(len(part), width) for part in parts]
@@ -191,6 +199,7 @@ def join_embeddings(parts: Sequence[Embeddings]) -> Embeddings:
         [one for part in listed for one in part] if any(part.neighbours is not None for part in parts) else None,
         tuple(place for part in parts for place in part.truncated),
         _merged(parts),
+        degraded=last.degraded,
     )
 
 
@@ -200,23 +209,31 @@ def join_classifications(parts: Sequence[Classifications]) -> Classifications:
     Raises:
         SpaceChanged: they are not of one vector space.
     """
-    one_space({part.space for part in parts if part.space})
+    one_space([part for part in parts if part.space])
     last = next((part for part in reversed(parts) if part.space), Classifications([], "", 0, "", ""))
     items = [item for part in parts for item in part.items]
-    return Classifications(items, last.space, last.memory_version, last.model, last.enhance, last.trust)
+    return Classifications(
+        items, last.space, last.memory_version, last.model, last.enhance, last.trust, degraded=last.degraded
+    )
 
 
-def one_space(spaces: set[str]) -> None:
+def one_space(parts: Sequence[Embeddings | Classifications]) -> None:
     """Refuse to mix vector spaces.
 
     Raises:
-        SpaceChanged
+        SpaceChanged, Degraded
     """
-    if len(spaces) > 1:
-        raise SpaceChanged(
-            "the service changed its encoder or fusion during the call, and vectors from before and after are not "
-            "comparable: call again"
+    if len({part.space for part in parts}) <= 1:
+        return
+    if len({part.degraded for part in parts}) > 1:
+        raise Degraded(
+            "the service was without its memory for a part of the call, and plain vectors are not comparable with "
+            "refined ones: call again when /readyz does not warn of memory_unavailable"
         )
+    raise SpaceChanged(
+        "the service changed its encoder or fusion during the call, and vectors from before and after are not "
+        "comparable: call again"
+    )
 
 
 def json_of(response: httpx.Response) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import reco_client
-from reco_client import Embeddings, SpaceChanged
+from reco_client import Degraded, Embeddings, SpaceChanged
 from reco_client.batches import by_count, by_count_and_bytes
 from reco_client.images import read_image
 from reco_client.wire import join_classifications, join_embeddings
@@ -50,8 +50,8 @@ def test_an_image_is_a_path_bytes_or_an_open_file(tmp_path: Path) -> None:
             read_image(wrong)  # type: ignore[arg-type]
 
 
-def part(space: str, rows: int, width: int = 4) -> Embeddings:
-    return Embeddings(np.ones((rows, width), dtype=np.float32), space, 1, "m")
+def part(space: str, rows: int, width: int = 4, *, degraded: bool = False) -> Embeddings:
+    return Embeddings(np.ones((rows, width), dtype=np.float32), space, 1, "m", degraded=degraded)
 
 
 def test_batches_are_joined_in_order_and_only_within_one_space() -> None:
@@ -61,6 +61,16 @@ def test_batches_are_joined_in_order_and_only_within_one_space() -> None:
     assert np.isnan(joined.vectors).any(axis=1).tolist() == [False, False, True, False, False, False, True]
     with pytest.raises(SpaceChanged, match="call again"):
         join_embeddings([part("s", 2), part("t", 2)])
+
+
+def test_a_memory_that_was_away_is_told_from_a_fusion_that_changed() -> None:
+    with pytest.raises(SpaceChanged) as changed:
+        join_embeddings([part("s", 2), part("t", 2)])
+    assert not isinstance(changed.value, Degraded)
+    with pytest.raises(Degraded, match="without its memory"):
+        join_embeddings([part("s", 2), part("plain", 2, degraded=True)])
+    assert join_embeddings([part("plain", 2, degraded=True), part("", 1, 0)]).degraded
+    assert not join_embeddings([part("s", 2)]).degraded
 
 
 def test_nothing_asked_is_nothing_answered() -> None:

@@ -28,6 +28,7 @@ _OF_VECTORS: Mapping[str, Any] = {
     "X-Reco-Space": {"description": "As `space` in the body: equal spaces are comparable.", "schema": _TEXT},
     "X-Reco-Memory-Version": {"description": "As `memory_version` in the body.", "schema": {"type": "integer"}},
     "X-Reco-Fusion": {"description": "As `fusion` in the body; absent without one.", "schema": _TEXT},
+    "X-Reco-Degraded": {"description": "`true` as `degraded` in the body: the memory was away.", "schema": _TEXT},
     "X-Reco-Truncated": {"description": "With .npy: places of the texts that were cut.", "schema": _TEXT},
 }
 _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}

@@ -2,14 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from reco_client import AsyncClient, Client, NotAuthorised, RequestRefused
+from memory import MemoryUnavailable
+from models.refine import RetrievalEnhancedEncoder
+from reco_client import AsyncClient, Client, Degraded, NotAuthorised, RequestRefused
 from service.door.keys import key_line, new_key
 from service.pipeline.engine import Engine
 
@@ -208,3 +210,42 @@ def test_thousands_come_back_in_order(service: Any) -> None:
     assert [len(part) for part in parts] == [100] * 30
     whole = np.concatenate([part.vectors for part in parts])
     np.testing.assert_allclose(whole[::500], few.vectors, atol=1e-5)
+
+
+class GoingAway(RetrievalEnhancedEncoder):
+    """The composed encoder over a memory that a test can take away."""
+
+    away = False
+
+    def search(self, *given: Any, **options: Any) -> Any:
+        if self.away:
+            raise MemoryUnavailable("it is away")
+        return super().search(*given, **options)
+
+
+def test_a_memory_that_is_away_is_told(serve: Any, engine: Engine, photos: list[Any]) -> None:
+    whole = engine.composed
+    composed = GoingAway(whole.encoder, whole.memory, whole.fusion, whole.fusion_id)
+    with (
+        serve(engine=Engine(composed), memory_away="plain") as service,
+        Client(service.url, in_flight=1, texts_per_request=1) as client,
+    ):
+        assert not client.embed_texts(TEXTS[0]).degraded
+        stream = client.stream_texts(TEXTS[:2])
+        parts: Sequence[Any] = [next(stream)]
+        composed.away = True
+        parts = [*parts, *stream]
+        assert [part.degraded for part in parts] == [False, True]
+        found = client.embed_texts(TEXTS[0])  # an array
+        assert (found.degraded, found.space) == (True, engine.original_space)
+        assert client.embed_texts(TEXTS[0], return_original=True).degraded  # JSON
+        assert client.classify(photos[0], labels=LABELS).degraded
+
+        def comes_back() -> Iterator[str]:
+            yield TEXTS[0]
+            yield TEXTS[1]
+            composed.away = False
+            yield TEXTS[2]
+
+        with pytest.raises(Degraded):
+            client.embed_texts(comes_back())
