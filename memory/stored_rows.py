@@ -41,8 +41,8 @@ class StoredRows:
             rows[positions] = self._sides[owner][ids[positions] - self._bases[owner]]
         return rows
 
-    def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Every row once: the first id of a block, and its rows (≤ BLOCK_ROWS, D) in float32."""
+    def blocks(self, start: int = 0, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Every row from `start` on, once: the first id of a block, and (≤ `rows`, D) float32."""
         for side, base in zip(self._sides, self._bases.tolist(), strict=False):
-            for start in range(0, len(side), BLOCK_ROWS):
-                yield base + start, side[start : start + BLOCK_ROWS].astype(np.float32)
+            for first in range(max(0, start - base), len(side), rows):
+                yield base + first, side[first : first + rows].astype(np.float32)

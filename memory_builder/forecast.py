@@ -17,6 +17,7 @@ from memory import latest_version, read_manifest
 from memory_builder.config import BuildConfig
 from memory_builder.errors import OutputError
 from memory_builder.known_keys import KnownKeys
+from memory_builder.near_duplicates import used_ram
 from memory_builder.plan import Plan, Unit
 from memory_builder.runner import plan_build
 from memory_builder.task import Task, UnitMapper
@@ -117,6 +118,7 @@ def forecast(config: BuildConfig, task: Task) -> Forecast:
     rows_new = sum(unit.piece.rows for unit in plan.units if unit.id not in published)
     family = wanted_family(config, previous, rows_new, task.embed_dim)
     index_bytes = 2 * family.bytes_per_row(max(1, rows_new + held))  # both modalities
+    duplicates = used_ram(rows_new + held, rows_new) if config.near_duplicates else 0
     return Forecast(
         sources=tuple(_sources(plan)),
         rows=plan.rows,
@@ -131,7 +133,7 @@ def forecast(config: BuildConfig, task: Task) -> Forecast:
         peak_bytes=round(rows_todo * (_SEGMENT_COPIES * row_bytes + index_bytes) + held * index_bytes),
         final_bytes=round((rows_new + held) * (row_bytes + index_bytes)),
         free_bytes=shutil.disk_usage(_existing(config.memory)).free,
-        ram_bytes=_used_ram() + (plan.rows + held) * _KEY_BYTES,
+        ram_bytes=_used_ram() + (plan.rows + held) * _KEY_BYTES + duplicates,
         free_ram_bytes=_free_ram() + _used_ram(),
     )
 

@@ -1,8 +1,8 @@
 """Images that a build adds although the memory holds nearly the same: a report, in work/near_duplicates.jsonl. numpy.
 
-Small memories are compared pair by pair. Larger ones by random hyperplanes: rows that are nearly equal fall, in one of
-several tables, into the same cell and next to each other along one more direction. Of pairs at the threshold a few in a
-hundred are missed; of copies none, unless many images have one and the same embedding.
+Small memories, and few rows that are added, are compared pair by pair. Others by random hyperplanes: rows that are
+nearly equal fall, in one of several tables, into the same cell and next to each other along one more direction. Of
+pairs at the threshold a few in a hundred are missed; of copies none, unless many images share one embedding.
 N rows of the memory, D embedding dim.
 """
 
@@ -20,18 +20,21 @@ from memory import SegmentRecord
 from memory.durable import write_file
 from memory.manifest import segment_directory
 from memory.segments import EMBEDDING_FILES, open_embeddings
+from memory.stored_rows import StoredRows
 
 REPORT = Path("work") / "near_duplicates.jsonl"
 EXACT_PAIRS = 100_000_000  # so many are compared in about a second
+FEW_ADDED = 800  # with so many rows, hashing each row that was there costs as much as comparing it with them all
 
 _BLOCK = 4096
 _TABLES, _BITS = 16, 16
 _NEXT = 8  # rows compared with each, in the order of a table
+_HASHED_BYTES = _TABLES * 6 + 48  # a row: its cells, its places along the directions, and the order of one table
 _ROUNDING = 5e-4  # fp16 rows: a copy comes out just below 1
 
 
 @dataclass(frozen=True)
-class NearDuplicates:
+class AddedDuplicates:
     """What was found.
 
     Attributes:
@@ -43,9 +46,19 @@ class NearDuplicates:
     copies: int
 
 
+def is_compared(rows: int, added: int) -> bool:
+    """Whether each added row is compared with every one of `rows`; else all are hashed, what was there with them."""
+    return added <= FEW_ADDED or rows * added <= EXACT_PAIRS
+
+
+def used_ram(rows: int, added: int) -> int:
+    """Bytes that the report of so many rows holds at most, over what a block takes."""
+    return 0 if is_compared(rows, added) else rows * _HASHED_BYTES
+
+
 def report_near_duplicates(
     root: Path, segments: Sequence[SegmentRecord], added: int, cosine: float, *, gone: Collection[int] = ()
-) -> NearDuplicates:
+) -> AddedDuplicates:
     """Find near-duplicates among the rows that a build adds, and write the report.
 
     Args:
@@ -56,9 +69,9 @@ def report_near_duplicates(
         gone: ids of rows that are deleted: nothing is a duplicate of those.
     """
     old = sum(segment.rows for segment in segments[: len(segments) - added])
-    rows = _Rows([_image_rows(root, segment) for segment in segments])
-    exact = len(rows) * (len(rows) - old) <= EXACT_PAIRS
-    pairs = _compared(rows, old, cosine) if exact else _hashed(rows, old, cosine)
+    rows = StoredRows([_image_rows(root, segment) for segment in segments])
+    compared = is_compared(len(rows), len(rows) - old)
+    pairs = _compared(rows, old, cosine) if compared else _hashed(rows, old, cosine)
     first = {late: found for late, found in sorted(pairs.items()) if found[0] not in gone and late not in gone}
     items = _items(root, segments, {row for late, (early, _) in first.items() for row in (late, early)})
     groups: dict[int, list[int]] = defaultdict(list)
@@ -68,46 +81,20 @@ def report_near_duplicates(
     write_file(
         root / REPORT, lambda stream: [stream.write(line) for line in _lines(groups, first, items)], replace=True
     )
-    return NearDuplicates(len(first), copies)
-
-
-class _Rows:
-    """The image embeddings of several segments as one (N, D) float16 array that is never in memory whole."""
-
-    def __init__(self, parts: Sequence[NDArray[np.float16]]) -> None:
-        self._parts = parts
-        self._bases = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
-
-    def __len__(self) -> int:
-        return int(self._bases[-1])
-
-    def blocks(self, start: int = 0) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """The first row of each block from `start` on, and (b, D) float32."""
-        for part, base in zip(self._parts, self._bases, strict=False):
-            for first in range(max(0, start - int(base)), len(part), _BLOCK):
-                yield int(base) + first, part[first : first + _BLOCK].astype(np.float32)
-
-    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(n, D) float32."""
-        owners = np.searchsorted(self._bases, rows, side="right") - 1
-        taken = np.empty((len(rows), self._parts[0].shape[1]), dtype=np.float32)
-        for owner in np.unique(owners):
-            mine = owners == owner
-            taken[mine] = self._parts[owner][rows[mine] - self._bases[owner]]
-        return taken
+    return AddedDuplicates(len(first), copies)
 
 
 Pairs = dict[int, tuple[int, float]]
 """By row: an earlier row that is nearly the same, the most similar one found, and the cosine."""
 
 
-def _compared(rows: _Rows, old: int, cosine: float) -> Pairs:
+def _compared(rows: StoredRows, old: int, cosine: float) -> Pairs:
     """Every added row with every earlier one."""
     found: Pairs = {}
-    for start, block in rows.blocks(old):
+    for start, block in rows.blocks(old, _BLOCK):
         numbers = np.arange(start, start + len(block))
         best, nearest = np.full(len(block), -1.0, dtype=np.float32), np.zeros(len(block), dtype=np.int64)
-        for first, earlier in rows.blocks():
+        for first, earlier in rows.blocks(rows=_BLOCK):
             if first >= start + len(block):
                 break
             similar = block @ earlier.T  # (b, e)
@@ -121,7 +108,7 @@ def _compared(rows: _Rows, old: int, cosine: float) -> Pairs:
     return found
 
 
-def _hashed(rows: _Rows, old: int, cosine: float) -> Pairs:
+def _hashed(rows: StoredRows, old: int, cosine: float) -> Pairs:
     """Added rows with rows beside them in each table."""
     cells, along = _cells(rows)  # (N, T) each
     found: Pairs = {}
@@ -133,7 +120,8 @@ def _hashed(rows: _Rows, old: int, cosine: float) -> Pairs:
             early, late = np.minimum(left[near], right[near]), np.maximum(left[near], right[near])
             for first in range(0, len(early), _BLOCK):
                 some = slice(first, first + _BLOCK)
-                similar = np.einsum("nd,nd->n", rows.take(early[some]), rows.take(late[some]))
+                pair = (rows.take(ids[some]).astype(np.float32) for ids in (early, late))
+                similar = np.einsum("nd,nd->n", *pair)
                 for at in np.flatnonzero(similar >= cosine - _ROUNDING):
                     row, value = int(late[some][at]), float(similar[at])
                     if row not in found or value > found[row][1]:
@@ -141,16 +129,18 @@ def _hashed(rows: _Rows, old: int, cosine: float) -> Pairs:
     return found
 
 
-def _cells(rows: _Rows) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
+def _cells(rows: StoredRows) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
     """The cell of each row in each table, and where it lies along one more direction: (N, T) each."""
-    mean = np.mean([block.mean(axis=0) for _, block in rows.blocks()], axis=0)  # CLIP's embeddings lie in a cone
+    mean = np.mean(
+        [block.mean(axis=0) for _, block in rows.blocks(rows=_BLOCK)], axis=0
+    )  # CLIP's embeddings lie in a cone
     dice = np.random.default_rng(0)
     planes = dice.standard_normal((len(mean), _TABLES * _BITS), dtype=np.float32)
     directions = dice.standard_normal((len(mean), _TABLES), dtype=np.float32)
     powers = (1 << np.arange(_BITS)).astype(np.uint32)
     cells = np.empty((len(rows), _TABLES), dtype=np.uint16)
     along = np.empty((len(rows), _TABLES), dtype=np.float32)
-    for first, block in rows.blocks():
+    for first, block in rows.blocks(rows=_BLOCK):
         centred = block - mean
         sides = (centred @ planes > 0).reshape(len(block), _TABLES, _BITS)
         cells[first : first + len(block)] = (sides @ powers).astype(np.uint16)

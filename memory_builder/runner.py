@@ -29,7 +29,7 @@ from memory_builder.errors import NothingUsable
 from memory_builder.interruption import StopRequest, stop_on_signals
 from memory_builder.known_keys import ALREADY_STORED, LASTING, KnownKeys, StoredPair
 from memory_builder.ledger import LEDGER, Ledger
-from memory_builder.near_duplicates import NearDuplicates, report_near_duplicates
+from memory_builder.near_duplicates import AddedDuplicates, report_near_duplicates
 from memory_builder.output import check_space, prepare_output
 from memory_builder.plan import Plan, Unit, plan_units
 from memory_builder.progress import Progress
@@ -128,7 +128,7 @@ class _Build:
         self._published = {
             unit.id for segment in (self._previous.segments if self._previous else ()) for unit in segment.units
         }
-        self._duplicates = NearDuplicates(0, 0)
+        self._duplicates = AddedDuplicates(0, 0)
         self._admission = Admission()
         self._finished: list[FinishedUnit] = []
         self._resumed: set[str] = set()

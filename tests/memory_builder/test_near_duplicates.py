@@ -1,6 +1,7 @@
 """The report of near-duplicates against every pair compared, and what it says of copies, deletions and purges."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memory.stored_rows import StoredRows
 from memory_builder import BuildConfig, BuildResult, Origin, build_from_embeddings, near_duplicates, open_embeddings
 
 Build = Callable[..., BuildResult]
@@ -44,9 +46,11 @@ def groups(tmp_path: Path) -> dict[int, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("pairs", [10**9, 0])
-def test_equals_the_slow_twin(tmp_path: Path, take_over: Build, monkeypatch: pytest.MonkeyPatch, pairs: int) -> None:
-    monkeypatch.setattr(near_duplicates, "EXACT_PAIRS", pairs)
+@pytest.mark.parametrize("compared", [True, False])
+def test_equals_the_slow_twin(
+    tmp_path: Path, take_over: Build, monkeypatch: pytest.MonkeyPatch, compared: bool
+) -> None:
+    monkeypatch.setattr(near_duplicates, "is_compared", lambda rows, added: compared)
     array = images()
     result = take_over("cache", array)
     similar = np.tril(array @ array.T, -1)
@@ -57,11 +61,11 @@ def test_equals_the_slow_twin(tmp_path: Path, take_over: Build, monkeypatch: pyt
     assert {int(key.rpartition("/")[2]) for key in listed} == expected
 
 
-@pytest.mark.parametrize("pairs", [10**9, 0])
+@pytest.mark.parametrize("compared", [True, False])
 def test_what_is_added_is_compared_with_what_is_there(
-    tmp_path: Path, take_over: Build, monkeypatch: pytest.MonkeyPatch, pairs: int
+    tmp_path: Path, take_over: Build, monkeypatch: pytest.MonkeyPatch, compared: bool
 ) -> None:
-    monkeypatch.setattr(near_duplicates, "EXACT_PAIRS", pairs)
+    monkeypatch.setattr(near_duplicates, "is_compared", lambda rows, added: compared)
     array = images()
     distinct = array[[row for row in range(ROWS) if row % 10]]
     assert take_over("first", distinct).near_duplicates == 0
@@ -69,3 +73,25 @@ def test_what_is_added_is_compared_with_what_is_there(
     assert (result.near_duplicates, result.copies) == (30, 30)
     assert groups(tmp_path)[4] == ["first/4", "second/4"]
     assert take_over("third", distinct[:30], near_duplicates=0).near_duplicates == 0
+
+
+def test_a_large_memory_is_not_hashed_anew_for_a_few_rows() -> None:
+    """Hashing takes every row that is there through 272 products and more, comparing through one for each added row."""
+    million = 1_000_000
+    assert near_duplicates.is_compared(100 * million, 10)
+    assert near_duplicates.is_compared(10_000, 10_000)
+    assert not near_duplicates.is_compared(million, 10_000)
+    assert near_duplicates.used_ram(100 * million, 10) == 0
+
+
+def test_the_ram_that_hashing_holds_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "_BLOCK", 256)  # else what one block takes hides what the rows take
+    peaks = []
+    for rows in (20_000, 60_000):
+        array = images(rows).astype(np.float16)
+        tracemalloc.start()
+        near_duplicates._hashed(StoredRows([array]), 0, 0.985)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert not near_duplicates.is_compared(60_000, 60_000)
+    assert (peaks[1] - peaks[0]) / 40_000 == pytest.approx(near_duplicates.used_ram(60_000, 60_000) / 60_000, rel=0.15)
