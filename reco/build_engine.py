@@ -59,4 +59,5 @@ def opened_engine(
     console.print(f"connecting to Ray at {address}" if address else "starting a Ray on this machine")
     with connected(address, cpus=config.workers):
         device = encoder.device.partition(":")[0]  # a machine's GPUs are numbered by Ray
-        yield RayEngine(config, EncoderSource(model, pretrained, device, encoder.dtype), encoder.fingerprint.record())
+        source_there = EncoderSource(model, pretrained, device, encoder.dtype)
+        yield RayEngine(config, source_there, encoder.fingerprint.record(), console.print)

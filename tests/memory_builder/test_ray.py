@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,29 @@ def settings(corpus: Path, memory: Path, **changes: Any) -> BuildConfig:
     return BuildConfig((str(corpus),), memory, unit_rows=UNIT_ROWS, batch_size=8, workers=1, **changes)
 
 
-def engine(config: BuildConfig, encoder: Encoder, directory: Path) -> RayEngine:
-    return RayEngine(config, EncoderSource(str(directory), None, "cpu", "float32"), encoder.fingerprint.record())
+def engine(config: BuildConfig, encoder: Encoder, directory: Path, **changes: Any) -> RayEngine:
+    source = EncoderSource(str(directory), None, "cpu", "float32")
+    return RayEngine(config, source, encoder.fingerprint.record(), **changes)
+
+
+class Neighbour:
+    """Other work on the cluster."""
+
+    def there(self) -> None: ...
+
+
+def occupy(cores: int) -> Any:
+    other = ray.remote(Neighbour).options(num_cpus=cores).remote()
+    ray.get(other.there.remote())
+    return other
 
 
 @contextmanager
-def cluster(nodes: int) -> Iterator[tuple[Cluster, list[Any]]]:
+def cluster(nodes: int, cores: int = 1) -> Iterator[tuple[Cluster, list[Any]]]:
     """Machines of one core each beside a head that has none, all on this one."""
     together = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
-        machines = [together.add_node(num_cpus=1) for _ in range(nodes)]
+        machines = [together.add_node(num_cpus=cores) for _ in range(nodes)]
         with connected(together.address):
             yield together, machines
     finally:
@@ -206,3 +220,40 @@ def test_a_worker_that_sees_another_folder_is_refused(tmp_path: Path, encoder_di
             UnitWorker(Assignment(config, source, KnownKeys({}), (), str(tmp_path), ".tmp-1-0")).open()
     finally:
         os.chdir(before)
+
+
+def test_a_machine_that_others_use_too_gives_what_they_leave(
+    corpus: Path, expected: str, encoder: Encoder, encoder_dir: Path, tmp_path: Path
+) -> None:
+    config = replace(settings(corpus, tmp_path / "memory"), workers=0)
+    with cluster(1, cores=2):
+        other = occupy(1)
+        build(config, encoder, engine=engine(config, encoder, encoder_dir))
+        ray.get(other.there.remote())
+    check_whole(config.memory, expected)
+
+
+def test_a_cluster_that_others_fill_is_told_and_waited_for(
+    corpus: Path, expected: str, encoder: Encoder, encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from memory_builder.engines.ray import crew
+
+    monkeypatch.setattr(crew, "_TELL_S", 2.0)
+    config = settings(corpus, tmp_path / "memory")
+    with cluster(1):
+        other, told = occupy(1), list[str]()
+
+        def say(sentence: str) -> None:
+            told.append(sentence)
+            ray.kill(other)
+
+        build(config, encoder, engine=engine(config, encoder, encoder_dir, say=say))
+        assert len(told) == 1
+        assert "other work" in told[0]
+        check_whole(config.memory, expected)
+
+        monkeypatch.setattr(crew, "_GIVE_UP_S", 4.0)
+        other = occupy(1)
+        again = settings(corpus, tmp_path / "again")
+        with pytest.raises(EngineError, match=r"engine_empty.*other work"):
+            build(again, encoder, engine=engine(again, encoder, encoder_dir))

@@ -3,6 +3,7 @@
     connection   a Ray of this machine's own, or a cluster that runs already
     engine       the engine: units go out, finished ones come in
     crew         the workers: who is there, who is gone, who is asked for which unit
+    machines     what of the cluster others leave, and how long to wait for it
     worker       what runs on a machine: opens the encoder, maps units, saves them
 
 Ray starts processes, carries calls and says who died. Which units there are, what is in them, where they are kept and

@@ -11,6 +11,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from memory import check_encoder
+from memory_builder.engines.ray.machines import Machine, Patience, machines
 from memory_builder.engines.ray.worker import Assignment, Counts, UnitWorker
 from memory_builder.errors import EngineError
 from memory_builder.mapper import Checkpoint, Mapper
@@ -19,6 +20,9 @@ from memory_builder.plan import Unit
 _TICK_S: Final = 0.2  # how long a signal or the progress bar may wait
 _TOLD_S: Final = 1.0  # between two reports of a worker
 _LOOK_S: Final = 2.0  # between two looks for machines that came or went
+_TELL_S: Final = 20.0  # without a worker, before it is said; Ray takes seconds to start one
+_GIVE_UP_S: Final = 600.0  # without a worker
+_START_S: Final = 120.0  # for Ray to start a worker where there was room: others may have been faster
 _MOST_LOSSES: Final = 5  # of workers over one unit, or of workers of one machine that never opened the encoder
 _LOGS: Final = "Ray's logs tell why (/tmp/ray/session_latest/logs on that machine)"
 
@@ -32,6 +36,9 @@ class _Member:
     Attributes:
         node: of Ray, on which it runs.
         actor: Ray's handle.
+        needs: of its machine.
+        asked_at: when Ray was asked for it.
+        starting: until Ray has started it.
         opening: until the encoder is open.
         units: under way.
         telling: a report that is awaited.
@@ -41,6 +48,9 @@ class _Member:
 
     node: str
     actor: Any
+    needs: Mapping[str, float]
+    asked_at: float
+    starting: Ref | None
     opening: Ref | None
     units: dict[Ref, Unit] = field(default_factory=dict)
     telling: Ref | None = None
@@ -48,13 +58,15 @@ class _Member:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def awaited(self) -> list[Ref]:
-        return [*self.units, *(ref for ref in (self.opening, self.telling) if ref is not None)]
+        return [*self.units, *(ref for ref in (self.starting, self.opening, self.telling) if ref is not None)]
 
 
 class Crew:
     """Workers on all machines of the cluster that Ray is connected to."""
 
-    def __init__(self, assignment: Assignment, record: Mapping[str, Any]) -> None:
+    def __init__(
+        self, assignment: Assignment, record: Mapping[str, Any], say: Callable[[str], object] = lambda sentence: None
+    ) -> None:
         self._config = assignment.config
         self._on_gpu = assignment.source.device.startswith("cuda")
         self._record = record
@@ -67,6 +79,7 @@ class Crew:
         self._looked_at = 0.0
         self._orders: dict[int, Ref] = {}
         self._last_loss = ""
+        self._patience = Patience(say, _TELL_S, _GIVE_UP_S)
 
     def finish(
         self, units: Sequence[Unit], checkpoint: Checkpoint, lanes: Callable[[Mapping[str, float]], None]
@@ -98,36 +111,56 @@ class Crew:
         self._members = []
 
     def _recruit(self) -> None:
-        """Have a worker on every machine, or for each of its GPUs."""
-        if time.monotonic() - self._looked_at < _LOOK_S:
+        """Have a worker on every machine, or for each of its GPUs, wherever others leave room for one."""
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_S:
             return
-        self._looked_at = time.monotonic()
-        there = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
-        places = {node: _places(resources, self._on_gpu) for node, resources in there.items()}
-        able = {node for node, count in places.items() if count and self._never_opened[node] < _MOST_LOSSES}
+        self._looked_at = now
+        for member in [one for one in self._members if one.starting is not None and now - one.asked_at > _START_S]:
+            self._members.remove(member)
+            ray.kill(member.actor)
+        there = machines(on_gpu=self._on_gpu)
+        able = [machine for machine in there if self._never_opened[machine.node] < _MOST_LOSSES]
         if not able and not self._members:
-            raise self._nobody(any(places.values()))
-        present = Counter(member.node for member in self._members)
-        for node in sorted(able):
-            for _ in range(places[node] - present[node]):
-                self._members.append(self._employ(node, there[node], places[node]))
+            raise self._nobody(bool(there))
+        for machine in able:
+            self._fill(machine, now)
+        working = any(member.starting is None for member in self._members)
+        if self._patience.ends(now, working=working, wanted=self._wanted):
+            raise EngineError(
+                "engine_empty",
+                f"For {_GIVE_UP_S / 60:.0f} minutes other work has had all of the Ray cluster: `ray status` shows what "
+                f"is free. A worker needs {self._wanted}; the same command goes on from here.",
+            )
 
-    def _employ(self, node: str, resources: Mapping[str, float], places: int) -> _Member:
-        cpus = min(self._config.workers or 1 << 30, max(1, int(resources["CPU"]) // places))
+    def _fill(self, machine: Machine, now: float) -> None:
+        """Employ as many workers on a machine as it takes and has room for."""
+        while True:
+            mine = [member for member in self._members if member.node == machine.node]
+            taken = Counter[str]()
+            for member in mine:
+                taken.update(member.needs if member.starting is not None or member.asked_at == now else {})
+            cpus = machine.room(taken, on_gpu=self._on_gpu)
+            if len(mine) >= machine.places or not cpus:
+                return
+            self._members.append(self._employ(machine.node, min(self._config.workers or cpus, cpus), now))
+
+    def _employ(self, node: str, cpus: int, now: float) -> _Member:
         if cpus not in self._orders:  # one copy a cluster, not one a worker
             config = replace(self._config, workers=cpus)
             self._orders[cpus] = ray.put(replace(self._assignment, config=config))
+        needs = {"CPU": cpus, "GPU": 1 if self._on_gpu else 0}
         actor = (
             ray.remote(UnitWorker)
             .options(
-                num_cpus=cpus,
-                num_gpus=1 if self._on_gpu else 0,
+                num_cpus=needs["CPU"],
+                num_gpus=needs["GPU"],
                 max_concurrency=Mapper.units_at_once + 1,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
             )
             .remote(self._orders[cpus])
         )
-        return _Member(node, actor, actor.open.remote())
+        return _Member(node, actor, needs, now, actor.there.remote(), actor.open.remote())
 
     def _hand_out(self, waiting: "deque[Unit]") -> None:
         """Each worker gets a unit, and then each a second one, as long as there are any; and is asked how far it is."""
@@ -154,7 +187,9 @@ class Crew:
             self._last_loss = str(error).strip().splitlines()[-1]
             self._lose(member, waiting)
             return None
-        if ref == member.opening:
+        if ref == member.starting:
+            member.starting = None
+        elif ref == member.opening:
             check_encoder(self._record, answer)
             member.opening = None
         elif ref == member.telling:
@@ -193,15 +228,13 @@ class Crew:
                 f"No machine of the cluster opened the encoder in {_MOST_LOSSES} tries: its workers ended, the last "
                 f"with: {self._last_loss} {_LOGS}. RECO must be installed on every machine.",
             )
-        wanted = "a GPU" if self._on_gpu else "a free core"
         return EngineError(
-            "engine_empty", f"No machine of the Ray cluster offers {wanted}: `ray status` shows what it has."
+            "engine_empty", f"No machine of the Ray cluster offers {self._wanted}: `ray status` shows what it has."
         )
 
-
-def _places(resources: Mapping[str, float], on_gpu: bool) -> int:
-    """How many workers a machine takes: one for each GPU, or one for all cores."""
-    return int(resources.get("GPU", 0)) if on_gpu else int(resources.get("CPU", 0) >= 1)
+    @property
+    def _wanted(self) -> str:
+        return "a GPU" if self._on_gpu else "a free core"
 
 
 def _added(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:

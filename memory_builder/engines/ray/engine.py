@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,23 @@ class RayEngine:
     A machine that comes is given work, one that goes has its units done again by the others.
     """
 
-    def __init__(self, config: BuildConfig, source: EncoderSource, record: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        config: BuildConfig,
+        source: EncoderSource,
+        record: Mapping[str, Any],
+        say: Callable[[str], object] = lambda sentence: None,
+    ) -> None:
         """Prepare.
 
         Args:
-            config: of the build; with `workers` 0 a worker has all cores of its machine, or of its GPU's share of it.
+            config: of the build; with `workers` 0 a worker has all cores of its machine, or of its GPU's share of it,
+                that other work leaves.
             source: what the machines open the encoder from.
             record: of the encoder that names the units; another one found on a machine is refused.
+            say: told, in a sentence for people, what the build waits for.
         """
-        self._config, self._source, self._record = config, source, record
+        self._config, self._source, self._record, self._say = config, source, record, say
 
     def finish(self, units: Sequence[Unit], job: Job, checkpoint: Checkpoint) -> Generator[str, None, None]:
         """As in Engine; also raises EngineError: engine_empty, engine_paths, engine_workers_lost."""
@@ -40,7 +48,7 @@ class RayEngine:
         readers = tuple({id(unit.reader): unit.reader for unit in units}.values())
         with _token(job.root) as token:
             assignment = Assignment(self._config, self._source, job.known, readers, str(Path.cwd()), token)
-            crew = Crew(assignment, self._record)
+            crew = Crew(assignment, self._record, self._say)
             try:
                 yield from crew.finish(units, checkpoint, job.lanes)
             finally:

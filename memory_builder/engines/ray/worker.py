@@ -66,6 +66,9 @@ class UnitWorker:
         self._counts: dict[str, Counts] = {}
         self._lock = threading.Lock()
 
+    def there(self) -> None:
+        """Answered as soon as Ray has started the worker."""
+
     def open(self) -> Mapping[str, Any]:
         """Open the encoder; its record, which the building process compares with its own.
 
