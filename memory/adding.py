@@ -2,10 +2,11 @@
 
 For a few pairs at a time, from a program that has the encoder running; a corpus is `memory_builder`'s. What is added in
 many small steps shares a segment up to `MAX_SHARED_ROWS` rows, so that the memory does not fall into tiny shards.
+Nothing is trained: the indices there are go on, and say when they are due for more (`outgrown`).
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -76,7 +77,7 @@ def add_rows(
         raise RowsInvalid("a key is named twice")
     read_manifest(root)  # where there is no memory, the lock would make a directory
     with BuildLock(root), Memory.open(root, encoder=encoder, stamps=stamps) as memory:
-        stored = _stored(memory, set(keys))
+        stored = _stored(memory, keys)
         new, present, taken = _judge(rows, memory, stored)
         if taken and not replace:
             raise KeyTaken(f"{len(taken)} keys are stored with another image or caption; nothing was changed")
@@ -94,11 +95,11 @@ def add_rows(
         )
 
 
-def _stored(memory: Memory, keys: set[str]) -> dict[str, int]:
+def _stored(memory: Memory, keys: Iterable[str]) -> dict[str, int]:
     """Ids of the items alive under these keys."""
-    deleted = set(memory.deleted_ids().tolist())
-    every = (key for block in memory.blocks("key") for key in block)
-    return {key: id for id, key in enumerate(every) if key in keys and id not in deleted}
+    found = memory.find_keys(keys)
+    gone = set(np.intersect1d([id for id, _ in found], memory.deleted_ids()).tolist())
+    return {key: id for id, key in found if id not in gone}
 
 
 def _judge(rows: Rows, memory: Memory, stored: Mapping[str, int]) -> tuple[list[int], list[str], list[str]]:
@@ -125,7 +126,7 @@ def _commit(root: Path, before: Manifest, rows: Rows, replaced: Sequence[int]) -
         root,
         before,
         segments=segments,
-        indexes=build_indexes(root, segments, previous=before.indexes),
+        indexes=build_indexes(root, segments, previous=before.indexes, extend=True),
         deletes=deletes,
         removed=write_removed(root, read_removed(root, before).difference(map(key_hash, keys))),
     )

@@ -39,6 +39,11 @@ class KeyPatterns:
         names = sorted({name.encode("utf-8", "surrogatepass") for name in (*self.patterns, *self.keys)})
         return hashlib.sha256(b"\0".join(names)).hexdigest()
 
+    @property
+    def literal(self) -> bool:
+        """Whether every name can only be a key: nothing else has to be looked at to find what is meant."""
+        return not any(map(is_pattern, self.patterns))
+
     def match(self, stored: Iterable[str]) -> tuple[frozenset[str], tuple[str, ...]]:
         """Find what is meant, in one pass.
 
@@ -64,6 +69,11 @@ class KeyPatterns:
 def is_pattern(name: str) -> bool:
     """Whether a name may stand for several keys."""
     return _MAGIC.search(name) is not None
+
+
+def storable(keys: Iterable[str]) -> list[str]:
+    """Those that can be stored keys; what is no Unicode, as a command line may have it, cannot."""
+    return [key for key in keys if not any("\ud800" <= letter <= "\udfff" for letter in key)]
 
 
 def told(names: Iterable[str], most: int = 5) -> str:

@@ -3,18 +3,20 @@
 Imports of ours: this room only. Shapes: B queries, K neighbours, D embedding dimension, N rows of the memory.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from memory.encoder_record import check_encoder
 from memory.errors import MemoryClosed, MemoryFileError, QueryShapeError
-from memory.indexing.reports import has_drifted, told_recall
+from memory.indexing.reports import has_drifted, outgrown, told_recall
+from memory.key_patterns import storable
 from memory.manifest import METRIC, Manifest
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours
 from memory.opened import Opened, open_version
@@ -190,6 +192,19 @@ class Memory:
         """A column of text of all rows, in id order, a block at a time: for memories whose column outgrows the RAM."""
         return (block for segment in self._use().segments for block in segment.blocks(column))
 
+    def find_keys(self, keys: Iterable[str]) -> list[tuple[int, str]]:
+        """Id and key of every row that is stored under one of some keys, in id order, deleted ones included."""
+        named = storable(keys)
+        if not named:
+            return []
+        values = pa.array(named, type=pa.string())
+        found: list[tuple[int, str]] = []
+        for segment in self._use().segments:
+            rows = segment.find("key", values)
+            stored = segment.take(rows).column("key").to_pylist() if len(rows) else []
+            found += zip((rows + segment.base_row).tolist(), stored, strict=True)
+        return found
+
     def deleted_ids(self) -> NDArray[np.int64]:
         """Ids no search returns, ascending."""
         return self._use().deleted.copy()
@@ -197,8 +212,8 @@ class Memory:
     def indices(self) -> list[dict[str, Any]]:
         """What is told of each index: how it is searched, and the recall that was measured.
 
-        `search` and `recall` are None for an exact index, which misses nothing. `drifted` asks for
-        `reco build --reindex`.
+        `search` and `recall` are None for an exact index, which misses nothing. `drifted` (rows added since lie far
+        from the lists) and `outgrown` (the memory is larger than it is made for) ask for `reco build --reindex`.
         """
         reports = self._use().reports
         return [
@@ -212,6 +227,7 @@ class Memory:
                 "search": None if index.search is None else asdict(index.search),
                 "recall": told_recall(reports[modality]),
                 "drifted": has_drifted(reports[modality]),
+                "outgrown": outgrown(reports[modality], self.num_rows, self.embed_dim),
             }
             for modality, index in sorted(self.manifest.indexes.items())
         ]

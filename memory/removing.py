@@ -3,7 +3,7 @@
 The keys' hashes are kept (removed.py): no build brings the items back, and a second removal can say what it found.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def remove_keys(root: Path, names: KeyPatterns, *, dry_run: bool = False, stamps
     """
     read_manifest(root)  # where there is no memory, the lock would make a directory
     with BuildLock(root), Memory.open(root, stamps=stamps) as memory:
-        matched, unmatched = names.match(key for block in memory.blocks("key") for key in block)
+        matched, unmatched = names.match(_candidates(memory, names))
         gone = read_removed(root, memory.manifest)
         unknown = [name for name in unmatched if key_hash(name) not in gone]
         if unknown:
@@ -68,13 +68,19 @@ def remove_keys(root: Path, names: KeyPatterns, *, dry_run: bool = False, stamps
                 f"{told(unknown)}: no item of {root} has or had such a key, and nothing was removed. Keys begin with "
                 "the corpus's name; a search's neighbours show theirs."
             )
-        every = memory.keys()
-        alive = np.ones(memory.num_rows, dtype=np.bool_)
-        alive[memory.deleted_ids()] = False
-        ids = np.array([id for id, key in enumerate(every) if alive[id] and key in matched], dtype=np.int64)
-        keys = tuple(every[id] for id in ids.tolist())
+        rows = memory.find_keys(matched)
+        alive = ~np.isin([id for id, _ in rows], memory.deleted_ids())
+        ids = np.array([id for (id, _), stays in zip(rows, alive, strict=True) if stays], dtype=np.int64)
+        keys = tuple(key for (_, key), stays in zip(rows, alive, strict=True) if stays)
         already = (*sorted(matched.difference(keys)), *unmatched)
         return _removal(root, memory.manifest, (ids, keys), already=already, similarities={}, dry_run=dry_run)
+
+
+def _candidates(memory: Memory, names: KeyPatterns) -> Iterable[str]:
+    """Stored keys, all that may be meant among them: a pattern has to be held against every one."""
+    if names.literal:
+        return (key for _, key in memory.find_keys((*names.patterns, *names.keys)))
+    return (key for block in memory.blocks("key") for key in block)
 
 
 def remove_near(root: Path, near: NearDuplicates, *, dry_run: bool = False, stamps: Path | None = None) -> Removal:

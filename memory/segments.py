@@ -142,6 +142,11 @@ class Segment:
         back = pa.array(np.argsort(order, kind="stable"))
         return pc.take(pa.Table.from_batches(taken, ITEMS_SCHEMA), back)
 
+    def find(self, column: str, values: pa.Array) -> NDArray[np.int64]:
+        """Rows (n,), ascending, whose column holds one of the values; one pass that leaves the interpreter free."""
+        every = pa.chunked_array([batch.column(column) for batch in self._batches], type=values.type)
+        return np.flatnonzero(pc.is_in(every, value_set=values).to_numpy())
+
     def table(self) -> pa.Table:
         """All items, memory-mapped, in batches of `BLOCK_ROWS`."""
         return pa.Table.from_batches(self._batches, ITEMS_SCHEMA)

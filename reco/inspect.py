@@ -162,6 +162,8 @@ def _advice(memory: Path, told: dict[str, Any], versions: list[int], unfinished:
     """The one thing most worth doing."""
     if unfinished:
         return f"a purge was cut short: give the same `reco memory purge {memory}` again"
+    if any(index["outgrown"] for index in told["indices"]):
+        return f"the memory has outgrown its index: reco build --reindex -o {memory} makes one of its size"
     if any(index["drifted"] for index in told["indices"]):
         return f"rows added since lie far from the lists: reco build --reindex -o {memory} trains them anew"
     if told["rows"] - told["items"] > 0.1 * told["rows"]:

@@ -3,8 +3,7 @@
     indexes/<id>/ trained.faiss  shard-00000.faiss …  shard.json  report.json      id = hash of shard.json
 
 A generation goes on from the one before where it can: segments that were indexed keep their shards, new ones get theirs
-from the same trained lists. It is trained anew when the memory has doubled, when another family suits it, or when
-other options are given.
+from the same trained lists. It is trained anew when the memory has outgrown it, or when other options are given.
 """
 
 import time
@@ -22,7 +21,14 @@ from memory.indexing.faiss_files import Trained, open_trained, take_apart, write
 from memory.indexing.families import Family, parse_factory
 from memory.indexing.kernels import faiss
 from memory.indexing.options import IndexOptions, choose_family
-from memory.indexing.reports import exact_report, list_report, read_report, training_report, wanted_options
+from memory.indexing.reports import (
+    exact_report,
+    list_report,
+    outgrown,
+    read_report,
+    training_report,
+    wanted_options,
+)
 from memory.indexing.shards import link_shard, write_shard
 from memory.indexing.timing import keep_times
 from memory.indexing.training import Split, mean_similarity, split_rows, train
@@ -45,7 +51,6 @@ from memory.segments import EMBEDDING_FILES, check_existing, open_embeddings
 from memory.stored_rows import StoredRows
 from memory.strict_json import canonical_bytes
 
-_GROWTH: Final = 2  # trained lists serve until the memory is this many times as large
 _DRIFT_ROWS: Final = 1024  # of a segment, to see how near its rows lie to their centroids
 _TRAINED: Final = "trained.faiss"
 
@@ -65,6 +70,7 @@ def build_indexes(
     *,
     options: IndexOptions | None = None,
     previous: Mapping[Modality, IndexRecord] | None = None,
+    extend: bool = False,
     check: Callable[[], object] = lambda: None,
 ) -> dict[Modality, IndexRecord]:
     """A new index generation for each modality; as `build_index`.
@@ -72,13 +78,14 @@ def build_indexes(
     Args:
         root, segments, options: as `build_index`.
         previous: the indices of the version before.
+        extend: as `build_index`.
         check: called before each modality; what it raises ends the work.
     """
     indexes: dict[Modality, IndexRecord] = {}
     for modality in MODALITIES:
         check()
         before = previous[modality] if previous else None
-        indexes[modality] = build_index(root, segments, modality, options=options, previous=before)
+        indexes[modality] = build_index(root, segments, modality, options=options, previous=before, extend=extend)
     return indexes
 
 
@@ -89,6 +96,7 @@ def build_index(
     *,
     options: IndexOptions | None = None,
     previous: IndexRecord | None = None,
+    extend: bool = False,
 ) -> IndexRecord:
     """Build one generation of the index of a modality, a shard for each segment.
 
@@ -101,6 +109,7 @@ def build_index(
         modality: which side.
         options: what is wanted; None wants what `previous` was, or else the defaults.
         previous: the generation to go on from, whose files were checked; None trains anew.
+        extend: go on from it however large the memory has become: nothing is trained, and reports.outgrown says so.
 
     Raises:
         IndexOptionsInvalid: no index can be what is wanted; nothing is written.
@@ -118,22 +127,17 @@ def build_index(
     rows = sum(segment.rows for segment in segments)
     report = read_report(root, previous) if previous else {}
     wanted = options or wanted_options(report)
-    family = choose_family(rows, dims[0], wanted)
     before = None
-    if previous and wanted == wanted_options(report) and _goes_on(previous, report, family, rows):
+    if previous and (extend or (wanted == wanted_options(report) and not outgrown(report, rows, dims[0]))):
         before = _Before(previous, report)
         family = _family(previous, rows, dims[0])
+    else:
+        family = choose_family(rows, dims[0], wanted)
     with staging_directory(root / "indexes") as staging:
         generation = _Generation(root, staging, segments, modality, family)
         if family.is_exact:
             return _build_exact(generation, sides, wanted, before)
         return _build_lists(generation, (sides, _open(root, segments, OTHER_MODALITY[modality])), wanted, before)
-
-
-def _goes_on(previous: IndexRecord, report: Mapping[str, Any], family: Family, rows: int) -> bool:
-    if previous.kind != family.kind:
-        return False
-    return family.is_exact or rows <= _GROWTH * int(report["training"]["of"])
 
 
 def _family(record: IndexRecord, rows: int, embed_dim: int) -> Family:

@@ -9,15 +9,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from memory.errors import ManifestInvalid, ShardInvalid
+from memory.errors import IndexOptionsInvalid, ManifestInvalid, ShardInvalid
 from memory.indexing.families import Family
 from memory.indexing.measuring import Setting
-from memory.indexing.options import IndexOptions
+from memory.indexing.options import IndexOptions, choose_family
 from memory.list_search import MEASURED_K
 from memory.manifest import IndexRecord, ShardRecord, index_directory
 from memory.plain_files import open_plain
 from memory.strict_json import parse_object
 
+GROWTH: Final = 2  # trained lists serve until the memory is this many times as large
 DRIFT: Final = 1.1  # all rows this much further from their centroids than at training: the lists fit them no more
 
 
@@ -105,6 +106,17 @@ def told_recall(report: Mapping[str, Any]) -> dict[str, Any] | None:
     """The recall an index was measured to have, without the settings it was not given; None for an exact one."""
     names = ("recall", "before", "k", "rows", "queries", "cross")
     return {name: report["measured"][name] for name in names} if "measured" in report else None
+
+
+def outgrown(report: Mapping[str, Any], rows: int, embed_dim: int) -> bool:
+    """Whether a memory of so many rows is due for an index of another family, or for lists trained anew."""
+    try:
+        family = choose_family(rows, embed_dim, wanted_options(report))
+    except IndexOptionsInvalid:
+        return True  # what was asked for cannot be had of so many rows: a build would say so
+    if family.kind != report["kind"]:
+        return True
+    return not family.is_exact and rows > GROWTH * int(report["training"]["of"])
 
 
 def has_drifted(report: Mapping[str, Any]) -> bool:

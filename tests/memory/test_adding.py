@@ -120,3 +120,47 @@ def test_bad_rows_and_another_encoder_change_nothing(pairs, factory, add):
     with pytest.raises(EncoderMismatch):
         add_rows(pairs, twice, encoder=record)
     assert memory.latest_version(pairs) == 1
+
+
+def trained(root: Path) -> dict[str, str]:
+    """Hash of the trained lists of each modality."""
+    indexes = memory.read_manifest(root).indexes
+    return {side: next(f.sha256 for f in index.files if "trained" in f.path) for side, index in indexes.items()}
+
+
+def test_an_addition_trains_nothing_and_tells_that_the_lists_are_outgrown(root, factory, add):
+    factory.commit(root, [factory.make_rows(300, seed=1)], options=memory.IndexOptions(factory="IVF4,SQ8"))
+    before = trained(root)
+    add(factory.make_rows(280, seed=5))
+    with Memory.open(root) as opened:
+        assert [index["outgrown"] for index in opened.indices()] == [False, False]
+    rows = factory.make_rows(30, seed=6)
+    add(rows)
+    assert trained(root) == before
+    assert found_by_itself(root, rows) == [f"6-{place}" for place in range(30)]
+    with Memory.open(root) as opened:
+        assert [index["outgrown"] for index in opened.indices()] == [True, True]
+    assert memory.verify_memory(root, full=True).ok
+    memory.reindex(root)
+    assert trained(root) != before
+    with Memory.open(root) as opened:
+        assert [index["outgrown"] for index in opened.indices()] == [False, False]
+
+
+def test_an_exact_index_stays_one_in_an_addition_beyond_its_size(pairs, factory, add, monkeypatch):
+    monkeypatch.setattr("memory.indexing.options.EXACT_ROWS", 41)
+    rows = factory.make_rows(3, seed=5)
+    add(rows)
+    assert found_by_itself(pairs, rows) == ["5-0", "5-1", "5-2"]
+    with Memory.open(pairs) as opened:
+        assert [(index["kind"], index["outgrown"]) for index in opened.indices()] == [("exact", True)] * 2
+
+
+def test_keys_are_found_where_they_are_stored_deleted_ones_too(root, factory):
+    factory.commit(root, [factory.make_rows(20_000, 8, seed=1), factory.make_rows(30, 8, seed=2)], deletes=[3, 19_999])
+    names = ["1-3", "1-16384", "1-19999", "2-0", "2-29", "nobody", "", "\udcff"]
+    with Memory.open(root) as opened:
+        slow = [(id, key) for id, key in enumerate(opened.keys()) if key in names]
+        assert opened.find_keys(names) == slow
+        assert len(slow) == 5
+        assert opened.find_keys([]) == opened.find_keys(["nobody"]) == []

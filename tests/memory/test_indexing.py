@@ -170,10 +170,10 @@ def test_an_exact_index_takes_its_shards_over_too(root, factory):
     assert after.indexes["text"] == memory.build_index(root, after.segments, "text")  # as if it were built at once
 
 
-def test_a_memory_that_has_doubled_is_trained_anew(root, factory, lists):
-    memory.add_rows(root, factory.make_rows(401, D, seed=3), encoder=factory.encoder_record())
-    after = memory.read_manifest(root)
-    report = json.loads((root / f"indexes/{after.indexes['image'].id}/report.json").read_text())
+def test_a_build_that_has_doubled_a_memory_trains_anew(root, factory, lists):
+    added = memory.write_segment(root, [factory.make_rows(401, D, seed=3)], [memory.UnitRecord("more", 401)])
+    indexes = memory.build_indexes(root, [*lists.segments, added], previous=lists.indexes)
+    report = json.loads((root / f"indexes/{indexes['image'].id}/report.json").read_text())
     assert report["training"]["of"] == 801
     assert report["wanted"]["factory"] == "IVF8,SQ8"
 
