@@ -101,12 +101,12 @@ class Service:
             await asyncio.shield(self._loading)
 
     async def stop(self) -> None:
-        """End the workers' threads."""
+        """End the workers' threads. A load under way is left alone: it may hash for an hour, and nothing can stop it."""
         self.reason = "stopping"
-        for task in self._background:
+        own = [*self._background, *([] if self._loading is None else [self._loading])]
+        for task in own:
             task.cancel()
-        if self._loading is not None:
-            await asyncio.gather(self._loading, return_exceptions=True)
+        await asyncio.gather(*own, return_exceptions=True)
         if self._workers is not None:
             await asyncio.to_thread(self._workers.stop)
 

@@ -7,7 +7,9 @@ open finishes, exit code 0; a second one ends at once. SIGINT does the same with
 import asyncio
 import logging
 import logging.config
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -25,12 +27,25 @@ from service.settings import Settings, SettingsError
 
 logger = logging.getLogger("reco.serving")
 
+_LAST_WORK_S = 3.0  # for threads that nobody waits for any more, and the last lines of the log
+
 
 def run(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM, and return."""
+    """Serve until SIGINT or SIGTERM, and return; the process ends seconds later at most."""
     logging.config.dictConfig(logging_config(settings.log_format))
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(_serve(settings))
+        _end_within(_LAST_WORK_S)
+
+
+def _end_within(seconds: float) -> None:
+    """End the process by then, whatever a thread is at: Python waits for each, and a load may take hours.
+
+    All that was asked has been answered by now, and a memory changes by whole versions only.
+    """
+    last = threading.Timer(seconds, os._exit, (0,))
+    last.daemon = True
+    last.start()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -5,7 +5,10 @@ X17 has none either: a memory is mapped, so a reload allocates nothing that the 
 """
 
 import base64
+import os
 import resource
+import shutil
+import signal
 import socket
 import threading
 import time
@@ -136,3 +139,30 @@ def _latencies(url: str, key: str, count: int) -> list[float]:
             assert client.post("/embed/text", json=TEXT).status_code == 200
             spent.append(time.perf_counter() - started)
     return spent
+
+
+def test_X27_X35_a_start_from_a_volume_that_does_not_answer_can_be_ended(
+    serve_process: Any, fusion_dir: Path, tmp_path: Path
+) -> None:
+    stuck = shutil.copytree(fusion_dir, tmp_path / "fusion")
+    [weights] = stuck.glob("fusion-*.safetensors")
+    weights.unlink()
+    pipe = stuck / "fusion.safetensors"
+    os.mkfifo(pipe)
+    with serve_process(fusion=stuck, drain_delay_s=0.2) as started:
+        silent = _writer_of(pipe)  # reading it never ends, as on a volume that is gone
+        assert httpx.get(f"{started.url}/readyz").json()["reason"] == "starting"
+        started.process.send_signal(signal.SIGTERM)
+        assert started.process.wait(15) == 0, started.log.read_text()
+    os.close(silent)
+
+
+def _writer_of(pipe: Path) -> int:
+    """The writing end of a pipe, once somebody reads it."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            assert time.monotonic() < end, "nobody reads it"
+            time.sleep(0.05)
