@@ -19,7 +19,7 @@ from service.pipeline.engine import Engine
 from service.pipeline.pipeline import Pipeline
 from service.pipeline.workers import Workers
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 from service.watching import measure_lag, watch_memory
 
 logger = logging.getLogger("reco.lifecycle")
@@ -101,7 +101,7 @@ class Service:
             await asyncio.shield(self._loading)
 
     async def stop(self) -> None:
-        """End the workers' threads. A load under way is left alone: it may hash for an hour, and nothing can stop it."""
+        """End the workers' threads. A load under way is left to itself: it may take an hour, and nothing stops it."""
         self.reason = "stopping"
         own = [*self._background, *([] if self._loading is None else [self._loading])]
         for task in own:
@@ -128,6 +128,23 @@ class Service:
             except Exception as error:
                 logger.warning("the canary failed", exc_info=error)
                 raise self._not_ready("canary_failed") from None
+
+    async def reload_all(self) -> tuple[Reload, bool]:
+        """What SIGHUP and the operator's route ask for: the keys that the file holds now, then the newest memory.
+
+        Returns:
+            How the reload ended, and whether the keys could be read; those known stay if not.
+
+        Raises:
+            Problem: as `reload`; the keys are read all the same.
+        """
+        keys_read = True
+        try:
+            self.access.reread()
+        except SettingsError as error:
+            logger.error("the keys stay as they were: %s", error)
+            keys_read = False
+        return await self.reload(), keys_read
 
     async def reload(self, *, wait: bool = False) -> Reload:
         """Open what the settings name beside what is served, check it, and swap it in if it is new.

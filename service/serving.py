@@ -1,7 +1,7 @@
 """Serving the app with uvicorn: its sockets, its signals, and how it ends.
 
 SIGHUP opens what is new. SIGTERM: unready at once, still accepting while load balancers learn of it, then what is
-open finishes, exit code 0; a second one ends at once. SIGINT does the same without the delay.
+open finishes, exit code 0. A second one skips that delay, as SIGINT does, and the next one cuts what is open.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from service.lifecycle import Service
 from service.observing.logs import logging_config
 from service.observing.tracing import open_tracing
 from service.problems import Problem
-from service.settings import Settings, SettingsError
+from service.settings import Settings
 
 logger = logging.getLogger("reco.serving")
 
@@ -70,10 +70,6 @@ async def _serve(settings: Settings) -> None:
     tasks: set[asyncio.Task[None]] = set()  # the loop itself holds a task only weakly
 
     def reload() -> None:
-        try:
-            service.access.reread()
-        except SettingsError as error:
-            logger.error("the keys stay as they were: %s", error)
         task = loop.create_task(_reload(service))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -84,7 +80,7 @@ async def _serve(settings: Settings) -> None:
 
 async def _reload(service: Service) -> None:
     try:
-        done = await service.reload()
+        done, _ = await service.reload_all()
         logger.info("reload: %s", "done" if done.changed else "nothing is new")
     except Problem as problem:
         logger.warning("reload: %s", problem.code)
@@ -99,7 +95,7 @@ class Ending:
         self._delay_s = delay_s
 
     def drain(self) -> None:
-        """Say that it ends, and accept requests until load balancers have heard it; said twice, end at once."""
+        """Say that it ends, and accept requests until load balancers have heard it; said twice, as `stop`."""
         if self._service.draining:
             self.stop()
             return

@@ -1,6 +1,6 @@
 """`/operator/...`: for whoever runs the service. The door asks for a key with the operator scope.
 
-POST   /operator/reload        open the newest memory and fusion
+POST   /operator/reload        open the newest memory and fusion, read the keys again
 POST   /operator/pairs         put images under a name into the memory
 DELETE /operator/pairs/{key}   take a pair out
 """
@@ -56,11 +56,17 @@ def router(service: Service) -> APIRouter:
         responses={**answer(ReloadAnswer), **problems("body_too_large", *_RELOAD)},
     )
     async def reload(request: Request) -> dict[str, Any]:
-        """As SIGHUP does; answers when it is done. What is opened is what the settings name: nothing else can be."""
+        """As SIGHUP does, keys included; answers when it is done. What is opened is what the settings name."""
         await read_body(request, 0)  # THREATS K10: no parameter exists
-        done = await service.reload()
+        done, keys_read = await service.reload_all()
         engine = done.engine
-        return {"changed": done.changed, **_memory_now(engine), "fusion": engine.fusion_id, "space": engine.space}
+        return {
+            "changed": done.changed,
+            **_memory_now(engine),
+            "fusion": engine.fusion_id,
+            "space": engine.space,
+            "keys_read": keys_read,
+        }
 
     @routes.post(
         "/operator/pairs",

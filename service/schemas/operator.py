@@ -47,6 +47,7 @@ class ReloadAnswer(MemoryNow):
     changed: bool = Field(description="False: there was nothing new.")
     fusion: str | None
     space: str
+    keys_read: bool = Field(description="False: the keys could not be read, and those known before stay.")
 
 
 class PairsAnswer(MemoryNow):

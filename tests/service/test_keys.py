@@ -262,6 +262,26 @@ def test_a_file_that_changes_is_read_again_and_a_broken_one_changes_nothing(tmp_
     assert access.keys.find(SLOW.encode()) is not None
 
 
+def test_the_operators_reload_takes_a_key_back_as_SIGHUP_does(serve: Any, tmp_path: Path) -> None:
+    path, admin = tmp_path / "keys", key_line("admin", ["operator"], OPERATOR)
+    path.write_text("\n".join([admin, key_line("leaked", ["use"], USE), key_line("web", ["use"], SLOW)]))
+    with serve(engine=None, api_keys_file=str(path)) as service:
+
+        def status(key: str) -> int:
+            return int(service.client.get("/memory", headers={"Authorization": f"Bearer {key}"}).status_code)
+
+        def reload() -> Any:
+            return service.client.post("/operator/reload", headers={"Authorization": f"Bearer {OPERATOR}"}).json()
+
+        assert (status(USE), status(SLOW)) == (200, 200)
+        path.write_text("\n".join([admin, key_line("web", ["use"], SLOW)]))
+        assert reload()["keys_read"] is True
+        assert (status(USE), status(SLOW)) == (401, 200)
+        path.write_text("")
+        assert reload()["keys_read"] is False
+        assert (status(USE), status(SLOW)) == (401, 200)
+
+
 def test_reco_key_new_makes_one_that_works(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     runner = CliRunner()
