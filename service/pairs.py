@@ -35,7 +35,6 @@ _CODES = {
     "locked": "memory_locked",
     "version_taken": "memory_locked",
     "write_failed": "memory_write_failed",
-    "nothing_left": "memory_would_be_empty",
 }
 
 
@@ -85,7 +84,7 @@ async def remove_pair(service: Service, key: str) -> Engine:
     """Take one pair out of every search, by its key; the engine that serves the memory without it.
 
     Raises:
-        Problem: pair_not_found, memory_would_be_empty, memory_locked, memory_write_failed, reload_refused.
+        Problem: pair_not_found, memory_locked, memory_write_failed, reload_refused.
     """
     settings = service.settings
 

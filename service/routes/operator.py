@@ -107,7 +107,7 @@ def router(service: Service) -> APIRouter:
         response_model=None,
         responses={
             **answer(PairRemovedAnswer),
-            **problems("pair_not_found", "memory_would_be_empty", *_WRITE),
+            **problems("pair_not_found", *_WRITE),
         },
         openapi_extra={"parameters": [_KEY]},  # FastAPI's own would bring its own form of a 422
     )

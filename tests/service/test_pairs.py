@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from memory import BuildLock, Memory, read_manifest
+from memory import BuildLock, KeyPatterns, Memory, read_manifest, remove_keys
 from service.door.keys import new_key
 
 OPERATOR = new_key()
@@ -95,6 +95,21 @@ def test_a_pair_can_be_taken_out_again(operated: httpx.Client, photo_bytes: dict
     for key in ("mine/a b", "nothing"):
         answer = operated.delete(f"/operator/pairs/{key}")
         assert (answer.status_code, answer.json()["code"]) == (404, "pair_not_found")
+
+
+def test_the_last_pair_can_be_taken_out_and_another_put_in(
+    operated: httpx.Client, photo_bytes: dict[str, bytes], own_memory: Path
+) -> None:
+    photo = photo_bytes["jpeg"]
+    remove_keys(own_memory, KeyPatterns([f"pair-{row:03d}" for row in range(23)]))
+    answer = operated.delete("/operator/pairs/pair-023")
+    assert (answer.status_code, answer.json()["num_items"]) == (200, 0)
+    plain = operated.post("/embed/text", json={"texts": "a bird", "return_neighbours": True, "return_original": True})
+    [item] = plain.json()["data"]
+    assert item["neighbours"] == []
+    assert operated.get("/readyz").status_code == 200
+    operated.post("/operator/pairs", files={"files": photo}, data={"name": "tirrik", "key": "mine"})
+    assert [one["key"] for one in neighbours(operated, photo, k=3)] == ["mine"]
 
 
 @pytest.mark.parametrize(
