@@ -114,7 +114,7 @@ def main() -> None:
     except SystemExit as end:
         # Typer turns Ctrl-C into an exit; a command that handled the signal itself has said its sentence already.
         if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
-            stop("stopped. Nothing is left half-written: the same command takes up what is finished.", _STOPPED)
+            stop("stopped. Nothing is left half-written: the same command may be given again.", _STOPPED)
         raise
     except Exception as error:
         code = getattr(error, "code", None)

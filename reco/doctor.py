@@ -4,6 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,22 +79,23 @@ def _look_at_settings() -> "Iterator[Finding]":
 
 
 def _look_at_memory(settings: "Settings") -> "Iterator[Finding]":
-    """The memory and the fusion as files, and whether they are of one encoder; no model is loaded."""
-    from memory import Memory
+    """The memory where it is kept, the fusion's files, and whether both are of one encoder; no model is loaded."""
+    from memory import open_memory
     from models.checkpoint import load_fusion
     from reco.machine import Finding
+    from service.pipeline.engine import milvus_server
 
     try:
-        with Memory.open(Path(settings.memory), stamps=Path(settings.stamps)) as memory:
-            encoder = memory.manifest.encoder
-            told = (
-                f"{settings.memory}, version {memory.version}, {memory.num_items:,} items of {encoder['architecture']}"
-            )
+        where = open_memory(settings.memory, milvus=milvus_server(settings), stamps=Path(settings.stamps))
+        with closing(where) as memory:
+            encoder, version, items = memory.encoder, memory.version, memory.num_items
+        told = f"{settings.memory}, version {version}, {items:,} items of {encoder['architecture']}"
         yield Finding("RECO_MEMORY", "good", told)
     except Exception as error:
-        yield Finding(
-            "RECO_MEMORY", "bad", _sentence(error), "`reco memory verify` looks closer; `reco build` makes one."
-        )
+        advice = "`reco memory verify` looks closer; `reco build` makes one."
+        if settings.backend == "milvus":
+            advice = "`reco memory push` makes one in Milvus: docs/milvus.md."
+        yield Finding("RECO_MEMORY", "bad", _sentence(error), advice)
         return
     if settings.fusion is None:
         yield Finding("RECO_FUSION", "note", "not set: answers are the frozen encoder's", "`reco train` makes one.")
@@ -107,9 +109,15 @@ def _look_at_memory(settings: "Settings") -> "Iterator[Finding]":
 
 def _look_at_keys(settings: "Settings") -> "Finding":
     from reco.machine import Finding
+    from service.door.keys import read_keys
+    from service.settings import SettingsError
 
     if settings.api_keys or settings.api_keys_file:
-        return Finding("keys", "good", "asked for")
+        try:
+            opens = "use and operate" if read_keys(settings).opens("operator") else "use"
+        except SettingsError as error:
+            return Finding("keys", "bad", str(error), "`reco key new` makes a key: docs/operations.md.")
+        return Finding("keys", "good", f"asked for; there are some to {opens} it")
     if settings.listens_beyond_loopback:
         advice = "Set keys, or put a proxy that has them in front: docs/operations.md."
         return Finding("keys", "bad", f"none, and {settings.host} is open to others", advice)

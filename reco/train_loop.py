@@ -90,7 +90,7 @@ class Loop:
         except ValueError as error:
             stop(str(error), code=2)
         self.world = join_world(self._device)
-        console.quiet = not self.world.is_first
+        console.quiet |= not self.world.is_first
 
     def chosen(self) -> "NDArray[np.int64]":
         """Ids of the pairs to train on, with those that only the loop would hold out at random."""

@@ -178,19 +178,13 @@ def _label_column(path: Path) -> str | None:
 
 
 def _is_class_folder(path: Path) -> bool:
-    """Images in folders, none beside the folders, and no caption anywhere."""
+    """Images in folders, none beside the folders, and none with a caption of its name: other texts say nothing."""
     if not path.is_dir():
         return False
-    inside = False
-    for file in path.rglob("*"):
-        extension = file.suffix[1:].lower()
-        if extension in PLAIN_EXTENSIONS:
-            return False
-        if extension in IMAGE_EXTENSIONS and file.is_file():
-            if file.parent == path:
-                return False
-            inside = True
-    return inside
+    every = [(file, file.suffix[1:].lower()) for file in path.rglob("*")]
+    images = [file for file, extension in every if extension in IMAGE_EXTENSIONS and file.is_file()]
+    captions = {file.with_suffix("") for file, extension in every if extension in PLAIN_EXTENSIONS}
+    return bool(images) and not any(file.parent == path or file.with_suffix("") in captions for file in images)
 
 
 def _class_folder(path: Path) -> list[Record]:

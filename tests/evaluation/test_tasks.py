@@ -186,6 +186,8 @@ def pictures(tmp_path: Path) -> Path:
             write_picture(root / name / f"{seed}.png", 10 * number + seed)
     (root / "duck" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
     (root / "duck" / "README").write_text("about ducks")
+    (root / "README.txt").write_text("about birds")
+    (root / "duck" / "classes.txt").write_text("duck")
     return root
 
 

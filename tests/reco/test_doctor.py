@@ -54,3 +54,23 @@ def test_quiet_tells_only_what_is_not_good() -> None:
     assert done.returncode == 1
     assert "did you mean RECO_THREADS?" in done.stdout
     assert "Python" not in done.stdout
+
+
+def test_a_memory_in_milvus_is_looked_for_there(tmp_path: Path) -> None:
+    told, code = findings(
+        RECO_MODEL=str(TINY_CLIP), RECO_MEMORY="photos", RECO_BACKEND="milvus", RECO_MILVUS_URI="http://127.0.0.1:9"
+    )
+    assert code == 1
+    assert "ilvus" in told["RECO_MEMORY"]["told"]
+    assert "reco memory push" in told["RECO_MEMORY"]["advice"]
+
+
+def test_the_file_of_keys_is_read(tmp_path: Path) -> None:
+    around = {"RECO_MODEL": str(TINY_CLIP), "RECO_MEMORY": str(tmp_path), "RECO_API_KEYS_FILE": str(tmp_path / "keys")}
+    told, code = findings(**around)
+    assert (told["keys"]["state"], code) == ("bad", 1)
+    (tmp_path / "keys").write_text("page use sha256:" + "0" * 63)
+    assert findings(**around)[0]["keys"]["state"] == "bad"
+    (tmp_path / "keys").write_text("page use sha256:" + "0" * 64)
+    told, _ = findings(**around)
+    assert (told["keys"]["state"], "to use it" in told["keys"]["told"]) == ("good", True)

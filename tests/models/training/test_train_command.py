@@ -41,6 +41,12 @@ def test_training_leaves_a_checkpoint_and_the_candidates_for_the_next_run(
     assert sum(searched) == 4 * 240  # read to RAM for both parts, but not searched
 
 
+def test_quiet_training_says_nothing(named_memory: Memory, tmp_path: Path) -> None:
+    command = ["-q", "train", str(named_memory.path), "-o", str(tmp_path), *QUICK]
+    done = CliRunner().invoke(app, command)
+    assert (done.exit_code, done.output) == (0, "")
+
+
 def test_a_run_that_was_broken_off_goes_on_unless_told_otherwise(
     named_memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
