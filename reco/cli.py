@@ -105,6 +105,9 @@ def options(
 ) -> None:
     """What holds for no command in particular."""
     console.quiet = quiet
+    from models.cores import bound_openmp
+
+    bound_openmp()
 
 
 def main() -> None:

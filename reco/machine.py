@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from models.cores import usable_cores
+
 State = Literal["good", "note", "bad"]
 _PYTHON = (3, 11)
 _SHOWN = ("torch", "torchvision", "open_clip_torch", "pyarrow", "fastapi")
@@ -73,8 +75,7 @@ def _faiss() -> Finding:
 def _device() -> Iterator[Finding]:
     import torch
 
-    cores = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    cores, usable = os.cpu_count() or 1, usable_cores()
     bf16 = ", with fast bfloat16" if _cpu_has_bf16() else ""
     yield Finding("CPU", "good", f"{usable} of {cores} cores{bf16}, {torch.get_num_threads()} threads for the encoder")
     if torch.cuda.is_available():

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.pipeline.cores import usable_cores
+from models.cores import usable_cores
 
 PREFIX = "RECO_"
 # Where and who, for the client and the commands that ask a service; the service itself does not look at them.
@@ -220,8 +220,8 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=1024,
-        description="Threads of the encoder on CPU; if not set, a thread for each core that affinity and the "
-        "container's quota leave, and no more than torch would take.",
+        description="Threads of the encoder on CPU, and of a search; if not set, one for each core that affinity and "
+        "the container's quota leave, and no more than torch would take.",
     )
     drain_delay_s: float = Field(
         5.0,

@@ -6,13 +6,13 @@
 Which batches there are is decided by the mapper, so that neither way nor the number of workers changes a byte of them.
 """
 
-import os
 from typing import TYPE_CHECKING
 
 from memory_builder.config import BuildConfig
 from memory_builder.lanes.lane import Lanes
 from memory_builder.lanes.processes import ProcessLanes
 from memory_builder.lanes.threads import ThreadLanes
+from models.cores import usable_cores
 
 if TYPE_CHECKING:
     from models.encoder import Encoder
@@ -21,8 +21,8 @@ __all__ = ["Lanes", "ProcessLanes", "ThreadLanes", "open_lanes"]
 
 
 def open_lanes(config: BuildConfig, encoder: "Encoder") -> Lanes:
-    """The lanes for an encoder's device, with as many workers as there are cores unless `config` says otherwise."""
-    workers = config.workers or len(os.sched_getaffinity(0))
+    """The lanes for an encoder's device, with a worker for each core we may use unless `config` says otherwise."""
+    workers = config.workers or usable_cores()
     on_cpu = encoder.device.startswith("cpu")
     decoding = config.decoding if config.decoding != "auto" else ("threads" if on_cpu else "processes")
     kind = ThreadLanes if decoding == "threads" else ProcessLanes

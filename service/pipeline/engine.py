@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from memory import MemoryUnavailable, Modality, Neighbours, open_memory
 from memory.milvus import MilvusServer
 from models.checkpoint import open_fusion
+from models.cores import usable_cores
 from models.encoder import Encoder
 from models.errors import EncoderError
 from models.images import ImageLimits
@@ -25,7 +26,6 @@ from models.int8_tower import MAX_PICTURES
 from models.refine import RetrievalEnhancedEncoder
 from models.texts import TextLimits, check_text
 from service.pipeline.batcher import DeviceLost
-from service.pipeline.cores import usable_cores
 from service.settings import Settings, milvus_token
 
 logger = logging.getLogger("reco.engine")
