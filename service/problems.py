@@ -59,6 +59,8 @@ KINDS: Mapping[str, Kind] = {
     "media_type_unsupported": Kind(415, "This path does not take this content type."),
     "content_encoding_unsupported": Kind(415, "Compressed request bodies are not accepted."),
     "image_format_unsupported": Kind(415, "Not a JPEG, PNG, WebP, GIF or AVIF image."),
+    # 421: addressed to somebody else
+    "host_unknown": Kind(421, "The service does not answer to this host name: RECO_ALLOWED_HOSTS, or a key."),
     # 422: understood, not acceptable
     "json_too_complex": Kind(422, "The body holds more values than any acceptable request."),
     "field_missing": Kind(422, "A required field is missing."),

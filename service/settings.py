@@ -62,6 +62,11 @@ class Settings(BaseSettings):
         description="Addresses or networks of reverse proxies, separated by commas, whose X-Forwarded-For and "
         "X-Forwarded-Proto are believed; nobody's if not set.",
     )
+    allowed_hosts: str | None = Field(
+        None,
+        description="Names, separated by commas, that a request may be addressed to where no key is needed (421 "
+        "otherwise; `*` is any), besides addresses and names like localhost. If not set: none on loopback, any beyond.",
+    )
     api_keys: SecretStr | None = Field(
         None,
         description="API keys, separated by semicolons: NAME SCOPES sha256:HEX, or a key alone. Without any key, "

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from service.openai_errors import PREFIX
 from service.routes.openapi import openai_problems, problems
 
-_USE = ("unauthorized", "scope_missing", "rate_limited", "concurrency_limited")
+_USE = ("unauthorized", "scope_missing", "host_unknown", "rate_limited", "concurrency_limited")
 _OPERATOR = ("unauthorized", "scope_missing", "not_found")
 _SCHEME = {
     "type": "http",

@@ -1,6 +1,6 @@
 """Who may ask what: the door in front of every route. Closed by default; what is open is listed here.
 
-Plain ASGI, inside the request's frame and before anything is read. Depends on bodies, keys, limits, frame, problems.
+Plain ASGI, inside the request's frame and before anything is read. Depends on the files beside it and problems.
 """
 
 import ipaddress
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.door.bodies import Bodies
 from service.door.frame import answer_problem
+from service.door.hosts import Hosts
 from service.door.keys import Key, KeyRing, read_keys
 from service.door.keys import Scope as KeyScope
 from service.door.limits import Limiter, Limits
@@ -46,6 +47,7 @@ class Access:
         self.keys: KeyRing = read_keys(settings)
         self.limiter = Limiter()
         self.bodies = Bodies(settings.max_inflight_bytes)
+        self._hosts = Hosts(settings.allowed_hosts, loopback=not settings.listens_beyond_loopback)
 
     @property
     def needs_key(self) -> bool:
@@ -79,7 +81,7 @@ class Access:
             headers: of the request.
 
         Raises:
-            Problem: not_found, request_invalid, unauthorized, scope_missing.
+            Problem: not_found, request_invalid, unauthorized, scope_missing, host_unknown.
         """
         if scope is None:
             return None
@@ -90,6 +92,8 @@ class Access:
             raise Problem("request_invalid")
         key = self._key(given[0]) if given else None
         if scope == "use" and not self.needs_key:
+            if not self._hosts.answers_to(headers.get("host")):
+                raise Problem("host_unknown")
             return key  # keys are off; OpenAI's clients send one all the same
         if key is None:
             raise Problem("unauthorized", headers=_CHALLENGE)

@@ -85,6 +85,40 @@ def test_K12_no_origin_is_let_in(closed: httpx.Client) -> None:
             assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1", 200), ("localhost:8000", 200), ("LocalHost.", 200), ("[::1]:8000", 200), ("192.168.0.7", 200),
+     ("reco:8000", 200), ("box.local", 200), ("clip.example.com", 200), ("clip.example.com:443", 200),
+     ("evil.example", 421), ("127.0.0.1.evil.example", 421), ("evil.example:8000", 421),
+     ("localhost.evil.example", 421), ("a.clip.example.com", 421), ("[::1].evil.example", 421),
+     ("127.0.0.1:8000:80", 421)],
+)  # fmt: skip
+def test_a_page_that_gives_its_own_name_our_address_reads_nothing(named: httpx.Client, host: str, status: int) -> None:
+    """DNS rebinding: to the browser the service is then a part of that page."""
+    for answer in (
+        named.get("/memory", headers={"Host": host}),
+        named.post("/embed/text", json={"texts": "a"}, headers={"Host": host}),
+    ):
+        assert answer.status_code == status, answer.text
+        assert status == 200 or answer.json()["code"] == "host_unknown"
+    assert named.get("/readyz", headers={"Host": host}).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def named(serve: Any) -> Iterator[httpx.Client]:
+    """A client of a service without keys on loopback, which answers to one name."""
+    with serve(allowed_hosts="clip.example.com") as service:
+        yield service.client
+
+
+def test_who_has_a_key_or_listens_beyond_loopback_may_have_any_name(serve: Any, closed: httpx.Client) -> None:
+    evil = {"Host": "evil.example"}
+    assert closed.get("/memory", headers=bearer(USE) | evil).status_code == 200
+    for settings, status in (({}, 421), ({"allowed_hosts": "*"}, 200), ({"host": "0.0.0.0"}, 200)):
+        with serve(**settings) as service:
+            assert service.client.get("/memory", headers=evil).status_code == status
+
+
 @pytest.fixture
 def two_ports(serve_process: Any, tmp_path: Path) -> Iterator[tuple[httpx.Client, httpx.Client]]:
     """A service process with an operator's port: a client of each."""
