@@ -42,6 +42,7 @@ from memory.garbage import Collection, Leftover, collect
 from memory.indexing.building import build_index, build_indexes
 from memory.indexing.options import IndexOptions
 from memory.indexing.timing import read_times
+from memory.indexing.wanted import wanted_family
 from memory.key_patterns import KeyPatterns
 from memory.manifest import (
     Contents,
@@ -165,6 +166,7 @@ __all__ = [
     "roll_back",
     "undeclared_encoder",
     "verify_memory",
+    "wanted_family",
     "write_deletes",
     "write_removed",
     "write_segment",

@@ -16,6 +16,7 @@ from memory.errors import SelectionInvalid
 from memory.manifest import Contents
 from memory.publish import BuildLock
 from memory.versions import list_versions, manifest_path, read_manifest
+from memory.work_files import UNITS
 
 _PLACES: Final = {
     "segments": re.compile(r"[0-9a-f]{32}"),
@@ -23,7 +24,6 @@ _PLACES: Final = {
     "deletes": re.compile(r"[0-9a-f]{32}\.npy"),
     "removed": re.compile(r"[0-9a-f]{32}\.npy"),
 }
-_UNITS: Final = "work/units"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def collect(root: Path, *, keep: int | None = None, work: bool = False, dry_run:
         dropped = versions[: len(versions) - len(kept)]
         manifests = [read_manifest(root, version) for version in kept]
         published = {unit.id for manifest in manifests for segment in manifest.segments for unit in segment.units}
-        units = list(_measured(root, _UNITS))
+        units = list(_measured(root, UNITS))
         unfinished = [unit for unit in units if Path(unit.path).name not in published and not work]
         removed = [
             *(measure(root, manifest_path(version)) for version in dropped),

@@ -19,9 +19,10 @@ from memory.manifest_parser import parse_manifest
 from memory.plain_files import open_plain
 from memory.strict_json import canonical_bytes
 from memory.versions import latest_version, manifest_path
+from memory.work_files import LOCK, UNITS, WORK
 
 # Where killed writers leave files under temporary names.
-_WRITTEN: Final = (".", "deletes", "indexes", "manifests", "receipts", "removed", "segments", "work", "work/units")
+_WRITTEN: Final = (".", "deletes", "indexes", "manifests", "receipts", "removed", "segments", WORK, UNITS)
 
 
 def publish(root: Path, contents: Contents) -> Manifest:
@@ -94,8 +95,8 @@ class BuildLock:
         self._descriptor: int | None = None
 
     def __enter__(self) -> "BuildLock":
-        make_directory(self._root / "work")
-        descriptor = os.open(self._root / "work" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        make_directory(self._root / WORK)
+        descriptor = os.open(self._root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -28,7 +28,7 @@ from memory.memory import Memory
 from memory.publish import BuildLock, following, publish
 from memory.receipts import Receipt, completed, covering, drop_receipt, list_receipts, write_receipt
 from memory.removed import key_hash, read_removed, write_removed
-from memory.traces import clean_ledger, quarantined, units_naming, work_keys
+from memory.traces import clean_ledger, formless, holding, units_naming, work_keys
 from memory.versions import manifest_path, read_manifest
 
 
@@ -83,12 +83,13 @@ def purge(
         contents = following(latest, **changes)
         retired = [v for v, manifest in versions.items() if manifest is None or holders & _segments(manifest)]
         kept: list[Contents] = [m for v, m in versions.items() if m and v not in retired]
-        needles = holdings.needles(rows) if (root / "quarantine").is_dir() else ()
+        strange = formless(root)
+        needles = (*(holdings.needles(rows) if strange else ()), *(key.encode() for key in keys))
         doomed = [
             *(measure(root, manifest_path(version)) for version in retired),
             *unreferenced(root, [*kept, contents]),
             *(measure(root, path) for path in units_naming(root, keys)),
-            *(measure(root, path) for path in quarantined(root, chain(needles, (key.encode() for key in keys)))),
+            *(measure(root, path.relative_to(root).as_posix()) for path in holding(strange, needles)),
         ]
         hashes = sorted(key_hash(key).hex() for key in keys)
         earlier = covering(list_receipts(root), hashes)

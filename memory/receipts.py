@@ -15,6 +15,7 @@ from typing import Any, Final
 from memory.durable import make_directory, remove_durably, write_bytes
 from memory.errors import ReceiptInvalid
 from memory.garbage import Leftover
+from memory.work_files import WORK
 
 DIRECTORY: Final = "receipts"
 _NAME = re.compile(r"[0-9]{8}-[0-9a-f]{12}\.json")
@@ -120,5 +121,5 @@ def _parse(path: Path) -> Receipt:
 
 def _unsafe(path: str) -> bool:
     parts = path.split("/")
-    places = {"manifests", "segments", "indexes", "deletes", "removed", "work", "quarantine"}
+    places = {"manifests", "segments", "indexes", "deletes", "removed", WORK, "quarantine"}
     return parts[0] not in places or len(parts) < 2 or any(part in ("", ".", "..") for part in parts)

@@ -1,8 +1,6 @@
-"""Where a key may be found outside every version: a build's work, and files in quarantine. pyarrow.
+"""Where a key may be found outside every version: a build's work (work_files.py), and files in quarantine. pyarrow.
 
-work/units/<id>/ items.arrow  rejected.jsonl  …     finished units of a build that is not published yet
-work/rejected.jsonl  near_duplicates.jsonl          lists of the last build: a JSON object a line, with its key
-quarantine/                                         files that failed their hash, in no known form
+quarantine/     files that failed their hash, in no known form
 """
 
 import json
@@ -16,40 +14,45 @@ import pyarrow as pa
 
 from memory.durable import write_bytes
 from memory.removed import key_hash
+from memory.work_files import KEY_LISTS, UNIT_ITEMS, UNIT_REJECTED, UNITS, WORK, is_known
 
-_UNITS: Final = "work/units"
-_LEDGER: Final = "work/rejected.jsonl"
-_LISTS: Final = (_LEDGER, "work/near_duplicates.jsonl")
 _QUARANTINE: Final = "quarantine"
 
 
 def work_keys(root: Path) -> Iterator[str]:
     """Every key that a build's work names."""
-    for unit in _entries(root / _UNITS):
+    for unit in _entries(root / UNITS):
         yield from _unit_keys(unit) or ()
-    yield from (key for key in _ledger_keys(root / _LEDGER) if key is not None)
+    for name in KEY_LISTS:
+        yield from (key for key in _ledger_keys(root / name) if key is not None)
 
 
 def units_naming(root: Path, keys: Collection[str]) -> list[str]:
     """Finished units, relative to the memory, that hold one of the keys or cannot be shown not to."""
     found = []
-    for unit in _entries(root / _UNITS):
+    for unit in _entries(root / UNITS):
         held = _unit_keys(unit)
         if held is None or any(key in keys for key in held):
-            found.append(f"{_UNITS}/{unit.name}")
+            found.append(f"{UNITS}/{unit.name}")
     return found
 
 
 def clean_ledger(root: Path, hashes: Collection[bytes]) -> int:
     """Take lines with a key of one of these hashes out of the last build's lists; how many there were."""
-    return sum(_clean(root / name, hashes) for name in _LISTS)
+    return sum(_clean(root / name, hashes) for name in KEY_LISTS)
 
 
-def quarantined(root: Path, needles: Iterable[bytes]) -> list[str]:
-    """Files in quarantine, relative to the memory, that hold one of these byte strings."""
+def formless(root: Path) -> list[Path]:
+    """Files that nobody can read by a known form: all in quarantine, and in the work folder those of unknown names."""
+    work = [path for path in (root / WORK).rglob("*") if not is_known(path.relative_to(root).as_posix())]
+    every = sorted((*(root / _QUARANTINE).rglob("*"), *work))
+    return [path for path in every if path.is_file() and not path.is_symlink()]
+
+
+def holding(files: Iterable[Path], needles: Iterable[bytes]) -> list[Path]:
+    """Those files that hold one of these byte strings."""
     wanted = [needle for needle in needles if needle]
-    files = [path for path in sorted((root / _QUARANTINE).rglob("*")) if path.is_file() and not path.is_symlink()]
-    return [path.relative_to(root).as_posix() for path in files if _holds(path, wanted)]
+    return [path for path in files if _holds(path, wanted)]
 
 
 def _clean(path: Path, hashes: Collection[bytes]) -> int:
@@ -70,9 +73,9 @@ def _entries(directory: Path) -> list[Path]:
 def _unit_keys(unit: Path) -> list[str] | None:
     """Keys of the rows of a unit, stored or rejected; None if it cannot be read."""
     try:
-        with pa.memory_map(str(unit / "items.arrow"), "r") as source:
+        with pa.memory_map(str(unit / UNIT_ITEMS), "r") as source:
             stored = pa.ipc.open_file(source).read_all().column("key").to_pylist()
-        rejected = list(_ledger_keys(unit / "rejected.jsonl"))
+        rejected = list(_ledger_keys(unit / UNIT_REJECTED))
     except (pa.ArrowException, OSError, KeyError):
         return None
     return None if None in rejected else [*stored, *(key for key in rejected if key is not None)]

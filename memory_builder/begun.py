@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from memory.durable import make_directory, write_bytes
+from memory.work_files import UNIT_BEGUN
 from memory_builder.decoding import Described, Refused
 
 if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be told before
@@ -23,7 +24,6 @@ if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be tol
 
     Outcomes = list[Encoded | Refused]
 
-_NAME: Final = "begun-{}.arrow"
 _SCHEMA: Final = pa.schema(
     {
         "batch": pa.int64(),
@@ -69,8 +69,8 @@ class BegunUnit:
                 writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
         data = sink.getvalue().to_pybytes()
         make_directory(directory)
-        earlier = set(directory.glob(_NAME.format("*")))
-        path = directory / _NAME.format(hashlib.sha256(data).hexdigest())
+        earlier = set(directory.glob(UNIT_BEGUN.format("*")))
+        path = directory / UNIT_BEGUN.format(hashlib.sha256(data).hexdigest())
         write_bytes(path, data, replace=True)
         for other in earlier - {path}:
             other.unlink()
@@ -79,9 +79,9 @@ class BegunUnit:
     def load(cls, directory: Path) -> "BegunUnit":
         """What an earlier run left in the unit's directory; nothing, if it is not whole."""
         begun = cls()
-        for path in directory.glob(_NAME.format("*")):
+        for path in directory.glob(UNIT_BEGUN.format("*")):
             data = path.read_bytes()
-            if path.name == _NAME.format(hashlib.sha256(data).hexdigest()):
+            if path.name == UNIT_BEGUN.format(hashlib.sha256(data).hexdigest()):
                 begun._read(pa.ipc.open_file(data).read_all())
         return begun
 

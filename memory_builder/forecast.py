@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from memory import latest_version, read_manifest
+from memory import latest_version, read_manifest, wanted_family
+from memory.work_files import UNIT_DESCRIPTION, UNITS
 from memory_builder.config import BuildConfig
 from memory_builder.errors import OutputError
 from memory_builder.known_keys import KnownKeys
@@ -21,7 +22,6 @@ from memory_builder.near_duplicates import used_ram
 from memory_builder.plan import Plan, Unit
 from memory_builder.runner import plan_build
 from memory_builder.task import Task, UnitMapper
-from memory_builder.wanted_index import wanted_family
 
 _SAMPLED_UNITS = 8
 _SAMPLED_BATCHES = 4
@@ -108,7 +108,7 @@ def forecast(config: BuildConfig, task: Task) -> Forecast:
     previous = read_manifest(config.memory) if latest_version(config.memory) is not None else None
     plan = plan_build(config, task, previous)
     published = {unit.id for segment in (previous.segments if previous else ()) for unit in segment.units}
-    finished = {file.parent.name for file in (config.memory / "work/units").glob("*/unit.json")}
+    finished = {file.parent.name for file in (config.memory / UNITS).glob(f"*/{UNIT_DESCRIPTION}")}
     todo = [unit for unit in plan.units if unit.id not in published and unit.id not in finished]
     with task.mapper as mapper:
         sample = _Sample.take(mapper, todo, config.batch_size)
@@ -116,7 +116,7 @@ def forecast(config: BuildConfig, task: Task) -> Forecast:
     row_bytes = 4 * task.embed_dim + sample.item_bytes  # both embeddings as fp16
     held = sum(segment.rows for segment in previous.segments) if previous else 0
     rows_new = sum(unit.piece.rows for unit in plan.units if unit.id not in published)
-    family = wanted_family(config, previous, rows_new, task.embed_dim)
+    family = wanted_family(config.memory, previous, config.index, new_rows=rows_new, embed_dim=task.embed_dim)
     index_bytes = 2 * family.bytes_per_row(max(1, rows_new + held))  # both modalities
     duplicates = used_ram(rows_new + held, rows_new) if config.near_duplicates else 0
     return Forecast(

@@ -8,7 +8,6 @@ from memory_builder.errors import TooManyRejected
 from memory_builder.known_keys import ALREADY_STORED, DUPLICATE, REMOVED
 from memory_builder.records import Rejected
 
-LEDGER = Path("work") / "rejected.jsonl"
 _ENOUGH_ROWS = 1000  # fewer say little about a corpus, unless they are all of it
 
 

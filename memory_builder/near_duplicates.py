@@ -21,8 +21,8 @@ from memory.durable import write_file
 from memory.manifest import segment_directory
 from memory.segments import EMBEDDING_FILES, open_embeddings
 from memory.stored_rows import StoredRows
+from memory.work_files import NEAR_DUPLICATES
 
-REPORT = Path("work") / "near_duplicates.jsonl"
 EXACT_PAIRS = 100_000_000  # so many are compared in about a second
 FEW_ADDED = 800  # with so many rows, hashing each row that was there costs as much as comparing it with them all
 
@@ -79,7 +79,9 @@ def report_near_duplicates(
         groups[_leader(early, first)].append(late)
     copies = sum(items[late][1] == items[early][1] for late, (early, _) in first.items())
     write_file(
-        root / REPORT, lambda stream: [stream.write(line) for line in _lines(groups, first, items)], replace=True
+        root / NEAR_DUPLICATES,
+        lambda stream: [stream.write(line) for line in _lines(groups, first, items)],
+        replace=True,
     )
     return AddedDuplicates(len(first), copies)
 

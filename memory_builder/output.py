@@ -4,10 +4,11 @@ import os
 import shutil
 from pathlib import Path
 
+from memory.work_files import WORK
 from memory_builder.errors import OutputError
 
-# A build keeps its unfinished state in work/, so a folder that has only that is a build to be continued.
-_MARKS = ("manifests", "work")
+# A build writes its work folder first: what has one is a build to be continued.
+_MARKS = ("manifests", WORK)
 _COPIES = 3  # of each embedding: in its unit, its segment and its index
 
 

@@ -17,10 +17,12 @@ from memory import (
     latest_version,
     publish,
     read_removed,
+    wanted_family,
     write_deletes,
     write_removed,
 )
 from memory.durable import write_file
+from memory.work_files import REJECTED
 from memory_builder.admission import Admission
 from memory_builder.build_result import BuildResult
 from memory_builder.config import BuildConfig
@@ -28,7 +30,7 @@ from memory_builder.engines import Engine, Job
 from memory_builder.errors import NothingUsable
 from memory_builder.interruption import StopRequest, stop_on_signals
 from memory_builder.known_keys import ALREADY_STORED, LASTING, KnownKeys, StoredPair
-from memory_builder.ledger import LEDGER, Ledger
+from memory_builder.ledger import Ledger
 from memory_builder.near_duplicates import AddedDuplicates, report_near_duplicates
 from memory_builder.output import check_space, prepare_output
 from memory_builder.plan import Plan, Unit, plan_units
@@ -37,7 +39,6 @@ from memory_builder.segmenting import FinishedUnit, group_units, write_units
 from memory_builder.sharing import Share, ShareResult
 from memory_builder.task import Task
 from memory_builder.units import UnitStore, rejected_lines
-from memory_builder.wanted_index import wanted_family
 
 
 def run(config: BuildConfig, task: Task, engine: Engine, progress: Progress) -> BuildResult:
@@ -215,7 +216,8 @@ class _Build:
         """Refuse before any work what would fail after it: `rows` of the unpublished `units` are to be encoded."""
         check_space(self._root, rows, self._task.embed_dim)
         if units:
-            wanted_family(self._config, self._previous, sum(unit.piece.rows for unit in units), self._task.embed_dim)
+            new_rows, embed_dim = sum(unit.piece.rows for unit in units), self._task.embed_dim
+            wanted_family(self._root, self._previous, self._config.index, new_rows=new_rows, embed_dim=embed_dim)
 
     def _is_finished(self, unit: Unit) -> bool:
         """Whether an earlier run finished the unit, whole, and it would come out the same now."""
@@ -243,7 +245,7 @@ class _Build:
 
     def _judge(self, *, complete: bool) -> None:
         """Stop on too many rejected rows, or for want of a single good one; leave the ledger either way."""
-        ledger, path = self._ledger, self._root / LEDGER
+        ledger, path = self._ledger, self._root / REJECTED
         exceeded = ledger.exceeds(complete=complete)
         if exceeded or (complete and self._finished):
             write_file(path, lambda stream: [stream.write(block) for block in self._rejected()], replace=True)

@@ -24,17 +24,11 @@ from memory.durable import (
     write_bytes,
     write_file,
 )
+from memory.work_files import UNIT_DESCRIPTION, UNIT_IMAGE, UNIT_ITEMS, UNIT_REJECTED, UNIT_TEXT, UNITS
 from memory_builder.begun import BegunUnit
 from memory_builder.mapper import MappedUnit
 from memory_builder.records import Rejected
 
-_IMAGE, _TEXT, _ITEMS, _REJECTED, _UNIT = (
-    "image.f16.npy",
-    "text.f16.npy",
-    "items.arrow",
-    "rejected.jsonl",
-    "unit.json",
-)
 _FORMAT = 1
 
 
@@ -42,7 +36,7 @@ class UnitStore:
     """The finished units of a memory's work folder: for the holder of the build lock, and who works for it."""
 
     def __init__(self, root: Path) -> None:
-        self._directory = root / "work" / "units"
+        self._directory = root / UNITS
         make_directory(self._directory)
 
     def sweep(self) -> None:
@@ -70,33 +64,33 @@ class UnitStore:
         """
         with staging_directory(self._directory) as staging:
             files = {
-                _IMAGE: write_file(staging / _IMAGE, lambda stream: _save_array(stream, unit.rows.image)),
-                _TEXT: write_file(staging / _TEXT, lambda stream: _save_array(stream, unit.rows.text)),
-                _ITEMS: write_file(staging / _ITEMS, lambda stream: _save_items(stream, unit.rows.items)),
-                _REJECTED: write_bytes(staging / _REJECTED, rejected_lines(unit.rejected)),
+                UNIT_IMAGE: write_file(staging / UNIT_IMAGE, lambda stream: _save_array(stream, unit.rows.image)),
+                UNIT_TEXT: write_file(staging / UNIT_TEXT, lambda stream: _save_array(stream, unit.rows.text)),
+                UNIT_ITEMS: write_file(staging / UNIT_ITEMS, lambda stream: _save_items(stream, unit.rows.items)),
+                UNIT_REJECTED: write_bytes(staging / UNIT_REJECTED, rejected_lines(unit.rejected)),
             }
             description = {
                 "format": _FORMAT,
                 "id": unit_id,
                 "files": {name: written.sha256 for name, written in files.items()},
             }
-            write_bytes(staging / _UNIT, json.dumps(description, sort_keys=True, indent=1).encode() + b"\n")
+            write_bytes(staging / UNIT_DESCRIPTION, json.dumps(description, sort_keys=True, indent=1).encode() + b"\n")
             commit_directory(staging, self._directory / unit_id)
 
     def load(self, unit_id: str) -> MappedUnit | None:
         """A finished unit, files hashed and embeddings memory-mapped; None if it is absent or not whole."""
         directory = self._directory / unit_id
         try:
-            description = json.loads((directory / _UNIT).read_bytes())
+            description = json.loads((directory / UNIT_DESCRIPTION).read_bytes())
             if description["format"] != _FORMAT or description["id"] != unit_id:
                 return None
-            for name in (_IMAGE, _TEXT, _ITEMS, _REJECTED):
+            for name in (UNIT_IMAGE, UNIT_TEXT, UNIT_ITEMS, UNIT_REJECTED):
                 if _sha256(directory / name) != description["files"][name]:
                     return None
             rows = Rows(
-                image=np.load(directory / _IMAGE, mmap_mode="r", allow_pickle=False),
-                text=np.load(directory / _TEXT, mmap_mode="r", allow_pickle=False),
-                items=pa.ipc.open_file(pa.memory_map(str(directory / _ITEMS))).read_all(),
+                image=np.load(directory / UNIT_IMAGE, mmap_mode="r", allow_pickle=False),
+                text=np.load(directory / UNIT_TEXT, mmap_mode="r", allow_pickle=False),
+                items=pa.ipc.open_file(pa.memory_map(str(directory / UNIT_ITEMS))).read_all(),
             )
             return MappedUnit(rows, tuple(self.rejected(unit_id)))
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
@@ -116,14 +110,14 @@ class UnitStore:
 
     def rejected(self, unit_id: str) -> list[Rejected]:
         """The rejected rows of a finished unit."""
-        lines = (self._directory / unit_id / _REJECTED).read_text(encoding="utf-8").splitlines()
+        lines = (self._directory / unit_id / UNIT_REJECTED).read_text(encoding="utf-8").splitlines()
         return [Rejected(**json.loads(line)) for line in lines]
 
     def remove(self, unit_ids: Iterable[str]) -> None:
         """Delete units, finished or not; those that are not there are no error."""
         for unit_id in unit_ids:
             # Its description first: a removal that is cut short must not leave a unit that looks finished.
-            (self._directory / unit_id / _UNIT).unlink(missing_ok=True)
+            (self._directory / unit_id / UNIT_DESCRIPTION).unlink(missing_ok=True)
             shutil.rmtree(self._directory / unit_id, ignore_errors=True)
 
     def ids(self) -> list[str]:

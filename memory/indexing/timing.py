@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from memory.list_search import MEASURED_K, ListSearch
 from memory.manifest import IndexRecord, SearchParameters
 from memory.neighbours import Modality
+from memory.work_files import INDEX_TIMES, WORK
 
 _QUERIES: Final = 100
 
@@ -30,7 +31,7 @@ def single_query_ms(search: ListSearch, queries: NDArray[np.float32], parameters
 
 def keep_times(root: Path, modality: Modality, index: IndexRecord, times: dict[str, Any]) -> None:
     """Note the times of an index on this host; not durable, never hashed."""
-    (root / "work").mkdir(exist_ok=True)
+    (root / WORK).mkdir(exist_ok=True)
     told = {"index": index.id, "factory": index.factory, "cores": os.cpu_count(), **times}
     _path(root, modality).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
@@ -45,4 +46,4 @@ def read_times(root: Path, modality: Modality, index_id: str) -> dict[str, Any] 
 
 
 def _path(root: Path, modality: Modality) -> Path:
-    return root / "work" / f"index-{modality}.json"
+    return root / INDEX_TIMES.format(modality)

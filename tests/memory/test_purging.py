@@ -89,6 +89,27 @@ def test_no_byte_of_an_item_is_left(plain):
     assert (receipt.ledger_lines, receipt.items, receipt.versions_dropped) == (1, 1, (1, 2, 3))
 
 
+def test_a_key_that_only_a_list_of_the_last_build_names_is_taken_out_by_pattern(plain):
+    path = plain / "work/near_duplicates.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"group": 0, "key": "away/1"}\n{"group": 0, "key": "other", "cosine": 0.99, "copy": false}\n')
+    purge(plain, KeyPatterns(["away/*"]))
+    assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["other"]
+
+
+def test_a_file_in_the_work_folder_that_nobody_named_is_searched(plain):
+    key = "<item 1-03>"
+    needles = needles_of(plain, key)
+    (plain / "work/units/unit").mkdir(parents=True)
+    for number, needle in enumerate(needles):
+        (plain / f"work/new-list-{number}").write_bytes(b"\0" + needle)
+        (plain / f"work/units/unit/new-{number}").write_bytes(b"\0" + needle)
+    (plain / "work/another").write_bytes(b"other bytes")
+    purge(plain, KeyPatterns([key]))
+    assert holding(plain, needles) == []
+    assert (plain / "work/another").exists()
+
+
 @pytest.mark.parametrize("damage", ["items.arrow", "rejected.jsonl"])
 def test_a_unit_that_cannot_be_read_goes_for_nobody_can_tell_what_it_holds(plain, damage):
     key = "<item 1-03>"

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from memory import Memory, read_manifest
+from memory.work_files import BUILD_LOG
 from memory_builder import BuildConfig, CorpusError, EngineError, build
-from memory_builder.build_log import BUILD_LOG
 from models.encoder import Encoder
 from models.errors import EncoderError
 

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from memory import Memory, latest_version, verify_memory
+from memory.work_files import is_known
 from memory_builder import BuildConfig, BuildInterrupted, build
 from models.encoder import Encoder
 
@@ -75,6 +76,12 @@ def leftovers(memory: Path) -> list[Path]:
     )
 
 
+def unnamed(memory: Path) -> list[str]:
+    """Files of the work folder that a purge would know nothing about."""
+    paths = [path.relative_to(memory).as_posix() for path in (memory / "work").rglob("*") if path.is_file()]
+    return [path for path in paths if ".tmp-" not in path and not is_known(path)]
+
+
 def rows_encoded(memory: Path) -> int:
     lines = (memory / "work/build-log.jsonl").read_text().splitlines()
     return sum(json.loads(line)["rows"] for line in lines)
@@ -107,6 +114,7 @@ def test_X02_killed_at_random_moments(corpus: Path, tmp_path: Path, encoder: Enc
             os.kill(child, signal.SIGKILL)
         status = wait(child)
         assert status in (0, -signal.SIGKILL)
+        assert unnamed(memory) == []
         kills += status == -signal.SIGKILL
         if latest_version(memory) is not None:
             finished += 1
@@ -247,6 +255,7 @@ def test_X08_batches_of_a_unit_in_hand_are_kept(
     before = sum(encoded)
     assert before < 100
     (begun,) = memory.glob("work/units/*/begun-*.arrow")
+    assert unnamed(memory) == []
     shutil.copytree(memory, tmp_path / "damaged")
     monkeypatch.setattr(encoder, "encode_image", lambda pixels: (encoded.append(len(pixels)), encode_image(pixels))[1])
     result = build(settings, encoder)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from memory.work_files import WORK
 from memory_builder.config import BuildConfig
 from memory_builder.engines.engine import Job
 from memory_builder.engines.ray.worker import Assignment, EncoderSource
@@ -59,7 +60,7 @@ class RayEngine:
 def _token(root: Path) -> Iterator[str]:
     """A file in the work folder; its name is one that the next build sweeps, should this one be killed."""
     name = f".tmp-{os.getpid()}-{secrets.token_hex(8)}"
-    path = root / "work" / name
+    path = root / WORK / name
     path.touch()
     try:
         yield name

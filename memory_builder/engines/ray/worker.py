@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from memory.work_files import WORK
 from memory_builder.build_log import log_unit
 from memory_builder.config import BuildConfig
 from memory_builder.engines.engine import map_whole
@@ -122,7 +123,7 @@ class UnitWorker:
         memory = self._assignment.config.memory
         try:
             os.chdir(self._assignment.folder)
-            if not (Path(memory) / "work" / self._assignment.token).is_file():
+            if not (Path(memory) / WORK / self._assignment.token).is_file():
                 raise FileNotFoundError(memory)
         except OSError as error:
             raise EngineError(
