@@ -11,6 +11,7 @@ from demo.corpus import QUIZ, QUIZ_PER_SPECIES, quiz_shots
 from demo.species import Group, species_of
 from evaluation import ZeroShotTask
 from models.encoder import Encoder
+from models.prompts import class_means, compose
 
 _BATCH = 128
 
@@ -42,14 +43,12 @@ def embed_pictures(paths: list[Path], encoder: Encoder) -> NDArray[np.float32]:
 
 def embed_names(names: list[str], encoder: Encoder) -> NDArray[np.float32]:
     """Embeddings (C, D) float32, unit norm, of species' names under all prompts."""
-    prompts = [prompt.replace("{}", name) for name in names for prompt in PROMPTS]
+    prompts = compose(names, PROMPTS)
     parts = [
         encoder.encode_text(encoder.tokenize(prompts[start : start + _BATCH]).ids)
         for start in range(0, len(prompts), _BATCH)
     ]
-    mean = np.concatenate(parts).reshape(len(names), len(PROMPTS), -1).mean(axis=1)
-    normalised: NDArray[np.float32] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-    return normalised
+    return class_means(np.concatenate(parts), len(PROMPTS))
 
 
 def quiz_question(directory: Path) -> tuple[Path, str, list[str]]:

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from memory import MODALITIES, OTHER_MODALITY, Modality, Neighbours, QueryShapeError, QueryValueError, SearchableMemory
+from memory import MODALITIES, OTHER_MODALITY, Modality, Neighbours, SearchableMemory
 from memory.exact_search import ExactSearch, ShardSearch
 from memory.ranking import MISSING
+from memory.searchable import QUERY_NORM_TOLERANCE, check_queries
 
-NORM_TOLERANCE = 1e-2  # what is further off was never normalised; fp16 rounding is far below
 _BLOCK_ELEMENTS = 1 << 24  # float32 similarities at a time: 64 MiB
 
 
@@ -109,7 +109,7 @@ class ArrayMemory:
             QueryShapeError: if D differs, k is negative or the modality unknown.
             QueryValueError: if a query is not finite or not unit norm.
         """
-        queries = self._checked(queries, k, modality)
+        queries = check_queries(queries, k, modality, embed_dim=self.embed_dim)
         shard = ShardSearch(
             _ProductIndex(self._rows[modality]),
             self._rows[modality],  # type: ignore[arg-type]  # it scores in float64, whatever the rows are
@@ -123,18 +123,6 @@ class ArrayMemory:
         ids = np.full(positions.shape, MISSING)
         ids[mask] = self.ids[positions[mask]]
         return Neighbours(ids, np.where(mask, similarities, np.float32(0)), values, mask)
-
-    def _checked(self, queries: NDArray[np.float32], k: int, modality: Modality) -> NDArray[np.float32]:
-        if modality not in MODALITIES:
-            raise QueryShapeError(f"modality {modality!r} is neither 'image' nor 'text'")
-        if k < 0:
-            raise QueryShapeError(f"k must be at least 0, not {k}")
-        if queries.ndim != 2 or queries.shape[1] != self.embed_dim or queries.dtype != np.float32:
-            raise QueryShapeError(f"queries are {queries.dtype}{list(queries.shape)}, not float32[B, {self.embed_dim}]")
-        # written so that NaN fails it
-        if not (np.abs(np.linalg.norm(queries, axis=1) - 1) <= NORM_TOLERANCE).all():
-            raise QueryValueError("queries must be finite and of unit norm; normalise embeddings first")
-        return np.ascontiguousarray(queries)
 
 
 class _ProductIndex:
@@ -166,7 +154,7 @@ class _ProductIndex:
 def _unit_norm(rows: NDArray[np.floating]) -> NDArray[np.float32]:
     single = np.array(rows, dtype=np.float32, order="C")  # a copy: the caller's array may change
     norms = np.linalg.norm(single, axis=1, keepdims=True)
-    if not (np.abs(norms - 1) <= NORM_TOLERANCE).all():
+    if not (np.abs(norms - 1) <= QUERY_NORM_TOLERANCE).all():
         raise ValueError("rows must be finite and of unit norm; normalise embeddings first")
     single /= norms
     return single

@@ -16,7 +16,7 @@ from evaluation.refinement import Sides
 from evaluation.task_sides import task_sides_at
 from evaluation.tasks import EvalTask
 from evaluation.zero_shot import ZeroShotTask
-from memory import SearchableMemory
+from memory import DUPLICATE_COSINE, SearchableMemory
 from models.fusion import Fusion
 
 
@@ -33,7 +33,7 @@ class EvalConfig:
 
     k: int | None = None
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
-    duplicate_cosine: float = 0.985
+    duplicate_cosine: float = DUPLICATE_COSINE
     curves: bool = False
 
 

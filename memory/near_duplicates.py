@@ -15,7 +15,7 @@ from memory.errors import QueryShapeError, QueryValueError, SelectionInvalid
 from memory.memory import Memory
 from memory.rows import BLOCK_ROWS
 
-DUPLICATE_COSINE: Final = 0.985  # as `reco eval` counts copies: re-encoded, resized and cropped by a little
+DUPLICATE_COSINE: Final = 0.985  # of a picture and a copy of it, encoded again, resized or cropped by a little
 _BATCH: Final = 1024
 _ROUNDING: Final = 1e-5  # fp16 rows and a float32 product: a copy comes out just below 1
 

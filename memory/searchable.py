@@ -16,7 +16,7 @@ from memory.errors import ItemNotFound, QueryShapeError, QueryValueError
 from memory.neighbours import MODALITIES, Modality, Neighbours
 
 # Queries are normalised in float32; what is further off was never normalised.
-_QUERY_NORM_TOLERANCE: Final = 1e-2
+QUERY_NORM_TOLERANCE: Final = 1e-2
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def check_queries(queries: NDArray[np.float32], k: int, modality: Modality, *, e
         raise QueryShapeError(f"queries are {array.dtype}{list(array.shape)}, expected float32[B, {embed_dim}]")
     norms = np.linalg.norm(array, axis=1)
     # written so that NaN fails it
-    if not (np.abs(norms - 1.0) <= _QUERY_NORM_TOLERANCE).all():
+    if not (np.abs(norms - 1.0) <= QUERY_NORM_TOLERANCE).all():
         raise QueryValueError("queries must be finite and of unit norm; normalise embeddings first")
     return np.ascontiguousarray(array)
 

@@ -4,7 +4,6 @@ A text tower works as long as the longest text of its batch needs: a batch of sh
 one. M captions, L tokens, D embedding dim.
 """
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,6 @@ class CaptionEncoder:
 
     def __init__(self, encoder: "Encoder", lanes: "Lanes", batch_size: int) -> None:
         self._encoder, self._lanes, self._batch_size = encoder, lanes, batch_size
-        self._lock = threading.Lock()  # tokenizers keep a cache and promise nothing
 
     def encode(
         self, captions: Sequence[str], heard: Callable[[], None]
@@ -75,26 +73,26 @@ class CaptionEncoder:
         for start in range(0, len(captions), self._batch_size):
             heard()
             batch = list(captions[start : start + self._batch_size])
-            with self._lock:
-                batch, found = self._tokenizable(batch)
-                if batch:
-                    parts.append(self._encoder.tokenize(batch).ids)
+            try:
+                ids = self._encoder.tokenize(batch).ids
+            except TextError:  # it may know control tokens that check_text does not
+                found = self._refused(batch)
+                refused.update(found)
+                batch = [caption for caption in batch if caption not in found]
+                ids = self._encoder.tokenize(batch).ids
             accepted += batch
-            refused.update(found)
+            parts.append(ids)
         return accepted, torch.cat(parts) if parts else torch.empty((0, 0), dtype=torch.int64), refused
 
-    def _tokenizable(self, captions: list[str]) -> tuple[list[str], dict[str, Refused]]:
-        """Those the tokenizer takes: it may know control tokens that check_text does not."""
+    def _refused(self, captions: list[str]) -> dict[str, Refused]:
+        """Those of a batch that the tokenizer does not take."""
         refused = {}
-        try:
-            self._encoder.tokenize(captions)
-        except TextError:
-            for caption in captions:
-                try:
-                    self._encoder.tokenize([caption])
-                except TextError as error:
-                    refused[caption] = Refused(error.code, error.detail)
-        return [caption for caption in captions if caption not in refused], refused
+        for caption in captions:
+            try:
+                self._encoder.tokenize([caption])
+            except TextError as error:
+                refused[caption] = Refused(error.code, error.detail)
+        return refused
 
 
 def _by_length(tokens: "torch.Tensor", batch_size: int) -> list[list[int]]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from memory import IndexOptions
+from memory import DUPLICATE_COSINE, IndexOptions
 from memory_builder.errors import ConfigError
 
 MAX_UNIT_ROWS = 65_536
@@ -60,7 +60,7 @@ class BuildConfig:
     restore_removed: bool = False
     index: IndexOptions | None = None
     retry_failed: bool = False
-    near_duplicates: float = 0.985
+    near_duplicates: float = DUPLICATE_COSINE
     stamps: Path | None = None
 
     def __post_init__(self) -> None:

@@ -4,15 +4,15 @@ The checks raise Problems that name positions, never values. Depends on pipeline
 Shapes: B images, C classes (labels), P templates, D embedding dim.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import TextError
+from models.errors import EncoderError, TextError
 from models.fusion.label_set import LabelSetWeights
+from models.prompts import class_means, compose, is_template, repeated
 from models.texts import TextLimits, check_text
 from service.pipeline.engine import Answer, FloatArray
 from service.pipeline.pipeline import Ask, Outcome, Pipeline
@@ -20,9 +20,6 @@ from service.pipeline.trace import Trace
 from service.problems import ItemError, Problem, known_code
 from service.schemas.requests import EnhanceMode
 from service.settings import Settings
-
-DEFAULT_TEMPLATES = ("a photo of a {}.",)
-_SLOT = "{}"
 
 
 @dataclass(frozen=True)
@@ -51,14 +48,7 @@ def check_labels(labels: Sequence[str], settings: Settings) -> None:
     if len(labels) > settings.max_labels:
         raise Problem("labels_too_many", extensions={"limit": settings.max_labels})
     _check_texts(labels, "/labels", settings.max_label_characters)
-    seen: set[str] = set()
-    duplicates = []
-    for index, label in enumerate(labels):
-        # Twice the same class would share its probability between two rows of the answer.
-        plain = " ".join(unicodedata.normalize("NFC", label).casefold().split())
-        if plain in seen:
-            duplicates.append(ItemError(f"/labels/{index}", "labels_duplicate"))
-        seen.add(plain)
+    duplicates = [ItemError(f"/labels/{index}", "labels_duplicate") for index, _ in repeated(labels)]
     if duplicates:
         raise Problem.of_items(duplicates)
 
@@ -79,15 +69,10 @@ def check_templates(templates: Sequence[str], num_labels: int, settings: Setting
     bad = [
         ItemError(f"/templates/{index}", "template_invalid")
         for index, template in enumerate(templates)
-        if template.count(_SLOT) != 1 or "{" in template.replace(_SLOT, "") or "}" in template.replace(_SLOT, "")
+        if not is_template(template)
     ]
     if bad:
         raise Problem.of_items(bad)
-
-
-def compose(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """Prompts, label by label: (C · P) texts. `replace`, never `format`: a label is no program."""
-    return [template.replace(_SLOT, label) for label in labels for template in templates]
 
 
 async def embed_classes(
@@ -114,7 +99,10 @@ async def embed_classes(
         if errors:
             raise Problem.of_items(errors)
         rows += [outcome.original for outcome in outcomes if not isinstance(outcome, ItemError)]
-    original = mean_by_class(np.stack(rows), len(templates))
+    try:
+        original = class_means(np.stack(rows), len(templates))
+    except EncoderError as error:
+        raise Problem("nonfinite_embedding") from error
     if mode == "none":
         return Classes(original)
     if pipeline.engine.weighs_label_sets:
@@ -145,19 +133,6 @@ async def refine_images(
         return list(outcomes)
     rows = iter(await pipeline.refine("image", np.stack(originals), k, deadline, trace, weight=weight))
     return [replace(outcome, refined=next(rows)) if isinstance(outcome, Answer) else outcome for outcome in outcomes]
-
-
-def mean_by_class(embeddings: FloatArray, num_templates: int) -> FloatArray:
-    """(C · P, D) unit norm, label by label, to (C, D) unit norm.
-
-    Raises:
-        Problem: nonfinite_embedding, if the prompts of a class cancel each other out.
-    """
-    means = embeddings.reshape(-1, num_templates, embeddings.shape[1]).mean(axis=1)  # (C, D)
-    norms = np.linalg.norm(means, axis=1, keepdims=True)
-    if not (norms > np.finfo(np.float32).eps).all():
-        raise Problem("nonfinite_embedding")
-    return np.ascontiguousarray(means / norms, dtype=np.float32)
 
 
 def score(image: FloatArray, classes: FloatArray, logit_scale: float) -> tuple[NDArray[np.float64], FloatArray]:

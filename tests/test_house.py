@@ -1,10 +1,12 @@
 """The house rules that a reader relies on: who imports whom, and what a module opens with."""
 
 import ast
+import inspect
 import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -141,6 +143,20 @@ def test_nothing_can_unpickle() -> None:
         if word in path.read_text(encoding="utf-8")
     ]
     assert not found
+
+
+def test_what_is_a_copy_is_one_number() -> None:
+    """Where memory's own constant is out of reach, the number is written again, and is the same."""
+    from memory import DUPLICATE_COSINE
+    from models.fusion import label_set
+    from reco.build import build
+    from reco.eval import evaluate
+    from reco.memory_changes import Cosine
+
+    assert inspect.signature(build).parameters["near_duplicates"].default == DUPLICATE_COSINE
+    assert inspect.signature(evaluate).parameters["duplicate_cosine"].default == DUPLICATE_COSINE
+    assert f"[{DUPLICATE_COSINE}]" in get_args(Cosine)[1].help
+    assert label_set._COPY == DUPLICATE_COSINE
 
 
 def test_help_answers_at_once_and_loads_no_torch() -> None:

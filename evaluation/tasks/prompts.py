@@ -1,18 +1,15 @@
-"""Class names to class embeddings: every prompt of a set, their mean, normalised again. Imports models' text rules."""
+"""What a task takes for prompts and class names: sets and files of templates, and which names are refused."""
 
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from evaluation.errors import EvaluationError
 from models.errors import TextError
+from models.prompts import DEFAULT_TEMPLATES, SLOT, is_template, repeated
 from models.texts import check_text
 
-SLOT = "{}"
 PROMPT_SETS: dict[str, tuple[str, ...]] = {
-    "plain": ("a photo of a {}.",),
+    "plain": DEFAULT_TEMPLATES,
     "general": (
         "a photo of a {}.",
         "a photo of the {}.",
@@ -35,8 +32,7 @@ def load_templates(name: str) -> tuple[str, ...]:
         return PROMPT_SETS[name]
     templates = tuple(read_lines(Path(name), "templates_invalid", f"a prompt set ({', '.join(PROMPT_SETS)}) or a file"))
     for number, template in enumerate(templates, start=1):
-        plain = template.replace(SLOT, "")
-        if template.count(SLOT) != 1 or "{" in plain or "}" in plain:
+        if not is_template(template):
             raise EvaluationError(
                 "templates_invalid", f"{name}: template {number} is not a text with one {SLOT} in it."
             )
@@ -64,31 +60,11 @@ def check_names(names: Sequence[str]) -> None:
     Raises:
         EvaluationError: classes_invalid.
     """
-    seen: dict[str, str] = {}
     for name in names:
         try:
             check_text(name)
         except TextError as error:
             raise EvaluationError("classes_invalid", f"The class name {name[:60]!r}: {error.detail}") from error
-        folded = " ".join(unicodedata.normalize("NFC", name).casefold().split())
-        if folded in seen:
-            raise EvaluationError("classes_invalid", f"The classes {seen[folded]!r} and {name!r} have the same name.")
-        seen[folded] = name
-
-
-def compose(names: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """Prompts, class by class: (C · P) texts. `replace`, never `format`: a name is no program."""
-    return [template.replace(SLOT, name) for name in names for template in templates]
-
-
-def mean_by_class(embeddings: np.ndarray, num_templates: int) -> np.ndarray:
-    """(C · P, D) unit norm, class by class, to (C, D) float32, unit norm.
-
-    Raises:
-        EvaluationError: templates_invalid, if the prompts of a class cancel each other out.
-    """
-    means = embeddings.reshape(-1, num_templates, embeddings.shape[1]).mean(axis=1)
-    norms = np.linalg.norm(means, axis=1, keepdims=True)
-    if not (norms > 1e-6).all():
-        raise EvaluationError("templates_invalid", "The prompts of a class cancel each other out: use fewer templates.")
-    return np.ascontiguousarray(means / norms, dtype=np.float32)
+    for place, earlier in repeated(names)[:1]:
+        told = f"The classes {names[earlier]!r} and {names[place]!r} have the same name."
+        raise EvaluationError("classes_invalid", told)

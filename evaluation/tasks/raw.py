@@ -14,7 +14,7 @@ import numpy as np
 from evaluation.errors import EvaluationError
 from evaluation.retrieval import RetrievalTask
 from evaluation.tasks.encoding import EncodedImages, Report, encode_images, encode_texts
-from evaluation.tasks.prompts import PROMPT_SETS, check_names, compose, mean_by_class
+from evaluation.tasks.prompts import PROMPT_SETS, check_names
 from evaluation.tasks.task import EvalTask, Kind, check_classes, invalid, split_classes
 from evaluation.zero_shot import ZeroShotTask
 from memory_builder.corpora import corpus_name
@@ -26,7 +26,8 @@ from memory_builder.readers.table import TABLE_EXTENSIONS
 from memory_builder.readers.table_lines import columns
 from memory_builder.records import Record, Rejected, readable
 from models.encoder import Encoder
-from models.errors import TextError
+from models.errors import EncoderError, TextError
+from models.prompts import class_means, compose
 from models.texts import check_text
 
 LABEL_COLUMNS = ("label", "class")
@@ -94,13 +95,17 @@ def _classification(
     kept = [records[row] for row in images.kept]
     labels = np.array([number[record.caption] for record in kept], dtype=np.int64)
     prompts = encode_texts(_prompts(names, options.templates), encoder, options.report)
+    try:
+        class_texts = class_means(prompts, len(options.templates))
+    except EncoderError as error:
+        raise EvaluationError("templates_invalid", f"{error.message}: use fewer templates.") from error
     seen = unseen = None
     if options.unseen and kind != "zero-shot":
         ids = np.array([number[name] for name in options.unseen], dtype=np.int64)
         seen, unseen = split_classes(ids, None, labels, len(names), str(path))
     return EvalTask(
         name=corpus_name(path),
-        task=ZeroShotTask(images.embeddings, labels, mean_by_class(prompts, len(options.templates))),
+        task=ZeroShotTask(images.embeddings, labels, class_texts),
         text_names=names,
         image_names=[record.source for record in kept],
         thumbnails=images.thumbnails,

@@ -24,7 +24,7 @@ IMAGE_SHARE = 0.06  # the image side's weight, as a multiple of the root of the 
 MAX_IMAGES = 512  # more of them steady the choice no further, and cost time
 _KNOWN = 0.1  # a label whose presence is below has nothing in the memory
 _FEW_UNKNOWN, _MANY_UNKNOWN = 0.10, 0.25  # shares of such labels: below the one full weight, above the other none
-_COPY = 0.985  # images as similar as this are one image
+_COPY = 0.985  # images as similar as this are one image; it is memory.DUPLICATE_COSINE, which is out of reach here
 _LEAST_ATTENTION = 0.05
 
 

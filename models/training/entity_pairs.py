@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memory import MODALITIES, Modality, SearchableMemory
+from memory import DUPLICATE_COSINE, MODALITIES, Modality, SearchableMemory
 from models.training.entities import NO_ENTITY, only_repeated
 
 MOST_PAIRS, MOST_ENTITIES = 20_000, 2_000  # more steady nothing further that is fitted here
 MOST_QUERIES, MOST_PAIR_QUERIES = 2_000, 500
 SAME_CAPTION = 0.999  # cosine
-_COPY = 0.985  # images of one entity as similar as this are one image
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class EntityPairs:
         kept = torch.ones(len(self.image), dtype=torch.bool)
         order = torch.argsort(self.entity, stable=True)
         for rows in torch.split(order, torch.bincount(self.entity).tolist()):
-            alike = (self.image[rows] @ self.image[rows].T > _COPY).tril(diagonal=-1)
+            alike = (self.image[rows] @ self.image[rows].T > DUPLICATE_COSINE).tril(diagonal=-1)
             kept[rows[alike.any(dim=1)]] = False
         counts = torch.bincount(self.entity[kept], minlength=self.num_entities)
         several = torch.nonzero(counts > 1).squeeze(1)

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from memory import SearchableMemory
+from memory import DUPLICATE_COSINE, SearchableMemory
 from models.training.groups import container, folder, number_equal
 from models.training.matching import matching
 
@@ -34,7 +34,7 @@ class SearchSettings:
     """
 
     num_candidates: int = 64
-    near_duplicate: float = 0.985
+    near_duplicate: float = DUPLICATE_COSINE
     exclude_same: Same = "nothing"
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from evaluation.errors import EvaluationError
 from evaluation.retrieval import RetrievalTask
 from evaluation.tasks import EvalTask, RawOptions, is_raw, open_task, with_different_names
-from evaluation.tasks.prompts import PROMPT_SETS, check_names, load_templates, mean_by_class
+from evaluation.tasks.prompts import PROMPT_SETS, check_names, load_templates
 from evaluation.zero_shot import ZeroShotTask
 from memory_builder.errors import CorpusError
 from models.encoder import Encoder
@@ -283,8 +283,6 @@ def test_templates(tmp_path: Path) -> None:
         assert refused.value.code == "templates_invalid"
     with pytest.raises(EvaluationError, match="plain, general"):
         load_templates("nowhere")
-    with pytest.raises(EvaluationError, match="cancel"):
-        mean_by_class(np.array([[1.0, 0.0], [-1.0, 0.0]]), 2)
 
 
 @pytest.mark.parametrize(

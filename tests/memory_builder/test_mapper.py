@@ -216,6 +216,7 @@ class Faulty:
     def __init__(self, encoder: Encoder, *, dark: float = -9.0, words: tuple[str, ...] = ()) -> None:
         self._encoder, self._dark, self._words = encoder, dark, words
         self.calls: list[int] = []
+        self.tokenized: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._encoder, name)
@@ -227,6 +228,7 @@ class Faulty:
         return self._encoder.encode_image(pixels)
 
     def tokenize(self, texts: list[str]) -> Any:
+        self.tokenized += texts
         if set(texts) & set(self._words):
             raise TextError("text_special_token", "special")
         return self._encoder.tokenize(texts)
@@ -267,6 +269,12 @@ def test_an_encoder_that_fails_as_a_whole_is_no_row_error(encoder: Encoder) -> N
     broken = SimpleNamespace(encode_image=fail, preprocess=encoder.preprocess, embed_dim=128)
     with pytest.raises(EncoderError):
         map_rows(broken, [record("a")])
+
+
+def test_captions_are_tokenized_once_each_where_all_are_taken(encoder: Encoder) -> None:
+    counting = Faulty(encoder)
+    map_rows(counting, [record(f"k{n}", caption=caption) for n, caption in enumerate(["one", "two", "one", "three"])])
+    assert sorted(counting.tokenized) == ["one", "three", "two"]
 
 
 def test_captions_are_encoded_once_each_and_refused_alone(encoder: Encoder) -> None:

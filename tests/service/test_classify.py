@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.classify import check_labels, check_templates, compose, mean_by_class, score
+from service.classify import check_labels, check_templates, score
 from service.pipeline.engine import Engine
 from service.problems import Problem
 from service.settings import Settings
@@ -28,20 +28,6 @@ def test_a_huge_logit_scale_does_not_overflow() -> None:
     classes = np.eye(3, dtype=np.float32)
     probabilities, _ = score(classes[1], classes, logit_scale=1e308)
     np.testing.assert_array_equal(probabilities, [0, 1, 0])
-
-
-def test_prompts_are_label_by_label_and_labels_are_literal() -> None:
-    assert compose(["a{}", "{0}"], ["x {}", "{} y"]) == ["x a{}", "a{} y", "x {0}", "{0} y"]
-
-
-def test_the_mean_is_taken_per_class_and_normalised() -> None:
-    rows = np.array([[1, 0], [0, 1], [1, 0], [1, 0]], dtype=np.float32)
-    np.testing.assert_allclose(mean_by_class(rows, 2), [[2**-0.5, 2**-0.5], [1, 0]], atol=1e-7)
-
-
-def test_prompts_that_cancel_out_are_no_class() -> None:
-    with pytest.raises(Problem, match="nonfinite_embedding"):
-        mean_by_class(np.array([[1, 0], [-1, 0]], dtype=np.float32), 2)
 
 
 @pytest.mark.parametrize(
