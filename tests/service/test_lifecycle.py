@@ -61,6 +61,13 @@ def test_livez_answers_while_the_engine_loads(serve: Any, held: HeldEngine) -> N
             held.gate.set()
 
 
+@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/health"])
+def test_a_balancer_may_ask_with_head(service: Any, path: str) -> None:
+    asked, whole = service.client.head(path), service.client.get(path)
+    assert (asked.status_code, asked.content) == (200, b"")
+    assert asked.headers["content-length"] == str(len(whole.content))
+
+
 def break_memory(directory: Path) -> None:
     shard = next(directory.glob("indexes/*/shard-*.faiss"))
     content = bytearray(shard.read_bytes())
