@@ -16,6 +16,7 @@ from memory import MemoryUnavailable
 from service.documents.docs_page import render_docs
 from service.documents.openapi import complete
 from service.door.access import Door
+from service.door.cors import let_origins_in
 from service.door.frame import RequestFrame, answer_problem
 from service.lifecycle import Service
 from service.observing.metrics import service_version
@@ -58,6 +59,7 @@ def create_app(settings: Settings, engine: Engine | None = None, tracing: Tracin
     )
     app.state.service = service
     app.add_middleware(Door, access=service.access)
+    let_origins_in(app, settings)
     app.add_middleware(RequestFrame, metrics=service.metrics, tracing=tracing)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)

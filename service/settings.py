@@ -7,6 +7,7 @@ import difflib
 import ipaddress
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ OF_THE_CLIENT = frozenset({"RECO_URL", "RECO_API_KEY", "RECO_API_KEY_FILE"})
 SHOW_CONFIG = "RECO_SHOW_CONFIG"  # handled by `reco serve`: print the effective settings and exit
 
 MIB = 1024 * 1024
+_ORIGIN = re.compile(r"https?://[^\s/?#@]+")
 
 
 class SettingsError(Exception):
@@ -66,6 +68,11 @@ class Settings(BaseSettings):
         None,
         description="Names, separated by commas, that a request may be addressed to where no key is needed (421 "
         "otherwise; `*` is any), besides addresses and names like localhost. If not set: none on loopback, any beyond.",
+    )
+    cors_origins: str | None = Field(
+        None,
+        description="Origins, separated by commas, whose web pages may ask with their visitors' browsers, like "
+        "https://app.example.com; `*` is any, where no key is needed. None if not set.",
     )
     api_keys: SecretStr | None = Field(
         None,
@@ -256,6 +263,15 @@ class Settings(BaseSettings):
             raise ValueError("RECO_MAX_INFLIGHT_BYTES must hold at least one body of RECO_MAX_BODY_BYTES")
         return self
 
+    @model_validator(mode="after")
+    def _check_origins(self) -> "Settings":
+        origins = origins_of(self.cors_origins)
+        if "*" in origins and (self.api_keys is not None or self.api_keys_file is not None):
+            raise ValueError("RECO_CORS_ORIGINS=* would lend the keys to every page: name the origins")
+        if any(origin != "*" and not _ORIGIN.fullmatch(origin) for origin in origins):
+            raise ValueError("RECO_CORS_ORIGINS are like https://app.example.com: scheme, host and port, and no path")
+        return self
+
     @property
     def listens_beyond_loopback(self) -> bool:
         """Whether other machines can reach the port."""
@@ -265,6 +281,11 @@ class Settings(BaseSettings):
             return not ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return True  # a host name: nobody here can tell, so it counts as reachable
+
+
+def origins_of(setting: str | None) -> list[str]:
+    """The origins of `RECO_CORS_ORIGINS`."""
+    return [origin for one in (setting or "").split(",") if (origin := one.strip().lower())]
 
 
 def load_settings(environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:

@@ -85,6 +85,22 @@ def test_K12_no_origin_is_let_in(closed: httpx.Client) -> None:
             assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
+def test_K12_only_the_origins_that_were_named_are_let_in(serve: Any) -> None:
+    app, evil = {"Origin": "https://app.example.com"}, {"Origin": "https://evil.example"}
+    wanted = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, content-type"}
+    with serve(cors_origins="https://app.example.com, http://localhost:3000", api_keys=f"web use {USE}") as service:
+        asked = service.client.options("/embed/text", headers=app | wanted)
+        assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, app["Origin"])
+        assert "access-control-allow-credentials" not in asked.headers
+        assert service.client.options("/embed/text", headers=evil | wanted).status_code == 400
+        for headers, status in ((app | bearer(USE), 200), (app, 401)):  # a script may read a refusal, too
+            answer = service.client.post("/embed/text", json={"texts": "a"}, headers=headers)
+            assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, app["Origin"])
+            assert "X-Reco-Space" in answer.headers["access-control-expose-headers"]
+        answer = service.client.post("/embed/text", json={"texts": "a"}, headers=evil | bearer(USE))
+        assert "access-control-allow-origin" not in answer.headers
+
+
 @pytest.mark.parametrize(
     ("host", "status"),
     [("127.0.0.1", 200), ("localhost:8000", 200), ("LocalHost.", 200), ("[::1]:8000", 200), ("192.168.0.7", 200),

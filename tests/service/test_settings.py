@@ -96,3 +96,14 @@ def test_reco_serve_shows_its_settings_with_secrets_masked(monkeypatch: pytest.M
     assert {"RECO_PORT=9000", "RECO_MODEL=ViT-B-32", "RECO_API_KEYS=**********"} <= set(shown.stdout.splitlines())
     monkeypatch.setenv("RECO_SHOW_CONFIG", "1")
     assert "RECO_PORT=8000" in CliRunner().invoke(command_line, ["serve"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("origins", "keys", "told"),
+    [("*", "web use " + "k" * 24, "lend the keys"), ("app.example.com", None, "scheme"),
+     ("https://app.example.com/", None, "no path"), ("null", None, "scheme")],
+)  # fmt: skip
+def test_origins_that_would_let_in_too_much_or_nobody_are_refused(origins: str, keys: str | None, told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        load_settings({}, model="m", memory="m", cors_origins=origins, api_keys=keys)
+    load_settings({}, model="m", memory="m", cors_origins="*")
