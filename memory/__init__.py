@@ -3,7 +3,7 @@
 Imports none of our other rooms; numpy, FAISS and pyarrow.
 """
 
-from memory.adding import Addition, add_rows
+from memory.adding import Addition, add_rows, added_ids
 from memory.compaction import MAX_SEGMENT_ROWS, Compaction, compact
 from memory.deletes import write_deletes
 from memory.difference import Difference, difference
@@ -140,6 +140,7 @@ __all__ = [
     "VersionTaken",
     "WriteFailed",
     "add_rows",
+    "added_ids",
     "build_index",
     "build_indexes",
     "check_encoder",

@@ -46,6 +46,12 @@ def headers(engine: Engine, model: str, *, enhanced: bool, degraded: bool = Fals
     return fields
 
 
+def memory_now(engine: Engine) -> dict[str, Any]:
+    """Which memory is served, for answers to whoever changes it."""
+    memory = engine.memory
+    return {"memory_version": memory.version, "digest": memory.digest, "num_items": memory.num_items}
+
+
 def embed_json(
     engine: Engine,
     model: str,

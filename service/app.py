@@ -23,7 +23,7 @@ from service.observing.metrics import service_version
 from service.observing.tracing import Tracing
 from service.pipeline.engine import Engine
 from service.problems import Problem
-from service.routes import classify, embed, label_sets, memory, openai, operator, page, probes
+from service.routes import classify, embed, label_sets, memory, openai, operator, page, pairs, probes
 from service.settings import Settings
 
 _DESCRIPTION = "Your CLIP, plus a memory: embeddings refined with what is found in it."
@@ -64,7 +64,7 @@ def create_app(settings: Settings, engine: Engine | None = None, tracing: Tracin
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(MemoryUnavailable, _on_memory_unavailable)
-    for group in (page, embed, classify, label_sets, openai, memory, operator, probes):
+    for group in (page, embed, classify, label_sets, openai, memory, operator, pairs, probes):
         app.include_router(group.router(service))
 
     @app.get("/docs", include_in_schema=False)

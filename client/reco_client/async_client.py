@@ -23,8 +23,9 @@ from reco_client.wire import (
     Ask,
     ask_add_pairs,
     ask_label_set,
+    ask_pair,
+    ask_pairs,
     ask_put_label_set,
-    ask_remove_pair,
     join_classifications,
     join_embeddings,
     json_of,
@@ -143,9 +144,17 @@ class AsyncClient:
         options = {"name": name, "caption": caption, "key": key, "replace": replace}
         return await self._json(await asyncio.to_thread(ask_add_pairs, streams.listed(images), options))
 
+    async def pairs(self, *, limit: int = 100, offset: int = 0) -> dict[str, Any]:
+        """See `Client.pairs`."""
+        return await self._json(ask_pairs(limit, offset))
+
+    async def pair(self, key: str) -> dict[str, Any]:
+        """See `Client.pair`."""
+        return await self._json(ask_pair("GET", key))
+
     async def remove_pair(self, key: str) -> dict[str, Any]:
         """See `Client.remove_pair`."""
-        return await self._json(ask_remove_pair(key))
+        return await self._json(ask_pair("DELETE", key))
 
     async def _run(self, stream: Stream[Part]) -> AsyncIterator[Part]:
         async def one(batch: Batch[Any]) -> Part:

@@ -24,8 +24,9 @@ from reco_client.wire import (
     Ask,
     ask_add_pairs,
     ask_label_set,
+    ask_pair,
+    ask_pairs,
     ask_put_label_set,
-    ask_remove_pair,
     join_classifications,
     join_embeddings,
     json_of,
@@ -176,9 +177,17 @@ class Client:
         options = {"name": name, "caption": caption, "key": key, "replace": replace}
         return self._json(ask_add_pairs(streams.listed(images), options))
 
+    def pairs(self, *, limit: int = 100, offset: int = 0) -> dict[str, Any]:
+        """What was added with `add_pairs`, the newest first: `total`, and `limit` of the `pairs`. For operators."""
+        return self._json(ask_pairs(limit, offset))
+
+    def pair(self, key: str) -> dict[str, Any]:
+        """Any pair of the memory, by its key; needs a key with the operator scope."""
+        return self._json(ask_pair("GET", key))
+
     def remove_pair(self, key: str) -> dict[str, Any]:
         """Take a pair out of the memory; needs a key with the operator scope."""
-        return self._json(ask_remove_pair(key))
+        return self._json(ask_pair("DELETE", key))
 
     def _run(self, stream: Stream[Part]) -> Iterator[Part]:
         def one(batch: Batch[Any]) -> Part:

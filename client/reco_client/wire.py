@@ -102,9 +102,14 @@ def ask_add_pairs(images: Iterable[ImageSource], options: Mapping[str, Any]) -> 
     return replace(ask, repeatable=False)
 
 
-def ask_remove_pair(key: str) -> Ask:
-    """A request to take a pair out of the memory; a key may hold slashes."""
-    return Ask("DELETE", f"/operator/pairs/{quote(key, safe='/')}", repeatable=False)
+def ask_pairs(limit: int, offset: int) -> Ask:
+    """A request to list what was added."""
+    return Ask("GET", "/operator/pairs", {"params": {"limit": limit, "offset": offset}})
+
+
+def ask_pair(method: str, key: str) -> Ask:
+    """A request to show a pair of the memory, or to take it out; a key may hold slashes."""
+    return Ask(method, f"/operator/pairs/{quote(key, safe='/')}", repeatable=method == "GET")
 
 
 def embeddings_of(ask: Ask, response: httpx.Response | None, count: int) -> Embeddings:

@@ -23,7 +23,9 @@ def sample_items(memory: SearchableMemory, count: int, seed: int) -> list[dict[s
     chance = np.random.default_rng(seed)
     drawn = chance.choice(memory.num_rows, size=min(memory.num_rows, 2 * count), replace=False)
     ids = np.sort(np.setdiff1d(drawn, memory.deleted_ids(), assume_unique=True)[:count])
-    return [
-        {"id": item.id, "key": item.key, "caption": item.caption, "thumbnail": item.thumbnail is not None}
-        for item in memory.items(ids)
-    ]
+    return [describe_item(item) for item in memory.items(ids)]
+
+
+def describe_item(item: Item) -> dict[str, Any]:
+    """An item as plain JSON; its thumbnail is a request of its own."""
+    return {"id": item.id, "key": item.key, "caption": item.caption, "thumbnail": item.thumbnail is not None}

@@ -13,10 +13,10 @@ from service.page.items import find_item, sample_items
 from service.pipeline.engine import describe_memory
 from service.problems import ItemError, Problem
 from service.routes.openapi import answer, problems
+from service.routes.receiving import integer, whole_numbers
 from service.schemas.answers import ItemsAnswer, MemoryAnswer
 
 MAX_SAMPLE = 100
-_MAX_DIGITS = 18  # an id or a seed beyond is none, and int() need not look at it
 
 
 def router(service: Service) -> APIRouter:
@@ -59,7 +59,7 @@ def router(service: Service) -> APIRouter:
     async def items(request: Request) -> dict[str, Any]:
         """Some items, in the order of their ids. The same `seed` names the same items of the same memory."""
         store = service.pipeline.engine.memory
-        numbers = _numbers(request, {"sample": 24, "seed": 0})
+        numbers = whole_numbers(request, {"sample": 24, "seed": 0})
         if not 1 <= numbers["sample"] <= MAX_SAMPLE:
             raise Problem("field_invalid", errors=[ItemError("/sample", "field_invalid")])
         found = await asyncio.to_thread(sample_items, store, numbers["sample"], numbers["seed"])
@@ -78,7 +78,7 @@ def router(service: Service) -> APIRouter:
     async def thumbnail(request: Request) -> Response:
         """The small image that the memory keeps of an item, if it was built with thumbnails."""
         store = service.pipeline.engine.memory
-        item = await asyncio.to_thread(find_item, store, _integer(request.path_params["id"]))
+        item = await asyncio.to_thread(find_item, store, integer(request.path_params["id"]))
         if item is None:
             raise Problem("item_not_found")
         media_type = image_type(item.thumbnail or b"")
@@ -106,27 +106,3 @@ _PARAMETERS = [
     },
     {"name": "seed", "in": "query", "description": "Which.", "schema": {"type": "integer", "default": 0}},
 ]
-
-
-def _numbers(request: Request, defaults: dict[str, int]) -> dict[str, int]:
-    """Query parameters that are whole numbers.
-
-    Raises:
-        Problem: field_unknown, duplicate_field, field_invalid.
-    """
-    numbers: dict[str, int] = {}
-    for name, word in request.query_params.multi_items():
-        if name not in defaults:
-            raise Problem("field_unknown", extensions={"known_fields": sorted(defaults)})
-        if name in numbers:
-            raise Problem("duplicate_field", errors=[ItemError(f"/{name}", "duplicate_field")])
-        number = _integer(word)
-        if number is None:
-            raise Problem("field_invalid", errors=[ItemError(f"/{name}", "field_invalid")])
-        numbers[name] = number
-    return defaults | numbers
-
-
-def _integer(word: str) -> int | None:
-    """Digits as a number; None for anything else: signs, blanks and other scripts' digits included."""
-    return int(word) if word.isascii() and word.isdigit() and len(word) <= _MAX_DIGITS else None

@@ -18,6 +18,7 @@ from service.problems import ItemError, Problem
 from service.settings import Settings
 
 Result = TypeVar("Result")
+_MAX_DIGITS = 18  # an id or a seed beyond is none, and int() need not look at it
 LARGE_BODY_BYTES = 64 * 1024  # beyond it, parsing leaves the event loop
 
 
@@ -68,3 +69,27 @@ def refuse_bad_items(outcomes: Sequence[object], on_error: str) -> None:
 async def off_loop(function: Callable[[], Result], *, large: bool) -> Result:
     """Parse or render large things in a thread, so that other requests go on meanwhile."""
     return await asyncio.to_thread(function) if large else function()
+
+
+def whole_numbers(request: Request, defaults: dict[str, int]) -> dict[str, int]:
+    """Query parameters that are whole numbers.
+
+    Raises:
+        Problem: field_unknown, duplicate_field, field_invalid.
+    """
+    numbers: dict[str, int] = {}
+    for name, word in request.query_params.multi_items():
+        if name not in defaults:
+            raise Problem("field_unknown", extensions={"known_fields": sorted(defaults)})
+        if name in numbers:
+            raise Problem("duplicate_field", errors=[ItemError(f"/{name}", "duplicate_field")])
+        number = integer(word)
+        if number is None:
+            raise Problem("field_invalid", errors=[ItemError(f"/{name}", "field_invalid")])
+        numbers[name] = number
+    return defaults | numbers
+
+
+def integer(word: str) -> int | None:
+    """Digits as a number; None for anything else: signs, blanks and other scripts' digits included."""
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= _MAX_DIGITS else None

@@ -5,6 +5,7 @@ from typing import ClassVar
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from service.schemas.answers import StoredItem
 from service.schemas.requests import OnError, RequestModel, without_default
 
 
@@ -63,3 +64,16 @@ class PairRemovedAnswer(MemoryNow):
     """The memory without the pair."""
 
     removed: str = Field(description="Its key.")
+
+
+class PairsListed(MemoryNow):
+    """What operators added, the newest first."""
+
+    total: int = Field(description="Pairs added in all.")
+    pairs: list[StoredItem]
+
+
+class PairAnswer(MemoryNow):
+    """One pair of the memory."""
+
+    pair: StoredItem

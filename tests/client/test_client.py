@@ -195,6 +195,8 @@ def test_a_memory_is_taught_and_forgets(serve: Any, own_memory: Path, photos: li
         assert added["added"] == ["mine/a/0", "mine/a/1"]
         [[near]] = call("embed_images", photos[0], k=1, return_neighbours=True).neighbours
         assert (near.key, near.caption) == ("mine/a/0", "a photo of a tirrik.")
+        assert call("pairs", limit=1)["total"] == 2
+        assert call("pair", "mine/a/0")["pair"]["key"] == "mine/a/0"
         assert call("remove_pair", "mine/a/0")["num_items"] == added["num_items"] - 1
         with pytest.raises(RequestRefused, match="pair_not_found"):
             call("remove_pair", "mine/a/0")

@@ -57,6 +57,8 @@ def test_every_route_and_its_stable_name(openapi: Any) -> None:
         ("delete", "/label_sets/{name}"): "delete_label_set",
         ("post", "/operator/reload"): "operator_reload",
         ("post", "/operator/pairs"): "operator_add_pairs",
+        ("get", "/operator/pairs"): "operator_pairs",
+        ("get", "/operator/pairs/{key}"): "operator_pair",
         ("delete", "/operator/pairs/{key}"): "operator_remove_pair",
         ("get", "/memory"): "memory",
         ("get", "/memory/items"): "memory_items",

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from memory import BuildLock, KeyPatterns, Memory, read_manifest, remove_keys
+from memory import BuildLock, KeyPatterns, Memory, compact, read_manifest, remove_keys
 from service.door.keys import new_key
 
 OPERATOR = new_key()
@@ -95,6 +95,36 @@ def test_a_pair_can_be_taken_out_again(operated: httpx.Client, photo_bytes: dict
     for key in ("mine/a b", "nothing"):
         answer = operated.delete(f"/operator/pairs/{key}")
         assert (answer.status_code, answer.json()["code"]) == (404, "pair_not_found")
+
+
+def test_what_was_added_is_listed_and_any_pair_is_found_by_its_key(
+    operated: httpx.Client, photo_bytes: dict[str, bytes], own_memory: Path
+) -> None:
+    def listed(**query: int) -> tuple[int, list[str]]:
+        told = operated.get("/operator/pairs", params=query).json()
+        return told["total"], [pair["key"] for pair in told["pairs"]]
+
+    assert listed() == (0, [])
+    for name in ("one", "two", "three/a b"):
+        operated.post("/operator/pairs", files={"files": photo_bytes["jpeg"]}, data={"name": name, "key": name})
+    assert listed() == (3, ["three/a b", "two", "one"])
+    assert listed(limit=1, offset=1) == (3, ["two"])
+    assert listed(offset=7) == (3, [])
+    operated.delete("/operator/pairs/two")
+    assert listed() == (2, ["three/a b", "one"])
+    compact(own_memory)  # ids change, and what was added is still known as such
+    operated.post("/operator/reload")
+    assert listed() == (2, ["three/a b", "one"])
+
+    found = operated.get("/operator/pairs/three/a b").json()
+    assert (found["pair"]["key"], found["pair"]["caption"]) == ("three/a b", "a photo of a three/a b.")
+    assert operated.get(f"/memory/items/{found['pair']['id']}/thumbnail").status_code == 200
+    assert operated.get("/operator/pairs/pair-003").json()["pair"]["caption"]
+    for key in ("two", "nowhere"):
+        assert operated.get(f"/operator/pairs/{key}").json()["code"] == "pair_not_found"
+    for query in ({"limit": "0"}, {"limit": "1001"}, {"offset": "-1"}, {"offset": "x"}):
+        refused = operated.get("/operator/pairs", params=query)
+        assert (refused.status_code, refused.json()["code"]) == (422, "field_invalid")
 
 
 def test_the_last_pair_can_be_taken_out_and_another_put_in(
