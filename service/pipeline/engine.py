@@ -6,6 +6,7 @@ Shapes: B queries in a batch, K neighbours, D embedding dim.
 
 import logging
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,10 @@ class Engine:
         else:
             saved = open_fusion(Path(settings.fusion), record)
             composed = RetrievalEnhancedEncoder(encoder, memory, saved.fusion, saved.id)
-        return cls(composed, max_text_characters=settings.max_text_characters)
+        engine = cls(composed, max_text_characters=settings.max_text_characters)
+        # Whoever answers with an engine holds it: with the last one the connections of a memory kept elsewhere go, too.
+        weakref.finalize(engine, memory.close).atexit = False
+        return engine
 
     @property
     def can_enhance(self) -> bool:

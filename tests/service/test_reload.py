@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import torch
 
-from memory import Memory
+from memory import Memory, MemoryClosed
 from models.checkpoint import save_fusion
 from models.encoder import Encoder
 from service.pipeline.engine import Engine
@@ -90,6 +91,19 @@ def test_weights_and_their_id_are_of_one_save(
     finally:
         stopped.set()
         trainer.join()
+
+
+def test_the_memory_of_an_engine_is_closed_with_it(make_settings: Any, encoder: Encoder) -> None:
+    engine = Engine.around(encoder, make_settings())
+    memory = engine.memory
+    query = np.zeros((1, memory.embed_dim), dtype=np.float32)
+    query[0, 0] = 1.0
+    gc.collect()
+    memory.search(query, 1, modality="text")
+    del engine
+    gc.collect()
+    with pytest.raises(MemoryClosed):
+        memory.search(query, 1, modality="text")
 
 
 @pytest.mark.parametrize(
