@@ -17,6 +17,7 @@ from reco import (
     key,
     memory_changes,
     memory_push,
+    operate,
     serve,
     train,
     train_encoder,
@@ -51,6 +52,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 key_app = typer.Typer(help="API keys for the service.", no_args_is_help=True)
+operator_app = typer.Typer(help="Change what a running service knows.", no_args_is_help=True)
 memory_app = typer.Typer(help="Look at a memory, check it, change it.", no_args_is_help=True)
 
 _COMMANDS: tuple[tuple[str, Callable[..., Any]], ...] = (
@@ -81,6 +83,14 @@ _MEMORY_COMMANDS: tuple[Callable[..., Any], ...] = (
 for _command in _MEMORY_COMMANDS:
     memory_app.command(_command.__name__, help=help_of(_command))(_command)
 app.add_typer(memory_app, name="memory")
+for _name, _command in (
+    ("add", operate.add),
+    ("list", operate.listed),
+    ("remove", operate.remove),
+    ("reload", operate.reload),
+):
+    operator_app.command(_name, help=help_of(_command))(_command)
+app.add_typer(operator_app, name="operator")
 key_app.callback()(lambda: None)  # with one command, typer would make the group that command
 key_app.command("new", help=help_of(key.new))(key.new)
 app.add_typer(key_app, name="key")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SECTIONS = {
     "Make": ("demo", "build", "train", "eval", "serve"),
-    "Ask": ("embed", "classify", "bench"),
+    "Ask": ("embed", "classify", "operator", "bench"),
     "Keep": ("doctor", "memory", "key"),
 }
 

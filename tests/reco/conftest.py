@@ -6,6 +6,7 @@ from running_service import (  # noqa: F401 - pytest finds fixtures by their nam
     fusion_dir,
     make_settings,
     memory_dir,
+    own_memory,
     serve,
     service,
     settings,
