@@ -55,7 +55,8 @@ class Client:
         Args:
             url: of the service; by default RECO_URL, or http://127.0.0.1:8000.
             api_key: by default RECO_API_KEY, or what the file RECO_API_KEY_FILE holds.
-            timeout_s: of one attempt; waits between attempts come on top.
+            timeout_s: without a byte from the service, or without one that it takes, until an attempt is given up; one
+                that trickles may take longer, and waits between attempts come on top.
             retries: when to try again; `Retries(attempts=1)` never does.
             in_flight: requests under way at a time; no more of a stream is taken than they hold.
             texts_per_request, images_per_request, bytes_per_request: how a stream is cut.

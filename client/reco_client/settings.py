@@ -20,7 +20,7 @@ _KEEPALIVE_S = 4.0  # the service closes idle connections after 5 s; ours should
 
 
 def http_arguments(url: str | None, api_key: str | None, timeout_s: float, connections: int) -> dict[str, Any]:
-    """Arguments of `httpx.Client` and `httpx.AsyncClient`."""
+    """Arguments of `httpx.Client` and `httpx.AsyncClient`; `timeout_s` is httpx's: of each read and each write."""
     headers = {"User-Agent": f"reco-client/{__version__}"}
     key = api_key if api_key is not None else _key()
     if key:
