@@ -120,7 +120,6 @@ class Stopwatch(Silent):
 
     def __init__(self) -> None:
         self.begun = self.ended = Span(0.0, 0.0)
-        self.seconds: dict[str, float] = {}
 
     def stage(self, name: str) -> None:
         now = Span(time.perf_counter(), time.process_time())
@@ -128,9 +127,6 @@ class Stopwatch(Silent):
             self.begun = now
         elif name == "segments":
             self.ended = now
-
-    def lanes(self, seconds: Any) -> None:
-        self.seconds = dict(seconds)
 
     @property
     def span(self) -> Span:
@@ -161,38 +157,45 @@ def measure_parts(encoder: Encoder, pairs: list[tuple[bytes, str]]) -> dict[str,
 
 
 def run_speed(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
-    """rows/s of the build, its limit, and the other program's."""
-    cores = len(os.sched_getaffinity(0))
+    """rows/s of the build and its limit for each dtype, and the other program's."""
     pairs = write_shard(place / "00000.tar", range(arguments.pairs), (640, 480), 64)
     model = write_vit(place / "model")
-    encoder = Encoder.open(str(model), device="cpu", dtype=arguments.dtype)
+    found: dict[str, Any] = {
+        "pairs": len(pairs),
+        "image_bytes": sum(len(data) for data, _ in pairs) // len(pairs),
+        "build": [build_speed(dtype, pairs, place, model) for dtype in arguments.dtypes],
+    }
+    if arguments.clip_retrieval:
+        theirs = run_clip_retrieval(arguments.clip_retrieval, place, model)
+        found["clip_retrieval"] = theirs
+        for ours in found["build"]:
+            ours["over_clip_retrieval"] = ours["rows_per_s"] / theirs["rows_per_s"]
+    return found
+
+
+def build_speed(dtype: str, pairs: list[tuple[bytes, str]], place: Path, model: Path) -> dict[str, Any]:
+    """rows/s of a build with one dtype, and its limit."""
+    cores = len(os.sched_getaffinity(0))
+    encoder = Encoder.open(str(model), device="cpu", dtype=dtype)
     parts = measure_parts(encoder, pairs)
     watch = Stopwatch()
-    config = BuildConfig((str(place / "00000.tar"),), place / "memory", unit_rows=UNIT_ROWS, batch_size=BATCH)
+    memory = place / f"memory-{dtype}"
+    config = BuildConfig((str(place / "00000.tar"),), memory, unit_rows=UNIT_ROWS, batch_size=BATCH)
     result = build(config, encoder, watch)
     assert result.added == len(pairs), result
     again = measure_parts(encoder, pairs)  # before and after: the machine may have changed its mind in between
     parts = {name: (parts[name] + again[name]) / 2 for name in parts}
     limit = 1 / (parts["encode_wall_s"] + parts["decode_cpu_s"] / cores)
-    found: dict[str, Any] = {
-        "pairs": len(pairs),
-        "image_bytes": sum(len(data) for data, _ in pairs) // len(pairs),
+    return {
         "dtype": encoder.dtype,
         "cores": cores,
         **parts,
         "limit_rows_per_s": limit,
-        "build_rows_per_s": len(pairs) / watch.span.wall,
-        "build_of_limit": len(pairs) / watch.span.wall / limit,
-        "build_cpu_s": watch.span.cpu / len(pairs),
-        "parts_cpu_of_build_cpu": (parts["decode_cpu_s"] + parts["encode_cpu_s"]) * len(pairs) / watch.span.cpu,
-        "lanes": {
-            stage: seconds / watch.seconds["total"] for stage, seconds in watch.seconds.items() if stage != "total"
-        },
+        "rows_per_s": len(pairs) / watch.span.wall,
+        "of_limit": len(pairs) / watch.span.wall / limit,
+        "cpu_s": watch.span.cpu / len(pairs),
+        "parts_cpu_of_cpu": (parts["decode_cpu_s"] + parts["encode_cpu_s"]) * len(pairs) / watch.span.cpu,
     }
-    if arguments.clip_retrieval:
-        found["clip_retrieval"] = run_clip_retrieval(arguments.clip_retrieval, place, model)
-        found["build_over_clip_retrieval"] = found["build_rows_per_s"] / found["clip_retrieval"]["rows_per_s"]
-    return found
 
 
 def run_clip_retrieval(python: str, place: Path, model: Path) -> dict[str, Any]:
@@ -270,7 +273,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=512)
-    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--dtypes", nargs="+", default=["auto", "float32"])
     parser.add_argument("--clip-retrieval", metavar="PYTHON", help="an interpreter that has clip-retrieval")
     parser.add_argument("--growth", action="store_true", help="memory and append instead of speed")
     parser.add_argument("--rows", type=int, default=100_000)
