@@ -32,7 +32,8 @@ def plot_index(reports: Mapping[str, Mapping[str, Any]], path: Path) -> list[Pat
         panels = figure.subplots(1, len(reports), squeeze=False)[0]
         for axes, (modality, report) in zip(panels, reports.items(), strict=True):
             measured = report["measured"]
-            settings = measured["settings"]
+            settings = [setting for setting in measured["settings"] if "margin" not in setting]
+            in_use = measured.get("mean_lists", measured["nprobe"])  # with a margin, queries differ in it
             probes = sorted({setting["nprobe"] for setting in settings})
             counts = sorted({setting["num_candidates"] for setting in settings})
             before = [next(s["before"] for s in settings if s["nprobe"] == nprobe) for nprobe in probes]
@@ -40,7 +41,7 @@ def plot_index(reports: Mapping[str, Mapping[str, Any]], path: Path) -> list[Pat
             for count, colour in zip(counts, _COLOURS, strict=False):
                 line = [s["recall"] for s in settings if s["num_candidates"] == count]
                 axes.plot(probes, line, color=colour, marker="o", markersize=4, label=f"{count} rows ranked")
-            axes.plot(measured["nprobe"], measured["recall"], "o", color="#111827", fillstyle="none", markersize=11)
+            axes.plot(in_use, measured["recall"], "o", color="#111827", fillstyle="none", markersize=11)
             axes.axhline(report["wanted"]["recall"], color="#d1495b", linewidth=0.8)
             axes.set_xscale("log", base=2)
             axes.set_xticks(probes, [str(nprobe) for nprobe in probes])

@@ -10,6 +10,7 @@ numpy; FAISS objects come in opened. Shapes: B queries, K neighbours, C candidat
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -21,7 +22,27 @@ from memory.manifest import SearchParameters
 from memory.ranking import MISSING, NOWHERE, Ranked, best_k, exact_similarities, nothing_found
 from memory.stored_rows import StoredRows
 
+NEAREST_LISTS: Final = 4  # what a margin is measured from: one list alone may lie near by chance
+NO_LIST: Final = np.int64(-1)  # FAISS passes over it
 MEASURED_K: Final = 10  # `num_candidates` was chosen for this many neighbours; more of them need more candidates
+
+
+class Coarse(NamedTuple):
+    """Lists to look at, nearest first.
+
+    Attributes:
+        lists: (B, P) int64 numbers; `NO_LIST` is none.
+        similarities: (B, P) float32 of the query to their centroids.
+    """
+
+    lists: NDArray[np.int64]
+    similarities: NDArray[np.float32]
+
+
+def shortfall(similarities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much less similar each list is than the nearest ones: what a margin is compared to, (B, P) to (B, P)."""
+    nearest: NDArray[np.float32] = similarities[:, :NEAREST_LISTS].mean(axis=1, keepdims=True)
+    return nearest - similarities
 
 
 class ListShard(NamedTuple):
@@ -78,6 +99,12 @@ class ListSearch:
         self._num_items = num_items
         self._parameters = parameters
 
+    def with_parameters(self, parameters: SearchParameters) -> "ListSearch":
+        """The same shards, searched in another way where a search says nothing else."""
+        other = copy(self)
+        other._parameters = parameters
+        return other
+
     def search(
         self, queries: NDArray[np.float32], k: int, *, nprobe: int | None = None, num_candidates: int | None = None
     ) -> Ranked:
@@ -86,7 +113,7 @@ class ListSearch:
         Args:
             queries: (B, D) float32, unit norm, C-contiguous.
             k: at least 0.
-            nprobe: lists; the index's own number if None.
+            nprobe: lists, the same number for each query; as many as the index's own parameters say if None.
             num_candidates: rows to rank for 10 neighbours, in proportion for more; the index's own number if None.
 
         Returns:
@@ -99,21 +126,29 @@ class ListSearch:
         per_ten = num_candidates or self._parameters.num_candidates
         count = max(per_ten, per_ten * wanted // MEASURED_K, wanted)
         probes = min(nprobe or self._parameters.nprobe, self._num_lists)
+        margin = self._parameters.margin if nprobe is None else None
         rotated = self._trained.rotate(queries)
         pending = np.arange(len(queries))
         while pending.size:
-            candidates = self._propose(rotated[pending], count, probes)
+            candidates = self._propose(rotated[pending], count, self.nearest_lists(rotated[pending], probes, margin))
             best, exact = best_k(candidates, self.similarities(queries[pending], candidates), wanted)
-            settled = (best[:, -1] != MISSING) | (probes == self._num_lists)
+            settled = (best[:, -1] != MISSING) | (probes == self._num_lists and margin is None)
             ids[pending[settled], :wanted] = best[settled]
             similarities[pending[settled], :wanted] = exact[settled]
             pending = pending[~settled]
-            probes = min(self._num_lists, 4 * probes)
+            probes, margin = min(self._num_lists, 4 * probes), None
         return ids, similarities
 
-    def propose(self, queries: NDArray[np.float32], count: int, nprobe: int) -> NDArray[np.int64]:
+    @property
+    def num_lists(self) -> int:
+        return self._num_lists
+
+    def propose(
+        self, queries: NDArray[np.float32], count: int, nprobe: int, margin: float | None = None
+    ) -> NDArray[np.int64]:
         """The candidates of a search, best code first: (B, count) global ids, -1 beyond what the lists hold."""
-        return self._propose(self._trained.rotate(queries), count, nprobe)
+        rotated = self._trained.rotate(queries)
+        return self._propose(rotated, count, self.nearest_lists(rotated, nprobe, margin))
 
     def similarities(self, queries: NDArray[np.float32], candidates: NDArray[np.int64]) -> NDArray[np.float32]:
         """Exact similarities, (B, C), of candidates; `NOWHERE` for those that are missing."""
@@ -122,9 +157,34 @@ class ListSearch:
         exact[missing] = NOWHERE
         return exact
 
-    def _propose(self, rotated: NDArray[np.float32], count: int, nprobe: int) -> NDArray[np.int64]:
-        similarities, lists = self._quantiser.search(rotated, nprobe)  # (B, P): the coarse step, once for all shards
-        found = [_search_shard(shard, rotated, (lists, similarities), count) for shard in self._shards]
+    def rotate(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rows as the lists know them, (n, D) to (n, D)."""
+        return self._trained.rotate(rows)
+
+    def nearest_lists(self, rotated: NDArray[np.float32], nprobe: int, margin: float | None = None) -> Coarse:
+        """The coarse step, once for all shards: which lists a query looks at.
+
+        Queries differ in how many lists their neighbours are spread over, and the similarities to the centroids tell:
+        where they fall slowly, many lists are as good as the nearest.
+
+        Args:
+            rotated: (B, D) float32.
+            nprobe: P, lists at most.
+            margin: as `SearchParameters.margin`.
+        """
+        similarities, lists = self._quantiser.search(rotated, nprobe)
+        if margin is not None:
+            lists = np.where(shortfall(similarities) <= np.float32(margin), lists, NO_LIST)
+        return Coarse(lists, similarities)
+
+    def list_rows(self) -> NDArray[np.int64]:
+        """Rows in each list, (lists,), over all shards; deleted ones included."""
+        sizes = [[shard.index.invlists.list_size(n) for n in range(self._num_lists)] for shard in self._shards]
+        total: NDArray[np.int64] = np.asarray(sizes, dtype=np.int64).sum(axis=0)
+        return total
+
+    def _propose(self, rotated: NDArray[np.float32], count: int, coarse: Coarse) -> NDArray[np.int64]:
+        found = [_search_shard(shard, rotated, coarse, count) for shard in self._shards]
         if len(found) == 1:
             return found[0][0]
         ids = np.concatenate([shard_ids for shard_ids, _ in found], axis=1)
@@ -136,7 +196,7 @@ class ListSearch:
 def _search_shard(
     shard: ListShard,
     rotated: NDArray[np.float32],
-    coarse: tuple[NDArray[np.int64], NDArray[np.float32]],
+    coarse: Coarse,
     count: int,
 ) -> Ranked:
     """Best codes of one shard in lists that are chosen already: global ids and approximate similarities, (B, count)."""

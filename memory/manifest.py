@@ -61,12 +61,19 @@ class SearchParameters:
     """How an index of lists is searched where a search says nothing else.
 
     Attributes:
-        nprobe: lists looked at.
+        nprobe: lists looked at, at most if there is a margin.
         num_candidates: rows ranked by their exact similarity, for 10 neighbours.
+        margin: lists are left out whose centroids are less similar to the query, by more than this, than the nearest
+            four are on average; None looks at `nprobe` lists for every query.
     """
 
     nprobe: int
     num_candidates: int
+    margin: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -245,7 +252,7 @@ def _content_fields(contents: Contents) -> dict[str, Any]:
                 "kind": index.kind,
                 "shards": [{"segment": shard.segment, "rows": shard.rows} for shard in index.shards],
                 # an exact index says no more than that
-                **({"factory": index.factory, "search": asdict(index.search)} if index.search else {}),
+                **({"factory": index.factory, "search": index.search.to_json()} if index.search else {}),
             }
             for modality, index in contents.indexes.items()
         },

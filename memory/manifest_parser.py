@@ -35,6 +35,7 @@ from memory.neighbours import MODALITIES, Modality
 from memory.strict_json import Fields, parse_object
 
 MAX_CANDIDATES: Final = 65_536
+MAX_MARGIN: Final = 2.0  # similarities are of -1 to 1
 MAX_MANIFEST_BYTES: Final = 64 << 20  # 1e9 pairs in 2,000 segments need about 5 MB
 _CONTENT_ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -189,6 +190,7 @@ def _parse_lists(item: Fields, kind: str, *, rows: int, embed_dim: int) -> tuple
     parameters = SearchParameters(
         search.integer("nprobe", least=1, most=family.lists),
         search.integer("num_candidates", least=1, most=MAX_CANDIDATES),
+        search.number("margin", least=0.0, most=MAX_MARGIN) if search.has("margin") else None,
     )
     search.done()
     return factory, parameters

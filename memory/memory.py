@@ -4,7 +4,6 @@ Imports of ours: this room only. Shapes: B queries, K neighbours, D embedding di
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -224,7 +223,7 @@ class Memory:
                 "factory": index.factory,
                 "num_shards": len(index.shards),
                 "bytes": sum(file.bytes for file in index.files),
-                "search": None if index.search is None else asdict(index.search),
+                "search": None if index.search is None else index.search.to_json(),
                 "recall": told_recall(reports[modality]),
                 "drifted": has_drifted(reports[modality]),
                 "outgrown": outgrown(reports[modality], self.num_rows, self.embed_dim),

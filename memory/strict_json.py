@@ -78,6 +78,13 @@ class Fields:
             raise ManifestInvalid(f"{self.where}: {name!r} is not an integer from {least} to {most}")
         return value
 
+    def number(self, name: str, *, least: float, most: float) -> float:
+        """Take a fraction within bounds; a whole number is none, for it would be written otherwise."""
+        value = self.take(name)
+        if type(value) is not float or not least <= value <= most:
+            raise ManifestInvalid(f"{self.where}: {name!r} must be a fraction of {least} to {most}")
+        return value
+
     def string(self, name: str, pattern: re.Pattern[str] | None = None) -> str:
         value = self.take(name)
         if not isinstance(value, str) or not value or (pattern and not pattern.fullmatch(value)):

@@ -26,8 +26,9 @@ def index_line(index: Mapping[str, Any]) -> str:
     if index["recall"] is None:
         return f"exact, {shards}"
     recall, search = index["recall"], index["search"]
+    lists = f"{search['nprobe']} lists" if "margin" not in search else f"up to {search['nprobe']} lists"
     return (
-        f"{index['factory']}, {shards}; looks at {search['nprobe']} lists and ranks {search['num_candidates']} rows: "
+        f"{index['factory']}, {shards}; looks at {lists} and ranks {search['num_candidates']} rows: "
         f"recall@{recall['k']} {recall['recall']:.4f} ({recall['before']:.4f} by codes alone), measured at "
         f"{recall['rows']:,} rows"
     )

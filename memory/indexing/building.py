@@ -243,11 +243,15 @@ def _build_lists(
     report = list_report(
         family, wanted, generation.shards, training=training, measured=measured, similarities=similarities
     )
-    record = generation.commit(report, SearchParameters(measured["nprobe"], measured["num_candidates"]))
+    record = generation.commit(report, _parameters(measured))
     if not before:
         spent = {"seconds": round(time.monotonic() - began, 1), **times}
         keep_times(generation.root, generation.modality, record, spent)
     return record
+
+
+def _parameters(measured: Mapping[str, Any]) -> SearchParameters:
+    return SearchParameters(measured["nprobe"], measured["num_candidates"], measured.get("margin"))
 
 
 def _train(family: Family, rows: StoredRows, split: Split) -> tuple[Trained, dict[str, Any]]:

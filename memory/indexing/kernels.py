@@ -25,7 +25,8 @@ def kernel_for(flags: frozenset[str]) -> str | None:
     return next((name for name, needed in _KERNELS if needed <= flags), None)
 
 
-def _processor_flags() -> frozenset[str]:
+def processor_flags() -> frozenset[str]:
+    """What Linux says this x86 processor can do; nothing elsewhere."""
     if platform.machine() != "x86_64" or sys.platform != "linux":
         return frozenset()
     try:
@@ -39,7 +40,7 @@ def _processor_flags() -> frozenset[str]:
 @contextmanager
 def _kernel_named() -> Iterator[None]:
     """OpenBLAS reads the variable once, while it is loaded; what the user set stays, and nothing is left behind."""
-    kernel = None if _VARIABLE in os.environ else kernel_for(_processor_flags())
+    kernel = None if _VARIABLE in os.environ else kernel_for(processor_flags())
     if kernel is None:
         yield
         return
@@ -55,4 +56,4 @@ with _kernel_named():
 
 faiss: Any = _faiss  # its stubs know half of what it has
 
-__all__ = ["faiss", "kernel_for"]
+__all__ = ["faiss", "kernel_for", "processor_flags"]

@@ -7,13 +7,14 @@ Shapes: Q queries, K = 10 neighbours, C candidates, N rows, D embedding dimensio
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memory.list_search import MEASURED_K, ListSearch
+from memory.manifest import SearchParameters
 from memory.ranking import NOWHERE, best_k, exact_similarities
 from memory.stored_rows import StoredRows
 
@@ -27,16 +28,29 @@ class Setting:
     """One way to search, and the share of the 10 nearest it finds.
 
     Attributes:
-        nprobe: lists looked at.
+        nprobe: lists looked at, at most if there is a margin.
         num_candidates: rows ranked by their exact similarity.
         before: recall by the codes alone.
         recall: recall after ranking.
+        margin: as `SearchParameters.margin`.
+        mean_lists: lists that a query looks at on average, if there is a margin.
     """
 
     nprobe: int
     num_candidates: int
     before: float
     recall: float
+    margin: float | None = None
+    mean_lists: float | None = None
+
+    @property
+    def parameters(self) -> SearchParameters:
+        """To search so."""
+        return SearchParameters(self.nprobe, self.num_candidates, self.margin)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the report."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -79,15 +93,22 @@ def ask(rows: StoredRows, queries: NDArray[np.float32], own: NDArray[np.int64] |
     return Asked(queries, own, best_k(ids, exact, count)[1][:, -1], count)
 
 
-def measure(search: ListSearch, asked: Asked, nprobe: int, candidates: Sequence[int] = CANDIDATES) -> list[Setting]:
-    """Recall of one `nprobe` with several numbers of candidates, ascending, from one search with the most."""
-    found = search.propose(asked.queries, candidates[-1] + 1, nprobe)  # one more: the query's own row
+def measure(
+    search: ListSearch,
+    asked: Asked,
+    nprobe: int,
+    candidates: Sequence[int] = CANDIDATES,
+    *,
+    margin: float | None = None,
+) -> list[Setting]:
+    """Recall of one way to choose lists with some numbers of candidates, ascending, from one search with the most."""
+    found = search.propose(asked.queries, candidates[-1] + 1, nprobe, margin)  # one more: the query's own row
     exact = search.similarities(asked.queries, found)
     exact[found == asked.own[:, None]] = NOWHERE
     near = exact >= asked.least[:, None]  # (Q, C)
     others = np.cumsum(found != asked.own[:, None], axis=1)  # how many candidates up to here are another row
     before = _share(near & (others <= asked.count), asked)
-    return [Setting(nprobe, count, before, _share(near & (others <= count), asked)) for count in candidates]
+    return [Setting(nprobe, count, before, _share(near & (others <= count), asked), margin) for count in candidates]
 
 
 def choose_setting(settings: Sequence[Setting], wanted: float, cost: "Cost") -> Setting:

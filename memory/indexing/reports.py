@@ -5,7 +5,6 @@ No clock, host or path is in it: equal memories have equal reports. Times are in
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,9 +73,9 @@ def measured_report(
         "rows": rows,
         "queries": queries,
         "k": MEASURED_K,
-        **asdict(chosen),
+        **chosen.to_json(),
         "cross": {"before": cross.before, "recall": cross.recall},
-        "settings": [asdict(setting) for setting in settings],
+        "settings": [setting.to_json() for setting in settings],
     }
 
 

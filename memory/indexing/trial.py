@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from memory.indexing.faiss_files import open_shard, open_trained
 from memory.indexing.families import Family
 from memory.indexing.measuring import Asked, Cost, Setting, ask, choose_setting, measure
+from memory.indexing.narrowing import narrow
 from memory.indexing.reports import measured_report
 from memory.indexing.timing import single_query_ms
 from memory.list_search import ListSearch, ListShard
@@ -53,9 +54,12 @@ def try_out(
     settings = _settings(search, asked, trial.family.lists, wanted)
     cost = Cost(len(rows) / trial.family.lists * trial.family.code_bytes, 2 * rows.embed_dim)
     chosen = choose_setting(settings, wanted, cost)
-    cross = next(s for s in measure(search, across, chosen.nprobe) if s.num_candidates == chosen.num_candidates)
+    if narrower := narrow(search, asked, chosen, wanted):
+        settings.append(narrower)
+        chosen = narrower
+    [cross] = measure(search, across, chosen.nprobe, [chosen.num_candidates], margin=chosen.margin)
     told = measured_report(rows=len(rows), queries=len(held_out), chosen=chosen, cross=cross, settings=settings)
-    return told, single_query_ms(search, asked.queries, SearchParameters(chosen.nprobe, chosen.num_candidates))
+    return told, single_query_ms(search, asked.queries, chosen.parameters)
 
 
 def _settings(search: ListSearch, asked: Asked, lists: int, wanted: float) -> list[Setting]:

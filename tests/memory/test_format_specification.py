@@ -131,7 +131,7 @@ class SpecReader:
         assert set(report["training"]) == {"rows", "of", "similarity"}
         assert [{k: s[k] for k in ("segment", "rows")} for s in report["shards"]] == index["shards"]
         measured = report["measured"]
-        assert index["search"] == {name: measured[name] for name in ("nprobe", "num_candidates")}
+        assert index["search"] == {n: measured[n] for n in ("nprobe", "num_candidates", "margin") if n in measured}
         assert any(setting["recall"] == measured["recall"] for setting in measured["settings"])
 
     def search_lists(self, query: np.ndarray, k: int, side: str) -> list[int]:
