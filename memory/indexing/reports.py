@@ -66,15 +66,15 @@ def training_report(*, rows: int, of: int, similarity: float) -> dict[str, Any]:
 
 
 def measured_report(
-    *, rows: int, queries: int, chosen: Setting, cross: Setting, settings: Sequence[Setting]
+    *, rows: int, queries: int, chosen: Setting, cross: Setting, across: int, settings: Sequence[Setting]
 ) -> dict[str, Any]:
-    """Recall of the 10 nearest: of the setting chosen, of it for queries of the other modality, and of all tried."""
+    """Recall of the 10 nearest: of the setting chosen, of it for `across` queries of the other modality, and of all."""
     return {
         "rows": rows,
         "queries": queries,
         "k": MEASURED_K,
         **chosen.to_json(),
-        "cross": {"before": cross.before, "recall": cross.recall},
+        "cross": {"before": cross.before, "recall": cross.recall, "queries": across},
         "settings": [setting.to_json() for setting in settings],
     }
 
