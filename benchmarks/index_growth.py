@@ -1,6 +1,6 @@
 """How opening, searching and indexing grow with the memory, on generated rows, each with the index that RECO chooses.
 
-    OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive python -m benchmarks.index_growth /path/to/clip_vitb32 --work DIRECTORY --rows 10000 100000
+    OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive python -m benchmarks.index_growth /path/to/clip_vitb32 --work DIRECTORY
 
 Rows as index_families.py generates them, one memory for each number of rows in DIRECTORY (5 M pairs take 11 GB). What
 was generated there is taken as it is; --ask-only asks what was indexed before. Writes
