@@ -27,7 +27,7 @@ from service.settings import Settings
 
 logger = logging.getLogger("reco.serving")
 
-_LAST_WORK_S = 3.0  # for threads that nobody waits for any more, and the last lines of the log
+_LAST_WORK_S = 5.0  # for threads that nobody waits for, the last lines of the log and the last spans
 
 
 def run(settings: Settings) -> None:
