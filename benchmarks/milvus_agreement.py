@@ -118,9 +118,9 @@ def compare(memory, kept, fusion, modality):  # type: ignore[no-untyped-def]  # 
     same = np.flatnonzero((exact.ids == other.ids).all(axis=1))
     refined = []
     for one in (exact, other):
-        parts = (queries[same], one.values[same], one.similarities[same], one.mask[same])
+        parts = (queries[same], one.values[same], one.similarities[same], one.mask[same], one.keys[same])
         with torch.inference_mode():
-            refined.append(fusion.side(modality)(*map(torch.from_numpy, parts)).numpy())
+            refined.append(fusion.refine(modality, *map(torch.from_numpy, parts)).numpy())
     return {
         "index_recall@10": round(float(recall), 4),
         "queries_with_all_neighbours_equal": len(same),

@@ -118,11 +118,13 @@ class ArrayMemory:
         )
         positions, similarities = ExactSearch((shard,)).search(queries, k)
         mask = positions != MISSING
-        values = np.zeros((*positions.shape, self.embed_dim), dtype=np.float32)
+        keys = np.zeros((*positions.shape, self.embed_dim), dtype=np.float32)
+        values = np.zeros_like(keys)
+        keys[mask] = self._rows[modality][positions[mask]]
         values[mask] = self._rows[OTHER_MODALITY[modality]][positions[mask]]
         ids = np.full(positions.shape, MISSING)
         ids[mask] = self.ids[positions[mask]]
-        return Neighbours(ids, np.where(mask, similarities, np.float32(0)), values, mask)
+        return Neighbours(ids, np.where(mask, similarities, np.float32(0)), values, keys, mask)
 
 
 class _ProductIndex:

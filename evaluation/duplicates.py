@@ -85,5 +85,6 @@ class LeavingOut:
             ids=np.where(mask, np.take_along_axis(found.ids, order, axis=1), -1),
             similarities=np.where(mask, np.take_along_axis(found.similarities, order, axis=1), np.float32(0)),
             values=np.take_along_axis(found.values, order[..., None], axis=1) * mask[..., None],
+            keys=np.take_along_axis(found.keys, order[..., None], axis=1) * mask[..., None],
             mask=mask,
         )

@@ -198,13 +198,16 @@ class _Direction:
         k = found.mask.shape[1]
         masks = found.mask & ~np.eye(k + 1, k, -1, dtype=np.bool_)  # (K + 1, K); the first row hides none
         repeated = [np.repeat(part, k + 1, axis=0) for part in (query, found.values, found.similarities)]
-        # A label set keeps its weight: it was measured on the neighbours of all labels.
-        weight = [torch.tensor(self._weights[modality])] if self._weights else []
+        queries, values, similarities, mask = (torch.from_numpy(part) for part in (*repeated, masks))
         with torch.inference_mode():
-            refined: FloatArray = self._fusion.side(modality)(
-                *map(torch.from_numpy, (*repeated, masks)), *weight
-            ).numpy()
-        return found, refined
+            if self._weights:  # a label set keeps its weight: it was measured on the neighbours of all labels
+                weight = torch.tensor(self._weights[modality])
+                refined = self._fusion.side(modality)(queries, values, similarities, mask, weight)
+            else:
+                keys = torch.from_numpy(np.repeat(found.keys, k + 1, axis=0))
+                refined = self._fusion.refine(modality, queries, values, similarities, mask, keys)
+        rows: FloatArray = refined.numpy()
+        return found, rows
 
     def _used(self, found: Neighbours, influence: NDArray[np.floating]) -> tuple[UsedNeighbour, ...]:
         items = self._memory.items(found.ids[0][found.mask[0]])

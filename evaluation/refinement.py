@@ -96,7 +96,7 @@ def refined_at(
         rows = slice(start, start + _REFINE_BATCH)
         block = np.ascontiguousarray(queries[rows])
         found = memory.search(block, max(ks), modality=modality)
-        query, values, similarities, mask = map(torch.from_numpy, (block, found.values, found.similarities, found.mask))
+        parts = [torch.from_numpy(part) for part in (found.values, found.similarities, found.mask, found.keys)]
         for k, answer in zip(ks, answers, strict=True):
-            answer[rows] = fusion.side(modality)(query, values[:, :k], similarities[:, :k], mask[:, :k]).numpy()
+            answer[rows] = fusion.refine(modality, torch.from_numpy(block), *(part[:, :k] for part in parts)).numpy()
     return answers

@@ -143,9 +143,11 @@ class Memory:
             checked, int(k), nprobe=nprobe, num_candidates=num_candidates
         )
         mask = ids != MISSING
-        values = np.zeros((*ids.shape, self.embed_dim), dtype=np.float32)
+        keys = np.zeros((*ids.shape, self.embed_dim), dtype=np.float32)
+        values = np.zeros_like(keys)
+        keys[mask] = _gather(opened, modality, ids[mask], self.embed_dim)
         values[mask] = _gather(opened, OTHER_MODALITY[modality], ids[mask], self.embed_dim)
-        return Neighbours(ids=ids, similarities=np.where(mask, similarities, np.float32(0.0)), values=values, mask=mask)
+        return Neighbours(ids, np.where(mask, similarities, np.float32(0.0)), values, keys, mask)
 
     def items(self, ids: Sequence[int] | NDArray[np.int64]) -> list[Item]:
         """Look up items by id, in the order given; one look-up per segment touched.

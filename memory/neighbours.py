@@ -24,10 +24,12 @@ class Neighbours:
         similarities: (B, K) float32 inner products with the searched side, 0.0 where missing, never NaN.
         values: (B, K, D) float32, the *other* modality's embedding of each neighbour, unit norm; zeros
             where missing.
+        keys: (B, K, D) float32, the *searched* side's embedding of each neighbour, likewise.
         mask: (B, K) bool, True = a real neighbour.
     """
 
     ids: NDArray[np.int64]
     similarities: NDArray[np.float32]
     values: NDArray[np.float32]
+    keys: NDArray[np.float32]
     mask: NDArray[np.bool_]

@@ -202,7 +202,10 @@ def _load(directory: Path, config: Mapping[str, Any]) -> Fusion:
         fusion = Fusion(FusionConfig(**config["fusion"]))
         fusion.load_state_dict(load(weights), strict=True)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError("checkpoint_invalid", f"{directory} holds no fusion of its config: {error}") from error
+        hint = f"{error}"
+        if "Missing key(s)" in hint:
+            hint = "it was trained by another version of RECO: train it again with this one"
+        raise CheckpointError("checkpoint_invalid", f"{directory} holds no fusion of its config: {hint}") from error
     if not all(torch.isfinite(tensor).all() for tensor in fusion.state_dict().values()):
         raise CheckpointError("checkpoint_invalid", f"{directory} holds weights that are not finite: train it again")
     return fusion.eval().requires_grad_(False)

@@ -1,6 +1,6 @@
-"""Whether a directory that something will be written to can be: asked before hours of work, not after. os only."""
+"""Whether a directory that something will be written to can be: asked before hours of work. Standard library only."""
 
-import os
+import tempfile
 from pathlib import Path
 
 
@@ -9,6 +9,8 @@ def hindrance(directory: Path) -> str | None:
     if directory.exists() and not directory.is_dir():
         return f"{directory} is a file"
     nearest = next(place for place in (directory.absolute(), *directory.absolute().parents) if place.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+    try:  # permissions do not tell it: root has them all, and writes neither to /proc nor to what is mounted read-only
+        tempfile.TemporaryDirectory(dir=nearest, prefix=".writable-").cleanup()
+    except OSError:
         return f"{directory} cannot be made: {nearest} cannot be written to"
     return None

@@ -87,6 +87,7 @@ class RetrievalEnhancedEncoder:
             ids=np.where(beyond, -1, found.ids),
             similarities=np.where(beyond, np.float32(0), found.similarities),
             values=np.where(beyond[..., None], np.float32(0), found.values),
+            keys=np.where(beyond[..., None], np.float32(0), found.keys),
             mask=found.mask & ~beyond,
         )
 
@@ -112,11 +113,11 @@ class RetrievalEnhancedEncoder:
         if self.fusion is None:
             raise RuntimeError("no fusion is loaded: train one with `reco train` and name it")
         side = self.fusion.side(modality)
-        parts = self._tensors(queries, neighbours)
+        parts, keys = self._tensors(queries, neighbours), self._tensor(neighbours.keys)
         if weights is None:
-            refined = side(*parts)
+            refined = self.fusion.refine(modality, *parts, keys)
         elif isinstance(side, EvidenceFusion):
-            refined = _fuse_weighed(side, parts, torch.from_numpy(weights).to(self.encoder.device))
+            refined = _fuse_weighed(side, parts, keys, torch.from_numpy(weights).to(self.encoder.device))
         else:
             raise ValueError(f"the design {self.fusion.config.design} takes no weights")
         embeddings: NDArray[np.float32] = refined.float().cpu().numpy()
@@ -147,18 +148,21 @@ class RetrievalEnhancedEncoder:
 
     def _tensors(self, queries: NDArray[np.float32], neighbours: Neighbours) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What a fusion module takes, on its device."""
+        values, similarities, mask = neighbours.values, neighbours.similarities, neighbours.mask
+        return self._tensor(queries), self._tensor(values), self._tensor(similarities), self._tensor(mask)
 
-        def tensor(part: NDArray[Any]) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(part)).to(self.encoder.device)
-
-        return tensor(queries), tensor(neighbours.values), tensor(neighbours.similarities), tensor(neighbours.mask)
+    def _tensor(self, part: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(part)).to(self.encoder.device)
 
 
-def _fuse_weighed(side: EvidenceFusion, parts: tuple[Tensor, Tensor, Tensor, Tensor], weights: Tensor) -> Tensor:
+def _fuse_weighed(
+    side: EvidenceFusion, parts: tuple[Tensor, Tensor, Tensor, Tensor], keys: Tensor, weights: Tensor
+) -> Tensor:
     """Each row with its own weight (B,): rows of the trained default (NaN) apart, rows of weight 0 not at all."""
     refined = parts[0].clone()  # (B, D)
     alone = weights.isnan()
     for rows, weight in ((alone, None), (~alone & (weights != 0), weights)):
         if rows.any():
-            refined[rows] = side(*(part[rows] for part in parts), weight=None if weight is None else weight[rows])
+            given = None if weight is None else weight[rows]
+            refined[rows] = side(*(part[rows] for part in parts), weight=given, keys=keys[rows])
     return refined

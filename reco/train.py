@@ -1,7 +1,7 @@
 """`reco train`: the fusion, on cached embeddings: seconds in closed form, minutes by gradient."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from memory import SearchableMemory
-    from models.fusion import Fusion
+    from models.fusion import Design, Fusion
     from models.training.entity_pairs import EntityPairs
 
 FEW_SHOW_ONE = 0.5  # share of the pairs: a memory of single pairs in which some captions are equal
@@ -170,6 +170,7 @@ def _train(kept: Kept, output: Path, design: str, told: tuple[Path | None, bool]
     """Choose a design where that is asked, train it, write the checkpoint; `told` is --names and --folders."""
     from models.checkpoint import check_output, save_fusion
     from models.fusion import DESIGNS
+    from models.training.recipes import told as told_recipe
 
     if design != AUTO and design not in DESIGNS:
         stop(f"unknown design {design!r}: choose one of {AUTO}, {', '.join(DESIGNS)}", code=2)
@@ -192,6 +193,7 @@ def _train(kept: Kept, output: Path, design: str, told: tuple[Path | None, bool]
     loop = Loop(opened, output, options)
     entity_pairs = None if design not in (AUTO, "evidence") else _entity_pairs(opened, loop.chosen(), *told)
     design, pairs, rate = _choose(design, entity_pairs, loop, options)
+    console.print(told_recipe(cast("Design", design), options.recipe), style="dim", soft_wrap=True, markup=False)
     if pairs is not None:
         fusion, trained = _fit(pairs, opened.embed_dim, options.k, options.seed)
     else:

@@ -64,13 +64,16 @@ class RememberedSearch:
         found = self._answered.get(asked)
         if found is None or found.ids.shape[1] < k:
             found = self._memory.search(queries, max(k, MOST_K), modality=self._arrangement.keys(modality))
-            found = Neighbours(found.ids, found.similarities, found.values[:, :0], found.mask)
+            nothing = found.values[:, :0]
+            found = Neighbours(found.ids, found.similarities, nothing, nothing, found.mask)
             self._answered[asked] = found
         ids, similarities, mask = found.ids[:, :k], found.similarities[:, :k], found.mask[:, :k]
-        values = np.zeros((*ids.shape, self.embed_dim), dtype=np.float32)
+        keys = np.zeros((*ids.shape, self.embed_dim), dtype=np.float32)
+        values = np.zeros_like(keys)
         places = np.searchsorted(self._memory.ids, ids[mask])
+        keys[mask] = self._memory.rows(self._arrangement.keys(modality))[places]
         values[mask] = self._memory.rows(self._arrangement.values(modality))[places]
-        return Neighbours(ids, similarities, values, mask)
+        return Neighbours(ids, similarities, values, keys, mask)
 
 
 class RandomNeighbours:
@@ -97,5 +100,5 @@ class RandomNeighbours:
         similarities = np.einsum("bd,bkd->bk", queries, self._memory.rows(modality)[places])
         order = np.argsort(-similarities, axis=1)
         places, similarities = (np.take_along_axis(part, order, axis=1) for part in (places, similarities))
-        values = self._memory.rows(OTHER_MODALITY[modality])[places]
-        return Neighbours(self._memory.ids[places], similarities, values, np.ones(places.shape, dtype=np.bool_))
+        keys, values = self._memory.rows(modality)[places], self._memory.rows(OTHER_MODALITY[modality])[places]
+        return Neighbours(self._memory.ids[places], similarities, values, keys, np.ones(places.shape, dtype=np.bool_))

@@ -137,11 +137,12 @@ class MilvusMemory:
             ids=np.full(shape, MISSING, dtype=np.int64),
             similarities=np.zeros(shape, dtype=np.float32),
             values=np.zeros((*shape, self.embed_dim), dtype=np.float32),
+            keys=np.zeros((*shape, self.embed_dim), dtype=np.float32),
             mask=np.zeros(shape, dtype=np.bool_),
         )
         if not found:
             return neighbours
-        step = max(1, _ANSWER_BYTES // (found * self.embed_dim * 4))
+        step = max(1, _ANSWER_BYTES // (found * self.embed_dim * 4 * len(MODALITIES)))
         for start in range(0, len(checked), step):
             hits = self._connection.read(
                 "search",
@@ -149,11 +150,11 @@ class MilvusMemory:
                 data=list(checked[start : start + step]),
                 anns_field=modality,
                 limit=found,
-                output_fields=[OTHER_MODALITY[modality]],
+                output_fields=list(MODALITIES),
                 search_params={"metric_type": "IP", "params": self.record.index.searching(found)},
             )
             for row, of_query in enumerate(hits, start):
-                _fill(neighbours, row, of_query, OTHER_MODALITY[modality])
+                _fill(neighbours, row, of_query, modality)
         return neighbours
 
     def items(self, ids: Sequence[int] | NDArray[np.int64]) -> list[Item]:
@@ -232,7 +233,7 @@ class MilvusMemory:
             )
 
 
-def _fill(neighbours: Neighbours, row: int, hits: Sequence[Mapping[str, Any]], other: Modality) -> None:
+def _fill(neighbours: Neighbours, row: int, hits: Sequence[Mapping[str, Any]], modality: Modality) -> None:
     """One query's hits, by similarity descending, then id ascending."""
     best = sorted(hits, key=lambda hit: (-hit["distance"], hit["id"]))
     width = len(best)
@@ -240,4 +241,5 @@ def _fill(neighbours: Neighbours, row: int, hits: Sequence[Mapping[str, Any]], o
     neighbours.similarities[row, :width] = [hit["distance"] for hit in best]
     neighbours.mask[row, :width] = True
     if best:
-        neighbours.values[row, :width] = [hit["entity"][other] for hit in best]
+        neighbours.keys[row, :width] = [hit["entity"][modality] for hit in best]
+        neighbours.values[row, :width] = [hit["entity"][OTHER_MODALITY[modality]] for hit in best]

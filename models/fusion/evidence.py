@@ -7,7 +7,7 @@ inverse of how values of *one* entity differ (pose, light, words around the name
 counts and what does not is damped. o~ is o without its part along the centre, minus half of the quadratic term that a
 Gaussian likelihood of the values has (<o, m> / 2; the unit norm takes care of the other half).
 
-How far to go, `weight`, is a property of what is asked. For a query alone `StandAlone` says it; for a set of labels
+How far to go, `weight`, is a property of what is asked. For a query alone `stand_alone.py` says it; for a set of labels
 `label_set.py` measures it on what the labels find. Weight 0 and no neighbours are CLIP, exactly.
 Shapes: B queries, K neighbours, D embedding dim.
 """
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.fusion.config import FusionConfig
+from models.fusion.stand_alone import StandAlone
 
 NUM_SIGNS = 2
 _QUADRATIC_SHARE = 0.5
@@ -42,29 +43,6 @@ class Presence(nn.Module):
         return torch.sigmoid(signs @ self.weight + self.bias)
 
 
-class StandAlone(nn.Module):
-    """The weight of the evidence for a query that stands alone.
-
-    Less where the encoder itself matches the query to what the memory returned: it knows the thing already. None where
-    the memory does not know it: the presence is a factor.
-    """
-
-    level: Tensor
-    slope: Tensor
-    centre: Tensor
-    spread: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name, value in (("level", 0.1), ("slope", 0.0), ("centre", 0.0), ("spread", 1.0)):
-            self.register_buffer(name, torch.tensor(value))
-
-    def forward(self, agreement: Tensor, presence: Tensor) -> Tensor:
-        """Agreement and presence (B,) to weights (B,), at least 0."""
-        known = ((agreement - self.centre) / self.spread).clamp(-2, 2)
-        return self.level * torch.exp(self.slope * known) * presence
-
-
 class EvidenceFusion(nn.Module):
     """One side of the fusion. All its numbers are fitted by `models.training.evidence`; it has no gradient."""
 
@@ -79,10 +57,17 @@ class EvidenceFusion(nn.Module):
         self.register_buffer("whitening", torch.eye(dim))
         self.register_buffer("temperature", torch.tensor(0.05))
         self.presence = Presence()
-        self.stand_alone = StandAlone()
+        self.stand_alone = StandAlone(dim)
 
     def forward(
-        self, query: Tensor, values: Tensor, similarities: Tensor, mask: Tensor, weight: Tensor | None = None
+        self,
+        query: Tensor,
+        values: Tensor,
+        similarities: Tensor,
+        mask: Tensor,
+        weight: Tensor | None = None,
+        *,
+        keys: Tensor | None = None,
     ) -> Tensor:
         """Refine queries.
 
@@ -91,17 +76,40 @@ class EvidenceFusion(nn.Module):
             values: (B, K, D) float32, unit norm, of the other modality, most similar first.
             similarities: (B, K) float32 of the neighbours to the query.
             mask: (B, K) bool, True for a real neighbour; none at all is allowed, and leaves the query as it is.
-            weight: (B,) or () of the evidence; by default `StandAlone`'s.
+            weight: (B,) or () of the evidence; by default each query's own, as `StandAlone` has it.
+            keys: (B, K, D) float32, unit norm, what the query was compared with; needed where no weight is given.
 
         Returns:
             (B, D) float32, unit norm.
         """
         attention = self.attend(similarities, mask)
-        if weight is None:
-            presence = self.presence(self.signs(values, similarities, mask, attention))
-            weight = self.stand_alone(self.agreement(query, values, attention), presence)
-        evidence = self.direction(*self.evidence(values, attention))
-        return F.normalize(query + weight.reshape(-1, 1) * evidence, dim=-1)
+        if weight is not None:
+            evidence = self.direction(*self.evidence(values, attention))
+            refined: Tensor = F.normalize(query + weight.reshape(-1, 1) * evidence, dim=-1)
+            return refined
+        assert keys is not None, "a query that stands alone is judged by its keys"
+        evidence, signs = self.alone(query, keys, values, similarities, mask)
+        own: Tensor = self.stand_alone(signs) * mask.any(dim=1)
+        step = evidence - self.stand_alone.handicap * self.axis
+        return F.normalize(query + own.unsqueeze(1) * step, dim=-1)
+
+    @property
+    def axis(self) -> Tensor:
+        """(D,) unit norm: along the centre, what all of the other modality has in common."""
+        axis: Tensor = self.centre / self.centre.norm().clamp(min=1e-6)
+        return axis
+
+    def alone(
+        self, query: Tensor, keys: Tensor, values: Tensor, similarities: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """For queries that stand alone: o~ (B, D), and the signs (B, n) that their weight is read off."""
+        attention = self.attend(similarities, mask)
+        mean, whitened = self.evidence(values, attention)
+        centred = values - self.centre
+        products = (centred @ self.whitening) @ centred.transpose(1, 2)
+        match = (F.normalize(mean, dim=-1) * query).sum(dim=-1)
+        signs = self.stand_alone.signs(query, keys, similarities, mask, products, match)
+        return self.direction(mean, whitened), signs
 
     def attend(self, similarities: Tensor, mask: Tensor) -> Tensor:
         """(B, K) attention, summing to 1, or to 0 without neighbours."""
@@ -115,16 +123,9 @@ class EvidenceFusion(nn.Module):
 
     def direction(self, mean: Tensor, whitened: Tensor) -> Tensor:
         """o~: (B, D). What lies along the centre lifts all of the other modality alike, and carries the bias."""
-        length = self.centre.norm().clamp(min=1e-6)
-        axis = self.centre / length
-        bias = quadratic_term(mean, whitened) / length
-        turned: Tensor = whitened - ((whitened @ axis) + bias).unsqueeze(-1) * axis
+        bias = quadratic_term(mean, whitened) / self.centre.norm().clamp(min=1e-6)
+        turned: Tensor = whitened - ((whitened @ self.axis) + bias).unsqueeze(-1) * self.axis
         return turned
-
-    def agreement(self, query: Tensor, values: Tensor, attention: Tensor) -> Tensor:
-        """How well the encoder itself matches each query to what was found for it: (B,)."""
-        mean, _ = self.evidence(values, attention)
-        return (F.normalize(mean, dim=-1) * query).sum(dim=-1)
 
     def signs(self, values: Tensor, similarities: Tensor, mask: Tensor, attention: Tensor) -> Tensor:
         """What `Presence` judges by: (B, NUM_SIGNS) float32."""

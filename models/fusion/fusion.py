@@ -36,6 +36,28 @@ class Fusion(nn.Module):
         """The module that refines queries of `modality`."""
         return self.image if modality == "image" else self.text
 
+    def refine(
+        self,
+        modality: Literal["image", "text"],
+        query: Tensor,
+        values: Tensor,
+        similarities: Tensor,
+        mask: Tensor,
+        keys: Tensor,
+    ) -> Tensor:
+        """Refine queries that stand alone: (B, D) float32, unit norm.
+
+        Args:
+            modality: of the queries.
+            query: (B, D) unit norm.
+            values, keys: (B, K, D) unit norm, the neighbours' other modality, and what the query was compared with.
+            similarities, mask: (B, K) of the neighbours.
+        """
+        side = self.side(modality)
+        found = query, values, similarities, mask
+        refined: Tensor = side(*found, keys=keys) if isinstance(side, EvidenceFusion) else side(*found)
+        return refined
+
     @property
     def scale(self) -> Tensor:
         """The factor on similarities in the loss: e to the clamped logit scale."""

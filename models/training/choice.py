@@ -76,7 +76,7 @@ def choose(pairs: EntityPairs, k: int, seed: int = 0) -> Choice:
 
 def _trained(design: Design, shown: EntityPairs, k: int, seed: int) -> Fusion:
     if design == "evidence":
-        return fit_evidence(shown, fusion_config(design, shown.image.shape[1], k), seed)
+        return fit_evidence(shown, fusion_config(design, shown.image.shape[1], k), seed, alone=False)
     config = recipe(design, shown.image.shape[1], k=k, seed=seed, epochs=EPOCHS)
     return train(TrainingPairs.from_entities(shown), config)
 

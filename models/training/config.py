@@ -59,7 +59,9 @@ class TrainConfig:
         for name, least in (("epochs", 1), ("batch_size", 2), ("miss_rank", 0), ("patience", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is at least {least}, not {getattr(self, name)}")
-        for name in ("learning_rate", "weight_decay", "name_noise"):
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate is a number above 0, not {self.learning_rate}: a run would learn nothing")
+        for name in ("weight_decay", "name_noise"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is a number from 0, not {getattr(self, name)}")
         if self.memory_share == 0:

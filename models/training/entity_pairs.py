@@ -23,7 +23,8 @@ SAME_CAPTION = 0.999  # cosine
 class Asked:
     """Queries (B, D) of one modality, the entity (B,) of each, and what it found.
 
-    `rows` (B, K) are places among the pairs; values (B, K, D), similarities and mask (B, K) as a fusion takes them.
+    `rows` (B, K) are places among the pairs; values and keys (B, K, D), similarities and mask (B, K) as a fusion takes
+    them.
     """
 
     queries: Tensor
@@ -32,6 +33,7 @@ class Asked:
     values: Tensor
     similarities: Tensor
     mask: Tensor
+    keys: Tensor
 
     @property
     def found(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,6 +107,10 @@ class EntityPairs:
         """What queries of a modality find: (N, D) of the other one."""
         return self.text if modality == "image" else self.image
 
+    def keys(self, modality: Modality) -> Tensor:
+        """What queries of a modality are compared with: (N, D)."""
+        return self.image if modality == "image" else self.text
+
     def of_entities(self, chosen: Tensor) -> "EntityPairs":
         """The pairs of some entities, numbered anew."""
         place = torch.full((self.num_entities,), -1).index_put((chosen,), torch.arange(len(chosen)))
@@ -137,35 +143,43 @@ class EntityPairs:
         return EntityPairs(self.image[kept], self.text[kept], entity[kept], least=1)
 
 
-def ask(pairs: EntityPairs, modality: Modality, k: int, *, hidden: bool = False) -> Asked:
+def ask(pairs: EntityPairs, modality: Modality, k: int, *, hidden: bool = False, of: Tensor | None = None) -> Asked:
     """The queries of one modality, with what they find: everything but the half of their entity that asks.
 
-    `hidden` leaves the whole entity out, as if the memory had never heard of it.
+    Args:
+        pairs: what is searched.
+        modality: of the queries.
+        k: neighbours.
+        hidden: leave the whole entity out, as if the memory had never heard of it.
+        of: the entities that ask, all by default; `entity` of the answer is a place among them.
     """
-    queries, entity = pairs.questions if modality == "image" else (pairs.names, torch.arange(pairs.num_entities))
-    own = pairs.entity.unsqueeze(0) == entity.unsqueeze(1)  # (B, N)
+    asking = pairs if of is None else pairs.of_entities(of)
+    queries, entity = asking.questions if modality == "image" else (asking.names, torch.arange(asking.num_entities))
+    numbers = entity if of is None else of[entity]
+    own = pairs.entity.unsqueeze(0) == numbers.unsqueeze(1)  # (B, N)
     return _search(pairs, modality, k, queries, entity, own if hidden else own & pairs.asks)
 
 
-def ask_for_pair(pairs: EntityPairs, modality: Modality, k: int) -> Asked:
+def ask_for_pair(pairs: EntityPairs, modality: Modality, k: int, of: Tensor | None = None) -> Asked:
     """Single images or captions, at most `MOST_PAIR_QUERIES`, with what they find but for the pair itself.
 
     Of the pairs that ask, those with an equal caption are left out too: they are as right. `entity` of the answer is
-    the row of the pair that asks.
+    the row of the pair that asks; pairs of the entities `of` do, of all by default.
     """
-    rows = torch.linspace(0, len(pairs.image) - 1, min(len(pairs.image), MOST_PAIR_QUERIES)).long()
-    queries = (pairs.image if modality == "image" else pairs.text)[rows]
+    rows = torch.arange(len(pairs.image)) if of is None else torch.nonzero(torch.isin(pairs.entity, of)).squeeze(1)
+    rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), MOST_PAIR_QUERIES)).long()]
+    queries = pairs.keys(modality)[rows]
     asking = torch.zeros(len(pairs.image), dtype=torch.bool).index_fill_(0, rows, True)
     return _search(pairs, modality, k, queries, rows, asking & (pairs.text[rows] @ pairs.text.T > SAME_CAPTION))
 
 
 def _search(pairs: EntityPairs, modality: Modality, k: int, queries: Tensor, entity: Tensor, left_out: Tensor) -> Asked:
     """The k nearest of all pairs but those `left_out` (B, N)."""
-    keys = pairs.image if modality == "image" else pairs.text
+    keys = pairs.keys(modality)
     best, rows = (queries @ keys.T).masked_fill(left_out, -torch.inf).topk(min(k, len(keys)), dim=1)
     mask = best.isfinite()
     values = pairs.values(modality)[rows] * mask.unsqueeze(-1)
-    return Asked(queries, entity, rows, values, best.masked_fill(~mask, 0.0), mask)
+    return Asked(queries, entity, rows, values, best.masked_fill(~mask, 0.0), mask, keys[rows])
 
 
 def means_of(rows: Tensor, entity: Tensor) -> Tensor:

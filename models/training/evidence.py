@@ -2,12 +2,9 @@
 
 What is fitted, on each side: the centre and the whitening (the shrunk inverse scatter of values within an entity), the
 presence (logistic regression on queries whose entity is there, hidden, or has wrong values), and the weight of queries
-that stand alone. The last two are fitted on entities that the whitening did not see.
+that stand alone (`stand_alone.py`). The last two are fitted on entities that the whitening did not see.
 Shapes: N pairs, G entities, K neighbours, D embedding dim.
 """
-
-import itertools
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,24 +13,28 @@ from torch import Tensor
 from memory import Modality
 from models.fusion import Fusion, FusionConfig
 from models.fusion.evidence import NUM_SIGNS, EvidenceFusion
-from models.fusion.label_set import SHARPNESS, WEIGHTS
-from models.training.entity_pairs import SAME_CAPTION, Asked, EntityPairs, ask, ask_for_pair, means_of
+from models.fusion.stand_alone import StandAlone
+from models.training.entity_pairs import EntityPairs, ask, means_of
+from models.training.stand_alone import fit_stand_alone, spread
+from models.training.trials import trials
 
 SHRINKAGE = 2.0  # of the mean eigenvalue, added to the within-entity scatter before it is inverted
 TEMPERATURE = 1 / 30
-SLOPES = (0.0, -0.5, -1.0, -1.5, -2.0)
-HELD_OUT = 0.25  # share of the entities that presence and weights are fitted on
+HELD_OUT = 0.25  # share of the entities that the presence is fitted on
+HELD_OUT_ALONE = 0.5  # and the weight of queries that stand alone, which has more numbers
+ABSENT_CARE = 2.0, 6.0  # for harm where the memory lacks what is asked, and where the encoder knows it
 _RIDGE = 1e-4
 _NEWTON_STEPS = 30
 
 
-def fit_evidence(pairs: EntityPairs, config: FusionConfig, seed: int = 0) -> Fusion:
+def fit_evidence(pairs: EntityPairs, config: FusionConfig, seed: int = 0, *, alone: bool = True) -> Fusion:
     """Fit both sides.
 
     Args:
         pairs: of many entities; those of names that the encoder knows and of names that it does not are both welcome.
         config: of the design `evidence`.
-        seed: of the entities that are held out, and of what is hidden and mixed up for the presence.
+        seed: of the entities that are held out, and of what is hidden and mixed up.
+        alone: fit the weight of queries that stand alone too; label sets do without.
 
     Returns:
         The fusion, on the CPU, in evaluation mode.
@@ -47,7 +48,9 @@ def fit_evidence(pairs: EntityPairs, config: FusionConfig, seed: int = 0) -> Fus
     for modality, side in _sides(fusion):
         _fit_whitening(side, shown, modality, config.k)
         _fit_presence(side, held_out, modality, config.k, dice)
-        _fit_stand_alone(side, held_out, modality, config.k)
+    if alone:
+        _fit_alone(fusion, pairs, order, config.k, torch.Generator().manual_seed(seed))
+    for modality, side in _sides(fusion):
         _fit_whitening(side, pairs, modality, config.k)
     return fusion
 
@@ -61,20 +64,25 @@ def _sides(fusion: Fusion) -> list[tuple[Modality, EvidenceFusion]]:
 @torch.no_grad()
 def _fit_whitening(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, k: int) -> None:
     """The inverse of the scatter within entities, scaled so that evidence and names spread alike at weight 1."""
-    values = pairs.values(modality)
-    means = means_of(values, pairs.entity)
-    deviation = values - means[pairs.entity]
-    within = deviation.T @ deviation / max(1, len(values) - pairs.num_entities)
-    # Values that hardly differ within an entity, such as one caption for all its images: the plain inner product.
-    within += 1e-3 * (means - means.mean(0)).square().mean() * torch.eye(len(within))
-    side.centre.copy_(means.mean(dim=0))
+    centre, whitening = _whitening(pairs.values(modality), pairs)
+    side.centre.copy_(centre)
+    side.whitening.copy_(whitening)
     side.temperature.fill_(TEMPERATURE)
-    level = within.diagonal().mean()
-    side.whitening.copy_(torch.linalg.inv(within / level + SHRINKAGE * torch.eye(len(within))))
     asked = ask(pairs, modality, k)
     evidence = side.direction(*side.evidence(asked.values, side.attend(asked.similarities, asked.mask)))
     others = pairs.names if modality == "image" else pairs.questions[0]
-    side.whitening.mul_(_spread(asked.queries @ others.T) / _spread(evidence @ others.T))
+    side.whitening.mul_(spread(asked.queries @ others.T) / spread(evidence @ others.T))
+
+
+def _whitening(rows: Tensor, pairs: EntityPairs) -> tuple[Tensor, Tensor]:
+    """The centre (D,) of one row a pair (N, D), and the shrunk inverse (D, D) of the scatter within entities."""
+    means = means_of(rows, pairs.entity)
+    deviation = rows - means[pairs.entity]
+    within = deviation.T @ deviation / max(1, len(rows) - pairs.num_entities)
+    # Rows that hardly differ within an entity, such as one caption for all its images: the plain inner product.
+    within += 1e-3 * (means - means.mean(0)).square().mean() * torch.eye(len(within))
+    level = within.diagonal().mean()
+    return means.mean(dim=0), torch.linalg.inv(within / level + SHRINKAGE * torch.eye(len(within)))
 
 
 @torch.no_grad()
@@ -100,67 +108,26 @@ def _fit_presence(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, 
 
 
 @torch.no_grad()
-def _fit_stand_alone(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, k: int) -> None:
-    """The weight for queries that stand alone, each against the other side's originals, which nobody refined.
+def _fit_alone(fusion: Fusion, pairs: EntityPairs, order: Tensor, k: int, dice: torch.Generator) -> None:
+    """The weight for queries that stand alone, on the half of the entities that the whitening did not see.
 
-    Two uses count alike: to tell entities apart by name, and to find the very pair that a caption or an image is of.
-    The first alone would take every mug for the mug that was asked for.
+    They search all pairs: among half of them, neighbours would be less similar than in use.
     """
-    trials = [_entity_trial(pairs, modality, k), _pair_trial(pairs, modality, k)]
-    asked = trials[0].asked
-    agreement = side.agreement(asked.queries, asked.values, side.attend(asked.similarities, asked.mask))
-    side.stand_alone.centre.copy_(agreement.mean())
-    side.stand_alone.spread.copy_(agreement.std().clamp(min=1e-4))
-    losses: dict[tuple[float, float], float] = {}
-    for level, slope in itertools.product(WEIGHTS, SLOPES):
-        side.stand_alone.level.fill_(level)
-        side.stand_alone.slope.fill_(slope)
-        losses[level, slope] = sum(trial.loss(side) for trial in trials)
-    level, slope = min(losses, key=lambda point: (round(losses[point], 4), point[0], -point[1]))
-    side.stand_alone.level.fill_(level)
-    side.stand_alone.slope.fill_(slope)
+    count = max(2, round(HELD_OUT_ALONE * len(order)))
+    shown, held_out = pairs.of_entities(order[count:]), order[:count].sort().values
+    for modality, side in _sides(fusion):
+        _fit_whitening(side, shown, modality, k)
+        _fit_key_whitening(side.stand_alone, shown, modality)
+        tried = trials(pairs, modality, k, held_out, dice, ABSENT_CARE)
+        fit_stand_alone(side, tried, with_handicap=modality == "text")
+        _fit_key_whitening(side.stand_alone, pairs, modality)
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """Queries (B, D) against a gallery (n, D) of the other modality, with the share (B, n) that is right for each.
-
-    `by_gallery`: it is the gallery's rows that look for a query, as images look for their name.
-    """
-
-    asked: Asked
-    gallery: Tensor
-    right: Tensor
-    by_gallery: bool = False
-
-    def loss(self, side: EvidenceFusion) -> float:
-        """Cross-entropy at its best sharpness."""
-        scores = side(self.asked.queries, *self.asked.found) @ self.gallery.T
-        scores, right = (scores.T, self.right.T) if self.by_gallery else (scores, self.right)
-        scores, right = scores / _spread(scores), right / right.sum(dim=1, keepdim=True)
-        return min(float(F.cross_entropy(factor * scores, right)) for factor in SHARPNESS)
-
-
-def _entity_trial(pairs: EntityPairs, modality: Modality, k: int) -> _Trial:
-    """Images and the names of their entities; it is always the image that asks for its name."""
-    asked, (images, labels) = ask(pairs, modality, k), pairs.questions
-    belongs = F.one_hot(labels, pairs.num_entities).float()  # (images, G)
-    if modality == "image":
-        return _Trial(asked, pairs.names, belongs)
-    return _Trial(asked, images, belongs.T, by_gallery=True)
-
-
-def _pair_trial(pairs: EntityPairs, modality: Modality, k: int) -> _Trial:
-    """Single pairs: a caption and its own image, or those of an equal caption."""
-    asked = ask_for_pair(pairs, modality, k)
-    text = pairs.text[asked.entity]  # of a pair query, the row it is of
-    gallery = text if modality == "image" else pairs.image[asked.entity]
-    return _Trial(asked, gallery, (text @ text.T > SAME_CAPTION).float())
-
-
-def _spread(scores: Tensor) -> Tensor:
-    """How far a query's scores differ, on average."""
-    return scores.std(dim=1).mean().clamp(min=1e-6)
+def _fit_key_whitening(alone: StandAlone, pairs: EntityPairs, modality: Modality) -> None:
+    """As of the values, of what a query is compared with."""
+    centre, whitening = _whitening(pairs.keys(modality), pairs)
+    alone.key_centre.copy_(centre)
+    alone.key_whitening.copy_(whitening)
 
 
 def _logistic(signs: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

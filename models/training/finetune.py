@@ -42,6 +42,10 @@ class FinetuneConfig:
     bfloat16: bool = False
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is a number above 0, not {self.learning_rate}: a run would learn nothing")
+
 
 @dataclass(frozen=True)
 class FinetuneReport:

@@ -32,6 +32,12 @@ def recipe(
     return replace(made, seed=seed, **{field: value for field, value in changes.items() if value is not None})
 
 
+def told(design: Design, name: str | None = None) -> str:
+    """What a recipe costs and what to expect of it: one paragraph, for the terminal."""
+    about = _EVIDENCE if design == "evidence" else (_RECIPES[design] if name is None else NAMED[name]).__doc__
+    return f"recipe {name or design}: {' '.join((about or '').split())}"
+
+
 def fusion_config(design: Design, embed_dim: int, k: int = 10) -> FusionConfig:
     """The size of a fusion: heads as in CLIP's own transformers, or one where those do not divide the embedding."""
     return FusionConfig(design, embed_dim, k=k, head_dim=64 if embed_dim % 64 == 0 else embed_dim)
@@ -80,5 +86,8 @@ def paper_recipe(fusion: FusionConfig) -> TrainConfig:
     )
 
 
+_EVIDENCE = """Fitted in closed form, and the weight of single queries by some tens of steps. Some seconds: of more
+than 20,000 pairs it takes so many. Expect gains where names say little (the demo's unseen species: 13 % to 76 %), and
+about a point where CLIP knows the names. Needs several pairs of most things."""
 _RECIPES = {"copy": copy_recipe, "gate": gate_recipe, "faithful": faithful_recipe}
 NAMED: dict[str, Callable[[FusionConfig], TrainConfig]] = {"paper": paper_recipe}

@@ -290,6 +290,7 @@ def _rows_of(found: Neighbours, rows: Sequence[int]) -> Neighbours:
         ids=found.ids[rows],
         similarities=found.similarities[rows],
         values=found.values[rows],
+        keys=found.keys[rows],
         mask=found.mask[rows],
     )
 

@@ -6,6 +6,7 @@ Shapes: C classes, K neighbours, D embedding dim.
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -44,7 +45,8 @@ def weigh_classes(
         found = []
         for start in range(0, len(classes), part_size):
             _refuse_late(deadline)
-            found.append(composed.search(classes[start : start + part_size], modality="text", k=k))
+            part = composed.search(classes[start : start + part_size], modality="text", k=k)
+            found.append(replace(part, keys=np.empty((len(part.keys), 0, part.keys.shape[2]), dtype=np.float32)))
         neighbours = _joined(found)
         _refuse_late(deadline)
         weights = composed.weigh(classes, neighbours)
@@ -68,10 +70,11 @@ def _refuse_late(deadline: float) -> None:
 
 
 def _joined(parts: Sequence[Neighbours]) -> Neighbours:
-    """The rows of several searches with the same k."""
+    """The rows of several searches with the same k; without keys, which a label set is not weighed by."""
     return Neighbours(
         ids=np.concatenate([part.ids for part in parts]),
         similarities=np.concatenate([part.similarities for part in parts]),
         values=np.concatenate([part.values for part in parts]),
+        keys=np.concatenate([part.keys for part in parts]),
         mask=np.concatenate([part.mask for part in parts]),
     )

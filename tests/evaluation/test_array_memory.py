@@ -21,18 +21,21 @@ def full_sort(memory: ArrayMemory, queries: np.ndarray, k: int, modality: Modali
     b, d = queries.shape
     ids, similarities = np.full((b, k), -1), np.zeros((b, k), dtype=np.float32)
     values, mask = np.zeros((b, k, d), dtype=np.float32), np.zeros((b, k), dtype=bool)
+    searched = np.zeros_like(values)
     for row, query in enumerate(queries.astype(np.float64)):
         exact = (keys.astype(np.float64) @ query).astype(np.float32)
         for column, position in enumerate(np.lexsort((memory.ids, -exact))[:k]):
             ids[row, column], similarities[row, column] = memory.ids[position], exact[position]
-            values[row, column], mask[row, column] = other[position], True
-    return Neighbours(ids, similarities, values, mask)
+            values[row, column], searched[row, column] = other[position], keys[position]
+            mask[row, column] = True
+    return Neighbours(ids, similarities, values, searched, mask)
 
 
 def assert_equal(found: Neighbours, expected: Neighbours) -> None:
     np.testing.assert_array_equal(found.ids, expected.ids)
     np.testing.assert_allclose(found.similarities, expected.similarities, atol=1e-6)
     np.testing.assert_array_equal(found.values, expected.values)
+    np.testing.assert_array_equal(found.keys, expected.keys)
     np.testing.assert_array_equal(found.mask, expected.mask)
 
 

@@ -1,7 +1,6 @@
 """The evidence design: where it starts, its twin in plain words, and how a set of labels is weighed."""
 
 import dataclasses
-import math
 from typing import NamedTuple
 
 import pytest
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.fusion import Fusion, FusionConfig
-from models.fusion.evidence import EvidenceFusion, StandAlone
+from models.fusion.evidence import EvidenceFusion
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
 from models.training.entity_pairs import EntityPairs
 from models.training.evidence import fit_evidence
@@ -92,9 +91,11 @@ def test_weight_0_and_no_neighbours_are_clip_exactly(fusion: Fusion) -> None:
     torch.testing.assert_close(fusion.text(asked.names, *found, torch.tensor(0.0)), asked.names, atol=1e-6, rtol=0)
     nobody = (found[0] * 0, found[1] * 0, torch.zeros_like(found[2]))
     torch.testing.assert_close(fusion.text(asked.names, *nobody, torch.tensor(3.0)), asked.names, atol=1e-6, rtol=0)
-    torch.testing.assert_close(fusion.text(asked.names, *nobody), asked.names, atol=1e-6, rtol=0)
+    alone = fusion.refine("text", asked.names, *nobody, keys=memory.text[:CLASSES, None].expand_as(nobody[0]))
+    torch.testing.assert_close(alone, asked.names, atol=1e-6, rtol=0)
     none = tuple(part[:, :0] for part in found)
-    torch.testing.assert_close(fusion.text(asked.names, *none), asked.names, atol=1e-6, rtol=0)
+    alone = fusion.refine("text", asked.names, *none, keys=none[0])
+    torch.testing.assert_close(alone, asked.names, atol=1e-6, rtol=0)
 
 
 def test_the_forward_is_the_formula_of_its_docstring(fusion: Fusion) -> None:
@@ -118,10 +119,12 @@ def test_masked_neighbours_change_nothing_and_rows_do_not_meet(fusion: Fusion) -
     memory, asked = again(0.0, 6)
     values, similarities, mask = search(asked.names, memory.text, memory.image)
     mask[:, 6:] = False
-    refined = fusion.text(asked.names, values, similarities, mask)
-    other = torch.where(mask.unsqueeze(-1), values, torch.full_like(values, 0.1))
-    torch.testing.assert_close(fusion.text(asked.names, other, similarities * mask, mask), refined)
-    alone = fusion.text(asked.names[3:4], values[3:4], similarities[3:4], mask[3:4])
+    keys, _, _ = search(asked.names, memory.text, memory.text)
+    refined = fusion.refine("text", asked.names, values, similarities, mask, keys)
+    other, others = (torch.where(mask.unsqueeze(-1), one, torch.full_like(one, 0.1)) for one in (values, keys))
+    torch.testing.assert_close(fusion.refine("text", asked.names, other, similarities * mask, mask, others), refined)
+    assert not torch.allclose(refined, asked.names, atol=1e-3)
+    alone = fusion.refine("text", *(part[3:4] for part in (asked.names, values, similarities, mask, keys)))
     torch.testing.assert_close(alone, refined[3:4])
 
 
@@ -131,29 +134,6 @@ def test_weak_names_are_looked_up_and_strong_names_lose_nothing(fusion: Fusion) 
     assert weak.refined >= weak.frozen + 30
     assert strong.refined >= strong.frozen - 2  # 5 images of 240
     assert strong.weights.text < weak.weights.text
-
-
-def test_a_query_alone_goes_less_far_where_clip_agrees_and_nowhere_where_nothing_is_known() -> None:
-    weigh = StandAlone()
-    weigh.level.fill_(2.0)
-    weigh.slope.fill_(-1.0)
-    weigh.centre.fill_(0.3)
-    weigh.spread.fill_(0.1)
-    weights = weigh(torch.tensor([0.3, 0.4, 0.9, 0.3]), torch.tensor([1.0, 1.0, 1.0, 0.0]))
-    torch.testing.assert_close(weights, torch.tensor([2.0, 2.0 * math.exp(-1), 2.0 * math.exp(-2), 0.0]))
-
-
-def test_the_default_weight_is_the_stand_alone_one(fusion: Fusion) -> None:
-    memory, asked = again(0.0, 13)
-    values, similarities, mask = search(asked.names, memory.text, memory.image)
-    side = fusion.text
-    assert isinstance(side, EvidenceFusion)
-    attention = side.attend(similarities, mask)
-    presence = side.presence(side.signs(values, similarities, mask, attention))
-    weight = side.stand_alone(side.agreement(asked.names, values, attention), presence)
-    assert float(weight.max()) > 0
-    alone = side(asked.names, values, similarities, mask)
-    torch.testing.assert_close(alone, side(asked.names, values, similarities, mask, weight))
 
 
 def test_what_varies_within_an_entity_is_damped(fusion: Fusion) -> None:

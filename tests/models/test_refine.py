@@ -29,7 +29,8 @@ def asked() -> tuple[NDArray[np.float32], Neighbours]:
     mask[-1, 1:] = False
     similarities = -np.sort(-dice.uniform(0.5, 0.9, size=(B, K)).astype(np.float32), axis=1) * mask
     values = unit(dice.normal(size=(B, K, D))) * mask[..., None]
-    return unit(dice.normal(size=(B, D))), Neighbours(np.where(mask, 7, -1), similarities, values, mask)
+    keys = unit(dice.normal(size=(B, K, D))) * mask[..., None]
+    return unit(dice.normal(size=(B, D))), Neighbours(np.where(mask, 7, -1), similarities, values, keys, mask)
 
 
 def composed(encoder: Encoder, design: str = "evidence") -> RetrievalEnhancedEncoder:
@@ -68,7 +69,7 @@ def test_weight_zero_is_the_original_bit_for_bit(encoder: Encoder) -> None:
 
 def test_no_queries_are_no_embeddings(encoder: Encoder) -> None:
     queries, found = asked()
-    none = Neighbours(found.ids[:0], found.similarities[:0], found.values[:0], found.mask[:0])
+    none = Neighbours(found.ids[:0], found.similarities[:0], found.values[:0], found.keys[:0], found.mask[:0])
     fused = composed(encoder).fuse(queries[:0], none, modality="text", weights=np.zeros(0, dtype=np.float32))
     assert fused.shape == (0, D)
 
