@@ -22,7 +22,7 @@ SHRINKAGE = 2.0  # of the mean eigenvalue, added to the within-entity scatter be
 TEMPERATURE = 1 / 30
 HELD_OUT = 0.25  # share of the entities that the presence is fitted on
 HELD_OUT_ALONE = 0.5  # and the weight of queries that stand alone, which has more numbers
-ABSENT_CARE = 2.0, 6.0  # for harm where the memory lacks what is asked, and where the encoder knows it
+LACKING_CARE = 6.0  # for harm where the memory lacks what the encoder knows; 1 everywhere else
 _RIDGE = 1e-4
 _NEWTON_STEPS = 30
 
@@ -118,7 +118,7 @@ def _fit_alone(fusion: Fusion, pairs: EntityPairs, order: Tensor, k: int, dice: 
     for modality, side in _sides(fusion):
         _fit_whitening(side, shown, modality, k)
         _fit_key_whitening(side.stand_alone, shown, modality)
-        tried = trials(pairs, modality, k, held_out, dice, ABSENT_CARE)
+        tried = trials(pairs, modality, k, held_out, dice, LACKING_CARE)
         fit_stand_alone(side, tried, with_handicap=modality == "text")
         _fit_key_whitening(side.stand_alone, pairs, modality)
 

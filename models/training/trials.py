@@ -36,7 +36,7 @@ class Trial:
 
 
 def trials(
-    pairs: EntityPairs, modality: Modality, k: int, of: Tensor, dice: torch.Generator, absent_care: tuple[float, float]
+    pairs: EntityPairs, modality: Modality, k: int, of: Tensor, dice: torch.Generator, lacking_care: float
 ) -> list[Trial]:
     """Everything that is tried.
 
@@ -46,23 +46,21 @@ def trials(
         k: neighbours.
         of: (G,) the entities that ask.
         dice: what is mixed up.
-        absent_care: where the memory lacks what is asked, and where it lacks what the encoder knows.
+        lacking_care: the care where the memory lacks what the encoder knows.
     """
     asking = pairs.of_entities(of)
     use, absent = ask(pairs, modality, k, of=of), ask(pairs, modality, k, hidden=True, of=of)
     half = _either(use.entity % 2 == 0, absent, use)  # evidence for some labels only draws every image to those
     mixed, random = _mixed_up(use, pairs, modality, dice), _random(use, pairs, modality, dice)
     pair = _pair_trial(pairs, modality, k, of)
-    named = [_named(asking, modality, one) for one in (use, mixed, random)]
-    lacking = [replace(_named(asking, modality, one), care=absent_care[0]) for one in (absent, half)]
-    found = [*named, *lacking, pair, replace(pair, asked=_mixed_up(pair.asked, pairs, modality, dice))]
+    named = [_named(asking, modality, one) for one in (use, mixed, absent, half, random)]
+    found = [*named, pair, replace(pair, asked=_mixed_up(pair.asked, pairs, modality, dice))]
     known = _known(asking)
     if _FEWEST_KNOWN <= int(known.sum()) < _MOST_KNOWN * len(of):
-        among = [_among(trial, known[trial.asked.entity], known) for trial in (named[0], named[1])]
-        gone = replace(_among(lacking[0], known[absent.entity], known), care=absent_care[1])
+        used, wrong, gone = (_among(trial, known[trial.asked.entity], known) for trial in named[:3])
         place = torch.zeros(pairs.num_entities, dtype=torch.bool).index_put((of[known],), torch.tensor(True))
         inside = place[pairs.entity[pair.asked.entity]]
-        found += [*among, gone, _among(pair, inside, inside)]
+        found += [used, wrong, replace(gone, care=lacking_care), _among(pair, inside, inside)]
     return found
 
 

@@ -129,6 +129,7 @@ def test_what_cannot_be_ends_with_one_sentence_and_code_2(
         ((world.memory, first, task, "--k", "0"), "--k"),
         ((tmp_path / "emptied", first, task), "memory_empty"),
         ((world.memory, first, task, "-o", tmp_path / "file" / "report"), "output_refused"),
+        ((world.memory, first, task, "-o", Path("/proc/report")), "output_refused"),
         (("--ablations", tmp_path / "cut.npz"), "world_invalid"),
         *(((world.memory, first, path), word) for path, word in wrong_tasks),
     ]

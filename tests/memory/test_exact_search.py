@@ -74,7 +74,7 @@ def test_one_shard_equals_seven_with_ties(tmp_path, factory, bounds, embed_dim):
             for k in (1, 8, 60):
                 assert_equals_twin(opened, {"image": rows.image, "text": rows.text}, queries, k, "image")
             found.append(opened.search(queries, 20, modality="image"))
-    for name in ("ids", "similarities", "values", "mask"):
+    for name in ("ids", "similarities", "values", "keys", "mask"):
         np.testing.assert_array_equal(getattr(found[0], name), getattr(found[1], name))
 
 
@@ -118,6 +118,7 @@ def test_values_are_the_other_side_of_the_same_row(built, factory):
     with Memory.open(built) as opened:
         found = opened.search(factory.unit_rows(6, factory.D, 1), 5, modality="image")
         np.testing.assert_array_equal(found.values, opened.rows("text", found.ids.ravel()).reshape(6, 5, -1))
+        np.testing.assert_array_equal(found.keys, opened.rows("image", found.ids.ravel()).reshape(6, 5, -1))
         np.testing.assert_allclose(np.linalg.norm(found.values, axis=2), 1.0, atol=1e-6)
         assert [item.key for item in opened.items(found.ids[0])] == [opened.keys()[i] for i in found.ids[0]]
 
@@ -139,6 +140,7 @@ def test_missing_neighbours_are_clean(built, factory):
         assert (found.ids[found.mask] >= 0).all()
         assert (found.similarities[missing] == 0.0).all()
         assert (found.values[missing] == 0.0).all()
+        assert (found.keys[missing] == 0.0).all()
         assert np.isfinite(found.similarities).all()
 
 

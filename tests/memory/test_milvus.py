@@ -86,12 +86,13 @@ def test_ten_thousand_pairs_agree_with_the_exact_search(milvus: Any, tmp_path: P
         same = np.flatnonzero((exact.ids == found.ids).all(axis=1))
         assert len(same) > 0.8 * len(queries)
         np.testing.assert_array_equal(exact.values[same], found.values[same])
+        np.testing.assert_array_equal(exact.keys[same], found.keys[same])
         np.testing.assert_allclose(exact.similarities[same], found.similarities[same], atol=1e-3)
         refined = []
         for one in (exact, found):
-            parts = (queries[same], one.values[same], one.similarities[same], one.mask[same])
+            parts = (queries[same], one.values[same], one.similarities[same], one.mask[same], one.keys[same])
             with torch.inference_mode():
-                refined.append(fusion.side(modality)(*map(torch.from_numpy, parts)).numpy())
+                refined.append(fusion.refine(modality, *map(torch.from_numpy, parts)).numpy())
         assert (refined[0] * refined[1]).sum(axis=1).min() >= 0.999
     assert kept.items([7, 3]) == memory.items([7, 3])
     np.testing.assert_array_equal(kept.rows("text", [9, 9, 2]), memory.rows("text", [9, 9, 2]))

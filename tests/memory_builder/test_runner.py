@@ -248,10 +248,15 @@ def test_too_many_rejected_rows_stop_the_build_and_cost_no_work(
     assert (result.units_resumed, result.units_encoded, result.added) == (3, 0, 37)
 
 
-@pytest.mark.parametrize("kind", ["folder", "file", "inside a file"])
+@pytest.mark.parametrize("kind", ["folder", "file", "inside a file", "/proc"])
 def test_B22_a_place_that_is_no_memory(tmp_path: Path, encoder: Encoder, write_folder: WriteFolder, kind: str) -> None:
     photos = write_folder(tmp_path / "photos", range(2))
-    place = {"folder": photos, "file": tmp_path / "x", "inside a file": tmp_path / "x/y"}[kind]
+    place = {
+        "folder": photos,
+        "file": tmp_path / "x",
+        "inside a file": tmp_path / "x/y",
+        "/proc": Path("/proc/memory"),
+    }[kind]
     (tmp_path / "x").write_text("a file")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(OutputError) as caught:

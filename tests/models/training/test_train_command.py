@@ -28,6 +28,7 @@ def test_training_leaves_a_checkpoint_and_the_candidates_for_the_next_run(
     code, told = train(named_memory, tmp_path, *QUICK, "--set", "miss=0.2", "--set", "num_candidates=20", "--amp")
     assert code == 0, told
     assert "validation loss" in told
+    assert "recipe gate: A few hundred parameters a side" in told  # and what it costs
     assert load_fusion(tmp_path).config.design == "gate"
     assert read_config(tmp_path)["trained"]["epochs"] == 2
     work = sorted(path.name for path in (tmp_path / "work").iterdir())
