@@ -55,7 +55,7 @@ def copy_recipe(fusion: FusionConfig) -> TrainConfig:
 def gate_recipe(fusion: FusionConfig) -> TrainConfig:
     """A few hundred parameters a side: a few hundred pairs are enough, and a high rate is needed.
 
-    Seconds for 10,000 pairs. Expect a point or two in finding pairs, and hardly any harm.
+    Seconds for 10,000 pairs. Expect about a point in finding pairs, and hardly any harm.
     """
     return TrainConfig(fusion, epochs=20, learning_rate=1e-2)
 
