@@ -7,6 +7,7 @@ import typer
 
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri
 from reco.console import console, refuse, stop
+from reco.memory_tables import Json, show_json
 from reco.train_loop import AUTO, Loop, LoopOptions
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def train(
     backend: Backend = FAISS,
     uri: Uri = None,
     token_file: TokenFile = None,
+    as_json: Json = False,
 ) -> None:
     """Train the fusion on the pairs of a memory.
 
@@ -161,13 +163,21 @@ def train(
         restart=restart,
     )
     try:
-        _train(Kept(memory, backend, uri, token_file), output, design, (names, folders), options)
+        made = _train(Kept(memory, backend, uri, token_file), output, design, (names, folders), options)
     except Exception as error:
         refuse(error)
+    if as_json and made is not None:
+        show_json(made)
 
 
-def _train(kept: Kept, output: Path, design: str, told: tuple[Path | None, bool], options: LoopOptions) -> None:
-    """Choose a design where that is asked, train it, write the checkpoint; `told` is --names and --folders."""
+def _train(
+    kept: Kept, output: Path, design: str, told: tuple[Path | None, bool], options: LoopOptions
+) -> dict[str, Any] | None:
+    """Choose a design where that is asked, train it, write the checkpoint; `told` is --names and --folders.
+
+    Returns:
+        What was made, for programs; None from all processes but the first.
+    """
     from models.checkpoint import check_output, save_fusion
     from models.fusion import DESIGNS
     from models.training.recipes import told as told_recipe
@@ -198,12 +208,16 @@ def _train(kept: Kept, output: Path, design: str, told: tuple[Path | None, bool]
         fusion, trained = _fit(pairs, opened.embed_dim, options.k, options.seed)
     else:
         fusion, trained = loop.train(design, rate)
+    made = None
     if loop.world.is_first:
-        checkpoint = save_fusion(output, fusion, opened.encoder, {"memory_digest": opened.digest, **trained})
+        trained = {"memory_digest": opened.digest, **trained}
+        checkpoint = save_fusion(output, fusion, opened.encoder, trained)
+        made = {"fusion": str(output), "checkpoint": checkpoint, "design": design, "k": options.k, **trained}
         loop.forget()
         console.print(f"fusion {checkpoint} in {output}")
         console.print(f"next: [bold]reco serve {kept.options} --fusion {output} --model ...[/]")
     loop.world.leave()
+    return made
 
 
 def _choose(

@@ -1,5 +1,6 @@
 """`reco train` by gradient: its checkpoint and its work folder, several processes, and what it refuses with code 2."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from memory import Memory
-from models.checkpoint import load_fusion, read_config
+from models.checkpoint import checkpoint_id, load_fusion, read_config
 from models.training.embedding_rows import MappedRows
 from models.training.recipes import paper_recipe, recipe
 from reco.cli import app
@@ -46,6 +47,15 @@ def test_quiet_training_says_nothing(named_memory: Memory, tmp_path: Path) -> No
     command = ["-q", "train", str(named_memory.path), "-o", str(tmp_path), *QUICK]
     done = CliRunner().invoke(app, command)
     assert (done.exit_code, done.output) == (0, "")
+
+
+def test_json_is_alone_on_standard_output(named_memory: Memory, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["train", str(named_memory.path), "-o", str(tmp_path), *QUICK, "--json"])
+    assert done.exit_code == 0, done.output
+    made = json.loads(done.stdout)
+    assert (made["design"], made["k"], made["fusion"]) == ("gate", 5, str(tmp_path))
+    assert made["checkpoint"] == checkpoint_id(tmp_path)
+    assert made["memory_digest"] == read_config(tmp_path)["trained"]["memory_digest"]
 
 
 def test_a_run_that_was_broken_off_goes_on_unless_told_otherwise(
