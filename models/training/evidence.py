@@ -22,6 +22,7 @@ SHRINKAGE = 2.0  # of the mean eigenvalue, added to the within-entity scatter be
 TEMPERATURE = 1 / 30
 HELD_OUT = 0.25  # share of the entities that the presence is fitted on
 HELD_OUT_ALONE = 0.5  # and the weight of queries that stand alone, which has more numbers
+MOST_ALONE = 300  # entities, for time: every step compares all their images with all their names
 LACKING_CARE = 6.0  # for harm where the memory lacks what the encoder knows; 1 everywhere else
 _RIDGE = 1e-4
 _NEWTON_STEPS = 30
@@ -114,7 +115,7 @@ def _fit_alone(fusion: Fusion, pairs: EntityPairs, order: Tensor, k: int, dice: 
     They search all pairs: among half of them, neighbours would be less similar than in use.
     """
     count = max(2, round(HELD_OUT_ALONE * len(order)))
-    shown, held_out = pairs.of_entities(order[count:]), order[:count].sort().values
+    shown, held_out = pairs.of_entities(order[count:]), order[: min(count, MOST_ALONE)].sort().values
     for modality, side in _sides(fusion):
         _fit_whitening(side, shown, modality, k)
         _fit_key_whitening(side.stand_alone, shown, modality)

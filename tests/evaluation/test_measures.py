@@ -92,9 +92,9 @@ def test_refining_equals_one_query_at_a_time(world: Any, factory: Any) -> None:
     for k, sides in zip((1, 4), by_k, strict=True):
         for row in range(7):
             found = memory.search(image[row : row + 1], k, modality="image")
-            parts = (image[row : row + 1], found.values, found.similarities, found.mask)
+            parts = (image[row : row + 1], found.values, found.similarities, found.mask, found.keys)
             with torch.inference_mode():
-                alone = fusion.image(*map(torch.from_numpy, parts)).numpy()
+                alone = fusion.refine("image", *map(torch.from_numpy, parts)).numpy()
             np.testing.assert_allclose(sides.refined_image[row], alone[0], atol=1e-6)
     whole = refined_sides(image, text, memory, fusion)
     np.testing.assert_array_equal(whole.refined_text, by_k[1].refined_text)

@@ -103,7 +103,7 @@ def test_the_fitted_evidence_names_fresh_pictures(
     image, _, classes = fresh_pairs
     queries = names[1].astype(np.float32)
     found = named_memory.search(queries, 5, modality="text")
-    parts = (queries, found.values, found.similarities, found.mask)
-    refined = fusion.text(*map(torch.from_numpy, parts)).numpy()
+    parts = (queries, found.values, found.similarities, found.mask, found.keys)
+    refined = fusion.refine("text", *map(torch.from_numpy, parts)).numpy()
     frozen = ((image @ names[1].T).argmax(axis=1) == classes).mean()
     assert ((image @ refined.T).argmax(axis=1) == classes).mean() > frozen + 0.7
