@@ -29,7 +29,7 @@ from benchmarks.index_families import GENERATED, K, contents, read_segment, stor
 from memory import IndexOptions, Memory
 from memory.indexing.kernels import kernel_for, processor_flags
 from memory.indexing.measuring import Asked, ask
-from memory.stored_rows import StoredRows
+from memory.searching.stored_rows import StoredRows
 
 log = logging.getLogger("index_autofaiss")
 RESULTS = Path(__file__).parent / "results" / "index-autofaiss.json"

@@ -33,7 +33,7 @@ from benchmarks.mixtures import Mixture, fit, match, real
 from memory import MODALITIES, IndexOptions, Memory
 from memory.indexing.measuring import Asked, ask
 from memory.manifest import FileRecord
-from memory.stored_rows import StoredRows
+from memory.searching.stored_rows import StoredRows
 
 log = logging.getLogger("index_families")
 RESULTS = Path(__file__).parent / "results"

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from memory import MODALITIES, OTHER_MODALITY, Modality, Neighbours, SearchableMemory
-from memory.exact_search import ExactSearch, ShardSearch
-from memory.ranking import MISSING
 from memory.searchable import QUERY_NORM_TOLERANCE, check_queries
+from memory.searching.exact_search import ExactSearch, ShardSearch
+from memory.searching.ranking import MISSING
 
 _BLOCK_ELEMENTS = 1 << 24  # float32 similarities at a time: 64 MiB
 

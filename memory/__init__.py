@@ -1,12 +1,24 @@
-"""The memory as a thing on disk, and searching it.
+"""The memory as a thing on disk, and searching it. Its folders build on each other one way (tests/test_house.py):
+
+    searching/    ranking by the stored rows
+    indexing/     which index a memory gets; training and measuring it; candidates from lists
+    changes/      every way from one version to the next
 
 Imports none of our other rooms; numpy, FAISS and pyarrow.
 """
 
-from memory.adding import Addition, add_rows, added_ids
-from memory.compaction import MAX_SEGMENT_ROWS, Compaction, compact
+from memory.changes.adding import Addition, add_rows, added_ids
+from memory.changes.compaction import MAX_SEGMENT_ROWS, Compaction, compact
+from memory.changes.difference import Difference, difference
+from memory.changes.garbage import Collection, Leftover, collect
+from memory.changes.key_patterns import KeyPatterns
+from memory.changes.near_duplicates import DUPLICATE_COSINE, NearDuplicates, read_evaluation_images
+from memory.changes.purging import Purge, purge
+from memory.changes.receipts import Receipt, list_receipts
+from memory.changes.reindexing import Reindexing, reindex
+from memory.changes.removing import Removal, remove_keys, remove_near
+from memory.changes.rollback import Rollback, roll_back
 from memory.deletes import write_deletes
-from memory.difference import Difference, difference
 from memory.encoder_record import check_encoder, undeclared_encoder
 from memory.errors import (
     BackendRefused,
@@ -38,12 +50,10 @@ from memory.errors import (
     VersionTaken,
     WriteFailed,
 )
-from memory.garbage import Collection, Leftover, collect
 from memory.indexing.building import build_index, build_indexes
 from memory.indexing.options import IndexOptions
 from memory.indexing.timing import read_times
 from memory.indexing.wanted import wanted_family
-from memory.key_patterns import KeyPatterns
 from memory.manifest import (
     Contents,
     DeleteRecord,
@@ -57,16 +67,10 @@ from memory.manifest import (
     content_digest,
 )
 from memory.memory import Memory
-from memory.near_duplicates import DUPLICATE_COSINE, NearDuplicates, read_evaluation_images
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours
 from memory.opening import open_memory
 from memory.publish import BuildLock, publish, repair_head
-from memory.purging import Purge, purge
-from memory.receipts import Receipt, list_receipts
-from memory.reindexing import Reindexing, reindex
 from memory.removed import key_hash, read_removed, write_removed
-from memory.removing import Removal, remove_keys, remove_near
-from memory.rollback import Rollback, roll_back
 from memory.rows import ITEMS_SCHEMA, Rows
 from memory.searchable import Item, SearchableMemory
 from memory.segments import write_segment

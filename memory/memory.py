@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from memory.encoder_record import check_encoder
 from memory.errors import MemoryClosed, MemoryFileError, QueryShapeError
 from memory.indexing.reports import has_drifted, outgrown, told_recall
-from memory.key_patterns import storable
 from memory.manifest import METRIC, Manifest
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours
 from memory.opened import Opened, open_version
-from memory.ranking import MISSING
+from memory.rows import storable
 from memory.searchable import Item, check_ids, check_queries
+from memory.searching.ranking import MISSING
 from memory.segments import Segment
 from memory.stamps import Stamps
 from memory.verify import check_files

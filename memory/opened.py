@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.deletes import read_deletes
-from memory.exact_search import ExactSearch, ShardSearch
 from memory.indexing.faiss_files import NUM_PROBES, check_rows, open_shard, open_trained
 from memory.indexing.families import Family, parse_factory
+from memory.indexing.list_search import AliveRows, ListSearch, ListShard
 from memory.indexing.reports import read_report
-from memory.list_search import AliveRows, ListSearch, ListShard
 from memory.manifest import IndexRecord, Manifest, index_directory, shard_name
 from memory.neighbours import MODALITIES, Modality
-from memory.ranking import Ranked
+from memory.searching.exact_search import ExactSearch, ShardSearch
+from memory.searching.ranking import Ranked
+from memory.searching.stored_rows import StoredRows
 from memory.segments import Segment
-from memory.stored_rows import StoredRows
 
 
 class Searcher(Protocol):

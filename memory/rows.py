@@ -3,7 +3,7 @@
 Shapes: N rows, D embedding dimension. A row is one image-text pair.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -131,3 +131,8 @@ def _canonical_batch(table: pa.Table) -> pa.RecordBatch:
     # `take` writes fresh buffers: offsets from 0, and no bytes kept under nulls.
     fresh = pc.take(table, pa.array(np.arange(table.num_rows)))
     return fresh.combine_chunks().to_batches()[0]
+
+
+def storable(keys: Iterable[str]) -> list[str]:
+    """Those that can be stored keys; what is no Unicode, as a command line may have it, cannot."""
+    return [key for key in keys if not any("\ud800" <= letter <= "\udfff" for letter in key)]

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from memory import SegmentRecord
 from memory.durable import write_file
 from memory.manifest import segment_directory
+from memory.searching.stored_rows import StoredRows
 from memory.segments import EMBEDDING_FILES, open_embeddings
-from memory.stored_rows import StoredRows
 from memory.work_files import NEAR_DUPLICATES
 
 EXACT_PAIRS = 100_000_000  # so many are compared in about a second

@@ -5,6 +5,7 @@ import inspect
 import resource
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import get_args
 
@@ -41,6 +42,17 @@ NEVER = {
 KNOW_MEMORY = ("models/refine.py", "models/checkpoint.py", "models/training/")
 
 
+# Within a room of several folders, what each may import of the others; the modules beside the folders are free.
+INNER: dict[str, dict[str, set[str]]] = {
+    "memory": {
+        "searching": set(),
+        "indexing": {"searching"},
+        "milvus": set(),
+        "changes": {"searching", "indexing"},
+    },
+}
+
+
 def modules(room: str) -> list[Path]:
     return sorted((ROOT / FOLDERS.get(room, room)).rglob("*.py"))
 
@@ -67,6 +79,38 @@ def test_a_room_imports_only_what_it_may(room: str) -> None:
             for top in tops & (set(ROOMS) | NEVER[room])
             if top != room and top not in OURS[room]
         ]
+    assert not wrong
+
+
+def test_every_module_of_ours_that_is_imported_is_there() -> None:
+    """Also by what no import of the product reaches: tests, scripts, and functions that import late."""
+    folders = [ROOT / FOLDERS.get(room, room) for room in ROOMS] + [ROOT / "tests", ROOT / "benchmarks"]
+    gone = []
+    for path in (path for folder in folders for path in sorted(folder.rglob("*.py"))):
+        for name in imported(path):
+            place = ROOT.joinpath(FOLDERS.get(name.split(".")[0], name.split(".")[0]), *name.split(".")[1:])
+            if name.split(".")[0] in ROOMS and not (place.is_dir() or place.with_suffix(".py").is_file()):
+                gone.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not gone
+
+
+def test_every_package_is_shipped() -> None:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    rooms = [room for room in ROOMS if room not in FOLDERS]
+    there = {path.parent.relative_to(ROOT).as_posix() for room in rooms for path in (ROOT / room).rglob("__init__.py")}
+    assert sorted(told["tool"]["setuptools"]["packages"]) == sorted(name.replace("/", ".") for name in there)
+
+
+@pytest.mark.parametrize("room", INNER)
+def test_the_folders_of_a_room_build_on_each_other_one_way(room: str) -> None:
+    wrong = []
+    for path in modules(room):
+        folder = path.relative_to(ROOT / room).parts[0]
+        for name in imported(path):
+            parts = name.split(".")
+            other = parts[1] if parts[0] == room and len(parts) > 1 else folder
+            if folder in INNER[room] and other in INNER[room] and other not in {folder, *INNER[room][folder]}:
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
     assert not wrong
 
 

@@ -13,7 +13,7 @@ ROWS = {"T": 22, "U": 14, "J": 25, "I": 31, "C": 15, "K": 13}
 WITHOUT = {
     "I30": "the service decodes in threads, behind header checks of its own: there is no process to rebuild",
     "I31": "as I30: sizes, scans and chunks are bounded before decoding (I12, I13) instead of killing a worker",
-    "C12": "an assertion inside the memory, not reachable by HTTP: tests/memory/test_exact_search.py",
+    "C12": "an assertion inside the memory, not reachable by HTTP: tests/memory/searching/test_exact_search.py",
 }
 _SPAN = re.compile(r"_([A-Z])(\d+)_to_\1(\d+)(?=_)")
 _ROW = re.compile(r"_([A-Z])(\d+)(?=_)")

@@ -47,8 +47,8 @@ from memory.manifest import (
     shard_name,
 )
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality
+from memory.searching.stored_rows import StoredRows
 from memory.segments import EMBEDDING_FILES, check_existing, open_embeddings
-from memory.stored_rows import StoredRows
 from memory.strict_json import canonical_bytes
 
 _DRIFT_ROWS: Final = 1024  # of a segment, to see how near its rows lie to their centroids

@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.list_search import MEASURED_K, ListSearch
+from memory.indexing.list_search import MEASURED_K, ListSearch
 from memory.manifest import SearchParameters
-from memory.ranking import NOWHERE, best_k, exact_similarities
-from memory.stored_rows import StoredRows
+from memory.searching.ranking import NOWHERE, best_k, exact_similarities
+from memory.searching.stored_rows import StoredRows
 
 _SPARE: Final = 6  # beyond K in float32, so that the K best in float64 are among them
 CANDIDATES: Final = (16, 32, 64, 128, 256, 512)  # numbers of rows to rank that are tried

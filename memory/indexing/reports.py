@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from memory.errors import IndexOptionsInvalid, ManifestInvalid, ShardInvalid
 from memory.indexing.families import Family
+from memory.indexing.list_search import MEASURED_K
 from memory.indexing.measuring import Setting
 from memory.indexing.options import IndexOptions, choose_family
-from memory.list_search import MEASURED_K
 from memory.manifest import IndexRecord, ShardRecord, index_directory
 from memory.plain_files import open_plain
 from memory.strict_json import parse_object

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.list_search import MEASURED_K, ListSearch
+from memory.indexing.list_search import MEASURED_K, ListSearch
 from memory.manifest import IndexRecord, SearchParameters
 from memory.neighbours import Modality
 from memory.work_files import INDEX_TIMES, WORK

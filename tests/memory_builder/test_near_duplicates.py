@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memory.stored_rows import StoredRows
+from memory.searching.stored_rows import StoredRows
 from memory_builder import BuildConfig, BuildResult, Origin, build_from_embeddings, near_duplicates, open_embeddings
 
 Build = Callable[..., BuildResult]

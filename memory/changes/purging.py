@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.compaction import MAX_SEGMENT_ROWS, fold, index_anew
+from memory.changes.compaction import MAX_SEGMENT_ROWS, fold, index_anew
+from memory.changes.garbage import measure, unreferenced
+from memory.changes.holdings import Holdings, readable_versions
+from memory.changes.key_patterns import KeyPatterns, is_pattern, told
+from memory.changes.receipts import Receipt, completed, covering, drop_receipt, list_receipts, write_receipt
+from memory.changes.traces import clean_ledger, formless, holding, units_naming, work_keys
 from memory.durable import remove_durably
 from memory.errors import KeyNotFound
-from memory.garbage import measure, unreferenced
-from memory.holdings import Holdings, readable_versions
-from memory.key_patterns import KeyPatterns, is_pattern, told
 from memory.manifest import Contents, Manifest, content_digest
 from memory.memory import Memory
 from memory.publish import BuildLock, following, publish
-from memory.receipts import Receipt, completed, covering, drop_receipt, list_receipts, write_receipt
 from memory.removed import key_hash, read_removed, write_removed
-from memory.traces import clean_ledger, formless, holding, units_naming, work_keys
 from memory.versions import manifest_path, read_manifest
 
 

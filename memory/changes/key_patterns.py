@@ -71,11 +71,6 @@ def is_pattern(name: str) -> bool:
     return _MAGIC.search(name) is not None
 
 
-def storable(keys: Iterable[str]) -> list[str]:
-    """Those that can be stored keys; what is no Unicode, as a command line may have it, cannot."""
-    return [key for key in keys if not any("\ud800" <= letter <= "\udfff" for letter in key)]
-
-
 def told(names: Iterable[str], most: int = 5) -> str:
     """Some names for a message: the first few, and how many more there are."""
     every = list(names)

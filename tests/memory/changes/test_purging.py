@@ -188,7 +188,7 @@ def test_a_begun_purge_never_deletes_what_a_later_version_names(plain, monkeypat
     key = "<item 1-03>"
     needles = needles_of(plain, key)
     with monkeypatch.context() as patched:
-        patched.setattr("memory.purging.remove_durably", lambda path: stop())
+        patched.setattr("memory.changes.purging.remove_durably", lambda path: stop())
         with pytest.raises(KeyboardInterrupt):
             purge(plain, KeyPatterns([key]))
     assert memory.list_receipts(plain)[0].state == "begun"

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from memory.changes.garbage import Leftover
 from memory.durable import make_directory, remove_durably, write_bytes
 from memory.errors import ReceiptInvalid
-from memory.garbage import Leftover
 from memory.work_files import WORK
 
 DIRECTORY: Final = "receipts"

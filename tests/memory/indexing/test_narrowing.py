@@ -7,7 +7,7 @@ import pytest
 
 import memory
 from memory import IndexOptions, Memory
-from memory.list_search import NO_LIST
+from memory.indexing.list_search import NO_LIST
 
 D = 32
 FAMILIES = ("IVF64,SQ8", "IVF64,RaBitQ", "IVF64,RaBitQfs")

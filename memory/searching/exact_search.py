@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.ranking import NOWHERE, Ranked, best_k, exact_similarities, nothing_found
+from memory.searching.ranking import NOWHERE, Ranked, best_k, exact_similarities, nothing_found
 
 _SPARE: Final = 16  # candidates beyond k: enough that ties rarely need a second scan
 

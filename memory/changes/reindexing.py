@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from memory.compaction import index_anew
+from memory.changes.compaction import index_anew
 from memory.indexing.options import IndexOptions
 from memory.manifest import Manifest
 from memory.memory import Memory

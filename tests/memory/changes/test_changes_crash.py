@@ -52,7 +52,7 @@ def test_X01_killed_at_every_step_of_a_change(tmp_path, template, change):
     digests = {memory.read_manifest(root).digest for root in (template, whole)}
 
     command = [sys.executable, str(HERE / "changing_child.py"), change, str(template), str(tmp_path / "killed")]
-    environment = {**os.environ, "PYTHONPATH": f"{HERE.parents[1]}:{HERE.parent}", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{HERE.parents[2]}:{HERE.parents[1]}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=240)
     steps, status = map(int, done.stdout.split())
     assert status == 0

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.changes.key_patterns import KeyPatterns, told
+from memory.changes.near_duplicates import NearDuplicates
 from memory.deletes import write_deletes
 from memory.errors import KeyNotFound
-from memory.key_patterns import KeyPatterns, told
 from memory.manifest import Manifest
 from memory.memory import Memory
-from memory.near_duplicates import NearDuplicates
 from memory.publish import BuildLock, publish_next
 from memory.removed import key_hash, read_removed, write_removed
 from memory.versions import read_manifest

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from memory.changes.receipts import list_receipts
 from memory.manifest import Contents, Manifest
 from memory.publish import BuildLock, publish_next
-from memory.receipts import list_receipts
 from memory.removed import read_removed, write_removed
 from memory.stamps import Stamps
 from memory.verify import check_files

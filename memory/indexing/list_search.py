@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from memory.indexing.faiss_files import Trained, search_lists
 from memory.indexing.kernels import faiss
 from memory.manifest import SearchParameters
-from memory.ranking import MISSING, NOWHERE, Ranked, best_k, exact_similarities, nothing_found
-from memory.stored_rows import StoredRows
+from memory.searching.ranking import MISSING, NOWHERE, Ranked, best_k, exact_similarities, nothing_found
+from memory.searching.stored_rows import StoredRows
 
 NEAREST_LISTS: Final = 4  # what a margin is measured from: one list alone may lie near by chance
 NO_LIST: Final = np.int64(-1)  # FAISS passes over it
