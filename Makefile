@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate
 IMAGE_ONLY := --no-emit-package triton
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format docs lock docker browser milvus ray replicas follow examples screenshots sbom release clean
+.PHONY: help install demo test check format docs lock docker browser milvus ray stores replicas follow examples screenshots sbom release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ milvus: .venv/at-scale ## Try Milvus as a memory, on the server that Milvus Lite
 
 ray: .venv/at-scale ## Build on a Ray of three machines (simulated here), of which one is lost
 	$(BIN)/python -m pytest -m ray tests/memory_builder
+
+stores: .venv/at-scale ## Try corpora and memories in an object store, on the S3-compatible server that moto brings
+	$(BIN)/python -m pytest -m stores tests/memory tests/memory_builder tests/reco tests/service
 
 replicas: install ## Try replicas behind a balancer: rolling swaps, restarts, a kill (needs HAProxy; as root on Debian it is installed)
 	@command -v haproxy >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \

@@ -1,9 +1,12 @@
 """How cost grows with the number of pairs: one command, one table, power laws fitted to it.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.growth [--pairs 10000 30000 100000]
+    OMP_NUM_THREADS=1 python -m benchmarks.growth [--only index training encoding rates] [--most 1000000]
 
+The exact index from 10,000 to 100,000 pairs (beyond, and other indices: benchmarks.index_growth), training and its
+neighbour search from 10,000 to 1,000,000, encoding with the demo's CLIP from 1,000 to 100,000, and ViT-B/32's rate.
 Seconds are of processor time, so that other programs on the machine do not count; one thread. Rows are synthetic
-(D = 512): bytes and times are theirs, recall is not measured here. Writes benchmarks/results/growth.json.
+(D = 512): bytes and times are theirs, recall is not measured here. Takes half an hour and 6 GB of disk; writes
+benchmarks/results/growth.json, of which --only leaves the rest.
 """
 
 import argparse
@@ -11,8 +14,6 @@ import json
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.fan_out import simulate
+from benchmarks.growth_parts import EXACT, measure_encoding, measure_training, timed
 from benchmarks.synthetic_memory import write_clustered
 from memory import Memory
 from models.training.candidates import find_candidates
@@ -32,33 +34,52 @@ D, K, SINGLE, BATCH, TRAINED = 512, 10, 30, 256, 1024
 MACHINE = "two shared x86 cores (AMD EPYC, avx512_bf16), other programs at work; one thread, processor time"
 
 
+SIZES = {
+    "index": (10_000, 30_000, 100_000),
+    "training": (10_000, 30_000, 100_000, 300_000, 1_000_000),
+    "encoding": (1_000, 3_000, 10_000, 30_000, 100_000),
+}
+FITTED = {
+    "index": ("build_s", "open_s", "search_one_ms", "search_batched_ms", "training_search_ms", "disk_bytes_a_pair"),
+    "training": ("neighbours_ms_a_pair", "step_ms_a_pair", "neighbours_of_all_s", "epoch_s"),
+    "encoding": ("build_s", "ms_a_pair", "disk_bytes_a_pair"),
+}
+
+
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--pairs", type=int, nargs="+", default=[10_000, 30_000, 100_000])
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--only", nargs="+", choices=[*SIZES, "rates"], default=[*SIZES, "rates"])
+    arguments.add_argument("--most", type=int, default=1_000_000, help="pairs of the largest memory")
+    given = arguments.parse_args()
     torch.set_num_threads(1)
-    table = [measure(pairs) for pairs in arguments.parse_args().pairs]
-    result = {
-        "machine": MACHINE,
-        "date": datetime.now(UTC).date().isoformat(),
-        "versions": {name: version(name) for name in ("numpy", "faiss-cpu", "torch", "open_clip_torch")},
-        "embed_dim": D,
-        "growth": table,
-        "fits": {name: fit(table, name) for name in FITTED},
-        "encode_vit_b32_processor_seconds": encode_rates(),
-        "fan_out_simulated": simulate(),
-    }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    result = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    result |= {"machine": MACHINE, "embed_dim": D}
+    result["versions"] = {name: version(name) for name in ("numpy", "faiss-cpu", "torch", "open_clip_torch")}
+    for part in given.only:
+        result[part] = measured_part(part, given.most)
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
     json.dump(result, sys.stdout, indent=1)
 
 
-FITTED = ("build_s", "open_s", "search_one_ms", "search_batched_ms", "training_search_ms", "disk_bytes_a_pair")
+def measured_part(part: str, most: int) -> dict[str, Any]:
+    """A table with its fits, or the rates that do not grow."""
+    today = datetime.now(UTC).date().isoformat()
+    if part == "rates":
+        return {"date": today, "encode_vit_b32_processor_seconds": encode_rates(), "fan_out_simulated": simulate()}
+    one = {"index": measure, "training": measure_training, "encoding": measure_encoding}[part]
+    table = []
+    for pairs in SIZES[part]:
+        if pairs <= most:
+            table.append(one(pairs))
+            print(part, table[-1], file=sys.stderr, flush=True)  # noqa: T201
+    return {"date": today, "table": table, "fits": {name: fit(table, name) for name in FITTED[part]}}
 
 
 def measure(pairs: int) -> dict[str, Any]:
     """One row of the table."""
     folder = Path(tempfile.mkdtemp(prefix="growth"))
     try:
-        build_s, memory = timed(lambda: write_clustered(folder / "memory", pairs, D))
+        build_s, memory = timed(lambda: write_clustered(folder / "memory", pairs, D, options=EXACT))
         kind = memory.indices()[0]["kind"]
         memory.close()
         open_s, memory = timed(lambda: Memory.open(folder / "memory", stamps=folder / "stamps"))
@@ -111,12 +132,6 @@ def encode_rates() -> dict[str, float]:
         image_s, _ = timed(lambda: [model.encode_image(images) for _ in range(3)])
         text_s, _ = timed(lambda: [model.encode_text(texts) for _ in range(3)])
     return {"image": round(image_s / 48, 4), "text": round(text_s / 48, 4)}
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    started = time.process_time()
-    done = work()
-    return time.process_time() - started, done
 
 
 if __name__ == "__main__":

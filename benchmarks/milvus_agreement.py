@@ -25,7 +25,7 @@ from memory import MemoryUnavailable
 from memory.milvus import MilvusMemory, MilvusServer, choose_index, connect, push
 from models.fusion import Fusion, FusionConfig
 
-RESULTS = Path(__file__).parent / "results" / "milvus_agreement.json"
+RESULTS = Path(__file__).parent / "results" / "milvus-agreement.json"
 D, K, QUERIES = 512, 10, 1000
 
 

@@ -11,6 +11,7 @@ from memory import (
     ITEMS_SCHEMA,
     MODALITIES,
     Contents,
+    IndexOptions,
     Memory,
     Rows,
     UnitRecord,
@@ -23,7 +24,9 @@ from memory import (
 _BLOCK = 50_000
 
 
-def write_clustered(root: Path, pairs: int, embed_dim: int, *, spread: float = 1.0) -> Memory:
+def write_clustered(
+    root: Path, pairs: int, embed_dim: int, *, spread: float = 1.0, options: IndexOptions | None = None
+) -> Memory:
     """`pairs` pairs around max(100, pairs / 100) centres; cosine within a cluster is about 1 / (1 + spread²)."""
     dice = np.random.default_rng(0)
     centres = [dice.standard_normal((max(100, pairs // 100), embed_dim), dtype=np.float32) for _ in MODALITIES]
@@ -46,7 +49,7 @@ def write_clustered(root: Path, pairs: int, embed_dim: int, *, spread: float = 1
         encoder=undeclared_encoder("synthetic", embed_dim),
         encoded_with={"device": "cpu", "dtype": "float32"},
         segments=segments,
-        indexes={modality: build_index(root, segments, modality) for modality in MODALITIES},
+        indexes={modality: build_index(root, segments, modality, options=options) for modality in MODALITIES},
     )
     publish(root, contents)
     return Memory.open(root)

@@ -36,6 +36,8 @@ from memory.errors import (
     MemoryStoreError,
     MemoryUnavailable,
     NothingLeft,
+    ObjectChanged,
+    ObjectMissing,
     QueryError,
     QueryShapeError,
     QueryValueError,
@@ -46,6 +48,8 @@ from memory.errors import (
     ShardHashMismatch,
     ShardInvalid,
     ShardSizeMismatch,
+    StoreRefused,
+    StoreUnavailable,
     VersionNotFound,
     VersionTaken,
     WriteFailed,
@@ -68,13 +72,14 @@ from memory.manifest import (
 )
 from memory.memory import Memory
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours
-from memory.opening import open_memory
+from memory.opening import local_copy, open_memory
 from memory.publish import BuildLock, publish, repair_head
 from memory.removed import key_hash, read_removed, write_removed
 from memory.rows import ITEMS_SCHEMA, Rows
 from memory.searchable import Item, SearchableMemory
 from memory.segments import write_segment
 from memory.stamps import default_stamp_directory
+from memory.stores import RemoteMemories, is_address, newest_remote_version
 from memory.verify import Problem, VerifyReport, verify_memory
 from memory.versions import latest_version, list_versions, read_manifest
 
@@ -117,6 +122,8 @@ __all__ = [
     "NearDuplicates",
     "Neighbours",
     "NothingLeft",
+    "ObjectChanged",
+    "ObjectMissing",
     "Problem",
     "Purge",
     "QueryError",
@@ -125,6 +132,7 @@ __all__ = [
     "Receipt",
     "ReceiptInvalid",
     "Reindexing",
+    "RemoteMemories",
     "Removal",
     "RemovedRecord",
     "Rollback",
@@ -138,6 +146,8 @@ __all__ = [
     "ShardInvalid",
     "ShardRecord",
     "ShardSizeMismatch",
+    "StoreRefused",
+    "StoreUnavailable",
     "UnitRecord",
     "VerifyReport",
     "VersionNotFound",
@@ -153,10 +163,13 @@ __all__ = [
     "content_digest",
     "default_stamp_directory",
     "difference",
+    "is_address",
     "key_hash",
     "latest_version",
     "list_receipts",
     "list_versions",
+    "local_copy",
+    "newest_remote_version",
     "open_memory",
     "publish",
     "purge",

@@ -19,6 +19,10 @@ MemoryStoreError
 ├── MemoryClosed          memory_closed
 ├── MemoryUnavailable     memory_unavailable    the server that keeps it does not answer: ask again
 ├── BackendRefused        backend_refused       that server, or what talks to it, says no
+├── StoreRefused          store_refused         an object store that is not allowed, or that says no
+├── StoreUnavailable      store_unavailable     it does not answer: ask again
+├── ObjectMissing         object_missing        no such object in it
+├── ObjectChanged         object_changed        it was replaced while it was read
 ├── ItemNotFound          item_not_found        an id outside the memory
 ├── KeyNotFound           key_not_found         a key or pattern that no item has, or ever had
 ├── KeyTaken              key_taken             an item has this key, with another image or caption
@@ -153,6 +157,30 @@ class BackendRefused(MemoryStoreError):
     """The server that keeps the memory says no, or there is no way to talk to it: asking again is no help."""
 
     code = "backend_refused"
+
+
+class StoreRefused(MemoryStoreError):
+    """An object store that nobody allowed, that refuses, or that cannot be spoken to: asking again is no help."""
+
+    code = "store_refused"
+
+
+class StoreUnavailable(MemoryStoreError):
+    """An object store does not answer, or broke off; it may when asked again."""
+
+    code = "store_unavailable"
+
+
+class ObjectMissing(MemoryStoreError):
+    """An object store has no such object."""
+
+    code = "object_missing"
+
+
+class ObjectChanged(MemoryStoreError):
+    """An object was replaced while it was read."""
+
+    code = "object_changed"
 
 
 class ItemNotFound(MemoryStoreError):

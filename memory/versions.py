@@ -21,13 +21,19 @@ def manifest_path(version: int) -> str:
     return f"manifests/{version:08d}.json"
 
 
+def version_of(name: str) -> int | None:
+    """The version that a manifest's file name stands for; None for any other name."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
 def list_versions(root: Path) -> list[int]:
     """Committed versions, ascending; empty where there is no memory. Temporary names are not versions."""
     try:
         names = [entry.name for entry in (root / "manifests").iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
+    return sorted(version for name in names if (version := version_of(name)) is not None)
 
 
 def latest_version(root: Path) -> int | None:

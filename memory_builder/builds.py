@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from memory_builder.build_result import BuildResult
 from memory_builder.config import BuildConfig
-from memory_builder.corpora import expand
+from memory_builder.corpora import expand, expand_paths
 from memory_builder.embeddings import EmbeddingsReader, Importer, Origin, open_source
 from memory_builder.embeddings.reader import check_same_dim
 from memory_builder.engines import Engine, LocalEngine
@@ -99,7 +99,7 @@ def open_embeddings(config: BuildConfig) -> list[EmbeddingsReader]:
         CorpusError: one is not what is expected, or they are not of one D.
     """
     options = _reader_options(config)
-    readers = [open_source(path, options) for path in expand(config.corpora)]
+    readers = [open_source(path, options) for path in expand_paths(config.corpora)]
     for reader in readers:
         check_same_dim((readers[0].name, readers[0].embed_dim), (reader.name, reader.embed_dim))
     return readers
@@ -137,7 +137,7 @@ def forecast_from_embeddings(config: BuildConfig, readers: Sequence[EmbeddingsRe
 
 def _encoding(config: BuildConfig, encoder: "Encoder") -> Task:
     options = _reader_options(config, max_image_bytes=encoder.preprocess.limits.max_bytes)
-    readers = [open_reader(path, options) for path in expand(config.corpora)]
+    readers = [open_reader(source, options) for source in expand(config.corpora, config.allow_remote)]
     row_options = {
         "thumbnail_px": config.thumbnail_px,
         "max_characters": config.max_characters,

@@ -1,9 +1,10 @@
-"""What a build is asked to do. Imports of ours: errors.py, and what an index may be asked."""
+"""What a build is asked to do. Imports of ours: errors.py, and what memory may be asked."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from memory import DUPLICATE_COSINE, IndexOptions
+from memory.stores import SCHEMES
 from memory_builder.errors import ConfigError
 
 MAX_UNIT_ROWS = 65_536
@@ -38,6 +39,7 @@ class BuildConfig:
         near_duplicates: cosine of two images from which on the later one is reported; 0 looks for none. All are stored.
         stamps: where the memory notes which of its files it has hashed on this host
             (memory.default_stamp_directory); None hashes a memory that is grown every time.
+        allow_remote: schemes of object stores whose addresses `corpora` may name, of memory.stores.SCHEMES.
 
     Raises:
         ConfigError: naming the setting that is out of range.
@@ -62,6 +64,7 @@ class BuildConfig:
     retry_failed: bool = False
     near_duplicates: float = DUPLICATE_COSINE
     stamps: Path | None = None
+    allow_remote: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         ranges = {
@@ -80,5 +83,8 @@ class BuildConfig:
                 raise ConfigError(f"{name} is {value}: give a number from {low} to {high}.")
         if self.decoding not in DECODING:
             raise ConfigError(f"decoding is {self.decoding!r}: it is one of {', '.join(DECODING)}.")
+        for scheme in self.allow_remote:
+            if scheme not in SCHEMES:
+                raise ConfigError(f"{scheme!r} cannot be allowed: choose of {', '.join(SCHEMES)}.")
         if not self.corpora:
             raise ConfigError("No corpus was named: give at least one folder, table or tar.")

@@ -1,4 +1,4 @@
-"""Where a memory is kept, as options of the commands that search one: a directory, or a name in Milvus."""
+"""Where a memory is kept, as options of the commands that search one: a directory, an object store, or Milvus."""
 
 import os
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reco.console import stop
+from reco.remote import allowed, remote_memories
 from reco.stamps import stamp_directory
 
 if TYPE_CHECKING:
@@ -43,10 +44,12 @@ PATIENCE_S = 60.0  # a command may wait for a large answer longer than a request
 class Kept:
     """A memory by name and where that name means something."""
 
-    where: Path
+    where: str
     backend: str = FAISS
     uri: str | None = None
     token_file: Path | None = None
+    allow_remote: list[str] | None = None
+    remote_cache: Path | None = None
 
     def open(self) -> "SearchableMemory":
         """Open it; wrong options end the command with code 2."""
@@ -55,12 +58,15 @@ class Kept:
         if self.backend not in (FAISS, MILVUS):
             stop(f"unknown backend {self.backend!r}: choose {FAISS} or {MILVUS}", code=2)
         server = milvus_server(self.uri, self.token_file) if self.backend == MILVUS else None
-        return open_memory(self.where, milvus=server, stamps=stamp_directory())
+        with remote_memories(self.allow_remote, self.remote_cache) as remote:
+            return open_memory(self.where, milvus=server, stamps=stamp_directory(), remote=remote)
 
     @property
     def options(self) -> str:
         """The options that name it to another command."""
-        return f"--memory {self.where}" + (f" --backend {MILVUS} --uri {self.uri}" if self.backend == MILVUS else "")
+        elsewhere = f" --backend {MILVUS} --uri {self.uri}" if self.backend == MILVUS else ""
+        allowing = "".join(f" --allow-remote {scheme}" for scheme in allowed(self.allow_remote))
+        return f"--memory {self.where}{elsewhere}{allowing}"
 
 
 def milvus_server(uri: str | None, token_file: Path | None) -> "MilvusServer":

@@ -14,6 +14,7 @@ from reco.build_share import Worker, build_a_share
 from reco.console import BuildProgress, console, stop
 from reco.index_options import IndexFactory, MaxBytesPerPair, Recall, Reindex, index_options
 from reco.index_options import reindex as reindex_memory
+from reco.remote import AllowRemote, allowed
 from reco.stamps import stamp_directory
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ Corpus = Annotated[
     typer.Argument(
         help="Folders of images with captions (a.jpg + a.txt), webdataset tars, CSV/TSV/JSONL tables with a path and a "
         "caption column, Parquet and Arrow files with images or paths, or folders that save_to_disk wrote; globs, "
-        "braces and lists are expanded.",
+        "braces and lists are expanded. With --allow-remote also addresses, like 's3://bucket/shards/*.tar'.",
         metavar="CORPUS...",
     ),
 ]
@@ -137,6 +138,7 @@ def build(
     worker: Worker = None,
     engine: EngineName = "local",
     ray_address: RayAddress = None,
+    allow_remote: AllowRemote = None,
 ) -> None:
     """Encode a corpus into a memory, or take embeddings over that were cached before.
 
@@ -154,8 +156,7 @@ def build(
     from memory_builder import BuildConfig
 
     index = index_options(recall, max_bytes_per_pair, index_factory)
-    if reindex:
-        _reindex(output, index, alone=not (corpus or embeddings))
+    if reindex and _reindexed(output, index, alone=not (corpus or embeddings)):
         return
     check_engine(engine, ray_address, alone=not (plan or worker or embeddings))
     _check_sources((corpus, embeddings, worker), opened=bool(model or pretrained), said=(encoder_name, trust_model))
@@ -173,6 +174,7 @@ def build(
         retry_failed=retry_failed,
         near_duplicates=near_duplicates,
         stamps=stamp_directory(),
+        allow_remote=allowed(allow_remote),
         image_column=image_column,
         caption_column=caption_column,
         key_column=key_column,
@@ -183,16 +185,16 @@ def build(
     if embeddings:
         find_origin = partial(_origin, open_encoder if model or pretrained else None, encoder_name, trust_model)
         _take_over(config, find_origin, plan=plan)
-    else:
-        open_engine = partial(opened_engine, engine, ray_address, config, source)
-        _encode(config, open_encoder, open_engine, plan=plan, worker=worker)
+        return
+    _encode(config, open_encoder, partial(opened_engine, engine, ray_address, config, source), plan=plan, worker=worker)
 
 
-def _reindex(memory: Path, index: "IndexOptions | None", *, alone: bool) -> None:
-    """Index anew, and nothing else."""
+def _reindexed(memory: Path, index: "IndexOptions | None", *, alone: bool) -> bool:
+    """Index anew; True, for there is nothing else to do."""
     if not alone:
         stop("--reindex encodes nothing: leave CORPUS and --embeddings out, or --reindex", code=2)
     reindex_memory(memory, index)
+    return True
 
 
 def _check_sources(

@@ -4,7 +4,7 @@ What `models.training` may not know of corpora ends here. Imports memory_builder
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from memory_builder.corpora import expand
+from memory_builder.corpora import expand_paths
 from memory_builder.readers import ReaderOptions, open_reader
 from memory_builder.records import Record, Rejected, RowRejected
 from models.errors import InputError, TextError
@@ -56,7 +56,7 @@ class Lessons:
     rejected: Counter[str]
 
 
-def read_rows(corpora: Iterable[str], options: ReaderOptions) -> tuple[list[Record], Counter[str]]:
+def read_rows(corpora: Sequence[str], options: ReaderOptions) -> tuple[list[Record], Counter[str]]:
     """The rows with a usable caption, each key once; pictures are not read.
 
     Raises:
@@ -64,7 +64,7 @@ def read_rows(corpora: Iterable[str], options: ReaderOptions) -> tuple[list[Reco
         ValueError: no row can be used.
     """
     records, rejected = dict[str, Record](), Counter[str]()
-    for path in expand(corpora):
+    for path in expand_paths(corpora):
         reader = open_reader(path, options)
         for row in (row for piece in reader.pieces(_UNIT_ROWS) for row in reader.read(piece)):
             if isinstance(row, Rejected):

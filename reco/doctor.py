@@ -80,13 +80,12 @@ def _look_at_settings() -> "Iterator[Finding]":
 
 def _look_at_memory(settings: "Settings") -> "Iterator[Finding]":
     """The memory where it is kept, the fusion's files, and whether both are of one encoder; no model is loaded."""
-    from memory import open_memory
     from models.checkpoint import load_fusion
     from reco.machine import Finding
-    from service.pipeline.engine import milvus_server
+    from service.elsewhere import open_served
 
     try:
-        where = open_memory(settings.memory, milvus=milvus_server(settings), stamps=Path(settings.stamps))
+        where = open_served(settings)
         with closing(where) as memory:
             encoder, version, items = memory.encoder, memory.version, memory.num_items
         told = f"{settings.memory}, version {version}, {items:,} items of {encoder['architecture']}"

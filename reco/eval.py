@@ -7,6 +7,7 @@ import typer
 
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri
 from reco.console import Bars, console, refuse, stop
+from reco.remote import AllowRemote, RemoteCache
 
 if TYPE_CHECKING:
     from evaluation.refinement import Mode
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from evaluation.tasks import EvalTask, Kind
     from models.encoder import Encoder
 
-MemoryPath = Annotated[Path | None, typer.Argument(help="A memory made by `reco build`.", metavar="MEMORY")]
+MemoryPlace = Annotated[
+    str | None, typer.Argument(help="A memory made by `reco build`, or its address in a store.", metavar="MEMORY")
+]
 FusionPath = Annotated[Path | None, typer.Argument(help="A fusion made by `reco train`.", metavar="FUSION")]
 Tasks = Annotated[
     list[Path] | None,
@@ -88,7 +91,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print results.json on stan
 
 
 def evaluate(
-    memory: MemoryPath = None,
+    memory: MemoryPlace = None,
     fusion: FusionPath = None,
     tasks: Tasks = None,
     output: Output = None,
@@ -113,6 +116,8 @@ def evaluate(
     backend: Backend = FAISS,
     uri: Uri = None,
     token_file: TokenFile = None,
+    allow_remote: AllowRemote = None,
+    remote_cache: RemoteCache = None,
 ) -> None:
     """Measure frozen CLIP against the refined embeddings.
 
@@ -140,7 +145,12 @@ def evaluate(
         checked = _checked_words(kind, show, output)
         config = EvalConfig(k, Bootstrap(resamples=bootstrap), duplicate_cosine, curves=output is not None)
         encoder = (model, pretrained, device, dtype)
-        evaluated = _opened(Kept(memory, backend, uri, token_file), [fusion, *(more_fusions or [])], config, checked[1])
+        evaluated = _opened(
+            Kept(memory, backend, uri, token_file, allow_remote, remote_cache),
+            [fusion, *(more_fusions or [])],
+            config,
+            checked[1],
+        )
         prompts = (templates, classes, unseen)
         with Bars() as bars:
             opened = _opened_tasks(tasks, checked[0], evaluated, encoder, prompts, bars)

@@ -8,20 +8,26 @@ import typer
 
 from reco.console import console, stop
 from reco.memory_tables import Json, index_line, megabytes, plain, show_json, show_lines, show_table
+from reco.remote import AllowRemote, RemoteCache, local_memory, only_local
 from reco.stamps import stamp_directory
 
 if TYPE_CHECKING:
     from memory import Difference, Memory
 
-MemoryPath = Annotated[Path, typer.Argument(help="A memory made by `reco build`.", metavar="MEMORY")]
+MemoryPath = Annotated[Path, typer.Argument(help="A memory made by `reco build`.", metavar="MEMORY", parser=only_local)]
+MemoryPlace = Annotated[
+    str, typer.Argument(help="A memory made by `reco build`, or its address in a store.", metavar="MEMORY")
+]
 
 
 def info(
-    memory: MemoryPath,
+    memory: MemoryPlace,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the recall that was measured of its indices.", metavar="FILE.png")
     ] = None,
     as_json: Json = False,
+    allow_remote: AllowRemote = None,
+    remote_cache: RemoteCache = None,
 ) -> None:
     """Tell version, items, encoder and sizes of a memory, and which versions it keeps. Its files are hashed once.
 
@@ -33,13 +39,14 @@ def info(
     """
     from memory import Memory, list_receipts, list_versions
 
-    with Memory.open(memory, stamps=stamp_directory()) as opened:
+    root = local_memory(memory, allow_remote, remote_cache)
+    with Memory.open(root, stamps=stamp_directory()) as opened:
         told = opened.describe()
         if plot is not None:
             _plot(opened, plot)
         removed = opened.manifest.removed.keys if opened.manifest.removed else 0
-    versions = list_versions(memory)
-    unfinished = [receipt.path for receipt in list_receipts(memory) if receipt.state != "complete"]
+    versions = list_versions(root)
+    unfinished = [receipt.path for receipt in list_receipts(root) if receipt.state != "complete"]
     if as_json:
         show_json({**told, "removed_keys": removed, "versions": versions, "unfinished_purges": unfinished})
         return
@@ -49,23 +56,26 @@ def info(
             *_contents(told, removed),
             ("encoder", f"{told['encoder']['architecture']}, D = {told['embed_dim']}"),
             ("encoded with", ", ".join(f"{name} {value}" for name, value in told["encoded_with"].items())),
-            *((f"{index['modality']} index", index_line(index) + _speed(memory, index)) for index in told["indices"]),
+            *((f"{index['modality']} index", index_line(index) + _speed(root, index)) for index in told["indices"]),
             ("corpora", ", ".join((told["sources"] or {}).get("corpora", ())) or "not told"),
-            ("size", f"{megabytes(told['bytes'])} in this version, {megabytes(_on_disk(memory))} on disk"),
+            ("size", f"{megabytes(told['bytes'])} in this version, {megabytes(_on_disk(root))} on disk"),
+            *([("copy", str(root))] if str(root) != memory else []),
             ("versions kept", ", ".join(map(str, versions))),
             ("digest", told["digest"]),
         ],
-        next_step=_advice(memory, told, versions, unfinished),
+        next_step=_advice(root, told, versions, unfinished),
     )
 
 
 def verify(
-    memory: MemoryPath,
+    memory: MemoryPlace,
     full: Annotated[
         bool, typer.Option("--full", help="Hash every file and compare every vector; otherwise sizes only.")
     ] = False,
     version: Annotated[int | None, typer.Option(min=1, help="An older version; the newest by default.")] = None,
     as_json: Json = False,
+    allow_remote: AllowRemote = None,
+    remote_cache: RemoteCache = None,
 ) -> None:
     """Check the files of a memory against its manifest. Exit code 0: all right; 1: broken, with a list.
 
@@ -75,14 +85,15 @@ def verify(
     """
     from memory import list_versions, verify_memory
 
-    report = verify_memory(memory, full=full, version=version)
+    root = local_memory(memory, allow_remote, remote_cache)
+    report = verify_memory(root, full=full, version=version)
     if as_json:
         show_json({**asdict(report), "ok": report.ok})
         raise typer.Exit(0 if report.ok else 1)
     if not report.ok:
         show_table(f"{memory}: broken", [(problem.code, problem.detail) for problem in report.problems])
-        older = [other for other in list_versions(memory) if other != report.version]
-        hint = f"or try an older version: reco memory verify {memory} --full --version {older[-1]}" if older else ""
+        older = [other for other in list_versions(root) if other != report.version]
+        hint = f"or try an older version: reco memory verify {root} --full --version {older[-1]}" if older else ""
         stop(f"{len(report.problems)} faults: restore the files named from a copy, build again, {hint or 'or both'}")
     checked = "sizes, hashes and every vector" if full else "sizes"
     show_table(

@@ -8,7 +8,9 @@ import typer
 
 
 def serve(
-    memory: Annotated[str | None, typer.Option(help="The memory to search.  [RECO_MEMORY]")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="The memory to search, or its address in a store.  [RECO_MEMORY]")
+    ] = None,
     fusion: Annotated[str | None, typer.Option(help="The fusion checkpoint.  [RECO_FUSION]")] = None,
     model: Annotated[str | None, typer.Option(help="open_clip architecture or model directory.  [RECO_MODEL]")] = None,
     pretrained: Annotated[
@@ -18,6 +20,10 @@ def serve(
         str | None, typer.Option(help="faiss, or milvus: then --memory is its name there.  [RECO_BACKEND]")
     ] = None,
     uri: Annotated[str | None, typer.Option(help="Of Milvus.  [RECO_MILVUS_URI]")] = None,
+    allow_remote: Annotated[
+        str | None,
+        typer.Option(help="Kinds of object stores that --memory may name, like s3.  [RECO_ALLOW_REMOTE]"),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.  [RECO_HOST]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.  [RECO_PORT]")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto.  [RECO_DEVICE]")] = None,
@@ -44,6 +50,7 @@ def serve(
         "pretrained": pretrained,
         "backend": backend,
         "milvus_uri": uri,
+        "allow_remote": allow_remote,
         "host": host,
         "port": port,
         "device": device,

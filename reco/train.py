@@ -8,6 +8,7 @@ import typer
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri
 from reco.console import console, refuse, stop
 from reco.memory_tables import Json, show_json
+from reco.remote import AllowRemote, RemoteCache
 from reco.train_loop import AUTO, Loop, LoopOptions
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ FEW_SHOW_ONE = 0.5  # share of the pairs: a memory of single pairs in which some
 LEAST_ITEMS = 3  # a pair that asks, and two that it may tell apart
 GRADIENT = "Designs trained by gradient (copy, gate, faithful)"
 
-MemoryPath = Annotated[Path, typer.Argument(help="A memory made by `reco build`.", metavar="MEMORY")]
+MemoryPlace = Annotated[
+    str, typer.Argument(help="A memory made by `reco build`, or its address in a store.", metavar="MEMORY")
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory for the checkpoint.", metavar="FUSION")]
 DesignName = Annotated[
     str,
@@ -112,7 +115,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", env
 
 
 def train(
-    memory: MemoryPath,
+    memory: MemoryPlace,
     output: Output,
     design: DesignName = AUTO,
     names: Names = None,
@@ -135,6 +138,8 @@ def train(
     uri: Uri = None,
     token_file: TokenFile = None,
     as_json: Json = False,
+    allow_remote: AllowRemote = None,
+    remote_cache: RemoteCache = None,
 ) -> None:
     """Train the fusion on the pairs of a memory.
 
@@ -163,7 +168,8 @@ def train(
         restart=restart,
     )
     try:
-        made = _train(Kept(memory, backend, uri, token_file), output, design, (names, folders), options)
+        kept = Kept(memory, backend, uri, token_file, allow_remote, remote_cache)
+        made = _train(kept, output, design, (names, folders), options)
     except Exception as error:
         refuse(error)
     if as_json and made is not None:

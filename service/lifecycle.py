@@ -25,6 +25,7 @@ from service.watching import measure_lag, watch_memory
 logger = logging.getLogger("reco.lifecycle")
 
 MEMORY_UNAVAILABLE = "memory_unavailable"
+_MAY_COME_BACK = (MEMORY_UNAVAILABLE, "store_unavailable")
 AWAY_S = 5.0  # between two looks for a memory that was away at the start
 CANARY_FRESH_S = 5.0  # a probe every few seconds must not become load of its own
 _CANARY_TEXT = "a photo"
@@ -201,10 +202,11 @@ class Service:
     async def _load_when_back(self) -> None:
         """A memory that is kept elsewhere and away at the start is asked for again until it is there."""
         await self.wait_until_loaded()
-        while self.reason == MEMORY_UNAVAILABLE:
+        while self.reason in _MAY_COME_BACK:
             await asyncio.sleep(AWAY_S)
             async with self._reloading:
-                await self._load()
+                if self.reason in _MAY_COME_BACK:  # the watch, or SIGHUP, may have opened it meanwhile
+                    await self._load()
 
     async def _take_over(self, engine: Engine) -> None:
         """Serve this engine from now on, if it can answer."""

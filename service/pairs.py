@@ -99,7 +99,7 @@ async def remove_pair(service: Service, key: str) -> Engine:
 
 async def _change(service: Service, work: Callable[[], Result]) -> tuple[Result, Engine]:
     """Commit, then serve what was committed; one change at a time."""
-    if service.settings.backend != "faiss":
+    if service.settings.backend != "faiss" or service.settings.memory_is_remote:
         raise Problem("memory_elsewhere")
     async with service.changing:
         try:

@@ -49,7 +49,7 @@ KINDS: Mapping[str, Kind] = {
     "reload_refused": Kind(409, "The new version was refused; the old one is served on."),
     "pair_exists": Kind(409, "The memory holds another pair of this key; replace=true puts this one in its place."),
     "memory_locked": Kind(409, "A build or another change is writing to the memory; try again when it has ended."),
-    "memory_elsewhere": Kind(409, "This memory is kept in a database: change it where it is built, push it, reload."),
+    "memory_elsewhere": Kind(409, "This memory is kept elsewhere: change it where it is built, push it, reload."),
     # 413: too large
     "body_too_large": Kind(413, "The request body is larger than the limit."),
     "field_too_large": Kind(413, "A form field is larger than the limit."),

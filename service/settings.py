@@ -1,6 +1,6 @@
 """Every setting of the service, once: environment variable, unit, default, bound and what happens beyond it.
 
-Depends on pydantic-settings and cores only. Built at the entry point and passed down; nobody else reads `os.environ`.
+Depends on pydantic-settings and the defaults. Built at the entry point and passed down; nobody else reads `os.environ`.
 """
 
 import difflib
@@ -9,13 +9,12 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models.cores import usable_cores
+from service import setting_defaults
 
 PREFIX = "RECO_"
 # Where and who, for the client and the commands that ask a service; the service itself does not look at them.
@@ -30,18 +29,6 @@ class SettingsError(Exception):
     """A setting is unknown, missing or out of bounds; the message names it and what would be accepted."""
 
     code = "settings_invalid"  # the command line ends with one sentence for errors that have a code
-
-
-def _default_decode_workers() -> int:
-    """One core stays for the event loop and one for the encoder's own Python; at least one worker."""
-    return max(1, usable_cores() - 2)
-
-
-def _default_stamps() -> str:
-    """The memory's own default; imported here, for naming a setting must not load FAISS."""
-    from memory import default_stamp_directory
-
-    return str(default_stamp_directory(os.environ))
 
 
 class Settings(BaseSettings):
@@ -98,7 +85,19 @@ class Settings(BaseSettings):
 
     model: str = Field(min_length=1, description="open_clip architecture, or a local model directory.")
     pretrained: str | None = Field(None, description="open_clip's name of the weights; none for a local directory.")
-    memory: str = Field(min_length=1, description="Directory of the memory, as `reco build` writes it.")
+    memory: str = Field(
+        min_length=1,
+        description="Directory of the memory, or its address in an object store (docs/object-stores.md).",
+    )
+    allow_remote: Annotated[str, Field(pattern=r"^[a-z0-9]+([ ,]+[a-z0-9]+)*$")] | None = Field(
+        None,
+        description="Schemes of object stores that RECO_MEMORY may name, like s3; none if not set. Nothing that a "
+        "request names is ever fetched.",
+    )
+    remote_cache: str = Field(
+        default_factory=setting_defaults.remote_cache,
+        description="Directory that a memory in an object store is copied to before it is opened.",
+    )
     backend: Literal["faiss", "milvus"] = Field(
         "faiss", description="Where the memory is kept; with milvus, RECO_MEMORY is its name there (docs/milvus.md)."
     )
@@ -119,7 +118,7 @@ class Settings(BaseSettings):
         "none if not set.",
     )
     stamps: str = Field(
-        default_factory=_default_stamps,
+        default_factory=setting_defaults.stamps,
         description="Directory that remembers which memory files this host has hashed already.",
     )
     fusion: str | None = Field(
@@ -223,7 +222,7 @@ class Settings(BaseSettings):
         description="Seconds after which a batch counts as hung: the process ends with exit code 70.",
     )
     decode_workers: int = Field(
-        default_factory=_default_decode_workers,
+        default_factory=setting_defaults.decode_workers,
         ge=1,
         le=256,
         description="Threads that decode images; the cores it may use − 2.",
@@ -258,6 +257,13 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_remote(self) -> "Settings":
+        scheme = self.memory.partition("://")[0]
+        if self.backend == "faiss" and self.memory_is_remote and scheme not in self.allowed_schemes:
+            raise ValueError(f"RECO_MEMORY lies in an object store: RECO_ALLOW_REMOTE={scheme} allows that")
+        return self
+
+    @model_validator(mode="after")
     def _check_bodies(self) -> "Settings":
         if self.max_inflight_bytes < self.max_body_bytes:
             raise ValueError("RECO_MAX_INFLIGHT_BYTES must hold at least one body of RECO_MAX_BODY_BYTES")
@@ -271,6 +277,16 @@ class Settings(BaseSettings):
         if any(origin != "*" and not _ORIGIN.fullmatch(origin) for origin in origins):
             raise ValueError("RECO_CORS_ORIGINS are like https://app.example.com: scheme, host and port, and no path")
         return self
+
+    @property
+    def memory_is_remote(self) -> bool:
+        """Whether RECO_MEMORY is an address, not a directory."""
+        return "://" in self.memory
+
+    @property
+    def allowed_schemes(self) -> tuple[str, ...]:
+        """RECO_ALLOW_REMOTE, taken apart."""
+        return tuple((self.allow_remote or "").replace(",", " ").split())
 
     @property
     def listens_beyond_loopback(self) -> bool:
@@ -310,20 +326,6 @@ def load_settings(environ: Mapping[str, str] | None = None, **flags: Any) -> Set
             for item in error.errors(include_url=False, include_input=False)
         )
         raise SettingsError(f"settings not accepted: {problems}") from None
-
-
-def milvus_token(settings: Settings) -> str | None:
-    """Milvus' secret, from the variable or the file; None without one.
-
-    Raises:
-        SettingsError: the file cannot be read.
-    """
-    if settings.milvus_token_file is None:
-        return None if settings.milvus_token is None else settings.milvus_token.get_secret_value()
-    try:
-        return Path(settings.milvus_token_file).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"RECO_MILVUS_TOKEN_FILE: {type(error).__name__}") from None
 
 
 def show_settings(settings: Settings) -> str:

@@ -1,15 +1,14 @@
 """What a service does on its own while it runs: measure its event loop, and look for a newer memory.
 
-Depends on memory, metrics, problems and settings.
+Depends on memory, metrics, problems settings, and of elsewhere.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
-from memory import latest_version
+from service.elsewhere import newest_version
 from service.observing.metrics import Metrics
 from service.problems import Problem
 from service.settings import Settings
@@ -60,7 +59,7 @@ async def watch_memory(
     while True:
         await asyncio.sleep(settings.watch_memory_s)
         try:
-            newest = await asyncio.to_thread(latest_version, Path(settings.memory))
+            newest = await asyncio.to_thread(newest_version, settings)
             if newest is None or newest == served() or not refused.may_try(newest, time.monotonic()):
                 continue
             try:

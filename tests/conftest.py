@@ -25,6 +25,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from object_store import bucket, object_store  # noqa: F401 - pytest finds fixtures by their names here
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 

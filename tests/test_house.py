@@ -126,7 +126,15 @@ def test_the_core_of_models_knows_no_memory_and_no_training() -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize(("engine", "place"), [("pymilvus", "memory/milvus/"), ("ray", "memory_builder/engines/ray/")])
+@pytest.mark.parametrize(
+    ("engine", "place"),
+    [
+        ("pymilvus", "memory/milvus/"),
+        ("ray", "memory_builder/engines/ray/"),
+        ("fsspec", "memory/stores/stored.py"),
+        ("s3fs", "memory/stores/stored.py"),
+    ],
+)
 def test_an_optional_engine_is_known_in_one_place(engine: str, place: str) -> None:
     wrong = [
         str(path.relative_to(ROOT))

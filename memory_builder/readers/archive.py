@@ -1,4 +1,4 @@
-"""The members of a tar, by their headers alone, and proof that none is missing. Standard library only.
+"""The members of a tar, by their headers alone, and proof that none is missing. Standard library and source.
 
 Readers of tars, the standard library's included, stop without an error at a damaged header and at a cut
 between two members. A whole tar ends in two or more blocks of zeros: it is accepted only if nothing else
@@ -8,13 +8,13 @@ follows its last member.
 import io
 import os
 import tarfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 from memory_builder.errors import CorpusError
-from memory_builder.readers.regular_file import Stamp, changed
+from memory_builder.readers.regular_file import Stamp
+from memory_builder.readers.source import Opened, Source, opened
 
 _MAX_HEADER_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
@@ -33,6 +33,32 @@ class Member(NamedTuple):
     size: int
 
 
+class Archive:
+    """An opened tar, some of whose members are read."""
+
+    def __init__(self, source: Opened, headers: "_HeaderFile") -> None:
+        self._source, self._headers = source, headers
+
+    def members(self, begin: int, end: int) -> Iterator[Member]:
+        """Those whose headers begin from `begin` up to `end`."""
+        for member in _members(self._headers, begin):
+            if member.begin >= end:
+                return
+            yield member
+
+    def read(self, member: Member, limit: int) -> bytes:
+        """A member's bytes, cut one byte beyond `limit`.
+
+        Raises:
+            CorpusError: source_changed, source_unreadable.
+        """
+        return self._source.read(member.offset, min(member.size, limit + 1))
+
+    def later(self, member: Member, limit: int) -> Callable[[], bytes]:
+        """The same when it is called for, also after the archive was closed."""
+        return self._source.later(member.offset, min(member.size, limit + 1))
+
+
 class _HeaderFile(io.BufferedReader):
     """What tarfile reads from: no header may claim to be a gigabyte."""
 
@@ -42,46 +68,42 @@ class _HeaderFile(io.BufferedReader):
         return super().read(size)
 
 
-def scan_members(path: Path) -> Iterator[Member]:
+def scan_members(source: Source) -> Iterator[Member]:
     """All members but folders, then the check that the archive is whole.
 
     Raises:
         CorpusError: source_truncated, archive_compressed, source_unreadable.
     """
-    with _opened(path) as file:
+    with _opened(source, None) as (_, file):
         end = yield from _members(file, 0)
         if not _ends_at(file, end):
-            raise _damaged(path, f"after byte {end} comes neither a member nor the end of an archive")
+            raise _damaged(source, f"after byte {end} comes neither a member nor the end of an archive")
 
 
-def range_members(path: Path, stamp: Stamp, begin: int, end: int) -> Iterator[Member]:
-    """Those members of a scanned archive whose headers begin from `begin` up to `end`.
+@contextmanager
+def opened_archive(source: Source, stamp: Stamp) -> Iterator[Archive]:
+    """A scanned archive, which must still be the one that was scanned.
 
     Raises:
         CorpusError: source_changed, and as scan_members.
     """
-    with _opened(path) as file:
-        if Stamp.of(os.fstat(file.fileno())) != stamp:
-            raise changed(path)
-        for member in _members(file, begin):
-            if member.begin >= end:
-                return
-            yield member
+    with _opened(source, stamp) as (opened_source, file):
+        yield Archive(opened_source, file)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_HeaderFile]:
+def _opened(source: Source, stamp: Stamp | None) -> "Iterator[tuple[Opened, _HeaderFile]]":
     try:
-        with _HeaderFile(io.FileIO(path)) as file:
+        with opened(source, stamp) as found, _HeaderFile(found.file) as file:
             start = file.peek(8)
             for magic, name in _COMPRESSED.items():
                 if start.startswith(magic):
-                    raise CorpusError("archive_compressed", f"{path} is compressed with {name}: decompress it first.")
-            yield file
+                    raise CorpusError("archive_compressed", f"{source} is compressed with {name}: decompress it first.")
+            yield found, file
     except OSError as error:
-        raise CorpusError("source_unreadable", f"{path} cannot be read: {error}") from error
+        raise CorpusError("source_unreadable", f"{source} cannot be read: {error}") from error
     except _FAULTS as error:
-        raise _damaged(path, str(error)) from error
+        raise _damaged(source, str(error)) from error
 
 
 def _members(file: _HeaderFile, begin: int) -> Generator[Member, None, int]:
@@ -102,7 +124,7 @@ def _members(file: _HeaderFile, begin: int) -> Generator[Member, None, int]:
 
 def _ends_at(file: _HeaderFile, end: int) -> bool:
     """Whether nothing but whole blocks of zeros, two at least, follows `end`."""
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
     if size % tarfile.BLOCKSIZE or size - end < 2 * tarfile.BLOCKSIZE:
         return False
     file.seek(end)
@@ -112,9 +134,9 @@ def _ends_at(file: _HeaderFile, end: int) -> bool:
     return True
 
 
-def _damaged(path: Path, why: str) -> CorpusError:
+def _damaged(source: Source, why: str) -> CorpusError:
     return CorpusError(
         "source_truncated",
-        f"{path} is cut short or damaged ({why}): members may be missing. Copy or write the tar again; "
+        f"{source} is cut short or damaged ({why}): members may be missing. Copy or write the tar again; "
         "nothing of it was used.",
     )

@@ -6,14 +6,14 @@ An image is a cell of bytes, a text that is a path, or a struct of `bytes` and `
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from memory_builder.errors import CorpusError
 from memory_builder.readers.reader import MAX_CAPTION_BYTES, ReaderOptions
-from memory_builder.readers.regular_file import Stamp, file_inside, read_file, stem_of
+from memory_builder.readers.regular_file import Stamp, stem_of
+from memory_builder.readers.source import Root, Source, image_inside, image_stamp, read_image
 from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "path", "file", "filename")
@@ -52,11 +52,11 @@ class Place:
 
     prefix: str
     file: str
-    root: Path
+    root: Root
     max_image_bytes: int
 
 
-def choose_columns(schema: pa.Schema, path: Path, options: ReaderOptions) -> Columns:
+def choose_columns(schema: pa.Schema, path: Source, options: ReaderOptions) -> Columns:
     """Find the columns in a file's schema.
 
     Raises:
@@ -81,13 +81,7 @@ def names_paths(schema: pa.Schema, columns: Columns) -> bool:
 
 def path_stamps(batch: pa.RecordBatch, columns: Columns, place: Place) -> list[Stamp | None]:
     """Size and time of change of the file that each row names; None where there is none."""
-    found: list[Stamp | None] = []
-    for path in texts(batch.column(columns.image)):
-        try:
-            found.append(Stamp.of(file_inside(place.root, path or "").lstat()))
-        except (RowRejected, OSError):
-            found.append(None)
-    return found
+    return [image_stamp(place.root, path or "") for path in texts(batch.column(columns.image))]
 
 
 def rows_of(batch: pa.RecordBatch, columns: Columns, place: Place, first: int) -> Iterator[Row]:
@@ -180,7 +174,7 @@ def _row(image: _Image, caption: str | None, naming: _Naming) -> Row:
         if image.data is not None:
             read = partial(bytes, image.data)
         else:
-            read = partial(read_file, file_inside(place.root, image.path or ""), place.max_image_bytes)
+            read = partial(read_image, image_inside(place.root, image.path or ""), place.max_image_bytes)
         return Record(check_key(key), caption.strip(), read, source)
     except RowRejected as rejected:
         return Rejected(key, rejected.code, rejected.detail, source)
@@ -215,7 +209,7 @@ def _is_image_struct(kind: pa.DataType) -> bool:
     return "bytes" in fields and _is_bytes(fields["bytes"]) and is_text(fields.get("path", pa.string()))
 
 
-def _choose(schema: pa.Schema, path: Path, what: str, wanted: str | None, usual: Sequence[str]) -> str:
+def _choose(schema: pa.Schema, path: Source, what: str, wanted: str | None, usual: Sequence[str]) -> str:
     if wanted is not None:
         if wanted in schema.names:
             return wanted
@@ -230,7 +224,7 @@ def _choose(schema: pa.Schema, path: Path, what: str, wanted: str | None, usual:
     raise CorpusError("table_columns", f"{path} has {expected}. Its columns: {found}.")
 
 
-def _wrong(path: Path, what: str, name: str, kind: pa.DataType, expected: str) -> CorpusError:
+def _wrong(path: Source, what: str, name: str, kind: pa.DataType, expected: str) -> CorpusError:
     return CorpusError(
         "table_columns",
         f"{path}: the column {name!r} holds {kind}, and {what}s are {expected}. Name another with --{what}-column.",

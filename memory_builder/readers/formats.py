@@ -8,6 +8,7 @@ from memory_builder.readers.arrow_files import ArrowReader, saved_dataset
 from memory_builder.readers.folder import FolderReader
 from memory_builder.readers.parquet import ParquetReader
 from memory_builder.readers.reader import Reader, ReaderOptions
+from memory_builder.readers.source import Source
 from memory_builder.readers.table import TABLE_EXTENSIONS, TableReader
 from memory_builder.readers.webdataset import WebDatasetReader
 from memory_builder.records import Row
@@ -30,17 +31,17 @@ _REFUSED = {
 }
 
 
-def open_reader(path: Path, options: ReaderOptions) -> Reader[Row]:
-    """The reader for a path, by what it is and how it is named.
+def open_reader(path: Source, options: ReaderOptions) -> Reader[Row]:
+    """The reader for a source, by what it is and how it is named.
 
     Raises:
         CorpusError: corpus_format_unknown, or what the reader itself refuses at once.
     """
     name = corpus_name(path)
-    if path.is_dir():
-        return _open_folder(path, name, options)
     suffix = path.suffix.lower()
-    if not path.is_file():
+    if isinstance(path, Path) and path.is_dir():
+        return _open_folder(path, name, options)
+    if isinstance(path, Path) and not path.is_file():
         raise CorpusError("corpus_format_unknown", f"{path} is neither a folder nor a regular file. {_READ}")
     if suffix == ".tar":
         return WebDatasetReader(path, name, options)
@@ -48,8 +49,10 @@ def open_reader(path: Path, options: ReaderOptions) -> Reader[Row]:
         return TableReader(path, name, options)
     if suffix == ".parquet":
         return ParquetReader(path, name, options)
-    if suffix == ".arrow":
+    if suffix == ".arrow" and isinstance(path, Path):
         return ArrowReader([path], name, options)
+    if suffix == ".arrow":
+        raise CorpusError("corpus_format_unknown", f"{path}: Arrow files are read from a disk. Copy it here first.")
     why = _REFUSED.get(suffix, f"The format {suffix or 'without extension'} is not known.")
     raise CorpusError("corpus_format_unknown", f"{path}: {why} {_READ}")
 

@@ -5,10 +5,8 @@ A row group is decoded from its beginning on, so a unit that begins within one g
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -18,6 +16,7 @@ from memory_builder.errors import CorpusError
 from memory_builder.readers.columnar import STEP_ROWS, Place, choose_columns, names_paths, path_stamps, rows_of
 from memory_builder.readers.reader import Piece, ReaderOptions
 from memory_builder.readers.regular_file import Stamp, changed
+from memory_builder.readers.source import Source, for_arrow, root_of, stamp_of, told
 from memory_builder.records import Row
 
 _OPEN_CURSORS = 4
@@ -40,7 +39,7 @@ class ParquetReader:
 
     kind = "parquet"
 
-    def __init__(self, path: Path, name: str, options: ReaderOptions) -> None:
+    def __init__(self, path: Source, name: str, options: ReaderOptions) -> None:
         """Read the footer.
 
         Raises:
@@ -55,7 +54,7 @@ class ParquetReader:
             self._schema = file.schema_arrow
             self._groups = [file.metadata.row_group(n).num_rows for n in range(file.metadata.num_row_groups)]
         self._columns = choose_columns(self._schema, path, options)
-        self._place = Place(name, path.name, Path(os.path.realpath(path.parent)), options.max_image_bytes)
+        self._place = Place(name, path.name, root_of(path), options.max_image_bytes)
         self._cursors = _Cursors()
 
     def options(self) -> Mapping[str, str]:
@@ -91,14 +90,15 @@ class ParquetReader:
     def _batches(self, start: int, stop: int, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Row numbers, and the batches that begin with them."""
         try:
-            cursor = self._cursor(start, columns)
-            while cursor.row < stop:
-                row = cursor.row
-                batch = cursor.next(stop)
-                if row >= start:
-                    yield row, batch
-                elif cursor.row > start:
-                    yield start, batch.slice(start - row)
+            with told(self._path):
+                cursor = self._cursor(start, columns)
+                while cursor.row < stop:
+                    row = cursor.row
+                    batch = cursor.next(stop)
+                    if row >= start:
+                        yield row, batch
+                    elif cursor.row > start:
+                        yield start, batch.slice(start - row)
             self._cursors.leave(cursor)
         except StopIteration:
             raise changed(self._path) from None
@@ -122,15 +122,20 @@ class ParquetReader:
     def _opened(self) -> pq.ParquetFile:
         try:
             # Unbuffered, a column chunk would be read whole before its first row is seen.
-            return pq.ParquetFile(
-                self._path, memory_map=False, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
-            )
+            with told(self._path):
+                return pq.ParquetFile(
+                    for_arrow(self._path),
+                    memory_map=False,
+                    pre_buffer=False,
+                    buffer_size=1 << 20,
+                    page_checksum_verification=True,
+                )
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
 
     def _stamped(self) -> Stamp:
         try:
-            return Stamp.of(self._path.stat())
+            return stamp_of(self._path)
         except OSError as error:
             raise changed(self._path) from error
 

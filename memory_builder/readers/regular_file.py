@@ -13,10 +13,15 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Stamp(NamedTuple):
-    """Size and time of change: what tells, without reading it, that a file is still the one that was seen."""
+    """What tells, without reading it, that a file is still the one that was seen.
+
+    Attributes:
+        size: in bytes.
+        state: time of change in ns; of an object in a store, its entity tag.
+    """
 
     size: int
-    mtime_ns: int
+    state: int | str
 
     @classmethod
     def of(cls, status: os.stat_result) -> "Stamp":
@@ -109,7 +114,7 @@ def stem_of(path: str) -> str:
     return folder + slash + (base.rpartition(".")[0] or base)
 
 
-def changed(path: Path) -> CorpusError:
+def changed(path: object) -> CorpusError:
     """The error of a source that is no longer what the plan was made from."""
     return CorpusError(
         "source_changed",

@@ -8,12 +8,12 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from memory_builder.errors import CorpusError
 from memory_builder.readers.reader import Piece, ReaderOptions
-from memory_builder.readers.regular_file import Stamp, changed, file_inside, read_file, stem_of
+from memory_builder.readers.regular_file import Stamp, changed, stem_of
+from memory_builder.readers.source import Source, image_inside, image_stamp, read_image, root_of, stamp_of
 from memory_builder.readers.table_lines import DELIMITERS, JSON_LINES, Line, columns, lines
 from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
 
@@ -40,7 +40,7 @@ class TableReader:
 
     kind = "table"
 
-    def __init__(self, path: Path, name: str, options: ReaderOptions) -> None:
+    def __init__(self, path: Source, name: str, options: ReaderOptions) -> None:
         """Read the header.
 
         Raises:
@@ -50,7 +50,7 @@ class TableReader:
         self.ignored = 0
         self.example_ignored = ""
         self._path = path
-        self._root = Path(os.path.realpath(path.parent))
+        self._root = root_of(path)
         self._max_image_bytes = options.max_image_bytes
         self._header, self._first = columns(path)
         self._image = self._choose("image", options.image_column, IMAGE_COLUMNS)
@@ -93,7 +93,7 @@ class TableReader:
             path = self._image_path(line)
             key = f"{self.name}/{readable(self._own_key(line, path))}"
             caption = _text(line, self._caption, "missing_caption", "The row has no caption.")
-            image = partial(read_file, self._inside(path), self._max_image_bytes)
+            image = partial(read_image, image_inside(self._root, path), self._max_image_bytes)
             return Record(check_key(key), caption, image, source)
         except RowRejected as rejected:
             return Rejected(key, rejected.code, rejected.detail, source)
@@ -112,18 +112,15 @@ class TableReader:
             raise RowRejected("missing_image", "The row names no image.")
         return os.path.normpath(path)
 
-    def _inside(self, path: str) -> Path:
-        return file_inside(self._root, path)
-
     def _image_stamp(self, line: Line) -> Stamp | None:
         try:
-            return Stamp.of(self._inside(self._image_path(line)).lstat())
-        except (RowRejected, OSError):
+            return image_stamp(self._root, self._image_path(line))
+        except RowRejected:
             return None
 
     def _table_stamp(self) -> Stamp:
         try:
-            return Stamp.of(self._path.stat())
+            return stamp_of(self._path)
         except OSError as error:
             raise changed(self._path) from error
 

@@ -1,16 +1,18 @@
 """The rows of a CSV, TSV or JSON-lines file as parsed values, with the place and the bytes of each.
 
-Standard library only. A row that cannot be parsed is a row; a file whose rows cannot be told apart is an
+A row that cannot be parsed is a row; a file whose rows cannot be told apart is an
 error.
 """
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
 
 from memory_builder.errors import CorpusError
+from memory_builder.readers.source import Source, opened
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
@@ -28,7 +30,7 @@ class Line(NamedTuple):
 class _Text(Iterator[str]):
     """The lines of an open file as text; `begin` and `data` say what was handed out since `mark`."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Source, file: BinaryIO) -> None:
         self._path, self._file = path, file
         self.mark()
 
@@ -47,7 +49,7 @@ class _Text(Iterator[str]):
         self.begin, self.data = self._file.tell(), b""
 
 
-def columns(path: Path) -> tuple[list[str], int]:
+def columns(path: Source) -> tuple[list[str], int]:
     """The columns, and where the first row begins: a header, or in JSON lines the names in the first object.
 
     Raises:
@@ -67,7 +69,7 @@ def columns(path: Path) -> tuple[list[str], int]:
         return header, file.tell()
 
 
-def lines(path: Path, begin: int, header: list[str]) -> Iterator[Line]:
+def lines(path: Source, begin: int, header: list[str]) -> Iterator[Line]:
     """The rows from `begin` on; blank lines are none.
 
     Raises:
@@ -88,7 +90,7 @@ def _objects(text: _Text) -> Iterator[Mapping[str, Any] | None]:
             yield _parsed(line)
 
 
-def _fields(path: Path, text: _Text, header: list[str]) -> Iterator[Mapping[str, Any] | None]:
+def _fields(path: Source, text: _Text, header: list[str]) -> Iterator[Mapping[str, Any] | None]:
     reader = csv.reader(text, delimiter=_delimiter(path), strict=True)
     while True:
         try:
@@ -110,12 +112,14 @@ def _parsed(line: str) -> Mapping[str, Any] | None:
     return values if isinstance(values, dict) else None
 
 
-def _delimiter(path: Path) -> str:
+def _delimiter(path: Source) -> str:
     return DELIMITERS[path.suffix.lower()]
 
 
-def _opened(path: Path) -> BinaryIO:
+@contextmanager
+def _opened(path: Source) -> Iterator[BinaryIO]:
     try:
-        return path.open("rb")
+        with opened(path) as found, io.BufferedReader(found.file) as file:
+            yield file
     except OSError as error:
         raise CorpusError("source_unreadable", f"{path} cannot be read: {error}") from error

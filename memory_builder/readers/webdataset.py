@@ -1,6 +1,6 @@
 """A tar in WebDataset form: a sample's members follow one another and share their name up to the first dot.
 
-Standard library only. Members are read where they lie: nothing is extracted, unpickled or decoded by its
+Members are read where they lie: nothing is extracted, unpickled or decoded by its
 extension.
 """
 
@@ -8,15 +8,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from memory_builder.errors import CorpusError
-from memory_builder.readers.archive import Member, range_members, scan_members
+from memory_builder.readers.archive import Archive, Member, opened_archive, scan_members
 from memory_builder.readers.captions import PLAIN_EXTENSIONS, most_bytes, read_caption
 from memory_builder.readers.reader import IMAGE_EXTENSIONS, Piece, ReaderOptions
-from memory_builder.readers.regular_file import Stamp, changed, read_range
+from memory_builder.readers.regular_file import Stamp, changed
+from memory_builder.readers.source import Source, stamp_of
 from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
 
 _CAPTION_EXTENSIONS = (*PLAIN_EXTENSIONS, "json")  # in order of preference
@@ -52,7 +51,7 @@ class WebDatasetReader:
 
     kind = "webdataset"
 
-    def __init__(self, path: Path, name: str, options: ReaderOptions) -> None:
+    def __init__(self, path: Source, name: str, options: ReaderOptions) -> None:
         self.name = name
         self.ignored = 0
         self.example_ignored = ""
@@ -67,7 +66,7 @@ class WebDatasetReader:
         """As in Reader: in the order of the archive, which is proven whole by the time the iterator ends."""
         self.ignored, self.example_ignored = 0, ""
         try:
-            stamp = Stamp.of(self._path.stat())
+            stamp = stamp_of(self._path)
         except OSError as error:
             raise CorpusError("source_unreadable", f"{self._path} cannot be read: {error}") from error
         begin, rows = 0, 0
@@ -84,13 +83,14 @@ class WebDatasetReader:
         """As in Reader."""
         place: _Range = piece.place
         rows = 0
-        for sample in _samples(range_members(self._path, place.stamp, place.begin, place.end)):
-            yield self._row(sample, place.stamp)
-            rows += 1
+        with opened_archive(self._path, place.stamp) as archive:
+            for sample in _samples(archive.members(place.begin, place.end)):
+                yield self._row(sample, archive)
+                rows += 1
         if rows != piece.rows:
             raise changed(self._path)
 
-    def _row(self, sample: _Sample, stamp: Stamp) -> Row:
+    def _row(self, sample: _Sample, archive: Archive) -> Row:
         key = f"{self.name}/{readable(sample.key)}"
         parts = [*sample.images, *sample.captions.values()]
         source = f"{self._path.name}/{readable(parts[0].name)}"
@@ -103,13 +103,10 @@ class WebDatasetReader:
             image, caption = sample.images[0], sample.captions[extension]
             if not (image.regular and caption.regular):
                 raise RowRejected("member_type", "A member is a link, a device or sparse, not a regular file.")
-            text = read_caption(self._read(caption, stamp, most_bytes(extension)), extension)
-            return Record(check_key(key), text, partial(self._read, image, stamp, self._max_image_bytes), source)
+            text = read_caption(archive.read(caption, most_bytes(extension)), extension)
+            return Record(check_key(key), text, archive.later(image, self._max_image_bytes), source)
         except RowRejected as rejected:
             return Rejected(key, rejected.code, rejected.detail, source)
-
-    def _read(self, member: Member, stamp: Stamp, limit: int) -> bytes:
-        return read_range(self._path, stamp, member.offset, min(member.size, limit + 1))
 
     def _ignore(self, member: Member) -> None:
         self.ignored += 1

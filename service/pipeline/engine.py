@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from memory import MemoryUnavailable, Modality, Neighbours, open_memory
-from memory.milvus import MilvusServer
+from memory import MemoryUnavailable, Modality, Neighbours
 from models.checkpoint import open_fusion
 from models.cores import usable_cores
 from models.encoder import Encoder
@@ -26,8 +25,9 @@ from models.images import ImageLimits
 from models.int8_tower import MAX_PICTURES
 from models.refine import RetrievalEnhancedEncoder
 from models.texts import TextLimits, check_text
+from service.elsewhere import open_served
 from service.pipeline.batcher import DeviceLost
-from service.settings import Settings, milvus_token
+from service.settings import Settings
 
 logger = logging.getLogger("reco.engine")
 
@@ -143,9 +143,7 @@ class Engine:
             CheckpointError, MemoryStoreError: each with a stable `code`.
         """
         record = encoder.fingerprint.record()
-        memory = open_memory(
-            settings.memory, milvus=milvus_server(settings), encoder=record, stamps=Path(settings.stamps)
-        )
+        memory = open_served(settings, record)
         if settings.fusion is None:
             composed = RetrievalEnhancedEncoder(encoder, memory, None)
         else:
@@ -316,18 +314,6 @@ def _read_pictures(folder: str | None) -> list[bytes] | None:
     except OSError as error:
         told = f"The folder of RECO_INT8_PICTURES cannot be read: {error.strerror}."
         raise EncoderError("int8_pictures", told) from None
-
-
-def milvus_server(settings: Settings) -> MilvusServer | None:
-    """Where the memory is kept, if that is Milvus.
-
-    Raises:
-        SettingsError: the file of the token cannot be read.
-    """
-    if settings.backend != "milvus":
-        return None
-    assert settings.milvus_uri is not None, "the settings were checked"
-    return MilvusServer(settings.milvus_uri, milvus_token(settings), timeout_s=settings.milvus_timeout_s)
 
 
 def describe_memory(engine: Engine) -> Mapping[str, object]:

@@ -1,0 +1,26 @@
+"""Defaults of settings that depend on the machine. Depends on cores; on memory only when one is asked for.
+
+Naming a setting must not load FAISS.
+"""
+
+import os
+from pathlib import Path
+
+from models.cores import usable_cores
+
+
+def decode_workers() -> int:
+    """One core stays for the event loop and one for the encoder's own Python; at least one worker."""
+    return max(1, usable_cores() - 2)
+
+
+def stamps() -> str:
+    """The memory's own default."""
+    from memory import default_stamp_directory
+
+    return str(default_stamp_directory(os.environ))
+
+
+def remote_cache() -> str:
+    """Beside the stamps."""
+    return str(Path(stamps()) / "memories")
