@@ -24,7 +24,7 @@ from evaluation.plots import save_plot
 log = logging.getLogger("index_growth")
 RESULTS = Path(__file__).parent / "results" / "index-growth.json"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-ROWS = (10_000, 100_000, 300_000, 1_000_000, 5_000_000)
+ROWS = (10_000, 20_000, 50_000, 100_000, 300_000, 1_000_000, 5_000_000)
 _COLOURS = {"image": "#3b7dd8", "text": "#d1495b"}
 
 
@@ -56,7 +56,7 @@ def draw(table: list[dict[str, Any]]) -> None:
     """Median and 95th percentile of single queries against rows."""
 
     def plot(figure: Any) -> None:
-        figure.set_size_inches(7.2, 4.0)
+        figure.set_size_inches(8.0, 4.4)
         axes = figure.subplots()
         rows = [row["rows"] for row in table]
         for modality, colour in _COLOURS.items():
@@ -67,12 +67,16 @@ def draw(table: list[dict[str, Any]]) -> None:
             recall = min(row[modality]["recall_at_10"] for modality in _COLOURS)
             top = max(row[modality]["single_ms"]["p95"] for modality in _COLOURS)
             kind = row["text"]["factory"].removeprefix("RR512,")
-            axes.annotate(f"{kind}\nrecall ≥ {recall:.3f}", (row["rows"], top), (0, 8), textcoords="offset points",
+            axes.annotate(f"{kind}\n≥ {recall:.3f}", (row["rows"], top), (0, 8), textcoords="offset points",
                           ha="center", fontsize=7, color="#374151")  # fmt: skip
         axes.axhline(2, color="#9ca3af", linewidth=0.8)
-        axes.set(xscale="log", yscale="log", xlabel="pairs in the memory", ylabel="one query, ms")
-        axes.margins(x=0.1, y=0.2)
-        axes.legend(loc="upper left", fontsize=8)
+        axes.set(xscale="log", yscale="log", xlabel="pairs in the memory; above, index and recall@10")
+        axes.set(ylabel="one query, ms", ylim=(0.2, 12))
+        axes.set_xticks(rows, [f"{count:,}" for count in rows], fontsize=8)
+        axes.set_yticks([0.2, 0.5, 1, 2, 5, 10], ["0.2", "0.5", "1", "2", "5", "10"])
+        axes.minorticks_off()
+        axes.margins(x=0.08)
+        figure.legend(loc="outside right center", fontsize=8)
 
     save_plot(plot, "index-growth", IMAGES)
     (IMAGES / "index-growth.png").unlink()

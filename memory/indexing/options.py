@@ -6,7 +6,7 @@ from typing import Any, Final
 from memory.errors import IndexOptionsInvalid
 from memory.indexing.families import EXACT, RABITQ, SQ8, Family, is_factory, lists_for, parse_factory
 
-EXACT_ROWS: Final = 30_000  # up to here a scan of all rows takes 2 ms at most, and misses nothing
+EXACT_ROWS: Final = 20_000  # up to here a scan of all rows takes a millisecond, and misses nothing
 SQ8_ROWS: Final = 20_000_000  # beyond, 8-bit codes of both modalities outgrow what a machine keeps in its cache
 # From here on 1-bit codes find as much as 8-bit codes, as all are ranked by the rows, and are smaller and faster: their
 # error falls as √D grows.

@@ -23,8 +23,8 @@ D = 24
     ("rows", "dim", "limit", "factory"),
     [
         (10_000, 512, None, "exact"),
-        (30_000, 512, None, "exact"),
-        (30_001, 512, None, "RR512,IVF256,RaBitQ"),
+        (20_000, 512, None, "exact"),
+        (20_001, 512, None, "RR512,IVF256,RaBitQ"),
         (1_000_000, 768, None, "RR768,IVF2048,RaBitQ"),
         (1_000_000, 128, None, "IVF2048,SQ8"),  # 1-bit codes of few dimensions say little
         (20_000_001, 128, None, "RR128,IVF8192,RaBitQ"),
