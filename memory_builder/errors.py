@@ -15,7 +15,8 @@
             NothingUsable               nothing_usable (.rejected)
         WorkerLost                      a decoding process died or hung twice        worker_lost
         EngineError                     the machines cannot do the units             engine_missing, engine_unreachable,
-                                        engine_empty, engine_paths, engine_workers_lost
+                                        engine_empty, engine_paths, engine_version,
+                                        engine_workers_lost
         BuildInterrupted                SIGTERM or SIGINT: interrupted (.signal); the same command goes on
 
 A row that cannot be used stops nothing: it becomes a `Rejected` row with a code (records.py) and is counted.

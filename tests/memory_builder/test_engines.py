@@ -1,6 +1,8 @@
 """Engines do units in any order, on any number of workers; the memory is the plan's."""
 
+import importlib.util
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 from memory import Memory
 from memory_builder import BuildConfig, CorpusError, EngineError, build
 from memory_builder.engines import Job, LocalEngine
+from memory_builder.engines.code_identity import code_identity
 from memory_builder.engines.ray import connected
 from memory_builder.known_keys import KnownKeys
 from memory_builder.mapper import Checkpoint
@@ -114,3 +117,27 @@ def test_ray_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EngineError, match=r"engine_missing: .* pip install 'reco-clip\[ray\]'"), connected(None):
         pass
+
+
+def test_another_line_of_code_is_another_reco(tmp_path: Path) -> None:
+    """The identity that machines compare, of a tree of our own."""
+
+    def identity() -> str:
+        spec = importlib.util.spec_from_file_location("copied", tmp_path / "memory_builder/engines/code_identity.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return str(module.code_identity())
+
+    (tmp_path / "memory_builder/engines").mkdir(parents=True)
+    shutil.copy(code_identity.__code__.co_filename, tmp_path / "memory_builder/engines")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/towers.py").write_text("x = 1\n")
+    first = identity()
+    assert identity() == first
+    (tmp_path / "models/towers.py").write_text("x = 2\n")
+    assert identity() != first
+    (tmp_path / "models/towers.py").write_text("x = 1\n")
+    (tmp_path / "unrelated.py").write_text("y = 1\n")
+    assert identity() == first
+    assert code_identity().startswith("0.")

@@ -217,7 +217,7 @@ def test_a_worker_that_sees_another_folder_is_refused(tmp_path: Path, encoder_di
     before = Path.cwd()
     try:
         with pytest.raises(EngineError, match="engine_paths"):
-            UnitWorker(Assignment(config, source, KnownKeys({}), (), str(tmp_path), ".tmp-1-0")).open()
+            UnitWorker().open(Assignment(config, source, KnownKeys({}), (), str(tmp_path), ".tmp-1-0"))
     finally:
         os.chdir(before)
 
@@ -257,3 +257,15 @@ def test_a_cluster_that_others_fill_is_told_and_waited_for(
         again = settings(corpus, tmp_path / "again")
         with pytest.raises(EngineError, match=r"engine_empty.*other work"):
             build(again, encoder, engine=engine(again, encoder, encoder_dir))
+
+
+def test_a_machine_with_another_reco_is_refused(
+    encoder: Encoder, encoder_dir: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from memory_builder.engines.ray import crew
+
+    monkeypatch.setattr(crew, "code_identity", lambda: "0.1.0, code 000000000000")
+    config = settings(corpus, tmp_path / "memory")
+    with cluster(1), pytest.raises(EngineError, match=r"has RECO .*, code [0-9a-f]{12}, and this command is RECO"):
+        build(config, encoder, engine=engine(config, encoder, encoder_dir))
+    assert finished(config.memory) == []

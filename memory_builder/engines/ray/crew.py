@@ -11,6 +11,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from memory import check_encoder
+from memory_builder.engines.code_identity import code_identity
 from memory_builder.engines.ray.machines import Machine, Patience, machines
 from memory_builder.engines.ray.worker import Assignment, Counts, UnitWorker
 from memory_builder.errors import EngineError
@@ -38,8 +39,10 @@ class _Member:
         actor: Ray's handle.
         needs: of its machine.
         asked_at: when Ray was asked for it.
-        starting: until Ray has started it.
-        opening: until the encoder is open.
+        order: its assignment, in Ray's store.
+        starting: until Ray has started it and it has told its RECO.
+        opening: from then until the encoder is open.
+        opened: it takes units.
         units: under way.
         telling: a report that is awaited.
         told_at: when it last reported.
@@ -50,8 +53,10 @@ class _Member:
     actor: Any
     needs: Mapping[str, float]
     asked_at: float
+    order: Ref
     starting: Ref | None
-    opening: Ref | None
+    opening: Ref | None = None
+    opened: bool = False
     units: dict[Ref, Unit] = field(default_factory=dict)
     telling: Ref | None = None
     told_at: float = 0.0
@@ -70,6 +75,7 @@ class Crew:
         self._config = assignment.config
         self._on_gpu = assignment.source.device.startswith("cuda")
         self._record = record
+        self._code = code_identity()
         self._assignment = assignment
         self._numbers = {id(reader): number for number, reader in enumerate(assignment.readers)}
         self._members: list[_Member] = []
@@ -158,13 +164,13 @@ class Crew:
                 max_concurrency=Mapper.units_at_once + 1,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
             )
-            .remote(self._orders[cpus])
+            .remote()
         )
-        return _Member(node, actor, needs, now, actor.there.remote(), actor.open.remote())
+        return _Member(node, actor, needs, now, self._orders[cpus], actor.there.remote())
 
     def _hand_out(self, waiting: "deque[Unit]") -> None:
         """Each worker gets a unit, and then each a second one, as long as there are any; and is asked how far it is."""
-        opened = [member for member in self._members if member.opening is None]
+        opened = [member for member in self._members if member.opened]
         for count in range(Mapper.units_at_once):
             for member in opened:
                 if waiting and len(member.units) == count:
@@ -188,10 +194,11 @@ class Crew:
             self._lose(member, waiting)
             return None
         if ref == member.starting:
-            member.starting = None
+            _check_code(self._code, answer, member.node)
+            member.starting, member.opening = None, member.actor.open.remote(member.order)
         elif ref == member.opening:
             check_encoder(self._record, answer)
-            member.opening = None
+            member.opening, member.opened = None, True
         elif ref == member.telling:
             counts, member.seconds = answer
             for unit_id, count in counts.items():
@@ -207,7 +214,7 @@ class Crew:
         """Forget a worker that is gone, or not reached, and have others do its units."""
         self._members.remove(member)
         ray.kill(member.actor)  # one that is only not reached should not go on beside its successor
-        if member.opening is not None:
+        if not member.opened:
             self._never_opened[member.node] += 1
         for unit in reversed(member.units.values()):
             self._losses[unit.id] += 1
@@ -235,6 +242,21 @@ class Crew:
     @property
     def _wanted(self) -> str:
         return "a GPU" if self._on_gpu else "a free core"
+
+
+def _check_code(ours: str, theirs: str, node: str) -> None:
+    """Refuse a machine whose units might not be ours.
+
+    Raises:
+        EngineError: engine_version.
+    """
+    if theirs != ours:
+        address = next((one["NodeManagerAddress"] for one in ray.nodes() if one["NodeID"] == node), "A machine")
+        raise EngineError(
+            "engine_version",
+            f"{address} has RECO {theirs}, and this command is RECO {ours}: their units would not make one memory. "
+            "Install the same RECO on every machine of the cluster.",
+        )
 
 
 def _added(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:

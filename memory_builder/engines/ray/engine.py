@@ -41,7 +41,8 @@ class RayEngine:
         self._config, self._source, self._record, self._say = config, source, record, say
 
     def finish(self, units: Sequence[Unit], job: Job, checkpoint: Checkpoint) -> Generator[str, None, None]:
-        """As in Engine; also raises EngineError: engine_empty, engine_paths, engine_workers_lost."""
+        """As in Engine; also raises EngineError: engine_empty, engine_paths, engine_version,
+        engine_workers_lost."""
         from memory_builder.engines.ray.crew import Crew  # Ray with it, which is an extra
 
         # What is there under a unit's name is half of it, or would come out differently today; workers replace nothing.

@@ -15,6 +15,7 @@ from typing import Any
 from memory.work_files import WORK
 from memory_builder.build_log import log_unit
 from memory_builder.config import BuildConfig
+from memory_builder.engines.code_identity import code_identity
 from memory_builder.engines.engine import map_whole
 from memory_builder.errors import EngineError
 from memory_builder.known_keys import KnownKeys
@@ -61,23 +62,26 @@ class Assignment:
 class UnitWorker:
     """Maps units and saves them where the building process looks for them."""
 
-    def __init__(self, assignment: Assignment) -> None:
-        self._assignment = assignment
+    _assignment: Assignment
+
+    def __init__(self) -> None:
         self._stack = ExitStack()
         self._counts: dict[str, Counts] = {}
         self._lock = threading.Lock()
 
-    def there(self) -> None:
-        """Answered as soon as Ray has started the worker."""
+    def there(self) -> str:
+        """Which RECO this is: answered as soon as Ray has started the worker, before anything of ours is sent."""
+        return code_identity()
 
-    def open(self) -> Mapping[str, Any]:
+    def open(self, assignment: Assignment) -> Mapping[str, Any]:
         """Open the encoder; its record, which the building process compares with its own.
 
         Raises:
             EngineError: engine_paths, if the memory is not the one that the building process has.
             EncoderError: it cannot be opened here.
         """
-        config, source = self._assignment.config, self._assignment.source
+        self._assignment = assignment
+        config, source = assignment.config, assignment.source
         self._enter_folder()
         from memory_builder.builds import open_mapper
         from models.encoder import Encoder
