@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.fusion import DESIGNS, Design, Fusion, FusionConfig
+from models.fusion.evidence import EvidenceFusion
 
 
 def neighbourhood(batch: int, k: int, dim: int, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -18,6 +19,12 @@ def neighbourhood(batch: int, k: int, dim: int, *, seed: int = 0) -> tuple[Tenso
     mask = torch.rand(batch, k, generator=dice) > 0.3
     mask[0] = True
     return query, values, similarities, mask
+
+
+def refined(module: nn.Module, found: tuple[Tensor, Tensor, Tensor, Tensor], keys: Tensor) -> Tensor:
+    """Refine; a query that stands alone is also judged by its neighbours' keys, where the design does."""
+    answer: Tensor = module(*found, keys=keys) if isinstance(module, EvidenceFusion) else module(*found)
+    return answer
 
 
 def trained_like(fusion: Fusion, seed: int = 1) -> Fusion:
@@ -64,11 +71,12 @@ def test_folded_token_0_readout_equals_the_plain_layer(masked: bool) -> None:
 def test_masked_neighbours_change_nothing(design: Design) -> None:
     module = trained_like(Fusion(FusionConfig(design, 128))).image
     query, values, similarities, mask = neighbourhood(5, 10, 128)
-    other = torch.where(mask.unsqueeze(-1), values, -values.roll(1, 0))
+    keys = values.roll(1, 1)
+    other, others = (torch.where(mask.unsqueeze(-1), rows, -rows.roll(1, 0)) for rows in (values, keys))
     noise = torch.where(mask, similarities, torch.full_like(similarities, 0.9))
     with torch.no_grad():
-        one = module(query, values * mask.unsqueeze(-1), similarities * mask, mask)
-        two = module(query, other, noise, mask)
+        one = refined(module, (query, values * mask.unsqueeze(-1), similarities * mask, mask), keys)
+        two = refined(module, (query, other, noise, mask), others)
     torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-5)
 
 
@@ -76,11 +84,11 @@ def test_masked_neighbours_change_nothing(design: Design) -> None:
 def test_no_neighbours_and_row_independence(design: Design) -> None:
     module = trained_like(Fusion(FusionConfig(design, 128))).text
     query, values, similarities, mask = neighbourhood(6, 10, 128)
-    mask[2] = False
+    mask[2], keys = False, values.roll(1, 1)
     with torch.no_grad():
-        batch = module(query, values, similarities, mask)
-        alone = module(query[2:3], values[2:3, :0], similarities[2:3, :0], mask[2:3, :0])
-        third = module(query[4:5], values[4:5], similarities[4:5], mask[4:5])
+        batch = refined(module, (query, values, similarities, mask), keys)
+        alone = refined(module, (query[2:3], values[2:3, :0], similarities[2:3, :0], mask[2:3, :0]), keys[2:3, :0])
+        third = refined(module, (query[4:5], values[4:5], similarities[4:5], mask[4:5]), keys[4:5])
     assert torch.isfinite(batch).all()
     torch.testing.assert_close(batch.norm(dim=-1), torch.ones(6))
     torch.testing.assert_close(batch[2:3], alone, atol=1e-6, rtol=1e-5)
@@ -92,9 +100,9 @@ def test_residual_designs_start_next_to_clip_and_at_clip_without_neighbours(desi
     module = Fusion(FusionConfig(design, 512)).eval().image
     query, values, similarities, mask = neighbourhood(16, 10, 512)
     with torch.no_grad():
-        refined = module(query, values, similarities, mask)
+        near = module(query, values, similarities, mask)
         abstained = module(query, values, similarities, torch.zeros_like(mask))
-    assert (refined * query).sum(dim=-1).min() > 0.99
+    assert (near * query).sum(dim=-1).min() > 0.99
     torch.testing.assert_close(abstained, query)
 
 
