@@ -44,21 +44,13 @@ def narrow(search: ListSearch, asked: Asked, chosen: Setting, wanted: float) -> 
             best, high = tried, step
         else:
             low = step
-    if best is None or codes_read(search, asked, best.parameters) >= codes_read(search, asked, chosen.parameters):
+    if best is None:
         return None
-    return replace(best, mean_lists=round(mean_lists(search, asked, best.parameters), 1))
-
-
-def codes_read(search: ListSearch, asked: Asked, parameters: SearchParameters) -> float:
-    """What a query costs on average, in codes."""
-    lists = _lists(search, asked, parameters)
-    rows = np.append(search.list_rows(), -_LIST_STARTS)  # the last is read at -1, and cancels what it starts
-    return float((rows[lists] + _LIST_STARTS).sum(axis=1).mean())
-
-
-def mean_lists(search: ListSearch, asked: Asked, parameters: SearchParameters) -> float:
-    """How many lists a query looks at on average."""
-    return float((_lists(search, asked, parameters) != NO_LIST).sum(axis=1).mean())
+    codes = np.append(search.list_rows() + _LIST_STARTS, 0)  # of each list; the last is read at NO_LIST
+    narrow_lists, same_lists = (_lists(search, asked, setting.parameters) for setting in (best, chosen))
+    if codes[narrow_lists].sum() >= codes[same_lists].sum():
+        return None
+    return replace(best, mean_lists=round(float((narrow_lists != NO_LIST).sum(axis=1).mean()), 1))
 
 
 def _lists(search: ListSearch, asked: Asked, parameters: SearchParameters) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from service.forms.images import refuse_charset
 from service.label_sets import MAX_FILE_BYTES, LabelSet
 from service.lifecycle import Service
 from service.problems import Problem
-from service.routes.openapi import LABELS, TEXTS, answer, json_body, problems
+from service.routes.openapi import LABELS, TEXTS, answer, json_body, path_parameter, problems
 from service.schemas.answers import LabelSetAnswer, LabelSetsAnswer
 from service.schemas.requests import LabelSetRequest
 
@@ -104,13 +104,7 @@ _BODY = (
     "text_invalid_unicode",
 )
 _EXAMPLES = {"seabirds": {"labels": ["puffin", "razorbill"], "templates": ["a photo of a {}, a seabird."]}}
-NAME = {
-    "name": "name",
-    "in": "path",
-    "required": True,
-    "description": "1 to 64 letters, digits, dots, dashes or underscores.",
-    "schema": {"type": "string"},
-}
+NAME = path_parameter("name", "1 to 64 letters, digits, dots, dashes or underscores.")
 
 
 def describe(named: LabelSet) -> dict[str, Any]:

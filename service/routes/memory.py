@@ -12,7 +12,7 @@ from service.page.image_bytes import image_response, image_type, not_modified
 from service.page.items import find_item, sample_items
 from service.pipeline.engine import describe_memory
 from service.problems import ItemError, Problem
-from service.routes.openapi import answer, problems
+from service.routes.openapi import answer, path_parameter, problems, whole_number
 from service.routes.receiving import integer, whole_numbers
 from service.schemas.answers import ItemsAnswer, MemoryAnswer
 
@@ -73,7 +73,7 @@ def router(service: Service) -> APIRouter:
             200: {"description": "OK", "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
             **problems("item_not_found", "thumbnail_not_found", "memory_unavailable", "not_ready", "internal_error"),
         },
-        openapi_extra={"parameters": [_ID]},  # FastAPI's own would bring its own form of a 422
+        openapi_extra={"parameters": [_ID]},
     )
     async def thumbnail(request: Request) -> Response:
         """The small image that the memory keeps of an item, if it was built with thumbnails."""
@@ -90,19 +90,8 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-_ID = {
-    "name": "id",
-    "in": "path",
-    "required": True,
-    "description": "Row of the item in the memory.",
-    "schema": {"type": "integer"},
-}
+_ID = path_parameter("id", "Row of the item in the memory.", "integer")
 _PARAMETERS = [
-    {
-        "name": "sample",
-        "in": "query",
-        "description": f"How many, 1 to {MAX_SAMPLE}.",
-        "schema": {"type": "integer", "default": 24},
-    },
-    {"name": "seed", "in": "query", "description": "Which.", "schema": {"type": "integer", "default": 0}},
+    whole_number("sample", f"How many, 1 to {MAX_SAMPLE}.", 24),
+    whole_number("seed", "Which.", 0),
 ]

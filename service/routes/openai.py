@@ -18,7 +18,16 @@ from service.pipeline.trace import Trace
 from service.pipeline.waiting import gather
 from service.problems import ItemError
 from service.routes.embed import LARGE_ANSWER_NUMBERS, choose_k
-from service.routes.openapi import BASE64_PIXEL, IMAGES, TEXTS, TRANSPORT, answer, json_body, openai_problems
+from service.routes.openapi import (
+    BASE64_PIXEL,
+    IMAGES,
+    TEXTS,
+    TRANSPORT,
+    answer,
+    json_body,
+    openai_problems,
+    path_parameter,
+)
 from service.routes.receiving import off_loop, receive_json, refuse_bad_items
 from service.schemas.answers import ModelsAnswer, OpenAIAnswer, OpenAIModel
 from service.schemas.requests import validate
@@ -32,13 +41,7 @@ _EXAMPLES = {
     },
     "jina": {"model": "reco:plain", "input": [{"text": "a puffin"}, {"image": BASE64_PIXEL}], "normalized": True},
 }
-_MODEL_NAME = {
-    "name": "model",
-    "in": "path",
-    "required": True,
-    "description": "A name from /v1/models.",
-    "schema": {"type": "string"},
-}
+_MODEL_NAME = path_parameter("model", "A name from /v1/models.")
 
 
 def router(service: Service) -> APIRouter:

@@ -24,8 +24,10 @@ from service.routes.openapi import (
     TRANSPORT,
     answer,
     image_body,
+    path_parameter,
     problems,
     query_parameters,
+    whole_number,
 )
 from service.routes.receiving import receive_images, whole_numbers
 from service.schemas.operator import (
@@ -46,21 +48,10 @@ _EXAMPLES = {
     "name": {"images": [BASE64_PIXEL], "name": "puffin"},
     "caption": {"images": [BASE64_PIXEL], "caption": "a puffin on a cliff, with fish", "key": "mine/0001"},
 }
-_KEY = {
-    "name": "key",
-    "in": "path",
-    "required": True,
-    "description": "Key of the pair; it may hold slashes.",
-    "schema": {"type": "string"},
-}
+_KEY = path_parameter("key", "Key of the pair; it may hold slashes.")
 _PARAMETERS = [
-    {
-        "name": "limit",
-        "in": "query",
-        "description": f"How many, 1 to {MAX_LISTED}.",
-        "schema": {"type": "integer", "default": 100},
-    },
-    {"name": "offset", "in": "query", "description": "From which on.", "schema": {"type": "integer", "default": 0}},
+    whole_number("limit", f"How many, 1 to {MAX_LISTED}.", 100),
+    whole_number("offset", "From which on.", 0),
 ]
 
 
@@ -110,7 +101,7 @@ def router(service: Service) -> APIRouter:
             **answer(PairRemovedAnswer),
             **problems("pair_not_found", *_WRITE),
         },
-        openapi_extra={"parameters": [_KEY]},  # FastAPI's own would bring its own form of a 422
+        openapi_extra={"parameters": [_KEY]},
     )
     async def remove(request: Request) -> dict[str, Any]:
         """No search finds it any more; its rows stay on disk until `reco memory compact` or `purge`."""
@@ -144,7 +135,7 @@ def _add_look_ups(routes: APIRouter, service: Service) -> None:
         summary="Look a pair up by its key",
         response_model=None,
         responses={**answer(PairAnswer), **problems("pair_not_found", *_READ)},
-        openapi_extra={"parameters": [_KEY]},  # FastAPI's own would bring its own form of a 422
+        openapi_extra={"parameters": [_KEY]},
     )
     async def shown(request: Request) -> dict[str, Any]:
         """Any pair of the memory, whoever put it there."""
