@@ -78,7 +78,7 @@ from memory.removed import key_hash, read_removed, write_removed
 from memory.rows import ITEMS_SCHEMA, Rows
 from memory.searchable import Item, SearchableMemory
 from memory.segments import write_segment
-from memory.stamps import default_stamp_directory
+from memory.stamps import default_copy_directory, default_stamp_directory
 from memory.stores import RemoteMemories, is_address, newest_remote_version
 from memory.verify import Problem, VerifyReport, verify_memory
 from memory.versions import latest_version, list_versions, read_manifest
@@ -161,6 +161,7 @@ __all__ = [
     "collect",
     "compact",
     "content_digest",
+    "default_copy_directory",
     "default_stamp_directory",
     "difference",
     "is_address",

@@ -33,6 +33,11 @@ def default_stamp_directory(environment: Mapping[str, str]) -> Path:
     return base / "reco"
 
 
+def default_copy_directory(environment: Mapping[str, str]) -> Path:
+    """Where copies of memories from object stores live by default: beside the stamps."""
+    return default_stamp_directory(environment) / "memories"
+
+
 def stamp_of(status: os.stat_result, sha256: str) -> Stamp:
     """The stamp of an opened file whose bytes have that hash."""
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, sha256)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reco.console import Bar, stop
-from reco.stamps import stamp_directory
+from reco.stamps import copy_directory, stamp_directory
 
 if TYPE_CHECKING:
     from memory import RemoteMemories
@@ -49,7 +49,7 @@ def remote_memories(schemes: list[str] | None, cache: Path | None) -> "Iterator[
     try:
         yield RemoteMemories(
             allowed(schemes),
-            cache or stamp_directory() / "memories",
+            cache or copy_directory(),
             stamps=stamp_directory(),
             report=lambda done, total: bar.update(done // 1_000_000, total // 1_000_000),
         )
@@ -67,7 +67,7 @@ def local_memory(memory: str, schemes: list[str] | None, cache: Path | None) -> 
 
 def only_local(memory: str) -> Path:
     """A memory that is to be changed, which is no object store's."""
-    from memory.stores.address import is_address
+    from memory import is_address
 
     if is_address(memory):
         stop(f"{memory}: a memory in an object store is only read. Change the directory it was uploaded from", code=2)

@@ -4,7 +4,6 @@ Naming a setting must not load FAISS.
 """
 
 import os
-from pathlib import Path
 
 from models.cores import usable_cores
 
@@ -22,5 +21,7 @@ def stamps() -> str:
 
 
 def remote_cache() -> str:
-    """Beside the stamps."""
-    return str(Path(stamps()) / "memories")
+    """The memory's own default."""
+    from memory import default_copy_directory
+
+    return str(default_copy_directory(os.environ))
