@@ -38,9 +38,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from memory_builder import BuildConfig, build
-from memory_builder.decoding import Candidate, decode_batch
-from memory_builder.progress import Silent
+from memory_builder.encoding.decoding import Candidate, decode_batch
 from memory_builder.records import Record
+from memory_builder.reporting.progress import Silent
 from models.encoder import Encoder
 
 log = logging.getLogger("encoding")

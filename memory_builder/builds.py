@@ -1,26 +1,26 @@
 """The two builds: of a corpus, which is encoded, and of cached embeddings, which are taken over. What a program calls.
 
-Chooses readers and mapper; the runner does the rest for both alike, and forecast.py tells what it will take.
+Chooses readers and mapper; the runner does the rest for both alike, and planning/forecast.py tells what it will take.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from memory_builder.build_result import BuildResult
 from memory_builder.config import BuildConfig
-from memory_builder.corpora import expand, expand_paths
 from memory_builder.embeddings import EmbeddingsReader, Importer, Origin, open_source
 from memory_builder.embeddings.reader import check_same_dim
+from memory_builder.encoding.mapper import open_mapper
 from memory_builder.engines import Engine, LocalEngine
-from memory_builder.forecast import Forecast, forecast
-from memory_builder.mapper import Mapper
-from memory_builder.progress import Progress, Silent
+from memory_builder.planning.forecast import Forecast, forecast
+from memory_builder.planning.sharing import Share, ShareResult
+from memory_builder.planning.task import Task
 from memory_builder.readers import ReaderOptions, open_reader
+from memory_builder.readers.corpora import expand, expand_paths
+from memory_builder.reporting.build_result import BuildResult
+from memory_builder.reporting.progress import Progress, Silent
 from memory_builder.runner import do_share, run
-from memory_builder.sharing import Share, ShareResult
-from memory_builder.task import Task
 
 if TYPE_CHECKING:
     from models.encoder import Encoder
@@ -78,18 +78,6 @@ def forecast_build(config: BuildConfig, encoder: "Encoder") -> Forecast:
         MemoryBuilderError, models.errors.EncoderError: as `build`.
     """
     return forecast(config, _encoding(config, encoder))
-
-
-@contextmanager
-def open_mapper(config: BuildConfig, encoder: "Encoder") -> Iterator[Mapper]:
-    """A mapper with lanes for the encoder's device: of this process, or of an engine's worker."""
-    from memory_builder.lanes import open_lanes  # torch with it
-
-    lanes = open_lanes(config, encoder)
-    try:
-        yield Mapper(encoder, lanes, batch_size=config.batch_size, max_characters=config.max_characters)
-    finally:
-        lanes.close()
 
 
 def open_embeddings(config: BuildConfig) -> list[EmbeddingsReader]:

@@ -16,7 +16,7 @@ class BuildConfig:
     """Settings of one build, checked when made.
 
     Attributes:
-        corpora: paths as the user wrote them; globs, braces and list files are expanded (corpora.py).
+        corpora: paths as the user wrote them; globs, braces and list files are expanded (readers/corpora.py).
         memory: directory of the memory; made if absent, grown if it is one.
         unit_rows: rows done or not done as one; what a crash can cost. Up to 65,536.
         batch_size: images, then captions, in one call of the encoder. Another size gives the same rows up to

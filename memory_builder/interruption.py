@@ -1,12 +1,14 @@
-"""SIGTERM and SIGINT as a request to stop at the next safe place. Standard library only."""
+"""SIGTERM and SIGINT as a request to stop at the next safe place, and the watch that hears it there."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 from memory_builder.errors import BuildInterrupted
+from memory_builder.reporting.progress import Progress
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -29,6 +31,25 @@ class StopRequest:
         """
         if self._signal is not None:
             raise BuildInterrupted(self._signal)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on while a build runs, and may stop it."""
+
+    progress: Progress
+    stop: StopRequest
+
+    def stage(self, name: str) -> None:
+        """A stage begins, unless a stop was asked for; names are Progress's."""
+        self.stop.check()
+        self.progress.stage(name)
+
+    def checkpoint(self, rows: int, rejected: int) -> None:
+        """So many more rows were read; the place to stop."""
+        if rows or rejected:
+            self.progress.advance(rows, rejected)
+        self.stop.check()
 
 
 @contextmanager

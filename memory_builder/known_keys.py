@@ -1,7 +1,7 @@
 """Which keys a memory holds, or holds no more, as a build begins. Pure, and the same for every unit of the build.
 
 An upsert replaces what the memory holds under a key by another pair of that key; within a corpus the first still wins,
-which admission.py sees to.
+which units/admission.py sees to.
 """
 
 from collections.abc import Iterable, Mapping, Set

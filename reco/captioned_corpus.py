@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from memory_builder.corpora import expand_paths
 from memory_builder.readers import ReaderOptions, open_reader
+from memory_builder.readers.corpora import expand_paths
 from memory_builder.records import Record, Rejected, RowRejected
 from models.errors import InputError, TextError
 from models.images import Preprocessor

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from evaluation.refinement import FloatArray
-from memory_builder.decoding import Decoded, decode
+from memory_builder.encoding.decoding import Decoded, decode
 from memory_builder.records import Record, RowRejected
 from models.encoder import Encoder
 from models.errors import InputError

@@ -17,9 +17,9 @@ from evaluation.tasks.encoding import EncodedImages, Report, encode_images, enco
 from evaluation.tasks.prompts import PROMPT_SETS, check_names
 from evaluation.tasks.task import EvalTask, Kind, check_classes, invalid, split_classes
 from evaluation.zero_shot import ZeroShotTask
-from memory_builder.corpora import corpus_name
 from memory_builder.readers import ReaderOptions, open_reader
 from memory_builder.readers.captions import PLAIN_EXTENSIONS
+from memory_builder.readers.corpora import corpus_name
 from memory_builder.readers.reader import IMAGE_EXTENSIONS
 from memory_builder.readers.regular_file import read_file
 from memory_builder.readers.table import TABLE_EXTENSIONS

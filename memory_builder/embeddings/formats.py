@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from memory_builder.corpora import corpus_name
 from memory_builder.embeddings.npz import NpzShard
 from memory_builder.embeddings.reader import EmbeddingsReader
 from memory_builder.embeddings.shards import find_shards
 from memory_builder.errors import CorpusError
+from memory_builder.readers.corpora import corpus_name
 from memory_builder.readers.reader import ReaderOptions
 
 _READ = (

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from memory import ITEMS_SCHEMA, Rows
 from memory_builder.embeddings.block import Block, Embeddings, Pair
+from memory_builder.encoding.mapper import Checkpoint, MappedUnit
 from memory_builder.known_keys import DUPLICATE, EARLIER, REMOVED, TAKEN_OUT, KnownKeys, StoredPair
-from memory_builder.mapper import Checkpoint, MappedUnit
 from memory_builder.records import Rejected
 from models.errors import TextError
 from models.texts import TextLimits, check_text

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from memory_builder.begun import BegunUnit
+from memory_builder.encoding.begun import BegunUnit
+from memory_builder.encoding.mapper import Checkpoint, MappedUnit
 from memory_builder.known_keys import KnownKeys
-from memory_builder.mapper import Checkpoint, MappedUnit
-from memory_builder.plan import Unit
-from memory_builder.task import UnitMapper
+from memory_builder.planning.plan import Unit
+from memory_builder.planning.task import UnitMapper
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import Empty, SimpleQueue
 
-from memory_builder.build_log import log_unit
+from memory_builder.encoding.mapper import Checkpoint
 from memory_builder.engines.engine import Job, map_whole
-from memory_builder.mapper import Checkpoint
-from memory_builder.plan import Unit
-from memory_builder.task import UnitMapper
-from memory_builder.units import UnitStore
+from memory_builder.planning.plan import Unit
+from memory_builder.planning.task import UnitMapper
+from memory_builder.reporting.build_log import log_unit
+from memory_builder.units.store import UnitStore
 
 _TICK_S = 0.1  # how long a signal or the progress bar may wait
 

@@ -2,8 +2,8 @@
 
 Nothing is decoded, extracted or followed.
 
-One file per format. A reader scans its source into pieces (what there is) and reads a piece as rows (what it
-holds).
+One file per format; corpora.py finds the sources that the command line names. A reader scans its source into pieces
+(what there is) and reads a piece as rows (what it holds).
 """
 
 from memory_builder.readers.formats import open_reader

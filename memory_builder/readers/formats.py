@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from memory_builder.corpora import corpus_name
 from memory_builder.errors import CorpusError
 from memory_builder.readers.arrow_files import ArrowReader, saved_dataset
+from memory_builder.readers.corpora import corpus_name
 from memory_builder.readers.folder import FolderReader
 from memory_builder.readers.parquet import ParquetReader
 from memory_builder.readers.reader import Reader, ReaderOptions

@@ -27,7 +27,7 @@ from evaluation.tasks import EvalTask
 from evaluation.zero_shot import ZeroShotTask
 from memory import MODALITIES, Memory
 from memory_builder import BuildConfig, build
-from memory_builder.progress import Silent
+from memory_builder.reporting.progress import Silent
 from models.checkpoint import checkpoint_id, save_fusion
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from memory_builder import CorpusError
-from memory_builder.corpora import corpus_name, expand
 from memory_builder.readers import ReaderOptions, open_reader
+from memory_builder.readers.corpora import corpus_name, expand
 
 
 @pytest.fixture

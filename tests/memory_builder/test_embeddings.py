@@ -282,7 +282,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from memory_builder import BuildConfig, Origin, build_from_embeddings, open_embeddings
-from memory_builder.progress import Silent
+from memory_builder.reporting.progress import Silent
 
 class Killing(Silent):
     rows = 0

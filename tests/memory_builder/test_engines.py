@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from memory import Memory
 from memory_builder import BuildConfig, CorpusError, EngineError, build
+from memory_builder.encoding.mapper import Checkpoint
 from memory_builder.engines import Job, LocalEngine
 from memory_builder.engines.code_identity import code_identity
 from memory_builder.engines.ray import connected
 from memory_builder.known_keys import KnownKeys
-from memory_builder.mapper import Checkpoint
-from memory_builder.plan import Unit
+from memory_builder.planning.plan import Unit
 from models.encoder import Encoder
 from reco.cli import app
 

@@ -3,11 +3,11 @@
 import pytest
 
 from memory import UnitRecord, key_hash
-from memory_builder.admission import Admitted
 from memory_builder.known_keys import KnownKeys, StoredPair
-from memory_builder.ledger import Ledger
 from memory_builder.records import Rejected
-from memory_builder.segmenting import MAX_SEGMENT_UNITS, FinishedUnit, group_units
+from memory_builder.reporting.ledger import Ledger
+from memory_builder.units.admission import Admitted
+from memory_builder.units.segmenting import MAX_SEGMENT_UNITS, FinishedUnit, group_units
 
 
 def rejected(key: str, code: str) -> Rejected:

@@ -12,12 +12,12 @@ import torch
 
 from memory import Memory
 from memory_builder import BuildConfig, build
-from memory_builder.caption_batches import CaptionEncoder
-from memory_builder.decoding import Candidate, Refused
+from memory_builder.encoding.caption_batches import CaptionEncoder
+from memory_builder.encoding.decoding import Candidate, Refused
+from memory_builder.encoding.lanes import ProcessLanes, ThreadLanes
+from memory_builder.encoding.lanes.decode_pool import DecodePool
+from memory_builder.encoding.lanes.lane import Encoded
 from memory_builder.errors import WorkerLost
-from memory_builder.lanes import ProcessLanes, ThreadLanes
-from memory_builder.lanes.decode_pool import DecodePool
-from memory_builder.lanes.lane import Encoded
 from memory_builder.records import Record
 from models.encoder import Encoder
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from memory_builder.decoding import decode
+from memory_builder.encoding.decoding import decode
+from memory_builder.encoding.lanes import ThreadLanes
+from memory_builder.encoding.mapper import MappedUnit, Mapper
 from memory_builder.known_keys import KnownKeys, StoredPair
-from memory_builder.lanes import ThreadLanes
-from memory_builder.mapper import MappedUnit, Mapper
 from memory_builder.records import Record, Rejected, Row, RowRejected
 from models.encoder import Encoder
 from models.errors import EncoderError, ImageError, TextError

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from memory.searching.stored_rows import StoredRows
-from memory_builder import BuildConfig, BuildResult, Origin, build_from_embeddings, near_duplicates, open_embeddings
+from memory_builder import BuildConfig, BuildResult, Origin, build_from_embeddings, open_embeddings
+from memory_builder.reporting import near_duplicates
 
 Build = Callable[..., BuildResult]
 ROWS, D = 400, 64

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from memory_builder import BuildConfig, ConfigError, CorpusError
-from memory_builder.plan import plan_units
+from memory_builder.planning.plan import plan_units
 from memory_builder.readers import Piece
 
 ENCODER = {"weights_sha256": "w", "embed_dim": 4, "probes": {"image": [[0.1]]}}

@@ -7,7 +7,7 @@ import pytest
 
 from memory import MemoryNotFound, read_manifest
 from memory_builder import BuildConfig, ConfigError, Share, build, build_share
-from memory_builder.units import UnitStore
+from memory_builder.units.store import UnitStore
 from models.encoder import Encoder
 
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 from memory import ITEMS_SCHEMA, Rows
-from memory_builder.mapper import MappedUnit
+from memory_builder.encoding.mapper import MappedUnit
 from memory_builder.records import Rejected
-from memory_builder.units import UnitStore
+from memory_builder.units.store import UnitStore
 
 FILES = ("image.f16.npy", "text.f16.npy", "items.arrow", "rejected.jsonl", "unit.json")
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 
 from memory import ITEMS_SCHEMA, Contents, Memory, Rows, UnitRecord, build_index, publish, write_segment
-from memory_builder.decoding import make_thumbnail
 from models.encoder import Encoder
+from models.thumbnails import make_thumbnail
 from service.page.files import page_files
 from service.page.items import find_item, sample_items
 from service.page.samples import MAX_SAMPLES, Samples

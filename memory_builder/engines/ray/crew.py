@@ -11,12 +11,12 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from memory import check_encoder
+from memory_builder.encoding.mapper import Checkpoint, Mapper
 from memory_builder.engines.code_identity import code_identity
 from memory_builder.engines.ray.machines import Machine, Patience, machines
 from memory_builder.engines.ray.worker import Assignment, Counts, UnitWorker
 from memory_builder.errors import EngineError
-from memory_builder.mapper import Checkpoint, Mapper
-from memory_builder.plan import Unit
+from memory_builder.planning.plan import Unit
 
 _TICK_S: Final = 0.2  # how long a signal or the progress bar may wait
 _TOLD_S: Final = 1.0  # between two reports of a worker

@@ -9,11 +9,11 @@ from typing import Any
 
 from memory.work_files import WORK
 from memory_builder.config import BuildConfig
+from memory_builder.encoding.mapper import Checkpoint
 from memory_builder.engines.engine import Job
 from memory_builder.engines.ray.worker import Assignment, EncoderSource
-from memory_builder.mapper import Checkpoint
-from memory_builder.plan import Unit
-from memory_builder.units import UnitStore
+from memory_builder.planning.plan import Unit
+from memory_builder.units.store import UnitStore
 
 
 class RayEngine:

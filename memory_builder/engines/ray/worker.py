@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from memory.work_files import WORK
-from memory_builder.build_log import log_unit
 from memory_builder.config import BuildConfig
 from memory_builder.engines.code_identity import code_identity
 from memory_builder.engines.engine import map_whole
 from memory_builder.errors import EngineError
 from memory_builder.known_keys import KnownKeys
-from memory_builder.plan import Unit
+from memory_builder.planning.plan import Unit
+from memory_builder.planning.task import UnitMapper
 from memory_builder.readers import Piece, Reader
-from memory_builder.task import UnitMapper
-from memory_builder.units import UnitStore
+from memory_builder.reporting.build_log import log_unit
+from memory_builder.units.store import UnitStore
 
 Counts = tuple[int, int]
 """Rows read of a unit so far, and rows rejected."""
@@ -83,7 +83,7 @@ class UnitWorker:
         self._assignment = assignment
         config, source = assignment.config, assignment.source
         self._enter_folder()
-        from memory_builder.builds import open_mapper
+        from memory_builder.encoding.mapper import open_mapper
         from models.encoder import Encoder
 
         encoder = Encoder.open(source.model, source.pretrained, device=source.device, dtype=source.dtype)

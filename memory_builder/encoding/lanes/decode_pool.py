@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from memory_builder.decoding import Candidate, Described, Refused
+from memory_builder.encoding.decoding import Candidate, Described, Refused
+from memory_builder.encoding.lanes.decode_worker import begin, decode_into
 from memory_builder.errors import WorkerLost
-from memory_builder.lanes.decode_worker import begin, decode_into
 from models.images import Preprocessor
 
 Outcomes = list[Described | Refused]
@@ -67,5 +67,5 @@ class DecodePool:
     def _start(self) -> ProcessPoolExecutor:
         # Not fork: this process has threads, and torch's do not survive it.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["memory_builder.lanes.decode_worker"])
+        context.set_forkserver_preload(["memory_builder.encoding.lanes.decode_worker"])
         return ProcessPoolExecutor(self._workers, context, begin, self._arguments)

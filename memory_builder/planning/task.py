@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from memory_builder.begun import BegunUnit
+from memory_builder.encoding.begun import BegunUnit
+from memory_builder.encoding.mapper import Checkpoint, MappedUnit
 from memory_builder.known_keys import KnownKeys
-from memory_builder.mapper import Checkpoint, MappedUnit
 from memory_builder.readers import Reader
 
 

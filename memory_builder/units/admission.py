@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory import Rows
+from memory_builder.encoding.mapper import MappedUnit
 from memory_builder.known_keys import DUPLICATE, EARLIER
-from memory_builder.mapper import MappedUnit
 from memory_builder.records import Rejected
 
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from memory_builder.decoding import Candidate, Described, Refused
-from memory_builder.lanes.decode_pool import DecodePool
-from memory_builder.lanes.lane import Embeddings, Encoded, embed, join
-from memory_builder.lanes.stage_times import StageTimes
+from memory_builder.encoding.decoding import Candidate, Described, Refused
+from memory_builder.encoding.lanes.decode_pool import DecodePool
+from memory_builder.encoding.lanes.lane import Embeddings, Encoded, embed, join
+from memory_builder.encoding.lanes.stage_times import StageTimes
 
 if TYPE_CHECKING:
     from models.encoder import Encoder
@@ -98,7 +98,7 @@ class _Slot:
     """Memory for the pixels of one batch, which other processes of this machine can map while it is open."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        from memory_builder.lanes.decode_worker import map_slot
+        from memory_builder.encoding.lanes.decode_worker import map_slot
 
         # Anonymous: a build that is killed leaves nothing behind in /dev/shm.
         self._file = os.memfd_create("reco-pixels")

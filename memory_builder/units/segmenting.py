@@ -1,12 +1,12 @@
-"""Finished units to segments, in the plan's order. Imports memory's writer and units.py."""
+"""Finished units to segments, in the plan's order. Imports memory's writer and store.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from memory import SegmentRecord, UnitRecord, write_segment
-from memory_builder.admission import Admitted
-from memory_builder.units import UnitStore
+from memory_builder.units.admission import Admitted
+from memory_builder.units.store import UnitStore
 
 # Mapping a unit takes three file handles, and a process may have 1,024.
 MAX_SEGMENT_UNITS = 256

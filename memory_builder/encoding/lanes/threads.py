@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from memory_builder.decoding import Candidate, Described, Refused, decode_batch
-from memory_builder.lanes.lane import Embeddings, Encoded, embed, join
-from memory_builder.lanes.stage_times import StageTimes
+from memory_builder.encoding.decoding import Candidate, Described, Refused, decode_batch
+from memory_builder.encoding.lanes.lane import Embeddings, Encoded, embed, join
+from memory_builder.encoding.lanes.stage_times import StageTimes
 
 if TYPE_CHECKING:
     from models.encoder import Encoder

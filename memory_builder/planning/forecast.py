@@ -1,6 +1,6 @@
 """What a build would take, before it is begun: counted, measured on a sample, and held against this machine.
 
-Nothing is written. Imports the runner's plan and memory's manifest.
+Nothing is written.
 """
 
 import os
@@ -18,10 +18,11 @@ from memory.work_files import UNIT_DESCRIPTION, UNITS
 from memory_builder.config import BuildConfig
 from memory_builder.errors import OutputError
 from memory_builder.known_keys import KnownKeys
-from memory_builder.near_duplicates import used_ram
-from memory_builder.plan import Plan, Unit
-from memory_builder.runner import plan_build
-from memory_builder.task import Task, UnitMapper
+from memory_builder.planning.plan import Plan, Unit
+from memory_builder.planning.previous import published_units
+from memory_builder.planning.scan import plan_build
+from memory_builder.planning.task import Task, UnitMapper
+from memory_builder.reporting.near_duplicates import used_ram
 
 _SAMPLED_UNITS = 8
 _SAMPLED_BATCHES = 4
@@ -107,7 +108,7 @@ def forecast(config: BuildConfig, task: Task) -> Forecast:
     """
     previous = read_manifest(config.memory) if latest_version(config.memory) is not None else None
     plan = plan_build(config, task, previous)
-    published = {unit.id for segment in (previous.segments if previous else ()) for unit in segment.units}
+    published = published_units(previous)
     finished = {file.parent.name for file in (config.memory / UNITS).glob(f"*/{UNIT_DESCRIPTION}")}
     todo = [unit for unit in plan.units if unit.id not in published and unit.id not in finished]
     with task.mapper as mapper:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from memory_builder.decoding import Candidate, Described, Refused
+from memory_builder.encoding.decoding import Candidate, Described, Refused
 from models.errors import EncoderError
 
 Embeddings = NDArray[np.float16]

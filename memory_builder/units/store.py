@@ -25,8 +25,8 @@ from memory.durable import (
     write_file,
 )
 from memory.work_files import UNIT_DESCRIPTION, UNIT_IMAGE, UNIT_ITEMS, UNIT_REJECTED, UNIT_TEXT, UNITS
-from memory_builder.begun import BegunUnit
-from memory_builder.mapper import MappedUnit
+from memory_builder.encoding.begun import BegunUnit
+from memory_builder.encoding.mapper import MappedUnit
 from memory_builder.records import Rejected
 
 _FORMAT = 1

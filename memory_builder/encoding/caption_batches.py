@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from memory_builder.decoding import Refused
+from memory_builder.encoding.decoding import Refused
 from models.errors import TextError
 
 if TYPE_CHECKING:
     import torch
 
-    from memory_builder.lanes.lane import Lanes
+    from memory_builder.encoding.lanes.lane import Lanes
     from models.encoder import Encoder
 
 
@@ -41,7 +41,7 @@ class CaptionEncoder:
         Raises:
             EncoderError: the encoder is unusable.
         """
-        from memory_builder.lanes.lane import unusable
+        from memory_builder.encoding.lanes.lane import unusable
 
         texts: dict[str, NDArray[np.float16]] = {}
         accepted, tokens, refused = self._tokenize(captions, heard)

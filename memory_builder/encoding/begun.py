@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from memory.durable import make_directory, write_bytes
 from memory.work_files import UNIT_BEGUN
-from memory_builder.decoding import Described, Refused
+from memory_builder.encoding.decoding import Described, Refused
 
 if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be told before
-    from memory_builder.lanes.lane import Encoded
+    from memory_builder.encoding.lanes.lane import Encoded
 
     Outcomes = list[Encoded | Refused]
 
@@ -86,7 +86,7 @@ class BegunUnit:
         return begun
 
     def _read(self, table: pa.Table) -> None:
-        from memory_builder.lanes.lane import Encoded
+        from memory_builder.encoding.lanes.lane import Encoded
 
         for _, rows in groupby(table.to_pylist(), lambda row: row["batch"]):
             numbers: list[int] = []

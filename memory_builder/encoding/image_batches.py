@@ -4,13 +4,13 @@ from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple
 
-from memory_builder.begun import BegunUnit
-from memory_builder.decoding import Candidate, Refused
+from memory_builder.encoding.begun import BegunUnit
+from memory_builder.encoding.decoding import Candidate, Refused
 from memory_builder.known_keys import KnownKeys
 from memory_builder.records import Record
 
 if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be told before
-    from memory_builder.lanes.lane import Encoded, Lanes
+    from memory_builder.encoding.lanes.lane import Encoded, Lanes
 
 
 class _InLanes(NamedTuple):

@@ -9,9 +9,9 @@ Which batches there are is decided by the mapper, so that neither way nor the nu
 from typing import TYPE_CHECKING
 
 from memory_builder.config import BuildConfig
-from memory_builder.lanes.lane import Lanes
-from memory_builder.lanes.processes import ProcessLanes
-from memory_builder.lanes.threads import ThreadLanes
+from memory_builder.encoding.lanes.lane import Lanes
+from memory_builder.encoding.lanes.processes import ProcessLanes
+from memory_builder.encoding.lanes.threads import ThreadLanes
 from models.cores import usable_cores
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ Imports models (texts) and memory's row types; lanes decode and encode the batch
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,17 +13,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from memory import ITEMS_SCHEMA, Rows
-from memory_builder.begun import BegunUnit
-from memory_builder.caption_batches import CaptionEncoder
-from memory_builder.decoding import Refused
-from memory_builder.image_batches import ImageBatches
+from memory_builder.config import BuildConfig
+from memory_builder.encoding.begun import BegunUnit
+from memory_builder.encoding.caption_batches import CaptionEncoder
+from memory_builder.encoding.decoding import Refused
+from memory_builder.encoding.image_batches import ImageBatches
 from memory_builder.known_keys import DUPLICATE, EARLIER, REMOVED, TAKEN_OUT, KnownKeys
 from memory_builder.records import Record, Rejected, Row
 from models.errors import TextError
 from models.texts import TextLimits, check_text
 
 if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be told before
-    from memory_builder.lanes.lane import Encoded, Lanes
+    from memory_builder.encoding.lanes.lane import Encoded, Lanes
     from models.encoder import Encoder
 
 Checkpoint = Callable[[int, int], None]
@@ -180,3 +182,15 @@ class Mapper:
             items=pa.table(columns, schema=ITEMS_SCHEMA),
         )
         return MappedUnit(rows, tuple(unit.rejected[number] for number in sorted(unit.rejected)))
+
+
+@contextmanager
+def open_mapper(config: BuildConfig, encoder: "Encoder") -> Iterator[Mapper]:
+    """A mapper with lanes for the encoder's device: of this process, or of an engine's worker."""
+    from memory_builder.encoding.lanes import open_lanes  # torch with it
+
+    lanes = open_lanes(config, encoder)
+    try:
+        yield Mapper(encoder, lanes, batch_size=config.batch_size, max_characters=config.max_characters)
+    finally:
+        lanes.close()

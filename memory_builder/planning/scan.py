@@ -1,0 +1,33 @@
+"""The sources of a task read through, and named as units: what a build begins with, and a forecast."""
+
+from collections.abc import Callable
+
+from memory import Manifest
+from memory_builder.config import BuildConfig
+from memory_builder.planning.plan import Plan, plan_units
+from memory_builder.planning.task import Task
+
+
+def plan_build(
+    config: BuildConfig, task: Task, previous: Manifest | None, heard: Callable[[], None] = lambda: None
+) -> Plan:
+    """Scan the sources of a task and name their units.
+
+    Args:
+        config, task: what is built.
+        previous: the version that grows.
+        heard: called between sources; may raise to stop.
+
+    Raises:
+        CorpusError: a source is damaged or cannot be read.
+    """
+    sources = []
+    for reader in task.readers:
+        heard()
+        sources.append((reader, list(reader.pieces(config.unit_rows))))
+    row_options = dict(task.row_options)
+    if previous and (config.upsert or config.restore_removed):
+        # What comes of a unit depends on what is stored, so no unit that was published is that unit.
+        row_options["upsert"] = [previous.digest, config.upsert, config.restore_removed]
+    plan = plan_units(sources, row_options=row_options, encoder=task.encoder)
+    return plan.retried(previous) if previous and config.retry_failed else plan

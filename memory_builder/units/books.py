@@ -1,0 +1,78 @@
+"""The books of a build: what of the finished units enters the memory, what it replaces, and what is rejected."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from memory import UnitRecord, key_hash
+from memory.durable import write_file
+from memory.work_files import REJECTED
+from memory_builder.errors import NothingUsable
+from memory_builder.known_keys import ALREADY_STORED
+from memory_builder.planning.previous import Previous
+from memory_builder.reporting.ledger import Ledger
+from memory_builder.units.admission import Admission
+from memory_builder.units.segmenting import FinishedUnit
+from memory_builder.units.store import UnitStore, rejected_lines
+
+
+class Books:
+    """The units that were entered, in the plan's order.
+
+    Attributes:
+        ledger: every row counted.
+        finished: the units, and what of each is stored.
+        replaced: ids of the rows whose place stored ones take.
+        removed: hashes of the keys that are out of the memory after all this.
+    """
+
+    def __init__(self, root: Path, store: UnitStore, previous: Previous, max_error_rate: float) -> None:
+        self.ledger = Ledger(max_error_rate)
+        self.finished: list[FinishedUnit] = []
+        self.replaced: list[int] = []
+        self.removed = previous.removed
+        self._path = root / REJECTED
+        self._store = store
+        self._previous = previous
+        self._admission = Admission()
+
+    def enter(self, unit_id: str) -> None:
+        """Enter the next unit of the plan, which is in the store."""
+        done = self._store.load(unit_id)
+        assert done is not None, f"unit {unit_id} was finished under the lock and is gone or damaged"
+        admitted = self._admission.admit(done)
+        self.ledger.enter(admitted.num_rows, (*done.rejected, *admitted.late))
+        self.finished.append(FinishedUnit(UnitRecord(unit_id, admitted.num_rows), admitted))
+        self._note_keys(admitted.take(done.rows).items.column("key").to_pylist())
+
+    def judge(self, *, complete: bool) -> None:
+        """Stop on too many rejected rows, or for want of a single good one; leave the ledger either way.
+
+        Args:
+            complete: whether all units of the plan are entered.
+
+        Raises:
+            TooManyRejected, NothingUsable: work/rejected.jsonl has the rows.
+        """
+        ledger = self.ledger
+        exceeded = ledger.exceeds(complete=complete)
+        if exceeded or (complete and self.finished):
+            write_file(self._path, lambda stream: [stream.write(block) for block in self._rejected()], replace=True)
+        if complete and not ledger.added and self._previous.manifest is None:
+            raise NothingUsable(
+                f"None of the {ledger.rows:,} rows can be stored. Rejected: {ledger.codes()}. Every row and "
+                f"its reason is in {self._path}.",
+                ledger.rejected,
+            )
+        if exceeded:
+            raise ledger.refusal(self._path)
+
+    def _note_keys(self, keys: list[str]) -> None:
+        """Keys of rows that will be stored: what they replace goes, and none of them is a removed key any more."""
+        self.replaced += [self._previous.ids[key] for key in keys if key in self._previous.ids]
+        if self.removed:
+            self.removed = self.removed.difference(map(key_hash, keys))
+
+    def _rejected(self) -> Iterator[bytes]:
+        for unit in self.finished:
+            rows = (*self._store.rejected(unit.record.id), *unit.admitted.late)
+            yield rejected_lines(row for row in rows if row.code != ALREADY_STORED)
