@@ -236,9 +236,9 @@ def test_a_machine_that_others_use_too_gives_what_they_leave(
 def test_a_cluster_that_others_fill_is_told_and_waited_for(
     corpus: Path, expected: str, encoder: Encoder, encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from memory_builder.engines.ray import crew
+    from memory_builder.engines.ray import recruiting
 
-    monkeypatch.setattr(crew, "_TELL_S", 2.0)
+    monkeypatch.setattr(recruiting, "_TELL_S", 2.0)
     config = settings(corpus, tmp_path / "memory")
     with cluster(1):
         other, told = occupy(1), list[str]()
@@ -252,7 +252,7 @@ def test_a_cluster_that_others_fill_is_told_and_waited_for(
         assert "other work" in told[0]
         check_whole(config.memory, expected)
 
-        monkeypatch.setattr(crew, "_GIVE_UP_S", 4.0)
+        monkeypatch.setattr(recruiting, "_GIVE_UP_S", 4.0)
         other = occupy(1)
         again = settings(corpus, tmp_path / "again")
         with pytest.raises(EngineError, match=r"engine_empty.*other work"):

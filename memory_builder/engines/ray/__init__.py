@@ -2,7 +2,8 @@
 
     connection   a Ray of this machine's own, or a cluster that runs already
     engine       the engine: units go out, finished ones come in
-    crew         the workers: who is there, who is gone, who is asked for which unit
+    crew         the workers: who is asked for which unit, who is gone
+    recruiting   who is employed, and when it is in vain; member: one of them
     machines     what of the cluster others leave, and how long to wait for it
     worker       what runs on a machine: opens the encoder, maps units, saves them
 
