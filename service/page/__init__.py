@@ -1,1 +1,1 @@
-"""The page at /: its files and what it shows. Everything it loads comes from this service."""
+"""The page at /: its files, and the samples and figures that only it shows. All it loads comes from this service."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.page.image_bytes import image_type
+from service.memory_items.image_bytes import image_type
 from service.settings import SettingsError
 
 MAX_SAMPLES = 48

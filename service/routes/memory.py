@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.lifecycle import Service
-from service.page.image_bytes import image_response, image_type, not_modified
-from service.page.items import find_item, sample_items
+from service.memory_items.image_bytes import image_response, image_type, not_modified
+from service.memory_items.items import find_item, sample_items
 from service.pipeline.engine import describe_memory
 from service.problems import ItemError, Problem
 from service.routes.openapi import answer, path_parameter, problems, whole_number

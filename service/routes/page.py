@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.lifecycle import Service
+from service.memory_items.image_bytes import image_response, not_modified
 from service.page.evaluation import Evaluation
 from service.page.files import INDEX, gallery_response, page_files
-from service.page.image_bytes import image_response, not_modified
 from service.page.samples import Samples
 from service.problems import Problem
 

@@ -14,7 +14,8 @@ from starlette.requests import Request
 
 from service.answers import memory_now
 from service.lifecycle import Service
-from service.pairs import CAPTION, add_pairs, remove_pair
+from service.memory_items.pairs import CAPTION, add_pairs, remove_pair
+from service.memory_items.stored_pairs import find_pair, list_added
 from service.pipeline.trace import Trace
 from service.problems import ItemError, Problem
 from service.routes.openapi import (
@@ -38,7 +39,6 @@ from service.schemas.operator import (
     PairsOptions,
     PairsRequest,
 )
-from service.stored_pairs import find_pair, list_added
 
 MAX_LISTED = 1000
 _QUERY = ("field_invalid", "field_unknown", "duplicate_field")

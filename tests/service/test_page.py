@@ -16,8 +16,8 @@ import pytest
 from memory import ITEMS_SCHEMA, Contents, Memory, Rows, UnitRecord, build_index, publish, write_segment
 from models.encoder import Encoder
 from models.thumbnails import make_thumbnail
+from service.memory_items.items import find_item, sample_items
 from service.page.files import page_files
-from service.page.items import find_item, sample_items
 from service.page.samples import MAX_SAMPLES, Samples
 from service.pipeline.engine import Engine
 from service.settings import SettingsError

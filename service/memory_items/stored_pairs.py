@@ -1,6 +1,6 @@
 """Pairs of the memory that is served, looked up for whoever runs it: by key, and what was added while it ran.
 
-Free of HTTP. Depends on memory, the pipeline's engine, page's items and problems.
+Free of HTTP. Depends on memory, the pipeline's engine and problems.
 """
 
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from memory import Memory, added_ids
-from service.page.items import describe_item
+from service.memory_items.items import describe_item
 from service.pipeline.engine import Engine
 from service.problems import Problem
 

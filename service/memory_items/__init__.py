@@ -1,0 +1,7 @@
+"""Single items of the memory that is served: shown to people, found, put in and taken out. Free of routes.
+
+items          by id or by chance, as plain JSON
+image_bytes    their thumbnails, and the page's samples, as answers that a browser cannot misread
+stored_pairs   by key, and what operators added
+pairs          added and removed while the service runs, each change a version
+"""
