@@ -31,8 +31,8 @@ import pyarrow as pa
 import memory
 from benchmarks.mixtures import Mixture, fit, match, real
 from memory import MODALITIES, IndexOptions, Memory
+from memory.format.manifest import FileRecord
 from memory.indexing.measuring import Asked, ask
-from memory.manifest import FileRecord
 from memory.searching.stored_rows import StoredRows
 
 log = logging.getLogger("index_families")

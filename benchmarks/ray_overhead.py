@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serving_bed import Bed, _cpu_seconds, _family, arguments, make_bed, write_result
-from memory.work_files import BUILD_LOG
+from memory.format.work_files import BUILD_LOG
 from memory_builder import BuildConfig, build
 from memory_builder.engines.ray import EncoderSource, RayEngine, connected
 from models.encoder import Encoder

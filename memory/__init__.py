@@ -1,8 +1,12 @@
 """The memory as a thing on disk, and searching it. Its folders build on each other one way (tests/test_house.py):
 
+    format/       the files, how they are written, and which versions there are
     searching/    ranking by the stored rows
     indexing/     which index a memory gets; training and measuring it; candidates from lists
+    milvus/       a memory in a Milvus server
+    stores/       memories and corpora in an object store
     changes/      every way from one version to the next
+    memory, opened, opening, verify   one version: opened wherever it is kept, searched, checked
 
 Imports none of our other rooms; numpy, FAISS and pyarrow.
 """
@@ -18,8 +22,6 @@ from memory.changes.receipts import Receipt, list_receipts
 from memory.changes.reindexing import Reindexing, reindex
 from memory.changes.removing import Removal, remove_keys, remove_near
 from memory.changes.rollback import Rollback, roll_back
-from memory.deletes import write_deletes
-from memory.encoder_record import check_encoder, undeclared_encoder
 from memory.errors import (
     BackendRefused,
     EncoderMismatch,
@@ -54,11 +56,9 @@ from memory.errors import (
     VersionTaken,
     WriteFailed,
 )
-from memory.indexing.building import build_index, build_indexes
-from memory.indexing.options import IndexOptions
-from memory.indexing.timing import read_times
-from memory.indexing.wanted import wanted_family
-from memory.manifest import (
+from memory.format.deletes import write_deletes
+from memory.format.encoder_record import check_encoder, undeclared_encoder
+from memory.format.manifest import (
     Contents,
     DeleteRecord,
     FileRecord,
@@ -70,18 +70,22 @@ from memory.manifest import (
     UnitRecord,
     content_digest,
 )
+from memory.format.publish import BuildLock, publish, repair_head
+from memory.format.removed import key_hash, read_removed, write_removed
+from memory.format.rows import ITEMS_SCHEMA, Rows
+from memory.format.segments import write_segment
+from memory.format.stamps import default_copy_directory, default_stamp_directory
+from memory.format.versions import latest_version, list_versions, read_manifest
+from memory.indexing.building import build_index, build_indexes
+from memory.indexing.options import IndexOptions
+from memory.indexing.timing import read_times
+from memory.indexing.wanted import wanted_family
 from memory.memory import Memory
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours
 from memory.opening import local_copy, open_memory
-from memory.publish import BuildLock, publish, repair_head
-from memory.removed import key_hash, read_removed, write_removed
-from memory.rows import ITEMS_SCHEMA, Rows
 from memory.searchable import Item, SearchableMemory
-from memory.segments import write_segment
-from memory.stamps import default_copy_directory, default_stamp_directory
 from memory.stores import RemoteMemories, is_address, newest_remote_version
 from memory.verify import Problem, VerifyReport, verify_memory
-from memory.versions import latest_version, list_versions, read_manifest
 
 __all__ = [
     "DUPLICATE_COSINE",

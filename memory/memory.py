@@ -12,19 +12,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from memory.encoder_record import check_encoder
 from memory.errors import MemoryClosed, MemoryFileError, QueryShapeError
+from memory.format.encoder_record import check_encoder
+from memory.format.manifest import METRIC, Manifest
+from memory.format.rows import storable
+from memory.format.segments import Segment
+from memory.format.stamps import Stamps
+from memory.format.versions import latest_version, read_manifest
 from memory.indexing.reports import has_drifted, outgrown, told_recall
-from memory.manifest import METRIC, Manifest
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours
 from memory.opened import Opened, open_version
-from memory.rows import storable
 from memory.searchable import Item, check_ids, check_queries
 from memory.searching.ranking import MISSING
-from memory.segments import Segment
-from memory.stamps import Stamps
 from memory.verify import check_files
-from memory.versions import latest_version, read_manifest
 
 
 class Memory:

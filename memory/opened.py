@@ -10,17 +10,17 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.deletes import read_deletes
+from memory.format.deletes import read_deletes
+from memory.format.families import Family, parse_factory
+from memory.format.manifest import IndexRecord, Manifest, index_directory, shard_name
+from memory.format.segments import Segment
 from memory.indexing.faiss_files import NUM_PROBES, check_rows, open_shard, open_trained
-from memory.indexing.families import Family, parse_factory
 from memory.indexing.list_search import AliveRows, ListSearch, ListShard
 from memory.indexing.reports import read_report
-from memory.manifest import IndexRecord, Manifest, index_directory, shard_name
 from memory.neighbours import MODALITIES, Modality
 from memory.searching.exact_search import ExactSearch, ShardSearch
 from memory.searching.ranking import Ranked
 from memory.searching.stored_rows import StoredRows
-from memory.segments import Segment
 
 
 class Searcher(Protocol):

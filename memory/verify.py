@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 
-from memory.deletes import read_deletes
 from memory.errors import (
     ManifestInvalid,
     MemoryStoreError,
@@ -22,16 +21,17 @@ from memory.errors import (
     ShardHashMismatch,
     ShardSizeMismatch,
 )
+from memory.format.deletes import read_deletes
+from memory.format.manifest import FileRecord, Manifest, segment_directory
+from memory.format.plain_files import open_plain
+from memory.format.removed import read_removed
+from memory.format.rows import BLOCK_ROWS, NORM_TOLERANCE
+from memory.format.segments import EMBEDDING_FILES, Segment
+from memory.format.stamps import Stamp, Stamps, stamp_of
+from memory.format.versions import read_manifest
 from memory.indexing.reports import read_report
-from memory.manifest import FileRecord, Manifest, segment_directory
 from memory.neighbours import MODALITIES, Modality
 from memory.opened import open_index
-from memory.plain_files import open_plain
-from memory.removed import read_removed
-from memory.rows import BLOCK_ROWS, NORM_TOLERANCE
-from memory.segments import EMBEDDING_FILES, Segment
-from memory.stamps import Stamp, Stamps, stamp_of
-from memory.versions import read_manifest
 
 _THREADS: Final = min(8, os.cpu_count() or 1)  # hashlib lets go of the GIL: about 1 GB/s a core
 

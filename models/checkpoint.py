@@ -1,7 +1,7 @@
 """A fusion on disk: a directory with fusion-<hash>.safetensors and config.json, which names the encoder it is for.
 
 The config names its weights by their hash and is replaced in one step, last: whoever reads or is killed at any moment
-finds the old checkpoint or the new one. Never a pickle. Imports models.fusion, safetensors and memory.durable.
+finds the old checkpoint or the new one. Never a pickle. Imports models.fusion, safetensors and memory.format.durable.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from memory.durable import make_directory, write_bytes
+from memory.format.durable import make_directory, write_bytes
 from models.errors import CheckpointError
 from models.fusion import Fusion, FusionConfig
 from models.places import hindrance
@@ -27,7 +27,7 @@ _FORMER_WEIGHTS = "fusion.safetensors"  # of checkpoints from before weights wer
 _MAX_CONFIG_BYTES = 16 << 20
 # What makes embeddings of two encoders comparable. Probe vectors are left to the memory's own, tolerant check.
 _IDENTITY = ("architecture", "weights_sha256", "preprocessing", "tokenizer", "embed_dim")
-_UNDECLARED = "undeclared"  # tokenizer kind of an encoder known by a name only: memory/encoder_record.py
+_UNDECLARED = "undeclared"  # tokenizer kind of an encoder known by a name only: memory/format/encoder_record.py
 
 
 class SavedFusion(NamedTuple):

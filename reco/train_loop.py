@@ -208,7 +208,7 @@ class Loop:
         around: "Surroundings",
     ) -> float:
         """The rate that validates best in short runs; chosen once, so that a broken-off run goes on with it."""
-        from memory.durable import write_bytes
+        from memory.format.durable import write_bytes
         from models.training.rates import choose_learning_rate
 
         note = self._path(config, search).with_suffix(".rate.json")

@@ -19,7 +19,7 @@ import torch
 import uvicorn
 
 from memory import ITEMS_SCHEMA, Contents, Rows, UnitRecord, build_index, publish, read_manifest, write_segment
-from memory.publish import publish_next
+from memory.format.publish import publish_next
 from models.checkpoint import save_fusion
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig

@@ -46,10 +46,12 @@ KNOW_MEMORY = ("models/refine.py", "models/checkpoint.py", "models/training/")
 # import them, and free to be imported but for those that drive.
 INNER: dict[str, dict[str, set[str]]] = {
     "memory": {
-        "searching": set(),
-        "indexing": {"searching"},
-        "milvus": set(),
-        "changes": {"searching", "indexing"},
+        "format": set(),
+        "searching": {"format"},
+        "indexing": {"format", "searching"},
+        "milvus": {"format"},
+        "stores": {"format"},
+        "changes": {"format", "searching", "indexing"},
     },
     "memory_builder": {
         "readers": set(),
@@ -61,7 +63,7 @@ INNER: dict[str, dict[str, set[str]]] = {
         "engines": {"readers", "encoding", "reporting", "planning", "units"},
     },
 }
-DRIVERS = {"memory_builder": {"builds", "runner", "committing", "interruption"}}
+DRIVERS = {"memory": {"opening"}, "memory_builder": {"builds", "runner", "committing", "interruption"}}
 FACE = "__init__"  # of the room: what it offers to others is not what its folders build on
 
 

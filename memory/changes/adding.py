@@ -15,16 +15,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from memory.deletes import write_deletes
 from memory.errors import KeyTaken, RowsInvalid
+from memory.format.deletes import write_deletes
+from memory.format.manifest import DeleteRecord, Manifest, SegmentRecord, UnitRecord
+from memory.format.publish import BuildLock, publish_next
+from memory.format.removed import key_hash, read_removed, write_removed
+from memory.format.rows import Rows
+from memory.format.segments import Segment, write_segment
+from memory.format.versions import read_manifest
 from memory.indexing.building import build_indexes
-from memory.manifest import DeleteRecord, Manifest, SegmentRecord, UnitRecord
 from memory.memory import Memory
-from memory.publish import BuildLock, publish_next
-from memory.removed import key_hash, read_removed, write_removed
-from memory.rows import Rows
-from memory.segments import Segment, write_segment
-from memory.versions import read_manifest
 
 MAX_SHARED_ROWS: Final = 1024
 _UNIT: Final = "added-"

@@ -17,16 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.errors import NothingLeft
+from memory.format.manifest import IndexRecord, Manifest, SegmentRecord, UnitRecord
+from memory.format.publish import BuildLock, publish_next
+from memory.format.rows import Rows
+from memory.format.segments import Segment, write_segment
+from memory.format.versions import read_manifest
 from memory.indexing.building import build_indexes
 from memory.indexing.options import IndexOptions
 from memory.indexing.reports import read_report, wanted_options
-from memory.manifest import IndexRecord, Manifest, SegmentRecord, UnitRecord
 from memory.memory import Memory
 from memory.neighbours import Modality
-from memory.publish import BuildLock, publish_next
-from memory.rows import Rows
-from memory.segments import Segment, write_segment
-from memory.versions import read_manifest
 
 MAX_SEGMENT_ROWS: Final = 1_000_000
 

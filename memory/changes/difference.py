@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memory.manifest import Manifest
+from memory.format.manifest import Manifest
 from memory.memory import Memory
 from memory.neighbours import MODALITIES
 

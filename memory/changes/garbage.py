@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from memory.durable import remove_durably
 from memory.errors import SelectionInvalid
-from memory.manifest import Contents
-from memory.publish import BuildLock
-from memory.versions import list_versions, manifest_path, read_manifest
-from memory.work_files import UNITS
+from memory.format.durable import remove_durably
+from memory.format.manifest import Contents
+from memory.format.publish import BuildLock
+from memory.format.versions import list_versions, manifest_path, read_manifest
+from memory.format.work_files import UNITS
 
 _PLACES: Final = {
     "segments": re.compile(r"[0-9a-f]{32}"),

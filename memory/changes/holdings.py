@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.errors import ManifestInvalid, SegmentInvalid
-from memory.manifest import Manifest
+from memory.format.manifest import Manifest
+from memory.format.segments import Segment
+from memory.format.versions import list_versions, read_manifest
 from memory.neighbours import MODALITIES
-from memory.segments import Segment
-from memory.versions import list_versions, read_manifest
 
 
 class Holdings:

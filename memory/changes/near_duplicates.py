@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.errors import QueryShapeError, QueryValueError, SelectionInvalid
+from memory.format.rows import BLOCK_ROWS
 from memory.memory import Memory
-from memory.rows import BLOCK_ROWS
 
 DUPLICATE_COSINE: Final = 0.985  # of a picture and a copy of it, encoded again, resized or cropped by a little
 _BATCH: Final = 1024

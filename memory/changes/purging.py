@@ -23,13 +23,13 @@ from memory.changes.holdings import Holdings, readable_versions
 from memory.changes.key_patterns import KeyPatterns, is_pattern, told
 from memory.changes.receipts import Receipt, completed, covering, drop_receipt, list_receipts, write_receipt
 from memory.changes.traces import clean_ledger, formless, holding, units_naming, work_keys
-from memory.durable import remove_durably
 from memory.errors import KeyNotFound
-from memory.manifest import Contents, Manifest, content_digest
+from memory.format.durable import remove_durably
+from memory.format.manifest import Contents, Manifest, content_digest
+from memory.format.publish import BuildLock, following, publish
+from memory.format.removed import key_hash, read_removed, write_removed
+from memory.format.versions import manifest_path, read_manifest
 from memory.memory import Memory
-from memory.publish import BuildLock, following, publish
-from memory.removed import key_hash, read_removed, write_removed
-from memory.versions import manifest_path, read_manifest
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from memory.changes.garbage import Leftover
-from memory.durable import make_directory, remove_durably, write_bytes
 from memory.errors import ReceiptInvalid
-from memory.work_files import WORK
+from memory.format.durable import make_directory, remove_durably, write_bytes
+from memory.format.work_files import WORK
 
 DIRECTORY: Final = "receipts"
 _NAME = re.compile(r"[0-9]{8}-[0-9a-f]{12}\.json")

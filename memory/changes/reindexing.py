@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memory.changes.compaction import index_anew
+from memory.format.manifest import Manifest
+from memory.format.publish import BuildLock, publish_next
+from memory.format.versions import read_manifest
 from memory.indexing.options import IndexOptions
-from memory.manifest import Manifest
 from memory.memory import Memory
-from memory.publish import BuildLock, publish_next
-from memory.versions import read_manifest
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from memory.changes.key_patterns import KeyPatterns, told
 from memory.changes.near_duplicates import NearDuplicates
-from memory.deletes import write_deletes
 from memory.errors import KeyNotFound
-from memory.manifest import Manifest
+from memory.format.deletes import write_deletes
+from memory.format.manifest import Manifest
+from memory.format.publish import BuildLock, publish_next
+from memory.format.removed import key_hash, read_removed, write_removed
+from memory.format.versions import read_manifest
 from memory.memory import Memory
-from memory.publish import BuildLock, publish_next
-from memory.removed import key_hash, read_removed, write_removed
-from memory.versions import read_manifest
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memory.changes.receipts import list_receipts
-from memory.manifest import Contents, Manifest
-from memory.publish import BuildLock, publish_next
-from memory.removed import read_removed, write_removed
-from memory.stamps import Stamps
+from memory.format.manifest import Contents, Manifest
+from memory.format.publish import BuildLock, publish_next
+from memory.format.removed import read_removed, write_removed
+from memory.format.stamps import Stamps
+from memory.format.versions import read_manifest
 from memory.verify import check_files
-from memory.versions import read_manifest
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import Final
 
 import pyarrow as pa
 
-from memory.durable import write_bytes
-from memory.removed import key_hash
-from memory.work_files import KEY_LISTS, UNIT_ITEMS, UNIT_REJECTED, UNITS, WORK, is_known
+from memory.format.durable import write_bytes
+from memory.format.removed import key_hash
+from memory.format.work_files import KEY_LISTS, UNIT_ITEMS, UNIT_REJECTED, UNITS, WORK, is_known
 
 _QUARANTINE: Final = "quarantine"
 

@@ -15,10 +15,25 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.durable import Written, commit_directory, staging_directory, write_bytes
 from memory.errors import RowsInvalid
+from memory.format.durable import Written, commit_directory, staging_directory, write_bytes
+from memory.format.families import Family, parse_factory
+from memory.format.manifest import (
+    FORMAT,
+    METRIC,
+    FileRecord,
+    IndexRecord,
+    SearchParameters,
+    SegmentRecord,
+    ShardRecord,
+    content_id,
+    index_directory,
+    segment_directory,
+    shard_name,
+)
+from memory.format.segments import EMBEDDING_FILES, check_existing, open_embeddings
+from memory.format.strict_json import canonical_bytes
 from memory.indexing.faiss_files import Trained, open_trained, take_apart, write_faiss
-from memory.indexing.families import Family, parse_factory
 from memory.indexing.kernels import faiss
 from memory.indexing.options import IndexOptions, choose_family
 from memory.indexing.reports import (
@@ -33,23 +48,8 @@ from memory.indexing.shards import link_shard, write_shard
 from memory.indexing.timing import keep_times
 from memory.indexing.training import Split, mean_similarity, split_rows, train
 from memory.indexing.trial import Trial, try_out
-from memory.manifest import (
-    FORMAT,
-    METRIC,
-    FileRecord,
-    IndexRecord,
-    SearchParameters,
-    SegmentRecord,
-    ShardRecord,
-    content_id,
-    index_directory,
-    segment_directory,
-    shard_name,
-)
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality
 from memory.searching.stored_rows import StoredRows
-from memory.segments import EMBEDDING_FILES, check_existing, open_embeddings
-from memory.strict_json import canonical_bytes
 
 _DRIFT_ROWS: Final = 1024  # of a segment, to see how near its rows lie to their centroids
 _TRAINED: Final = "trained.faiss"

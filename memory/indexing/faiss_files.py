@@ -11,11 +11,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.durable import HashingWriter, Written, write_file
 from memory.errors import ShardInvalid
-from memory.indexing.families import Family
+from memory.format.durable import HashingWriter, Written, write_file
+from memory.format.families import Family
+from memory.format.rows import BLOCK_ROWS
 from memory.indexing.kernels import faiss
-from memory.rows import BLOCK_ROWS
 
 NUM_PROBES: Final = 16
 # How far the similarity of a row to its own 1-bit code may be from 1: this over √D, as RaBitQ's error falls.

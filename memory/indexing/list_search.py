@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.format.manifest import SearchParameters
 from memory.indexing.faiss_files import Trained, search_lists
 from memory.indexing.kernels import faiss
-from memory.manifest import SearchParameters
 from memory.searching.ranking import MISSING, NOWHERE, Ranked, best_k, exact_similarities, nothing_found
 from memory.searching.stored_rows import StoredRows
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.format.manifest import SearchParameters
 from memory.indexing.list_search import MEASURED_K, ListSearch
-from memory.manifest import SearchParameters
 from memory.searching.ranking import NOWHERE, best_k, exact_similarities
 from memory.searching.stored_rows import StoredRows
 

@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.format.manifest import SearchParameters
 from memory.indexing.list_search import NO_LIST, ListSearch
 from memory.indexing.measuring import Asked, Setting, measure
-from memory.manifest import SearchParameters
 
 WIDER: Final = 2  # the query that needs most lists may have so many times the number that fits all
 STEPS: Final = 64

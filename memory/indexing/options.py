@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from memory.errors import IndexOptionsInvalid
-from memory.indexing.families import EXACT, RABITQ, SQ8, Family, is_factory, lists_for, parse_factory
+from memory.format.families import EXACT, RABITQ, SQ8, Family, is_factory, lists_for, parse_factory
 
 EXACT_ROWS: Final = 20_000  # up to here a scan of all rows takes a millisecond, and misses nothing
 SQ8_ROWS: Final = 20_000_000  # beyond, 8-bit codes of both modalities outgrow what a machine keeps in its cache

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from memory.errors import IndexOptionsInvalid, ManifestInvalid, ShardInvalid
-from memory.indexing.families import Family
+from memory.format.families import Family
+from memory.format.manifest import IndexRecord, ShardRecord, index_directory
+from memory.format.plain_files import open_plain
+from memory.format.strict_json import parse_object
 from memory.indexing.list_search import MEASURED_K
 from memory.indexing.measuring import Setting
 from memory.indexing.options import IndexOptions, choose_family
-from memory.manifest import IndexRecord, ShardRecord, index_directory
-from memory.plain_files import open_plain
-from memory.strict_json import parse_object
 
 GROWTH: Final = 2  # trained lists serve until the memory is this many times as large
 DRIFT: Final = 1.1  # all rows this much further from their centroids than at training: the lists fit them no more

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.durable import Written, fsync_directory
 from memory.errors import WriteFailed
+from memory.format.durable import Written, fsync_directory
+from memory.format.manifest import FileRecord
+from memory.format.rows import BLOCK_ROWS
 from memory.indexing.faiss_files import Trained, lend_quantiser, write_faiss, write_lists
 from memory.indexing.kernels import faiss
-from memory.manifest import FileRecord
-from memory.rows import BLOCK_ROWS
 
 
 def write_shard(path: Path, trained: Trained, embeddings: NDArray[np.float16]) -> Written:

@@ -10,10 +10,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.format.manifest import IndexRecord, SearchParameters
+from memory.format.work_files import INDEX_TIMES, WORK
 from memory.indexing.list_search import MEASURED_K, ListSearch
-from memory.manifest import IndexRecord, SearchParameters
 from memory.neighbours import Modality
-from memory.work_files import INDEX_TIMES, WORK
 
 _QUERIES: Final = 100
 

@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.format.families import Family
 from memory.indexing.faiss_files import Trained, take_apart
-from memory.indexing.families import Family
 from memory.indexing.kernels import faiss
 
 ROWS_PER_LIST: Final = 40  # FAISS warns below 39; more gives no better lists

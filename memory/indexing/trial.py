@@ -6,14 +6,14 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.format.families import Family
+from memory.format.manifest import SearchParameters, shard_name
 from memory.indexing.faiss_files import open_shard, open_trained
-from memory.indexing.families import Family
 from memory.indexing.list_search import ListSearch, ListShard
 from memory.indexing.measuring import Asked, Cost, Setting, ask, choose_setting, measure
 from memory.indexing.narrowing import narrow
 from memory.indexing.reports import measured_report
 from memory.indexing.timing import single_query_ms
-from memory.manifest import SearchParameters, shard_name
 from memory.searching.stored_rows import StoredRows
 
 ACROSS: Final = 128  # queries of the other modality: told, nothing is chosen by them, and each costs a scan

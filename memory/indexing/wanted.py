@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from memory.indexing.families import Family
+from memory.format.families import Family
+from memory.format.manifest import Manifest
 from memory.indexing.options import IndexOptions, choose_family
 from memory.indexing.reports import read_report, wanted_options
-from memory.manifest import Manifest
 
 
 def wanted_family(

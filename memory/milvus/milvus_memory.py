@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.encoder_record import check_encoder
 from memory.errors import BackendRefused, ItemNotFound, MemoryNotFound, QueryShapeError
+from memory.format.encoder_record import check_encoder
 from memory.milvus.connection import Connection, MilvusServer, connect
 from memory.milvus.record import Record
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours

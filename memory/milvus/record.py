@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.encoder_record import check_encoder_record
 from memory.errors import ManifestInvalid
+from memory.format.encoder_record import check_encoder_record
 from memory.milvus.indices import IndexChoice
 
 FORMAT: Final = 1

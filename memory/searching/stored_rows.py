@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.rows import BLOCK_ROWS
+from memory.format.rows import BLOCK_ROWS
 
 
 class StoredRows:

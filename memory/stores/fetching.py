@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from memory.durable import fsync_directory, make_directory, write_bytes
 from memory.errors import (
     FileMissing,
     Locked,
@@ -26,13 +25,14 @@ from memory.errors import (
     ShardHashMismatch,
     WriteFailed,
 )
-from memory.manifest import FileRecord, Manifest
-from memory.manifest_parser import MAX_MANIFEST_BYTES, parse_manifest
-from memory.publish import BuildLock, repair_head
-from memory.stamps import Stamp, Stamps, stamp_of
+from memory.format.durable import fsync_directory, make_directory, write_bytes
+from memory.format.manifest import FileRecord, Manifest
+from memory.format.manifest_parser import MAX_MANIFEST_BYTES, parse_manifest
+from memory.format.publish import BuildLock, repair_head
+from memory.format.stamps import Stamp, Stamps, stamp_of
+from memory.format.versions import list_versions, manifest_path, version_of
 from memory.stores.address import check_address, check_schemes
 from memory.stores.stored import StoredFolder
-from memory.versions import list_versions, manifest_path, version_of
 
 _CHUNK_BYTES: Final = 8 << 20
 _FILES_AT_ONCE: Final = 4

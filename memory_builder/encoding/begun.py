@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pyarrow as pa
 
-from memory.durable import make_directory, write_bytes
-from memory.work_files import UNIT_BEGUN
+from memory.format.durable import make_directory, write_bytes
+from memory.format.work_files import UNIT_BEGUN
 from memory_builder.encoding.decoding import Described, Refused
 
 if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be told before

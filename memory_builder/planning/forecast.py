@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from memory import latest_version, read_manifest, wanted_family
-from memory.work_files import UNIT_DESCRIPTION, UNITS
+from memory.format.work_files import UNIT_DESCRIPTION, UNITS
 from memory_builder.config import BuildConfig
 from memory_builder.errors import OutputError
 from memory_builder.known_keys import KnownKeys

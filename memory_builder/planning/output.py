@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from memory.work_files import WORK
+from memory.format.work_files import WORK
 from memory_builder.errors import OutputError
 
 # A build writes its work folder first: what has one is a build to be continued.

@@ -4,7 +4,7 @@ import json
 import time
 from pathlib import Path
 
-from memory.work_files import BUILD_LOG
+from memory.format.work_files import BUILD_LOG
 
 
 def log_unit(root: Path, unit_id: str, rows: int, seconds: float) -> None:

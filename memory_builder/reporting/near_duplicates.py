@@ -17,11 +17,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from memory import SegmentRecord
-from memory.durable import write_file
-from memory.manifest import segment_directory
+from memory.format.durable import write_file
+from memory.format.manifest import segment_directory
+from memory.format.segments import EMBEDDING_FILES, open_embeddings
+from memory.format.work_files import NEAR_DUPLICATES
 from memory.searching.stored_rows import StoredRows
-from memory.segments import EMBEDDING_FILES, open_embeddings
-from memory.work_files import NEAR_DUPLICATES
 
 EXACT_PAIRS = 100_000_000  # so many are compared in about a second
 FEW_ADDED = 800  # with so many rows, hashing each row that was there costs as much as comparing it with them all

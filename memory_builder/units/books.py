@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memory import UnitRecord, key_hash
-from memory.durable import write_file
-from memory.work_files import REJECTED
+from memory.format.durable import write_file
+from memory.format.work_files import REJECTED
 from memory_builder.errors import NothingUsable
 from memory_builder.known_keys import ALREADY_STORED
 from memory_builder.planning.previous import Previous

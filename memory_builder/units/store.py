@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from memory import ITEMS_SCHEMA, Rows
-from memory.durable import (
+from memory.format.durable import (
     HashingWriter,
     commit_directory,
     make_directory,
@@ -24,7 +24,7 @@ from memory.durable import (
     write_bytes,
     write_file,
 )
-from memory.work_files import UNIT_DESCRIPTION, UNIT_IMAGE, UNIT_ITEMS, UNIT_REJECTED, UNIT_TEXT, UNITS
+from memory.format.work_files import UNIT_DESCRIPTION, UNIT_IMAGE, UNIT_ITEMS, UNIT_REJECTED, UNIT_TEXT, UNITS
 from memory_builder.encoding.begun import BegunUnit
 from memory_builder.encoding.mapper import MappedUnit
 from memory_builder.records import Rejected

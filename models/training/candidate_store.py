@@ -19,7 +19,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from memory import MODALITIES, Modality
-from memory.durable import write_bytes
+from memory.format.durable import write_bytes
 from models.training.exclusion import SearchSettings
 
 FORMAT = 1

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from memory.durable import make_directory, write_bytes
+from memory.format.durable import make_directory, write_bytes
 from models.training.config import TrainConfig
 
 FORMAT = "1"

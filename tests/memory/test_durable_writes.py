@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import memory
-from memory import durable
-from memory.durable import sweep_temporaries, write_bytes
+from memory.format import durable
+from memory.format.durable import sweep_temporaries, write_bytes
 
 
 def test_a_file_appears_whole_with_its_hash(tmp_path):
@@ -112,7 +112,7 @@ def full_disk(monkeypatch, name: str) -> None:
         return write_file(path, function, **options)
 
     monkeypatch.setattr(durable.HashingWriter, "write", write)
-    for module in ("memory.durable", "memory.segments", "memory.indexing.faiss_files"):
+    for module in ("memory.format.durable", "memory.format.segments", "memory.indexing.faiss_files"):
         monkeypatch.setattr(f"{module}.write_file", watched)
 
 

@@ -8,8 +8,8 @@ import pytest
 
 import memory
 from memory import Memory, content_digest, read_manifest
-from memory.manifest import serialise
-from memory.manifest_parser import parse_manifest
+from memory.format.manifest import serialise
+from memory.format.manifest_parser import parse_manifest
 
 
 def edit_raw(root, change):

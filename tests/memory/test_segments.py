@@ -8,13 +8,13 @@ import pytest
 
 import memory
 from memory import Memory, Rows, UnitRecord, write_segment
-from memory import rows as rows_module
+from memory.format import rows as rows_module
 
 
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 16 rows, so that 70 rows cross several."""
-    for name in ("memory.rows", "memory.segments", "memory.indexing.shards", "memory.verify"):
+    for name in ("memory.format.rows", "memory.format.segments", "memory.indexing.shards", "memory.verify"):
         monkeypatch.setattr(f"{name}.BLOCK_ROWS", 16)
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from memory import Locked, Memory, WriteFailed, list_versions
-from memory.durable import HashingWriter
+from memory.format.durable import HashingWriter
 from memory_builder import BuildConfig, BuildResult, Origin, build, build_from_embeddings, open_embeddings
 from models.encoder import Encoder
 

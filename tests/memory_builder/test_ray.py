@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from memory import Memory, read_manifest
-from memory.work_files import BUILD_LOG
+from memory.format.work_files import BUILD_LOG
 from memory_builder import BuildConfig, CorpusError, EngineError, build
 from models.encoder import Encoder
 from models.errors import EncoderError

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from memory import Memory, latest_version, verify_memory
-from memory.work_files import is_known
+from memory.format.work_files import is_known
 from memory_builder import BuildConfig, BuildInterrupted, build
 from models.encoder import Encoder
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from memory.work_files import WORK
+from memory.format.work_files import WORK
 from memory_builder.config import BuildConfig
 from memory_builder.encoding.mapper import Checkpoint
 from memory_builder.engines.engine import Job

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memory.work_files import WORK
+from memory.format.work_files import WORK
 from memory_builder.config import BuildConfig
 from memory_builder.engines.code_identity import code_identity
 from memory_builder.engines.engine import map_whole

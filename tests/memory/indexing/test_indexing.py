@@ -10,7 +10,7 @@ import pytest
 
 import memory
 from memory import IndexOptions, IndexOptionsInvalid, Memory
-from memory.indexing.families import Family, lists_for
+from memory.format.families import Family, lists_for
 from memory.indexing.kernels import kernel_for
 from memory.indexing.options import choose_family
 from memory.indexing.reports import has_drifted

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from memory.errors import FileMissing, ManifestInvalid, MemoryNotFound, VersionNotFound
-from memory.manifest import Manifest
-from memory.manifest_parser import MAX_MANIFEST_BYTES, parse_manifest
-from memory.plain_files import open_plain
+from memory.format.manifest import Manifest
+from memory.format.manifest_parser import MAX_MANIFEST_BYTES, parse_manifest
+from memory.format.plain_files import open_plain
 
 _NAME: Final = re.compile(r"([0-9]{8})\.json")
 

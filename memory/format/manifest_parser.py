@@ -1,16 +1,16 @@
 """The strict way back from a manifest's bytes: what `manifest.serialise` would not have written is refused.
 
-Imports of ours: encoder_record, errors, indexing.families, manifest, neighbours, strict_json. No file is opened here.
+Imports of ours: encoder_record, errors, families, manifest, neighbours, strict_json. No file is opened here.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from memory.encoder_record import check_encoder_record
 from memory.errors import ManifestInvalid
-from memory.indexing.families import EXACT, KINDS, parse_factory
-from memory.manifest import (
+from memory.format.encoder_record import check_encoder_record
+from memory.format.families import EXACT, KINDS, parse_factory
+from memory.format.manifest import (
     FORMAT,
     INDEX_FILES,
     METRIC,
@@ -31,8 +31,8 @@ from memory.manifest import (
     self_sha256,
     shard_name,
 )
+from memory.format.strict_json import Fields, parse_object
 from memory.neighbours import MODALITIES, Modality
-from memory.strict_json import Fields, parse_object
 
 MAX_CANDIDATES: Final = 65_536
 MAX_MARGIN: Final = 2.0  # similarities are of -1 to 1

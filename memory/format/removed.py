@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from memory.durable import make_directory, write_bytes
 from memory.errors import SegmentInvalid
-from memory.manifest import Contents, FileRecord, RemovedRecord, content_id, removed_path
-from memory.segments import check_existing
+from memory.format.durable import make_directory, write_bytes
+from memory.format.manifest import Contents, FileRecord, RemovedRecord, content_id, removed_path
+from memory.format.segments import check_existing
 
 HASH_BYTES = 32
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from memory.durable import make_directory, write_bytes
 from memory.errors import MemoryStoreError
+from memory.format.durable import make_directory, write_bytes
 
 Stamp = tuple[int, int, int, int, str]  # device, inode, size, mtime_ns, sha256
 _MAX_BYTES: Final = 64 << 20

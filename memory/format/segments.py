@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from memory.durable import (
+from memory.errors import RowsInvalid, SegmentInvalid, ShardSizeMismatch
+from memory.format.durable import (
     HashingWriter,
     Written,
     commit_directory,
@@ -23,8 +24,7 @@ from memory.durable import (
     write_bytes,
     write_file,
 )
-from memory.errors import RowsInvalid, SegmentInvalid, ShardSizeMismatch
-from memory.manifest import (
+from memory.format.manifest import (
     FORMAT,
     FileRecord,
     SegmentRecord,
@@ -32,9 +32,9 @@ from memory.manifest import (
     content_id,
     segment_directory,
 )
+from memory.format.rows import BLOCK_ROWS, ITEMS_SCHEMA, Rows, check_forms, embedding_blocks, item_batches
+from memory.format.strict_json import canonical_bytes
 from memory.neighbours import MODALITIES, Modality
-from memory.rows import BLOCK_ROWS, ITEMS_SCHEMA, Rows, check_forms, embedding_blocks, item_batches
-from memory.strict_json import canonical_bytes
 
 EMBEDDING_FILES: Final[dict[Modality, str]] = {"image": "image.f16.npy", "text": "text.f16.npy"}
 

@@ -1,6 +1,6 @@
 """What one version of a memory is: frozen records, their one JSON form, and its digest.
 
-Imports of ours: indexing.families, neighbours, strict_json. The strict way back from JSON is manifest_parser. No file
+Imports of ours: families, neighbours, strict_json. The strict way back from JSON is manifest_parser. No file
 is opened here.
 """
 
@@ -11,9 +11,9 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any, Final
 
-from memory.indexing.families import EXACT
+from memory.format.families import EXACT
+from memory.format.strict_json import canonical_bytes
 from memory.neighbours import Modality
-from memory.strict_json import canonical_bytes
 
 FORMAT: Final = 1
 METRIC: Final = "inner_product"
@@ -82,7 +82,7 @@ class IndexRecord:
 
     Attributes:
         id: content hash.
-        kind: of indexing.families.KINDS.
+        kind: of families.KINDS.
         shards: one for each segment.
         files: all of them.
         factory: FAISS's words for it; `exact` for the exact one.

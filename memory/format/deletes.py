@@ -12,10 +12,10 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from memory.durable import make_directory, write_bytes
 from memory.errors import RowsInvalid, SegmentInvalid
-from memory.manifest import DeleteRecord, FileRecord, content_id, deletes_path
-from memory.segments import check_existing
+from memory.format.durable import make_directory, write_bytes
+from memory.format.manifest import DeleteRecord, FileRecord, content_id, deletes_path
+from memory.format.segments import check_existing
 
 
 def write_deletes(root: Path, ids: Sequence[int] | NDArray[np.int64]) -> DeleteRecord:

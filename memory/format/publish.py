@@ -12,14 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from memory.durable import make_directory, sweep_temporaries, write_bytes
 from memory.errors import Locked, ShardSizeMismatch, VersionTaken
-from memory.manifest import Contents, Manifest, serialise
-from memory.manifest_parser import parse_manifest
-from memory.plain_files import open_plain
-from memory.strict_json import canonical_bytes
-from memory.versions import latest_version, manifest_path
-from memory.work_files import LOCK, UNITS, WORK
+from memory.format.durable import make_directory, sweep_temporaries, write_bytes
+from memory.format.manifest import Contents, Manifest, serialise
+from memory.format.manifest_parser import parse_manifest
+from memory.format.plain_files import open_plain
+from memory.format.strict_json import canonical_bytes
+from memory.format.versions import latest_version, manifest_path
+from memory.format.work_files import LOCK, UNITS, WORK
 
 # Where killed writers leave files under temporary names.
 _WRITTEN: Final = (".", "deletes", "indexes", "manifests", "receipts", "removed", "segments", WORK, UNITS)
