@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sudden_death import deaths
 
 import memory
 from memory import KeyPatterns, Memory
@@ -142,25 +143,6 @@ def write_npz(path: Path, captions: list[str]) -> Path:
     return path
 
 
-class Killer:
-    """Kills this process at the n-th call that makes a write visible or undoes one."""
-
-    def __init__(self, at: int) -> None:
-        self.at, self.calls = at, 0
-        for owner, names in ((os, ("fsync", "link", "rename", "unlink")), (Path, ("rename", "replace", "unlink"))):
-            for name in names:
-                setattr(owner, name, self._around(getattr(owner, name)))
-
-    def _around(self, call: Callable[..., object]) -> Callable[..., object]:
-        def killing(*arguments: object, **options: object) -> object:
-            self.calls += 1
-            if self.calls == self.at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return call(*arguments, **options)
-
-        return killing
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 warns of forks beside threads
 def test_X01_an_upsert_killed_at_each_step_ends_the_same(tmp_path: Path) -> None:
     captions = [f"caption {n}" for n in range(20)]
@@ -170,21 +152,12 @@ def test_X01_an_upsert_killed_at_each_step_ends_the_same(tmp_path: Path) -> None
     write_npz(source, captions)
     shutil.copytree(template, tmp_path / "whole")
     expected = npz_build(tmp_path / "whole", source, upsert=True).digest
-    step = 0
-    while True:
-        step += 3
-        root = tmp_path / str(step)
-        shutil.copytree(template, root)
-        child = os.fork()
-        if child == 0:
-            Killer(step)
-            npz_build(root, source, upsert=True)
-            os._exit(0)
-        killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    steps = 0
+    for root, code in deaths(template, tmp_path, lambda root: npz_build(root, source, upsert=True), every=3):
+        steps += code != 0
+        assert code in (-signal.SIGKILL, 0)
         with Memory.open(root) as opened:
             assert opened.digest in (old, expected)
         done = npz_build(root, source, upsert=True)
-        assert (done.digest, done.version) == (expected, 2), f"step {step}"
-        if not killed:
-            break
-    assert step > 60
+        assert (done.digest, done.version) == (expected, 2), root.name
+    assert steps > 10
