@@ -78,8 +78,7 @@ def draw(table: list[dict[str, Any]]) -> None:
         axes.margins(x=0.08)
         figure.legend(loc="outside right center", fontsize=8)
 
-    save_plot(plot, "index-growth", IMAGES)
-    (IMAGES / "index-growth.png").unlink()
+    save_plot(plot, "index-growth", IMAGES, forms=("svg",))
 
 
 def main() -> None:

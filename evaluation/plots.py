@@ -25,6 +25,7 @@ _COLOURS: dict[Scoring, str] = {  # told apart by readers who do not see all col
 }
 _GAIN, _LOSS = "#2a9d8f", "#d1495b"
 _NAMED = 10  # best and worst classes that are named
+_METADATA: Any = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  # nothing of when or by whom
 _STYLE: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 160,
@@ -83,8 +84,10 @@ def draw_plots(result: TaskResult, mode: Mode, directory: Path) -> list[str]:
     return names
 
 
-def save_plot(draw: Callable[["Figure"], None], name: str, directory: Path) -> str:
-    """Draw one figure in the house style, as PNG and SVG; returns its name."""
+def save_plot(
+    draw: Callable[["Figure"], None], name: str, directory: Path, *, forms: Sequence[str] = ("png", "svg")
+) -> str:
+    """Draw one figure in the house style, as PNG and SVG or one of them; returns its name."""
     import matplotlib as mpl
     from matplotlib.figure import Figure  # no pyplot: no display is asked for, and no figure stays open
 
@@ -92,8 +95,8 @@ def save_plot(draw: Callable[["Figure"], None], name: str, directory: Path) -> s
         warnings.filterwarnings("ignore", message="Glyph")  # a name in a script the font lacks shows as boxes
         figure = Figure(layout="constrained")
         draw(figure)
-        figure.savefig(directory / f"{name}.png", metadata={"Software": None})
-        figure.savefig(directory / f"{name}.svg", metadata={"Date": None, "Creator": None})
+        for form in forms:
+            figure.savefig(directory / f"{name}.{form}", metadata=_METADATA[form])
     return name
 
 
