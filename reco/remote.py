@@ -36,8 +36,10 @@ RemoteCache = Annotated[
 
 
 def allowed(schemes: list[str] | None) -> tuple[str, ...]:
-    """The schemes that --allow-remote names; in the variable they may be parted by commas."""
-    return tuple(scheme for given in schemes or () for scheme in given.split(",") if scheme)
+    """The schemes that --allow-remote and its variable name."""
+    from memory.stores import named_schemes
+
+    return named_schemes(*schemes or ())
 
 
 @contextmanager

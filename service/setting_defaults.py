@@ -1,4 +1,4 @@
-"""Defaults of settings that depend on the machine. Depends on cores; on memory only when one is asked for.
+"""What settings ask of the machine and of memory: most are defaults. Depends on cores; on memory only when asked.
 
 Naming a setting must not load FAISS.
 """
@@ -25,3 +25,10 @@ def remote_cache() -> str:
     from memory import default_copy_directory
 
     return str(default_copy_directory(os.environ))
+
+
+def schemes(text: str) -> tuple[str, ...]:
+    """Those of object stores that a text names, as for the commands."""
+    from memory.stores import named_schemes
+
+    return named_schemes(text)

@@ -286,7 +286,7 @@ class Settings(BaseSettings):
     @property
     def allowed_schemes(self) -> tuple[str, ...]:
         """RECO_ALLOW_REMOTE, taken apart."""
-        return tuple((self.allow_remote or "").replace(",", " ").split())
+        return setting_defaults.schemes(self.allow_remote or "")
 
     @property
     def listens_beyond_loopback(self) -> bool:

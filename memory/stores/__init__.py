@@ -7,7 +7,7 @@
 Credentials come from the environment and from the store's own configuration, never from an address.
 """
 
-from memory.stores.address import SCHEMES, check_address, check_schemes, is_address
+from memory.stores.address import SCHEMES, check_address, check_schemes, is_address, named_schemes
 from memory.stores.fetching import RemoteMemories, newest_remote_version
 from memory.stores.stored import ObjectState, StoredFolder, StoredObject, StoredReader, matched
 
@@ -22,5 +22,6 @@ __all__ = [
     "check_schemes",
     "is_address",
     "matched",
+    "named_schemes",
     "newest_remote_version",
 ]

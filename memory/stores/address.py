@@ -71,6 +71,11 @@ def check_schemes(schemes: Collection[str]) -> tuple[str, ...]:
     return tuple(schemes)
 
 
+def named_schemes(*texts: str) -> tuple[str, ...]:
+    """The schemes that options or a setting name: several in one text are parted by commas or spaces."""
+    return tuple(scheme for text in texts for scheme in text.replace(",", " ").split())
+
+
 def _shown(text: str) -> str:
     """An address for messages; what stands before an @ may be a secret."""
     scheme, mark, rest = text.partition("://")

@@ -2,7 +2,7 @@
 
 A unit's bytes depend on the unit and on the memory as the build began, and on nothing else: not on the engine, the
 number of its workers, or the order in which they finish. What ties units together (one key, one row) is decided by the
-runner, in the plan's order, and so is the commit: an engine that dies loses the units it had in hand.
+build's books, in the plan's order, and so is the commit: an engine that dies loses the units it had in hand.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence

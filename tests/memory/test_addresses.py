@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from memory import RemoteMemories, StoreRefused, is_address, local_copy
-from memory.stores import check_address
+from memory.stores import check_address, named_schemes
 
 
 @pytest.mark.parametrize("text", ["s3://bucket/key", "gs://b/k", "http://host/x", "file:///etc"])
@@ -41,6 +41,11 @@ def test_an_address_is_taken_without_slashes_at_its_end() -> None:
     azure = "abfs://container@account.dfs.core.windows.net/birds"
     assert check_address("s3://bucket/birds//", ("s3",)) == "s3://bucket/birds"
     assert check_address(azure, ("abfs",)) == azure
+
+
+def test_schemes_are_named_each_or_together() -> None:
+    assert named_schemes("s3, gs", "hf,az abfs") == ("s3", "gs", "hf", "az", "abfs")
+    assert named_schemes() == named_schemes("") == ()
 
 
 def test_an_unknown_scheme_cannot_be_allowed(tmp_path: Path) -> None:
