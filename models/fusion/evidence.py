@@ -105,10 +105,8 @@ class EvidenceFusion(nn.Module):
         """For queries that stand alone: o~ (B, D), and the signs (B, n) that their weight is read off."""
         attention = self.attend(similarities, mask)
         mean, whitened = self.evidence(values, attention)
-        centred = values - self.centre
-        products = (centred @ self.whitening) @ centred.transpose(1, 2)
         match = (F.normalize(mean, dim=-1) * query).sum(dim=-1)
-        signs = self.stand_alone.signs(query, keys, similarities, mask, products, match)
+        signs = self.stand_alone.signs(query, keys, values, similarities, mask, match)
         return self.direction(mean, whitened), signs
 
     def attend(self, similarities: Tensor, mask: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.fusion.damped_product import DampedProduct
+
 NUM_SIGNS = 4
 _FARTHEST = 3.0  # standard deviations: a memory unlike any that was trained on is judged as the most unlike of them
 _NEAREST = 1e-4  # of 1 - cosine: nearer is as good as equal
@@ -24,7 +26,8 @@ class StandAlone(nn.Module):
     """The weight of a query; fitted by `models.training.stand_alone`, and a tenth for all until then.
 
     `handicap` is taken along the centre from every query with evidence, in units of its weight: what the memory holds
-    must not win over what it lacks by being looked up.
+    must not win over what it lacks by being looked up. `keys` and `values` are the whitened products of both sides of
+    the neighbours.
     """
 
     centre: Tensor
@@ -35,8 +38,6 @@ class StandAlone(nn.Module):
     needed_bias: Tensor
     limit: Tensor
     handicap: Tensor
-    key_centre: Tensor
-    key_whitening: Tensor
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
@@ -44,8 +45,8 @@ class StandAlone(nn.Module):
             self.register_buffer(name, torch.full((NUM_SIGNS,), value))
         for name, value in (("there_bias", 10.0), ("needed_bias", 10.0), ("limit", 0.1), ("handicap", 0.0)):
             self.register_buffer(name, torch.tensor(value))
-        self.register_buffer("key_centre", torch.zeros(embed_dim))
-        self.register_buffer("key_whitening", torch.eye(embed_dim))
+        self.keys = DampedProduct(embed_dim)
+        self.values = DampedProduct(embed_dim)
 
     def forward(self, signs: Tensor) -> Tensor:
         """(B, NUM_SIGNS) to weights (B,), at least 0 and less than `limit`."""
@@ -56,30 +57,24 @@ class StandAlone(nn.Module):
         return ((signs - self.centre) / self.spread).clamp(-_FARTHEST, _FARTHEST)
 
     def signs(
-        self, query: Tensor, keys: Tensor, similarities: Tensor, mask: Tensor, whitened: Tensor, match: Tensor
+        self, query: Tensor, keys: Tensor, values: Tensor, similarities: Tensor, mask: Tensor, match: Tensor
     ) -> Tensor:
         """What a query is judged by.
 
         Args:
             query: (B, D) unit norm.
             keys: (B, K, D) unit norm, what the query was compared with.
+            values: (B, K, D) unit norm, of the other modality.
             similarities, mask: (B, K) of the neighbours.
-            whitened: (B, K, K) inner products of the neighbours' whitened values.
             match: (B,) cosine of the query to the mean of the values.
 
         Returns:
             (B, NUM_SIGNS) float32; of a query without neighbours, finite and meaningless.
         """
         best = _best(similarities, mask)
-        same = _best(self._whitened_cosines(query, keys), mask)
-        return torch.stack([_nearness(best), _nearness(same), _coherence(whitened, mask), match], dim=-1)
-
-    def _whitened_cosines(self, query: Tensor, keys: Tensor) -> Tensor:
-        """(B, K): of the query and its neighbours' keys, where what varies within a thing is damped."""
-        query, keys = query - self.key_centre, keys - self.key_centre
-        whitened = query @ self.key_whitening
-        lengths = (whitened * query).sum(dim=-1, keepdim=True) * ((keys @ self.key_whitening) * keys).sum(dim=-1)
-        return torch.einsum("bd,bkd->bk", whitened, keys) / lengths.clamp(min=1e-12).sqrt()
+        same = _best(self.keys.cosines(query, keys), mask)
+        agreement = _agreement(self.values.mutual_cosines(values), mask)
+        return torch.stack([_nearness(best), _nearness(same), agreement, match], dim=-1)
 
 
 def share(signs: Tensor, there: Tensor, there_bias: Tensor, needed: Tensor, needed_bias: Tensor) -> Tensor:
@@ -97,9 +92,8 @@ def _nearness(cosine: Tensor) -> Tensor:
     return -torch.log((1 - cosine).clamp(min=_NEAREST))
 
 
-def _coherence(products: Tensor, mask: Tensor) -> Tensor:
-    """(B,): the mean cosine of different neighbours' values, from all inner products; 0 for fewer than two."""
-    lengths = products.diagonal(dim1=1, dim2=2).clamp(min=1e-12).sqrt()
-    cosines = products / (lengths.unsqueeze(1) * lengths.unsqueeze(2)) * (mask.unsqueeze(1) & mask.unsqueeze(2))
+def _agreement(cosines: Tensor, mask: Tensor) -> Tensor:
+    """(B,): the mean cosine of different neighbours' values, from all of them (B, K, K); 0 for fewer than two."""
+    cosines = cosines * (mask.unsqueeze(1) & mask.unsqueeze(2))
     count = mask.sum(dim=1)
     return (cosines.sum(dim=(1, 2)) - count) / (count * (count - 1)).clamp(min=1)

@@ -118,17 +118,16 @@ def _fit_alone(fusion: Fusion, pairs: EntityPairs, order: Tensor, k: int, dice: 
     shown, held_out = pairs.of_entities(order[count:]), order[: min(count, MOST_ALONE)].sort().values
     for modality, side in _sides(fusion):
         _fit_whitening(side, shown, modality, k)
-        _fit_key_whitening(side.stand_alone, shown, modality)
+        _fit_products(side.stand_alone, shown, modality)
         tried = trials(pairs, modality, k, held_out, dice, LACKING_CARE)
         fit_stand_alone(side, tried, with_handicap=modality == "text")
-        _fit_key_whitening(side.stand_alone, pairs, modality)
+        _fit_products(side.stand_alone, pairs, modality)
 
 
-def _fit_key_whitening(alone: StandAlone, pairs: EntityPairs, modality: Modality) -> None:
-    """As of the values, of what a query is compared with."""
-    centre, whitening = _whitening(pairs.keys(modality), pairs)
-    alone.key_centre.copy_(centre)
-    alone.key_whitening.copy_(whitening)
+def _fit_products(alone: StandAlone, pairs: EntityPairs, modality: Modality) -> None:
+    """What a query is compared with, and what it finds, each whitened like the evidence."""
+    alone.keys.fit(*_whitening(pairs.keys(modality), pairs))
+    alone.values.fit(*_whitening(pairs.values(modality), pairs))
 
 
 def _logistic(signs: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

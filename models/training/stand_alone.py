@@ -24,7 +24,7 @@ _FIRST_NEEDED, _FIRST_NEEDED_BIAS = -0.5, 3.0  # of what the encoder matches by 
 
 
 def fit_stand_alone(side: EvidenceFusion, trials: list[Trial], *, with_handicap: bool) -> None:
-    """Set the numbers of `side.stand_alone`; its key whitening and the side's own must have been fitted.
+    """Set the numbers of `side.stand_alone`; its products and the side's whitening must have been fitted.
 
     Args:
         side: changed in place.

@@ -100,20 +100,21 @@ def test_the_weight_is_the_formula_of_its_docstring() -> None:
 
 def test_the_signs_of_two_neighbours_by_hand() -> None:
     alone = StandAlone(3)
-    alone.key_whitening.copy_(torch.diag(torch.tensor([1.0, 4.0, 0.0])))  # the last dimension tells nothing apart
+    strength = torch.tensor([1.0, 4.0, 1e-6])  # the last dimension tells nothing apart
+    alone.keys.fit(torch.zeros(3), torch.diag(strength))
     query = torch.tensor([[0.6, 0.0, 0.8]])
     keys = torch.tensor([[[0.6, 0.0, -0.8], [0.0, 1.0, 0.0]]])
     similarities = torch.tensor([[-0.28, 0.0]])
     values = torch.tensor([[[1.0, 0.0, 0.0], [0.6, 0.8, 0.0]]])
     mask = torch.ones(1, 2, dtype=torch.bool)
-    products, match = values @ values.transpose(1, 2), torch.tensor([0.5])
-    signs = alone.signs(query, keys, similarities, mask, products, match)[0]
+    match = torch.tensor([0.5])
+    signs = alone.signs(query, keys, values, similarities, mask, match)[0]
     best, same, coherence, told = signs.tolist()
     assert best == pytest.approx(0.0)  # -log(1 - 0)
     assert same == pytest.approx(9.2103, abs=1e-3)  # the first key differs where nothing is told apart
     assert coherence == pytest.approx(0.6)
     assert told == pytest.approx(0.5)
-    single = alone.signs(query, keys, similarities, mask & torch.tensor([[True, False]]), products, match)[0]
+    single = alone.signs(query, keys, values, similarities, mask & torch.tensor([[True, False]]), match)[0]
     assert float(single[2]) == 0.0
     assert float(single[0]) == pytest.approx(-torch.log(torch.tensor(1.28)).item())
 
