@@ -1,7 +1,8 @@
-"""Which device and number format the encoder runs in. Imports torch only."""
+"""Which device, threads and number format the encoder runs in. Imports torch only."""
 
 import torch
 
+from models.cores import usable_cores
 from models.errors import EncoderError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -28,6 +29,11 @@ def choose_device(device: str) -> torch.device:
             f"{torch.cuda.device_count()}.",
         )
     return chosen
+
+
+def choose_threads(asked: int | None = None) -> int:
+    """Threads of torch on a CPU: as many as asked for, else a core's each, and no more than torch would take."""
+    return asked or min(torch.get_num_threads(), usable_cores())
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:

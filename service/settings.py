@@ -215,6 +215,13 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Milliseconds a batch should take at most; what a text may wait behind images.",
     )
+    concurrent_batches: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Batches computed at once, each with its share of RECO_THREADS (one that is alone has all); if not "
+        "set, 2 on a CPU of two cores or more, else 1.",
+    )
     hang_timeout_s: float = Field(
         30.0,
         gt=0,

@@ -1,6 +1,6 @@
 """Encode, search, fuse: one batch in, one batch out. No HTTP and no asyncio.
 
-Depends on models, memory and torch. `decode` and `tokenize` may run in any thread, `compute` in one.
+Depends on models, memory and torch. `decode`, `tokenize` and, on a CPU, `compute` may run in any thread.
 Shapes: B queries in a batch, K neighbours, D embedding dim.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from memory import MemoryUnavailable, Modality, Neighbours
 from models.checkpoint import open_fusion
-from models.cores import usable_cores
+from models.devices import choose_threads
 from models.encoder import Encoder
 from models.errors import EncoderError
 from models.images import ImageLimits
@@ -120,7 +120,7 @@ class Engine:
         Raises:
             EncoderError, CheckpointError, MemoryStoreError: each with a stable `code`.
         """
-        torch.set_num_threads(settings.threads or min(torch.get_num_threads(), usable_cores()))
+        torch.set_num_threads(choose_threads(settings.threads))
         limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
         encoder = Encoder.open(
             settings.model,

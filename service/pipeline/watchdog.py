@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from service.pipeline.batcher import TurnBatcher
+from service.pipeline.turn_batcher import TurnBatcher
 
 logger = logging.getLogger("reco.watchdog")
 

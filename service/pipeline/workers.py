@@ -1,6 +1,6 @@
 """What computes, once a process: the decode pools and the batcher. Generations come and go, these stay.
 
-Depends on batcher, engine, metrics, settings and watchdog.
+Depends on torch, batcher, turn_batcher, engine, metrics, settings and watchdog.
 """
 
 from collections.abc import Sequence
@@ -8,15 +8,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+import torch
+
 from memory import Modality
+from models.devices import choose_threads
 from service.observing.metrics import Metrics
-from service.pipeline.batcher import LANES, Batch, Done, TurnBatcher
+from service.pipeline.batcher import LANES, Batch, Done
 from service.pipeline.engine import Answer, Engine, Query
+from service.pipeline.turn_batcher import TurnBatcher
 from service.pipeline.watchdog import Watchdog
 from service.settings import Settings
 
 _TEXT_WORKERS = 1  # tokenising holds the interpreter's lock; a thread of its own keeps it out of the images' queue
 _WEIGHERS = 1  # one label set at a time: the neighbours of a large one take hundreds of megabytes
+_ON_CPU, _ON_ACCELERATOR = 2, 1  # batches at once
 
 _USABLE_SHARE = 0.7  # of a request's time, for waiting and computing: the rest is decoding, and error of the estimate
 
@@ -32,8 +37,11 @@ class Asked:
 class Workers:
     """The threads of one process."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, device: str) -> None:
+        """Prepare; `start` begins. `device` is the encoder's, and decides how many batches are computed at once."""
         self._metrics = metrics
+        self._cores = choose_threads(settings.threads)
+        own = min(_ON_CPU, self._cores) if device == "cpu" else _ON_ACCELERATOR
         self.images = ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="reco-decode")
         self.texts = ThreadPoolExecutor(_TEXT_WORKERS, thread_name_prefix="reco-tokenize")
         self.weighers = ThreadPoolExecutor(_WEIGHERS, thread_name_prefix="reco-weigh")
@@ -43,6 +51,8 @@ class Workers:
             max_queue_items=settings.max_queue_items,
             max_batch_s=settings.max_batch_ms / 1000,
             max_wait_s=_USABLE_SHARE * settings.request_timeout_s,
+            concurrent_batches=settings.concurrent_batches or own,
+            on_share=self._take_cores,
             on_batch=self._observe,
             on_restart=metrics.worker_restarts.inc,
         )
@@ -67,6 +77,10 @@ class Workers:
     ) -> list[Future[Done[Answer]]]:
         """Queue queries for an engine; see `Batcher.submit`."""
         return self.batcher.submit(modality, [Asked(engine, query) for query in queries], deadline)
+
+    def _take_cores(self, share: float) -> None:
+        """Of torch in the thread that calls; it is OpenMP's number for that thread alone."""
+        torch.set_num_threads(max(1, round(share * self._cores)))
 
     def _observe(self, batch: Batch) -> None:
         self._metrics.last_success.set_to_current_time()

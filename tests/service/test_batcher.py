@@ -8,7 +8,8 @@ from concurrent.futures import Future, wait
 import pytest
 
 from memory import Modality
-from service.pipeline.batcher import Batch, BatcherStopped, DeadlinePassed, DeviceLost, Done, QueueFull, TurnBatcher
+from service.pipeline.batcher import Batch, BatcherStopped, DeadlinePassed, DeviceLost, Done, QueueFull
+from service.pipeline.turn_batcher import TurnBatcher
 from service.pipeline.watchdog import EXIT_CODE, Watchdog
 
 SOON = 60.0
@@ -297,3 +298,88 @@ def test_X21_X22_the_watchdog_ends_a_process_that_cannot_answer(
     wait([held], 10)
     dog.stop()
     assert codes == ([] if fault == "none" else [EXIT_CODE])
+
+
+class Meeting:
+    """Computes nothing until as many batches as expected are under way, and notes what each may use."""
+
+    def __init__(self, expected: int) -> None:
+        self.barrier = threading.Barrier(expected)
+        self.shares: dict[str, float] = {}
+        self.batches: list[tuple[list[int], float]] = []
+
+    def on_share(self, share: float) -> None:
+        self.shares[threading.current_thread().name] = share
+
+    def __call__(self, modality: Modality, queries: Sequence[int], /) -> tuple[list[int], Mapping[str, float]]:
+        self.batches.append((list(queries), self.shares[threading.current_thread().name]))
+        self.barrier.wait(10)
+        return list(queries), {}
+
+
+def side_by_side(meeting: Meeting, **options: float) -> TurnBatcher[int, int]:
+    return TurnBatcher(
+        meeting, max_batch_size=32, max_queue_items=100, concurrent_batches=2, on_share=meeting.on_share, **options
+    )
+
+
+def test_two_threads_share_what_waits_and_have_half_of_the_machine_each() -> None:
+    meeting = Meeting(2)
+    batcher = side_by_side(meeting)
+    futures = submit(batcher, "image", *range(9))
+    batcher.start()
+    assert [future.result(10).answer for future in futures] == list(range(9))  # one after the other would never meet
+    batcher.stop()
+    assert sorted(meeting.batches) == [([0, 1, 2, 3, 4], 0.5), ([5, 6, 7, 8], 0.5)]
+
+
+def test_a_batch_that_is_alone_has_the_whole_machine_and_one_that_joins_it_a_half() -> None:
+    meeting = Meeting(2)
+    batcher = side_by_side(meeting)
+    batcher.start()
+    [first] = submit(batcher, "image", 0)
+    while not meeting.batches:
+        time.sleep(0.001)
+    [second] = submit(batcher, "text", 1)
+    wait([first, second], 10)
+    batcher.stop()
+    assert meeting.batches == [([0], 1.0), ([1], 0.5)]
+
+
+def test_with_two_threads_a_lost_device_ends_both() -> None:
+    meeting = Meeting(1)
+    batcher = side_by_side(meeting)
+
+    def lost(share: float) -> None:
+        raise DeviceLost("ECC")
+
+    batcher._on_share = lost
+    batcher.start()
+    futures = submit(batcher, "image", *range(4))
+    for future in futures:
+        with pytest.raises(BatcherStopped):
+            future.result(10)
+    batcher.stop()
+    assert batcher.lost
+    assert not batcher.alive
+
+
+def test_X22_the_oldest_of_two_batches_is_the_one_that_hangs() -> None:
+    meeting = Meeting(3)
+    batcher = side_by_side(meeting)
+    batcher.start()
+    before = time.monotonic()
+    [first] = submit(batcher, "image", 0)
+    while not meeting.batches:
+        time.sleep(0.001)
+    between = time.monotonic()
+    [second] = submit(batcher, "image", 1)
+    while len(meeting.batches) < 2:
+        time.sleep(0.001)
+    since = batcher.busy_since
+    assert since is not None
+    assert before <= since <= between
+    meeting.barrier.wait(10)
+    wait([first, second], 10)
+    batcher.stop()
+    assert batcher.busy_since is None

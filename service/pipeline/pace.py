@@ -1,0 +1,74 @@
+"""What items take, lately, and what follows from it: how many are taken together, and who would wait too long.
+
+No threads and no clock: the batcher holds its lock and measures. Seconds are those of the whole machine: a batch that
+has half of its cores for two seconds takes one.
+"""
+
+import math
+from collections.abc import Mapping
+
+from memory import Modality
+from service.pipeline.batcher import LANES
+
+_FOLLOW = 0.25  # the weight of the newest batch in what an item is thought to take
+
+
+class Pace:
+    """Of both lanes."""
+
+    def __init__(self, *, max_batch_size: int, max_batch_s: float = math.inf, max_wait_s: float = math.inf) -> None:
+        """Know nothing yet.
+
+        Args:
+            max_batch_size: most items together.
+            max_batch_s: how long a batch should take at most, by what earlier ones took; at least one item is taken.
+            max_wait_s: who would wait longer, by what items took lately, is not admitted.
+        """
+        self._max_batch_size = max_batch_size
+        self._max_batch_s, self._max_wait_s = max_batch_s, max_wait_s
+        self._item_s: dict[Modality, float] = {}  # what an item of each lane takes, lately
+        self._first_item_s: dict[Modality, float] = {}  # what one took in a lane's first batch, which warms it up
+        self._ceiling: dict[Modality, int] = dict.fromkeys(LANES, max_batch_size)  # lower after memory ran out
+
+    def in_time(self, modality: Modality, admitted: Mapping[Modality, int]) -> bool:
+        """Whether the newest of the items of a lane that are admitted (with both lanes' items) is answered in time."""
+        own, other = (
+            admitted[lane] * self._item_s.get(lane, 0.0) for lane in sorted(LANES, key=lambda lane: lane != modality)
+        )
+        return own + min(own, other) <= self._max_wait_s  # the lanes take turns
+
+    def most(self, modality: Modality, share: float) -> int:
+        """How many items may be taken together on a share of the machine, at least 1.
+
+        Where nothing is known an item may take whole seconds: then it is one.
+        """
+        item_s = self._item_s.get(modality, self._first_item_s.get(modality, math.inf))
+        fitting = math.inf if math.isinf(self._max_batch_s) else self._max_batch_s * share / item_s
+        return max(1, int(min(self._ceiling[modality], fitting)))
+
+    def ceiling(self, modality: Modality) -> int:
+        """The most items that memory has room for."""
+        return self._ceiling[modality]
+
+    def lower(self, modality: Modality, ceiling: int) -> None:
+        """Memory ran out: take no more than `ceiling` for now."""
+        self._ceiling[modality] = ceiling
+
+    def learn(self, modality: Modality, size: int, seconds: float, share: float) -> None:
+        """Follow what an item takes, and try larger batches again, step by step, after memory ran out.
+
+        Good news counts at once and bad news by and by: an estimate that is too high would turn clients away. For the
+        same reason a lane's first batch, which warms everything up, bounds the size of the second and nothing else.
+
+        Args:
+            modality: the lane.
+            size: items of a batch.
+            seconds: that it took.
+            share: of the machine, in (0, 1], that it had.
+        """
+        item_s = max(seconds * share / size, 1e-9)
+        if modality in self._first_item_s:
+            last = self._item_s.get(modality, item_s)
+            self._item_s[modality] = min(item_s, last + _FOLLOW * (item_s - last))
+        self._first_item_s.setdefault(modality, item_s)
+        self._ceiling[modality] = min(self._max_batch_size, self._ceiling[modality] + 1)
