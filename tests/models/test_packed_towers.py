@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from models.packed_block import Places
 from models.packed_towers import can_pack, pack_image_tower, pack_text_tower
 
 CPU = torch.device("cpu")
@@ -105,3 +106,18 @@ def test_only_a_cpu_packs_and_only_what_its_products_take() -> None:
     assert can_pack(CPU, torch.bfloat16)
     assert not can_pack(CPU, torch.float16)
     assert not can_pack(torch.device("cuda"), torch.float32)
+
+
+def test_texts_of_ever_new_lengths_come_in_few_shapes() -> None:
+    dice = torch.Generator().manual_seed(0)
+    tokens = set()
+    for _ in range(100):
+        ends = torch.randint(1, 77, (12,), generator=dice)
+        places = Places(ends)
+        tokens.add(len(places.rows))
+        real = int((ends + 1).sum())
+        assert real <= len(places.rows) < real + 16
+        assert (places.rows[real:] == 11).all()  # the last token again: nothing of another text
+        assert (places.columns[real:] == ends[-1]).all()
+        assert places.ends[-1] == real - 1
+    assert all(count % 16 == 0 for count in tokens)
