@@ -52,8 +52,8 @@ def demo(
 def _serve(directory: Path, port: int, settings: dict[str, Any]) -> None:
     """Serve what was made, with a new operator key: the page's "add your own" asks for one."""
     from service.door.keys import key_line, new_key
+    from service.environment import load_settings
     from service.serving import run
-    from service.settings import load_settings
 
     secret, keys = new_key(), directory / "keys"
     keys.unlink(missing_ok=True)

@@ -61,7 +61,8 @@ def _show(findings: "list[Finding]") -> None:
 
 def _look_at_settings() -> "Iterator[Finding]":
     from reco.machine import Finding
-    from service.settings import SettingsError, load_settings
+    from service.environment import load_settings
+    from service.settings import SettingsError
 
     if not os.environ.get("RECO_MEMORY"):
         advice = "`reco demo` makes one; for your own: `reco build`, then RECO_MODEL, RECO_MEMORY and RECO_FUSION."

@@ -41,7 +41,7 @@ def serve(
     # OpenMP reads it once, when torch or FAISS is loaded. Its threads would spin while they wait for one another, on
     # the cores that requests are read and pictures decoded on: texts cost 11 % more (docs/performance.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from service.settings import SHOW_CONFIG, load_settings, show_settings
+    from service.environment import SHOW_CONFIG, load_settings, show_settings
 
     given: dict[str, Any] = {
         "memory": memory,

@@ -1,25 +1,18 @@
 """Every setting of the service, once: environment variable, unit, default, bound and what happens beyond it.
 
-Depends on pydantic-settings and the defaults. Built at the entry point and passed down; nobody else reads `os.environ`.
+Depends on pydantic-settings and the defaults. Built at the entry point (environment.py) and passed down.
 """
 
-import difflib
 import ipaddress
-import json
-import os
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service import setting_defaults
 
 PREFIX = "RECO_"
-# Where and who, for the client and the commands that ask a service; the service itself does not look at them.
-OF_THE_CLIENT = frozenset({"RECO_URL", "RECO_API_KEY", "RECO_API_KEY_FILE"})
-SHOW_CONFIG = "RECO_SHOW_CONFIG"  # handled by `reco serve`: print the effective settings and exit
 
 MIB = 1024 * 1024
 _ORIGIN = re.compile(r"https?://[^\s/?#@]+")
@@ -309,49 +302,3 @@ class Settings(BaseSettings):
 def origins_of(setting: str | None) -> list[str]:
     """The origins of `RECO_CORS_ORIGINS`."""
     return [origin for one in (setting or "").split(",") if (origin := one.strip().lower())]
-
-
-def load_settings(environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
-    """Settings from command-line flags, then the environment, then defaults.
-
-    Args:
-        environ: The environment to check for unknown `RECO_*` names; the process's own by default.
-        **flags: Settings given on the command line; None means "not given".
-
-    Raises:
-        SettingsError: An unknown `RECO_*` variable, a missing setting or a value out of bounds.
-    """
-    _refuse_unknown(os.environ if environ is None else environ)
-    given = {name: value for name, value in flags.items() if value is not None}
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{PREFIX}{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
-            if item["loc"]
-            else item["msg"]
-            for item in error.errors(include_url=False, include_input=False)
-        )
-        raise SettingsError(f"settings not accepted: {problems}") from None
-
-
-def show_settings(settings: Settings) -> str:
-    """The effective settings as `RECO_NAME=value` lines, ready to be read back from a file; secrets are masked."""
-    values = settings.model_dump(mode="json")
-    return "\n".join(f"{PREFIX}{name.upper()}={_as_variable(value)}" for name, value in values.items())
-
-
-def _as_variable(value: str | float | None) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _refuse_unknown(environ: Mapping[str, str]) -> None:
-    """A misspelt variable must not pass silently as "the default is in force"."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {SHOW_CONFIG} | OF_THE_CLIENT
-    for name in sorted(environ):
-        if not name.upper().startswith(PREFIX) or name.upper() in known:
-            continue
-        nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)
-        raise SettingsError(f"unknown setting {name}; did you mean {nearest[0]}?")

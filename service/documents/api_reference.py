@@ -11,8 +11,8 @@ from typing import Any
 
 from service.app import create_app
 from service.documents.docs_page import CURL
+from service.environment import load_settings
 from service.problems import KINDS
-from service.settings import load_settings
 
 _BASE = "http://127.0.0.1:8000"
 _INTRODUCTION = Path(__file__).with_suffix(".md")

@@ -25,7 +25,8 @@ from running_service import (  # noqa: F401 - pytest finds fixtures by their nam
     settings,
 )
 
-from service.settings import Settings, show_settings
+from service.environment import show_settings
+from service.settings import Settings
 
 
 @dataclass(frozen=True)

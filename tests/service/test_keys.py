@@ -16,8 +16,9 @@ from service.app import create_app
 from service.door.access import Access
 from service.door.keys import is_intact, key_line, new_key, read_keys
 from service.door.limits import Limiter, Limits
+from service.environment import show_settings
 from service.problems import Problem
-from service.settings import Settings, SettingsError, show_settings
+from service.settings import Settings, SettingsError
 
 USE, OPERATOR, SLOW = new_key(), new_key(), new_key()
 

@@ -17,7 +17,8 @@ from memory import StoreUnavailable
 from memory.stores import StoredFolder
 from models.encoder import Encoder
 from service import lifecycle
-from service.settings import SettingsError, load_settings
+from service.environment import load_settings
+from service.settings import SettingsError
 
 TEXTS = ["a photo of a red duck", "a photo of a grey raptor"]
 

@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from reco.cli import app as command_line
 from service.documents.settings_page import render_settings
-from service.settings import Settings, SettingsError, load_settings, show_settings
+from service.environment import load_settings, show_settings
+from service.settings import Settings, SettingsError
 
 ROOT = Path(__file__).parents[2]
 REQUIRED = {"model": "ViT-B-32", "memory": "memory"}
