@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,7 @@ from reco.build_share import Worker, build_a_share
 from reco.console import BuildProgress, console, stop
 from reco.index_options import IndexFactory, MaxBytesPerPair, Recall, Reindex, index_options
 from reco.index_options import reindex as reindex_memory
+from reco.memory_tables import Json, show_json
 from reco.remote import AllowRemote, allowed
 from reco.stamps import stamp_directory
 
@@ -139,15 +141,14 @@ def build(
     engine: EngineName = "local",
     ray_address: RayAddress = None,
     allow_remote: AllowRemote = None,
+    as_json: Json = False,
 ) -> None:
     """Encode a corpus into a memory, or take embeddings over that were cached before.
 
     Stopped or killed, the same command goes on where it was; with more corpora the memory grows, as a new version.
     --plan tells first what it takes; MEMORY/work/rejected.jsonl lists the rows that were not stored. Examples:
 
-        reco build photos/ -o my-memory --model ViT-B-32 --pretrained laion2b_s34b_b79k
-
-        reco build 'shards/{00000..00099}.tar' products.csv -o my-memory --model path/to/model-directory
+        reco build photos/ 'shards/{00000..00099}.tar' -o my-memory --model ViT-B-32 --pretrained laion2b_s34b_b79k
 
         reco build --embeddings laion/ -o my-memory --model ViT-B-32 --pretrained openai
 
@@ -156,13 +157,13 @@ def build(
     from memory_builder import BuildConfig
 
     index = index_options(recall, max_bytes_per_pair, index_factory)
-    if reindex and _reindexed(output, index, alone=not (corpus or embeddings)):
+    if reindex and _reindexed(output, index, alone=not (corpus or embeddings), as_json=as_json):
         return
     check_engine(engine, ray_address, alone=not (plan or worker or embeddings))
     _check_sources((corpus, embeddings, worker), opened=bool(model or pretrained), said=(encoder_name, trust_model))
     config = BuildConfig(
-        corpora=tuple(corpus or embeddings or ()),
-        memory=output,
+        tuple(corpus or embeddings or ()),
+        output,
         unit_rows=unit_rows,
         batch_size=batch_size,
         workers=workers,
@@ -184,16 +185,17 @@ def build(
     open_encoder = partial(_open_encoder, *source, device, dtype)
     if embeddings:
         find_origin = partial(_origin, open_encoder if model or pretrained else None, encoder_name, trust_model)
-        _take_over(config, find_origin, plan=plan)
-        return
-    _encode(config, open_encoder, partial(opened_engine, engine, ray_address, config, source), plan=plan, worker=worker)
+        _take_over(config, find_origin, plan=plan, as_json=as_json)
+    else:
+        ray = partial(opened_engine, engine, ray_address, config, source)
+        _encode(config, open_encoder, ray, plan=plan, worker=worker, as_json=as_json)
 
 
-def _reindexed(memory: Path, index: "IndexOptions | None", *, alone: bool) -> bool:
+def _reindexed(memory: Path, index: "IndexOptions | None", *, alone: bool, as_json: bool) -> bool:
     """Index anew; True, for there is nothing else to do."""
     if not alone:
         stop("--reindex encodes nothing: leave CORPUS and --embeddings out, or --reindex", code=2)
-    reindex_memory(memory, index)
+    reindex_memory(memory, index, as_json=as_json)
     return True
 
 
@@ -228,6 +230,7 @@ def _encode(
     *,
     plan: bool,
     worker: str | None,
+    as_json: bool,
 ) -> None:
     """Build from a corpus, or a share of it, or only tell what it would take."""
     from memory_builder import build as build_memory
@@ -238,30 +241,36 @@ def _encode(
             return build_memory(config, encoder, BuildProgress(), engine=engine)
 
     if plan:
-        plan_encoding(config, open_encoder())
+        made = plan_encoding(config, open_encoder())
     elif worker is not None:
-        build_a_share(config, worker, open_encoder)
+        made = build_a_share(config, worker, open_encoder)
     else:
-        _tell(work, config.memory)
+        made = _tell(work, config.memory)
+    if as_json:
+        show_json(made)
 
 
-def _take_over(config: "BuildConfig", find_origin: "Callable[[list[EmbeddingsReader]], Origin]", *, plan: bool) -> None:
-    """Build from embeddings, or only tell what it would take; what is named wrongly is a wrong command: exit code 2."""
+def _take_over(
+    config: "BuildConfig", find_origin: "Callable[[list[EmbeddingsReader]], Origin]", *, plan: bool, as_json: bool
+) -> None:
+    """As `_encode`, from embeddings; what is named wrongly is a wrong command: exit code 2."""
     from memory_builder import ConfigError, CorpusError, OriginError, build_from_embeddings, open_embeddings
 
     try:
         readers = open_embeddings(config)
         if plan:
-            plan_import(config, readers, find_origin)
-            return
-        progress = BuildProgress("reading")
-        _tell(lambda: build_from_embeddings(config, readers, find_origin(readers), progress), config.memory)
+            made = plan_import(config, readers, find_origin)
+        else:
+            progress = BuildProgress("reading")
+            made = _tell(lambda: build_from_embeddings(config, readers, find_origin(readers), progress), config.memory)
     except (ConfigError, CorpusError, OriginError) as error:
         stop(f"{error}", code=2)
+    if as_json:
+        show_json(made)
 
 
-def _tell(work: "Callable[[], BuildResult]", output: Path) -> None:
-    """Build, and say what came of it."""
+def _tell(work: "Callable[[], BuildResult]", output: Path) -> dict[str, Any]:
+    """Build, and say what came of it; the same for programs."""
     from memory_builder import BuildInterrupted
 
     try:
@@ -269,6 +278,7 @@ def _tell(work: "Callable[[], BuildResult]", output: Path) -> None:
     except BuildInterrupted as interrupted:
         stop(f"{interrupted}", code=128 + interrupted.signal)
     _report(result, output)
+    return asdict(result)
 
 
 def _origin(

@@ -1,8 +1,9 @@
 """`reco build --plan`: what a build would take, as a table."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -15,26 +16,26 @@ if TYPE_CHECKING:
 _SHOWN_SOURCES = 8
 
 
-def plan_encoding(config: "BuildConfig", encoder: "Encoder") -> None:
-    """Show what encoding a corpus would take; exit code 1 if it cannot fit."""
+def plan_encoding(config: "BuildConfig", encoder: "Encoder") -> dict[str, Any]:
+    """Show what encoding a corpus would take, and return it for programs; exit code 1 if it cannot fit."""
     from memory_builder import forecast_build
 
     with console.status("counting rows and trying a sample"):
         found = forecast_build(config, encoder)
-    _show(found, config.memory, f"{encoder.name} on {encoder.device}, {encoder.dtype}")
+    return _show(found, config.memory, f"{encoder.name} on {encoder.device}, {encoder.dtype}")
 
 
 def plan_import(
     config: "BuildConfig", readers: "list[EmbeddingsReader]", find_origin: "Callable[[list[EmbeddingsReader]], Origin]"
-) -> None:
-    """Show what taking embeddings over would take; exit code 1 if it cannot fit."""
+) -> dict[str, Any]:
+    """As `plan_encoding`, for embeddings that are taken over."""
     from memory_builder import forecast_from_embeddings
 
     found = forecast_from_embeddings(config, readers, find_origin(readers))
-    _show(found, config.memory, "none is run: the rows are encoded")
+    return _show(found, config.memory, "none is run: the rows are encoded")
 
 
-def _show(found: "Forecast", memory: Path, encoder: str) -> None:
+def _show(found: "Forecast", memory: Path, encoder: str) -> dict[str, Any]:
     from memory_builder import OutputError
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -64,6 +65,7 @@ def _show(found: "Forecast", memory: Path, encoder: str) -> None:
     except OutputError as error:
         stop(error.message)
     console.print(f"nothing was written; leave --plan out to build {memory}", style="dim")
+    return {**asdict(found), "seconds": found.seconds}
 
 
 def duration(seconds: float) -> str:

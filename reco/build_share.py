@@ -1,7 +1,8 @@
 """`reco build --worker I/N`: one of several machines that share a build (Slurm arrays, Kubernetes jobs)."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,8 +23,8 @@ Worker = Annotated[
 ]
 
 
-def build_a_share(config: "BuildConfig", worker: str, open_encoder: "Callable[[], Encoder]") -> None:
-    """Finish a worker's share, and say what comes next."""
+def build_a_share(config: "BuildConfig", worker: str, open_encoder: "Callable[[], Encoder]") -> dict[str, Any]:
+    """Finish a worker's share, and say what comes next; what was done, for programs."""
     from memory_builder import BuildInterrupted, ConfigError, Share, build_share
 
     try:
@@ -40,3 +41,4 @@ def build_a_share(config: "BuildConfig", worker: str, open_encoder: "Callable[[]
         soft_wrap=True,
     )
     console.print("next, when all workers have ended: the same command without --worker", soft_wrap=True)
+    return asdict(done)

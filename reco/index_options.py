@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reco.console import console, stop
-from reco.memory_tables import index_line, show_table
+from reco.memory_tables import index_line, show_json, show_table
 from reco.stamps import stamp_directory
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def index_options(recall: float | None, max_bytes_per_pair: int | None, factory:
         stop(f"{error}", code=2)
 
 
-def reindex(memory: Path, options: "IndexOptions | None") -> None:
+def reindex(memory: Path, options: "IndexOptions | None", *, as_json: bool = False) -> None:
     """Make new indices and tell what came of it."""
     from memory import IndexOptionsInvalid, Memory
     from memory import reindex as reindex_memory
@@ -73,6 +73,9 @@ def reindex(memory: Path, options: "IndexOptions | None") -> None:
         stop(f"{error}", code=2)
     with Memory.open(memory, stamps=stamp_directory()) as opened:
         indices = opened.indices()
+    if as_json:
+        show_json({"version": done.after.version, "created": done.created, "indices": indices})
+        return
     show_table(
         f"{memory}: " + ("indexed anew" if done.created else "the indices came out as they were"),
         [

@@ -1,0 +1,68 @@
+"""`reco build --json`: what was built, planned or indexed as one JSON object, alone on standard output."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from reco.cli import app
+
+
+@pytest.fixture
+def arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """300 pairs with keys, of which one repeats."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    sides = {side: rng.standard_normal((300, 16)).astype(np.float32) for side in ("image", "text")}
+    keys = [f"k{number}" for number in range(299)] + ["k0"]
+    np.savez(tmp_path / "set.npz", **sides, key=np.array(keys))
+    return tmp_path / "set.npz"
+
+
+def told(*arguments: object) -> dict[str, Any]:
+    result = CliRunner().invoke(app, ["build", *map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.output
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer
+
+
+def test_a_plan_a_build_and_the_same_build_again(arrays: Path) -> None:
+    memory = arrays.parent / "memory"
+    build = ("--embeddings", arrays, "--encoder-name", "some-clip", "-o", memory)
+    plan = told(*build, "--plan")
+    assert (plan["rows"], plan["rows_done"], plan["index"]) == (300, 0, "exact")
+    assert plan["sources"][0]["rows"] == 300
+    assert not memory.exists()
+    first = told(*build)
+    assert (first["version"], first["created"], first["num_items"], first["added"]) == (1, True, 299, 299)
+    assert first["rejected"] == {"duplicate_key": 1}
+    again = told(*build)
+    assert (again["version"], again["created"], again["added"], again["present"]) == (1, False, 0, 300)
+    assert again["digest"] == first["digest"]
+
+
+def test_a_new_index(arrays: Path) -> None:
+    memory = arrays.parent / "memory"
+    told("--embeddings", arrays, "--encoder-name", "some-clip", "-o", memory)
+    done = told("--reindex", "-o", memory, "--index-factory", "IVF4,SQ8")
+    assert (done["version"], done["created"]) == (2, True)
+    assert {index["modality"] for index in done["indices"]} == {"image", "text"}
+    assert all(index["recall"]["recall"] > 0 for index in done["indices"])
+
+
+def test_a_share_of_a_corpus_and_what_finishes_it(encoder_dir: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(4):
+        Image.new("RGB", (32, 32), (60 * number, 0, 0)).save(photos / f"{number}.png")
+        (photos / f"{number}.txt").write_text(f"red number {number}")
+    build = (photos, "-o", tmp_path / "memory", "--model", encoder_dir, "--device", "cpu", "--unit-rows", 2)
+    share = told(*build, "--worker", "0/2")
+    assert (share["units"], share["units_of_all"], share["units_resumed"]) == (1, 2, 0)
+    built = told(*build)
+    assert (built["num_items"], built["units_resumed"], built["units_encoded"]) == (4, 1, 1)
+    assert told(*build, "--plan")["rows_done"] == 4
