@@ -29,9 +29,9 @@ from memory_builder import BuildConfig, build
 from memory_builder.readers import ReaderOptions
 from models.encoder import Encoder
 from models.fusion import Fusion
-from models.model_directory import save_model
-from models.model_source import OpenedModel, open_model
-from models.text_tower import encode_text_cut
+from models.sources.opening import OpenedModel, open_model
+from models.sources.saving import save_model
+from models.towers.cut_text import encode_text_cut
 from models.training import TrainingPairs, train
 from models.training.entities import by_names
 from models.training.entity_pairs import EntityPairs

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from benchmarks.serving_bed import arguments, make_bed, write_result
-from models.model_source import open_model
-from models.packed_towers import pack_image_tower, pack_text_tower
-from models.text_tower import encode_text_cut
-from models.tokenizer import Tokenizer
+from models.sources.opening import open_model
+from models.texts.tokenizer import Tokenizer
+from models.towers.cut_text import encode_text_cut
+from models.towers.packed_towers import pack_image_tower, pack_text_tower
 
 BATCHES = (1, 16, 32)
 Encode = Callable[[torch.Tensor], object]

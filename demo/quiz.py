@@ -11,7 +11,7 @@ from demo.corpus import QUIZ, QUIZ_PER_SPECIES, quiz_shots
 from demo.species import Group, species_of
 from evaluation import ZeroShotTask
 from models.encoder import Encoder
-from models.prompts import class_means, compose
+from models.texts.prompts import class_means, compose
 
 _BATCH = 128
 

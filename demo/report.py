@@ -15,8 +15,8 @@ from evaluation.tasks import EvalTask
 from memory import Memory
 from models.checkpoint import checkpoint_id, read_config
 from models.fusion import Fusion
-from models.images import ImageLimits, decode_image
-from models.thumbnails import make_thumbnail
+from models.images.decoding import ImageLimits, decode_image
+from models.images.thumbnails import make_thumbnail
 
 FOLDER = "evaluation"  # in the checkpoint's own, where the service looks
 _THUMBNAIL_PX = 96

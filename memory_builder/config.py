@@ -28,7 +28,7 @@ class BuildConfig:
         thumbnail_px: longer side of the stored thumbnails; 0 stores none.
         max_error_rate: share of rejected rows, 0 to 1, beyond which the build stops without a version.
         max_segment_rows: a segment is closed before it would hold more.
-        max_characters: longest caption, as in models.texts.TextLimits.
+        max_characters: longest caption, as in models.texts.checking.TextLimits.
         image_column, caption_column, key_column: of tables; None finds the first two by their usual names and
             makes keys from paths.
         upsert: a row whose key the memory holds with another image or caption replaces it; otherwise it is rejected.

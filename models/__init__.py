@@ -1,1 +1,17 @@
-"""The encoder, the fusion transformer and the two composed. Import from the modules: torch stays lazy."""
+"""The encoder, the fusion and the two composed. Import from the modules: torch stays lazy.
+
+Its folders build on each other one way (tests/test_house.py), and none on what drives them:
+
+    images/       an image's bytes to pixels
+    texts/        texts to token ids, class names to prompts
+    sources/      an open_clip model, opened from a name or a directory
+    towers/       how its towers are computed
+    fusion/       what refines a query with its neighbours
+    training/     how a fusion is fitted, and how an encoder is trained, to compare with
+    encoder, fingerprint          the frozen encoder, and what makes two of them the same
+    refine, checkpoint            encoder, memory and fusion composed; a fusion on disk
+    devices, cores, places        what the machine has and allows: devices and number formats, cores, places to write to
+    errors                        what is refused, and why
+
+Of ours it imports memory only: in refine, checkpoint and training/.
+"""

@@ -1,6 +1,6 @@
 """The frozen CLIP encoder: images and texts to unit-norm embeddings, with the identity a memory is checked against.
 
-Imports torch, open_clip (through models.model_source) and the parts beside it in models.
+Imports torch, open_clip (through models.sources) and the rooms beside it in models.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from models.devices import choose_device, choose_dtype
 from models.errors import EncoderError, ImageError
 from models.fingerprint import PROBE_TEXTS, Fingerprint, hash_weights, probe_images, round_probe
-from models.images import ImageLimits, PreprocessMode, Preprocessor
-from models.int8_tower import fit_int8_tower
-from models.model_source import OpenedModel, open_model
-from models.packed_towers import Tower, can_pack, pack_image_tower, pack_text_tower
-from models.text_tower import can_cut, encode_text_cut
-from models.tokenizer import Tokenizer, Tokens
+from models.images.decoding import ImageLimits
+from models.images.preprocessor import PreprocessMode, Preprocessor
+from models.sources.opening import OpenedModel, open_model
+from models.texts.tokenizer import Tokenizer, Tokens
+from models.towers.cut_text import can_cut, encode_text_cut
+from models.towers.int8_tower import fit_int8_tower
+from models.towers.packed_towers import Tower, can_pack, pack_image_tower, pack_text_tower
 
 FloatArray = NDArray[np.float32]
 
@@ -102,7 +103,7 @@ class Encoder:
             limits: what images are refused before decoding.
             preprocess: fast or exact, see `Preprocessor`; like the dtype no part of what the encoder is.
             int8_pictures: files of pictures like those it will see: the image tower computes in 8 bits, fitted on half
-                of them and held to the other half (`models.int8_tower`). On a CPU only.
+                of them and held to the other half (`models.towers.int8_tower`). On a CPU only.
 
         Raises:
             EncoderError: with the code of what is missing, unsafe or does not fit together.

@@ -16,10 +16,10 @@ from memory_builder.readers import ReaderOptions, open_reader
 from memory_builder.readers.corpora import expand_paths
 from memory_builder.records import Record, Rejected, RowRejected
 from models.errors import InputError, TextError
-from models.images import Preprocessor
-from models.model_source import OpenedModel
-from models.texts import check_text
-from models.tokenizer import Tokenizer
+from models.images.preprocessor import Preprocessor
+from models.sources.opening import OpenedModel
+from models.texts.checking import check_text
+from models.texts.tokenizer import Tokenizer
 from models.training.entities import NO_ENTITY, by_caption, by_names
 from models.training.pictures import CaptionedPictures, Pictures, PixelCodec
 from models.training.split import split_keys

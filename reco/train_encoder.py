@@ -15,7 +15,7 @@ from reco.console import Bar, console, stop
 from reco.train import Device, Names, Pairs, Seed
 
 if TYPE_CHECKING:
-    from models.model_source import OpenedModel
+    from models.sources.opening import OpenedModel
     from models.training.finetune import FinetuneConfig, FinetuneReport
     from reco.captioned_corpus import Lessons
 
@@ -72,8 +72,8 @@ def train_encoder(
     from memory_builder.readers import ReaderOptions
     from models.devices import choose_device
     from models.errors import EncoderError
-    from models.model_directory import check_free
-    from models.model_source import open_model
+    from models.sources.opening import open_model
+    from models.sources.saving import check_free
     from models.training.finetune import FinetuneConfig
     from reco.captioned_corpus import Selection, read_lessons, read_rows
 
@@ -104,7 +104,7 @@ def _run(opened: "OpenedModel", lessons: "Lessons", config: "FinetuneConfig", de
 
     from models.encoder import Encoder
     from models.fingerprint import hash_weights
-    from models.model_directory import save_model
+    from models.sources.saving import save_model
     from models.training.finetune import default_learning_rate, finetune
 
     source = {"name": opened.name, "weights_sha256": hash_weights(opened.model.state_dict())}

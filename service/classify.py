@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from models.errors import EncoderError, TextError
 from models.fusion.label_set import LabelSetWeights
-from models.prompts import class_means, compose, is_template, repeated
-from models.texts import TextLimits, check_text
+from models.texts.checking import TextLimits, check_text
+from models.texts.prompts import class_means, compose, is_template, repeated
 from service.pipeline.engine import Answer, FloatArray
 from service.pipeline.pipeline import Ask, Outcome, Pipeline
 from service.pipeline.trace import Trace

@@ -62,8 +62,20 @@ INNER: dict[str, dict[str, set[str]]] = {
         "units": {"encoding", "reporting", "planning"},
         "engines": {"readers", "encoding", "reporting", "planning", "units"},
     },
+    "models": {
+        "images": set(),
+        "texts": set(),
+        "towers": set(),
+        "sources": set(),
+        "fusion": set(),
+        "training": {"fusion", "towers"},
+    },
 }
-DRIVERS = {"memory": {"opening"}, "memory_builder": {"builds", "runner", "committing", "interruption"}}
+DRIVERS = {
+    "memory": {"opening"},
+    "memory_builder": {"builds", "runner", "committing", "interruption"},
+    "models": {"encoder", "refine", "checkpoint"},
+}
 FACE = "__init__"  # of the room: what it offers to others is not what its folders build on
 
 

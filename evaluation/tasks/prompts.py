@@ -5,8 +5,8 @@ from pathlib import Path
 
 from evaluation.errors import EvaluationError
 from models.errors import TextError
-from models.prompts import DEFAULT_TEMPLATES, SLOT, is_template, repeated
-from models.texts import check_text
+from models.texts.checking import check_text
+from models.texts.prompts import DEFAULT_TEMPLATES, SLOT, is_template, repeated
 
 PROMPT_SETS: dict[str, tuple[str, ...]] = {
     "plain": DEFAULT_TEMPLATES,

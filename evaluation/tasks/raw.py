@@ -27,8 +27,8 @@ from memory_builder.readers.table_lines import columns
 from memory_builder.records import Record, Rejected, readable
 from models.encoder import Encoder
 from models.errors import EncoderError, TextError
-from models.prompts import class_means, compose
-from models.texts import check_text
+from models.texts.checking import check_text
+from models.texts.prompts import class_means, compose
 
 LABEL_COLUMNS = ("label", "class")
 _UNIT_ROWS = 8192

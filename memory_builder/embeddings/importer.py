@@ -16,7 +16,7 @@ from memory_builder.encoding.mapper import Checkpoint, MappedUnit
 from memory_builder.known_keys import DUPLICATE, EARLIER, REMOVED, TAKEN_OUT, KnownKeys, StoredPair
 from memory_builder.records import Rejected
 from models.errors import TextError
-from models.texts import TextLimits, check_text
+from models.texts.checking import TextLimits, check_text
 
 
 class Importer:

@@ -15,7 +15,7 @@ from memory import undeclared_encoder
 from memory_builder.embeddings.reader import EmbeddingsReader, check_same_dim
 from memory_builder.errors import ConfigError, OriginError
 from models.errors import TextError
-from models.texts import check_text
+from models.texts.checking import check_text
 
 if TYPE_CHECKING:
     from models.encoder import Encoder

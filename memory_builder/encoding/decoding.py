@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from memory_builder.known_keys import Rival, StoredPair
 from memory_builder.records import Record, RowRejected
 from models.errors import InputError
-from models.images import Preprocessor
-from models.thumbnails import make_thumbnail
+from models.images.preprocessor import Preprocessor
+from models.images.thumbnails import make_thumbnail
 
 if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be told before
     import torch

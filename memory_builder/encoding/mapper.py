@@ -21,7 +21,7 @@ from memory_builder.encoding.image_batches import ImageBatches
 from memory_builder.known_keys import DUPLICATE, EARLIER, REMOVED, TAKEN_OUT, KnownKeys
 from memory_builder.records import Record, Rejected, Row
 from models.errors import TextError
-from models.texts import TextLimits, check_text
+from models.texts.checking import TextLimits, check_text
 
 if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be told before
     from memory_builder.encoding.lanes.lane import Encoded, Lanes

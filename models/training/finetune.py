@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.text_tower import can_cut, encode_text_cut
+from models.towers.cut_text import can_cut, encode_text_cut
 from models.training.losses import contrastive_loss
 from models.training.pictures import CaptionedPictures
 
@@ -73,7 +73,7 @@ def finetune(
     """Train `model` in place: it ends with the weights of the epoch that did best on `validation`, on the CPU.
 
     Args:
-        model: an open_clip model in float32, as `models.model_source.open_model` gives it.
+        model: an open_clip model in float32, as `models.sources.opening.open_model` gives it.
         report: called after each step and each epoch.
 
     Returns:

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from memory import ITEMS_SCHEMA, Addition, KeyPatterns, MemoryStoreError, Removal, Rows, add_rows, remove_keys
-from models.images import ImageLimits, decode_image
-from models.thumbnails import make_thumbnail
+from models.images.decoding import ImageLimits, decode_image
+from models.images.thumbnails import make_thumbnail
 from service.lifecycle import Service
 from service.pipeline.engine import Engine, FloatArray
 from service.pipeline.pipeline import Ask, Outcome

@@ -21,10 +21,10 @@ from models.checkpoint import open_fusion
 from models.devices import choose_threads
 from models.encoder import Encoder
 from models.errors import EncoderError
-from models.images import ImageLimits
-from models.int8_tower import MAX_PICTURES
+from models.images.decoding import ImageLimits
 from models.refine import RetrievalEnhancedEncoder
-from models.texts import TextLimits, check_text
+from models.texts.checking import TextLimits, check_text
+from models.towers.int8_tower import MAX_PICTURES
 from service.elsewhere import open_served
 from service.pipeline.batcher import DeviceLost
 from service.settings import Settings

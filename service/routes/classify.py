@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models.prompts import DEFAULT_TEMPLATES
+from models.texts.prompts import DEFAULT_TEMPLATES
 from service import answers
 from service.class_cache import class_key
 from service.classify import (

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from models.encoder import Encoder
 from models.fingerprint import hash_weights, probe_images
-from models.images import decode_image
-from models.model_source import _architecture_of
+from models.images.decoding import decode_image
+from models.sources.opening import _architecture_of
 
 
 def open_directory(directory: Path) -> Encoder:

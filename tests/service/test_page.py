@@ -15,7 +15,7 @@ import pytest
 
 from memory import ITEMS_SCHEMA, Contents, Memory, Rows, UnitRecord, build_index, publish, write_segment
 from models.encoder import Encoder
-from models.thumbnails import make_thumbnail
+from models.images.thumbnails import make_thumbnail
 from service.memory_items.items import find_item, sample_items
 from service.page.files import page_files
 from service.page.samples import MAX_SAMPLES, Samples
@@ -91,7 +91,7 @@ def test_the_page_is_there_before_the_model_is(serve: Any) -> None:
 @pytest.fixture(scope="module")
 def pictured(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory, photo_bytes: dict[str, bytes]) -> Path:
     """A memory of four items: a thumbnail, none, one that is no image, and a thumbnail again."""
-    from models.images import ImageLimits, decode_image
+    from models.images.decoding import ImageLimits, decode_image
 
     thumbnail = make_thumbnail(decode_image(photo_bytes["jpeg"], ImageLimits()), 32)
     root = tmp_path_factory.mktemp("pictured")

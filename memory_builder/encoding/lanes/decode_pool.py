@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from memory_builder.encoding.decoding import Candidate, Described, Refused
 from memory_builder.encoding.lanes.decode_worker import begin, decode_into
 from memory_builder.errors import WorkerLost
-from models.images import Preprocessor
+from models.images.preprocessor import Preprocessor
 
 Outcomes = list[Described | Refused]
 

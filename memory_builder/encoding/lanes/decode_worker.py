@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from memory_builder.encoding.decoding import Candidate, Described, Refused, decode_batch
-from models.images import Preprocessor
+from models.images.preprocessor import Preprocessor
 
 _PARENT_CHECK_S = 1.0
 

@@ -19,7 +19,7 @@ from memory_builder.known_keys import KnownKeys, StoredPair
 from memory_builder.records import Record, Rejected, Row, RowRejected
 from models.encoder import Encoder
 from models.errors import EncoderError, ImageError, TextError
-from models.images import decode_image
+from models.images.decoding import decode_image
 
 Draw = Callable[[int], bytes]
 

@@ -15,9 +15,9 @@ from demo.species import species_of
 from memory_builder.readers import ReaderOptions
 from models.encoder import Encoder
 from models.errors import EncoderError
-from models.images import Preprocessor
-from models.model_directory import check_free, save_model
-from models.model_source import OpenedModel, open_model
+from models.images.preprocessor import Preprocessor
+from models.sources.opening import OpenedModel, open_model
+from models.sources.saving import check_free, save_model
 from models.training.finetune import FinetuneConfig, FinetuneReport, cropped, default_learning_rate, finetune
 from models.training.pictures import Pictures, PixelCodec
 from reco.captioned_corpus import Lessons, Selection, read_lessons, read_rows
@@ -128,7 +128,7 @@ def test_a_killed_run_leaves_no_half_model(tmp_path: Path, monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("models.model_directory.json.dumps", killed)
+        patch.setattr("models.sources.saving.json.dumps", killed)
         with pytest.raises(KeyboardInterrupt):
             save_model(tmp_path / "mine", opened, {})
     assert not (tmp_path / "mine").exists()

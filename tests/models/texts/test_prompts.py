@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.errors import EncoderError
-from models.prompts import class_means, compose, is_template, repeated
+from models.texts.prompts import class_means, compose, is_template, repeated
 
 
 def test_prompts_are_name_by_name_and_names_are_literal() -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.packed_block import Places
-from models.packed_towers import can_pack, pack_image_tower, pack_text_tower
+from models.towers.packed_block import Places
+from models.towers.packed_towers import can_pack, pack_image_tower, pack_text_tower
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(not can_pack(CPU, torch.float32), reason="needs an x86 CPU with AVX2 and oneDNN")

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from models.encoder import Encoder
 from models.errors import EncoderError
-from models.int8_tower import MIN_PICTURES, fit_int8_tower, has_int8
+from models.towers.int8_tower import MIN_PICTURES, fit_int8_tower, has_int8
 
 pytestmark = pytest.mark.skipif(not has_int8(), reason="needs a CPU with 8-bit products (VNNI or AMX)")
 
@@ -70,7 +70,7 @@ def test_too_few_pictures_are_refused() -> None:
 
 
 def test_a_tower_that_moves_pictures_too_far_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.int8_tower.MIN_COSINE", 0.99999)
+    monkeypatch.setattr("models.towers.int8_tower.MIN_COSINE", 0.99999)
     with pytest.raises(EncoderError, match=r"keeps only cosine 0\.99") as refused:
         fit_int8_tower(tiny_clip(), pixels(64))
     assert refused.value.code == "int8_inaccurate"

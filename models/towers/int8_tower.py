@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.errors import EncoderError
-from models.int8_block import Int8Block, Measured
-from models.packed_block import PackedBlock
-from models.packed_towers import PackedPatches, Tower, is_plain_image_tower
+from models.towers.int8_block import Int8Block, Measured
+from models.towers.packed_block import PackedBlock
+from models.towers.packed_towers import PackedPatches, Tower, is_plain_image_tower
 
 MIN_PICTURES, MAX_PICTURES = 32, 512
 MIN_COSINE = 0.99  # of each picture that the tower was not fitted on, to the same picture in float32

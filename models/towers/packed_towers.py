@@ -12,7 +12,7 @@ from open_clip import CLIP
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from models.packed_block import PackedBlock, PackedLinear, Places, is_plain
+from models.towers.packed_block import PackedBlock, PackedLinear, Places, is_plain
 
 Tower = Callable[..., Tensor]
 

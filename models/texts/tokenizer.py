@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from models.texts import text_error
+from models.texts.checking import text_error
 
 # open_clip's BPE cache keeps every word it ever saw; real captions need far fewer than this.
 MAX_CACHED_WORDS = 50_000
@@ -27,7 +27,7 @@ class Tokens:
 
 
 class Tokenizer:
-    """Texts to token ids. Texts are expected to have passed `models.texts.check_text`."""
+    """Texts to token ids. Texts are expected to have passed `models.texts.checking.check_text`."""
 
     def __init__(self, tokenizer: Any, context_length: int) -> None:
         self._tokenizer = tokenizer

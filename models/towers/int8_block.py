@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor, nn
 
-from models.packed_block import attend, joined
+from models.towers.packed_block import attend, joined
 
 _QUICK_GELU = 1.702
 _MIDDLE = 128  # the byte that stands for 0 in a range with both signs
@@ -130,7 +130,7 @@ class Int8Block:
     def __init__(self, measured: Measured) -> None:
         attention, mlp = measured.block.attn, measured.block.mlp
         quick = isinstance(mlp.gelu, QuickGELU)
-        scale = _QUICK_GELU if quick else 1.0  # as in models.packed_block: x·sigmoid(1.702x) by oneDNN's swish
+        scale = _QUICK_GELU if quick else 1.0  # as in packed_block: x·sigmoid(1.702x) by oneDNN's swish
         self._num_heads = attention.num_heads
         self._ln_1 = NormToBytes(measured.block.ln_1, measured.normed_1, attention.in_proj_weight)
         self._query_key_value = Int8Linear(self._ln_1.weight, attention.in_proj_bias, self._ln_1.given)

@@ -7,11 +7,11 @@ import open_clip
 import pytest
 import torch
 
-from models import tokenizer as tokenizer_module
 from models.encoder import Encoder
 from models.errors import TextError
-from models.texts import TextLimits, check_text
-from models.tokenizer import Tokenizer
+from models.texts import tokenizer as tokenizer_module
+from models.texts.checking import TextLimits, check_text
+from models.texts.tokenizer import Tokenizer
 
 
 def refusal(text: str, limits: TextLimits | None = None) -> str:

@@ -18,8 +18,9 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, ImageFile
 
 from models.errors import ImageError
-from models.image_headers import read_header
-from models.images import ImageLimits, Preprocessor, decode_image
+from models.images.decoding import ImageLimits, decode_image
+from models.images.headers import read_header
+from models.images.preprocessor import Preprocessor
 
 MAGIC = {
     "jpeg": b"\xff\xd8\xff",
@@ -539,7 +540,7 @@ def test_the_message_is_ours_and_crosses_processes(photo_bytes: dict[str, bytes]
 def test_decoding_alone_warns_nobody_and_needs_no_torch(photo_bytes: dict[str, bytes]) -> None:
     # In a process of its own: pytest has its own filters.
     code = (
-        "import sys, models.images as images\n"
+        "import sys, models.images.decoding as images\n"
         "for name in sys.stdin.buffer.read().split(b'|||'):\n"
         "    try: images.decode_image(name)\n"
         "    except images.ImageError: pass\n"

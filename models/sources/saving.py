@@ -14,10 +14,10 @@ import open_clip
 from safetensors.torch import save
 
 from models.errors import EncoderError
-from models.model_config import CONFIG_NAME
-from models.model_source import MERGES_NAME, OpenedModel
 from models.places import hindrance
-from models.weights import WEIGHTS_NAME
+from models.sources.config import CONFIG_NAME
+from models.sources.opening import MERGES_NAME, OpenedModel
+from models.sources.weights import WEIGHTS_NAME
 
 ABOUT_NAME = "finetuned.json"
 # What tokenizers are read from; nothing else of a source directory is taken over.
