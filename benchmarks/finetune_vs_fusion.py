@@ -33,12 +33,12 @@ from models.sources.opening import OpenedModel, open_model
 from models.sources.saving import save_model
 from models.towers.cut_text import encode_text_cut
 from models.training import TrainingPairs, train
-from models.training.entities import by_names
-from models.training.entity_pairs import EntityPairs
-from models.training.evidence import fit_evidence
-from models.training.finetune import FinetuneConfig, default_learning_rate, finetune
+from models.training.dataset.entities import by_names
+from models.training.dataset.entity_pairs import EntityPairs
+from models.training.dataset.split import split_by_key
+from models.training.finetuning.finetune import FinetuneConfig, default_learning_rate, finetune
+from models.training.fitting.evidence import fit_evidence
 from models.training.recipes import fusion_config, recipe
-from models.training.split import split_by_key
 from reco.captioned_corpus import Lessons, Selection, read_lessons, read_rows
 
 log = logging.getLogger("finetune_vs_fusion")

@@ -26,8 +26,8 @@ from benchmarks.fan_out import simulate
 from benchmarks.growth_parts import EXACT, measure_encoding, measure_training, timed
 from benchmarks.synthetic_memory import write_clustered
 from memory import Memory
-from models.training.candidates import find_candidates
-from models.training.exclusion import SearchSettings
+from models.training.dataset.candidates import find_candidates
+from models.training.dataset.exclusion import SearchSettings
 
 RESULTS = Path(__file__).parent / "results" / "growth.json"
 D, K, SINGLE, BATCH, TRAINED = 512, 10, 30, 256, 1024

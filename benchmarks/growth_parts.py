@@ -21,8 +21,8 @@ from benchmarks.training_speed import measure_loop
 from memory import IndexOptions
 from memory_builder import BuildConfig, build
 from models.encoder import Encoder
-from models.training.candidates import find_candidates
-from models.training.exclusion import SearchSettings
+from models.training.dataset.candidates import find_candidates
+from models.training.dataset.exclusion import SearchSettings
 
 TINY_CLIP = Path(__file__).parents[1] / "demo" / "tiny_clip"
 EXACT = IndexOptions(factory="exact")

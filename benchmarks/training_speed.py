@@ -31,9 +31,9 @@ import torch
 import memory
 from memory import MODALITIES, Memory
 from models.training import SearchSettings, Surroundings, TrainingPairs, train
-from models.training.candidate_store import Candidates
-from models.training.candidates import find_candidates
-from models.training.embedding_rows import MappedRows
+from models.training.dataset.candidate_store import Candidates
+from models.training.dataset.candidates import find_candidates
+from models.training.dataset.embedding_rows import MappedRows
 from models.training.recipes import recipe
 
 log = logging.getLogger("training_speed")

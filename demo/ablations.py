@@ -15,7 +15,7 @@ from evaluation.ablations.world import Items, Part, Question, World
 from evaluation.errors import EvaluationError
 from memory import Memory, list_versions
 from models.encoder import Encoder
-from models.training.entities import by_names
+from models.training.dataset.entities import by_names
 
 
 def demo_world(directory: Path) -> World:

@@ -13,12 +13,12 @@ from memory import Memory
 from models.encoder import Encoder
 from models.fusion import Fusion
 from models.training import TrainingPairs, train
-from models.training.entities import by_names
-from models.training.entity_pairs import EntityPairs
-from models.training.evidence import fit_evidence
+from models.training.dataset.entities import by_names
+from models.training.dataset.entity_pairs import EntityPairs
+from models.training.dataset.split import split_by_key
+from models.training.fitting.evidence import fit_evidence
+from models.training.gradients.resume import EpochReport
 from models.training.recipes import fusion_config, recipe
-from models.training.resume import EpochReport
-from models.training.split import split_by_key
 
 TRAINING_GROUPS: tuple[Group, ...] = ("known", "training")  # whose names the fusion is told
 TRAINING_KEYS = [f"guide/{group}/*" for group in TRAINING_GROUPS]

@@ -7,7 +7,7 @@ Its folders build on each other one way (tests/test_house.py), and none on what 
     sources/      an open_clip model, opened from a name or a directory
     towers/       how its towers are computed
     fusion/       what refines a query with its neighbours
-    training/     how a fusion is fitted, and how an encoder is trained, to compare with
+    training/     how a fusion is fitted or trained, in folders of its own
     encoder, fingerprint          the frozen encoder, and what makes two of them the same
     refine, checkpoint            encoder, memory and fusion composed; a fusion on disk
     devices, cores, places        what the machine has and allows: devices and number formats, cores, places to write to

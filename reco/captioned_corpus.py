@@ -20,9 +20,9 @@ from models.images.preprocessor import Preprocessor
 from models.sources.opening import OpenedModel
 from models.texts.checking import check_text
 from models.texts.tokenizer import Tokenizer
-from models.training.entities import NO_ENTITY, by_caption, by_names
-from models.training.pictures import CaptionedPictures, Pictures, PixelCodec
-from models.training.split import split_keys
+from models.training.dataset.entities import NO_ENTITY, by_caption, by_names
+from models.training.dataset.split import split_keys
+from models.training.finetuning.pictures import CaptionedPictures, Pictures, PixelCodec
 
 _UNIT_ROWS = 8192
 _WINDOW = 256  # pictures that are decoded ahead
@@ -37,7 +37,7 @@ class Selection:
     """Which pairs to train on and which to validate on, and which show the same thing.
 
     Attributes:
-        training, validation: patterns of keys, as in `models.training.split`.
+        training, validation: patterns of keys, as in `models.training.dataset.split`.
         names: pairs whose captions mention the same one are right for each other; without, equal captions only are.
     """
 

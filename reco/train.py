@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from memory import SearchableMemory
     from models.fusion import Design, Fusion
-    from models.training.entity_pairs import EntityPairs
+    from models.training.dataset.entity_pairs import EntityPairs
 
 FEW_SHOW_ONE = 0.5  # share of the pairs: a memory of single pairs in which some captions are equal
 LEAST_ITEMS = 3  # a pair that asks, and two that it may tell apart
@@ -260,8 +260,8 @@ def _entity_pairs(
     """The pairs by entity, or a sentence that says why there are none."""
     import numpy as np
 
-    from models.training.entities import NO_ENTITY, by_caption, by_folder, by_names
-    from models.training.entity_pairs import EntityPairs
+    from models.training.dataset.entities import NO_ENTITY, by_caption, by_folder, by_names
+    from models.training.dataset.entity_pairs import EntityPairs
 
     if names is not None and folders:
         stop("--names and --folders both say which pairs show the same thing: give one of them", code=2)
@@ -294,7 +294,7 @@ def _entity_pairs(
 
 def _fit(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> "tuple[Fusion, dict[str, Any]]":
     from models.training.choice import measure
-    from models.training.evidence import fit_evidence
+    from models.training.fitting.evidence import fit_evidence
     from models.training.recipes import fusion_config
 
     fusion = fit_evidence(pairs, fusion_config("evidence", embed_dim, k), seed)

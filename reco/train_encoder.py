@@ -16,7 +16,7 @@ from reco.train import Device, Names, Pairs, Seed
 
 if TYPE_CHECKING:
     from models.sources.opening import OpenedModel
-    from models.training.finetune import FinetuneConfig, FinetuneReport
+    from models.training.finetuning.finetune import FinetuneConfig, FinetuneReport
     from reco.captioned_corpus import Lessons
 
 FLAG = "--train-encoder"
@@ -74,7 +74,7 @@ def train_encoder(
     from models.errors import EncoderError
     from models.sources.opening import open_model
     from models.sources.saving import check_free
-    from models.training.finetune import FinetuneConfig
+    from models.training.finetuning.finetune import FinetuneConfig
     from reco.captioned_corpus import Selection, read_lessons, read_rows
 
     bar = Bar("reading pictures")
@@ -105,7 +105,7 @@ def _run(opened: "OpenedModel", lessons: "Lessons", config: "FinetuneConfig", de
     from models.encoder import Encoder
     from models.fingerprint import hash_weights
     from models.sources.saving import save_model
-    from models.training.finetune import default_learning_rate, finetune
+    from models.training.finetuning.finetune import default_learning_rate, finetune
 
     source = {"name": opened.name, "weights_sha256": hash_weights(opened.model.state_dict())}
     rate = default_learning_rate(opened.model) if config.learning_rate is None else config.learning_rate

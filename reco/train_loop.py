@@ -76,8 +76,8 @@ class Loop:
 
     def __init__(self, memory: "SearchableMemory", output: Path, options: LoopOptions) -> None:
         from models.devices import choose_device
-        from models.training.distributed import join_world, local_rank
-        from models.training.split import split_by_key
+        from models.training.dataset.split import split_by_key
+        from models.training.gradients.distributed import join_world, local_rank
 
         self._memory, self._work, self._options = memory, output / WORK, options
         self._state: Path | None = None
@@ -189,7 +189,7 @@ class Loop:
 
     def _path(self, config: "TrainConfig", search: "SearchSettings") -> Path:
         """Where the state of this run lies."""
-        from models.training.resume import run_name
+        from models.training.gradients.resume import run_name
 
         told = json.dumps(asdict(search), sort_keys=True).encode()
         name = run_name(config, self._memory.digest, told, *(ids.tobytes() for ids in self._parts))
@@ -209,7 +209,7 @@ class Loop:
     ) -> float:
         """The rate that validates best in short runs; chosen once, so that a broken-off run goes on with it."""
         from memory.format.durable import write_bytes
-        from models.training.rates import choose_learning_rate
+        from models.training.gradients.rates import choose_learning_rate
 
         note = self._path(config, search).with_suffix(".rate.json")
         if note.is_file() and not self._options.restart:

@@ -1,7 +1,7 @@
 """Training pairs as another arrangement of search and fusion sees them: every one is fitted by the same procedure.
 
-`models.training.entity_pairs.ask` compares a query with the pairs' side of its own modality; here that side holds what
-the arrangement searches. Shapes: N pairs, G entities, B queries, D embedding dim.
+`models.training.dataset.entity_pairs.ask` compares a query with the pairs' side of its own modality; here that side
+holds what the arrangement searches. Shapes: N pairs, G entities, B queries, D embedding dim.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evaluation.ablations.arrangement import Arrangement
 from memory import Modality
-from models.training.entity_pairs import EntityPairs
+from models.training.dataset.entity_pairs import EntityPairs
 
 
 @dataclass(frozen=True)

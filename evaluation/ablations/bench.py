@@ -16,7 +16,7 @@ from evaluation.ablations.conditions import Condition, whole
 from evaluation.ablations.methods import Method
 from evaluation.ablations.world import Items, Part, World
 from models.fusion import Fusion
-from models.training.evidence import fit_evidence
+from models.training.fitting.evidence import fit_evidence
 from models.training.recipes import fusion_config
 
 K = 10

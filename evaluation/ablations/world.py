@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from evaluation.ablations.arrangement import PAPER, Arrangement, RememberedSearch
 from evaluation.array_memory import ArrayMemory, SearchesNeighbours
-from models.training.entities import NO_ENTITY, only_repeated
-from models.training.entity_pairs import EntityPairs
+from models.training.dataset.entities import NO_ENTITY, only_repeated
+from models.training.dataset.entity_pairs import EntityPairs
 
 FloatArray = NDArray[np.float32]
 

@@ -44,7 +44,7 @@ class Presence(nn.Module):
 
 
 class EvidenceFusion(nn.Module):
-    """One side of the fusion. All its numbers are fitted by `models.training.evidence`; it has no gradient."""
+    """One side of the fusion. All its numbers are fitted by `models.training.fitting.evidence`; it has no gradient."""
 
     centre: Tensor
     whitening: Tensor

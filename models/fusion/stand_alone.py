@@ -23,7 +23,7 @@ _NEAREST = 1e-4  # of 1 - cosine: nearer is as good as equal
 
 
 class StandAlone(nn.Module):
-    """The weight of a query; fitted by `models.training.stand_alone`, and a tenth for all until then.
+    """The weight of a query; fitted by `models.training.fitting.stand_alone`, and a tenth for all until then.
 
     `handicap` is taken along the centre from every query with evidence, in units of its weight: what the memory holds
     must not win over what it lacks by being looked up. `keys` and `values` are the whitened products of both sides of

@@ -1,9 +1,19 @@
-"""Training the fusion on cached embeddings: the encoder is frozen, so no encoder runs in the loop."""
+"""Training the fusion on cached embeddings: the encoder is frozen, so no encoder runs in the loop.
+
+Its folders build on each other one way (tests/test_house.py):
+
+    dataset/      what is learned from
+    fitting/      the design that is fitted at once
+    gradients/    the designs that are trained epoch after epoch
+    finetuning/   the encoder itself, to compare with
+    config, recipes               how to train, and complete ways to
+    choice, pair_choice           a design chosen by what is held out, for entities and for single pairs
+"""
 
 from models.training.config import TrainConfig
-from models.training.exclusion import SearchSettings
-from models.training.loop import Surroundings, train
-from models.training.pairs import TrainingPairs
-from models.training.resume import EpochReport
+from models.training.dataset.exclusion import SearchSettings
+from models.training.dataset.pairs import TrainingPairs
+from models.training.gradients.loop import Surroundings, train
+from models.training.gradients.resume import EpochReport
 
 __all__ = ["EpochReport", "SearchSettings", "Surroundings", "TrainConfig", "TrainingPairs", "train"]

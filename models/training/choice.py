@@ -10,10 +10,10 @@ import torch
 
 from models.fusion import Design, Fusion
 from models.fusion.label_set import weigh_label_set
-from models.training.entity_pairs import EntityPairs, ask
-from models.training.evidence import fit_evidence
-from models.training.loop import train
-from models.training.pairs import TrainingPairs
+from models.training.dataset.entity_pairs import EntityPairs, ask
+from models.training.dataset.pairs import TrainingPairs
+from models.training.fitting.evidence import fit_evidence
+from models.training.gradients.loop import train
 from models.training.recipes import fusion_config, recipe
 
 HELD_OUT = 0.2

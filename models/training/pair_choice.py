@@ -15,10 +15,10 @@ from torch import Tensor
 from memory import MODALITIES, Modality
 from models.fusion import Design, Fusion
 from models.fusion.label_set import SHARPNESS
-from models.training.batches import plain_side
 from models.training.config import TrainConfig
-from models.training.loop import train
-from models.training.pairs import TrainingPairs
+from models.training.dataset.pairs import TrainingPairs
+from models.training.gradients.batches import plain_side
+from models.training.gradients.loop import train
 from models.training.recipes import recipe
 
 HELD_OUT = 0.2

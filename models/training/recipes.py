@@ -18,7 +18,7 @@ def recipe(
     """The recipe of a design for memories up to some 100,000 pairs, or the one of a name, with the caller's changes.
 
     Args:
-        design: one that is trained by gradient; `evidence` is fitted (`models.training.evidence`).
+        design: one that is trained by gradient; `evidence` is fitted (`models.training.fitting.evidence`).
         name: one of `NAMED`.
         changes: fields of `TrainConfig`; None leaves the recipe's own.
 

@@ -31,8 +31,8 @@ from memory_builder.reporting.progress import Silent
 from models.checkpoint import checkpoint_id, save_fusion
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig
-from models.training.entity_pairs import EntityPairs
-from models.training.evidence import fit_evidence
+from models.training.dataset.entity_pairs import EntityPairs
+from models.training.fitting.evidence import fit_evidence
 from service.door.keys import key_line, new_key
 
 SPECIES = species_of("unseen")[:12]

@@ -29,9 +29,9 @@ from demo.species import Species, species_of
 from memory import ITEMS_SCHEMA, MODALITIES, Contents, Memory, Rows, UnitRecord, build_index, publish, write_segment
 from models.checkpoint import save_fusion
 from models.encoder import Encoder
-from models.training.entities import by_names
-from models.training.entity_pairs import EntityPairs
-from models.training.evidence import fit_evidence
+from models.training.dataset.entities import by_names
+from models.training.dataset.entity_pairs import EntityPairs
+from models.training.fitting.evidence import fit_evidence
 from models.training.recipes import fusion_config
 from service.door.keys import key_line, new_key
 

@@ -39,8 +39,8 @@ from evaluation.controls import MeanFusion
 from evaluation.errors import EvaluationError
 from evaluation.zero_shot import ZeroShotTask, refined_task
 from models.fusion import Fusion
-from models.training.entities import by_names
-from models.training.entity_pairs import ask as ask_pairs
+from models.training.dataset.entities import by_names
+from models.training.dataset.entity_pairs import ask as ask_pairs
 from models.training.recipes import fusion_config
 from reco.cli import app
 

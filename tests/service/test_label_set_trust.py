@@ -14,8 +14,8 @@ from models.checkpoint import save_fusion
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
-from models.training.entity_pairs import EntityPairs
-from models.training.evidence import fit_evidence
+from models.training.dataset.entity_pairs import EntityPairs
+from models.training.fitting.evidence import fit_evidence
 from service.pipeline.engine import Engine, FloatArray, Query
 from service.pipeline.weighing import weigh_classes
 from service.problems import Problem

@@ -11,8 +11,8 @@ from torch import Tensor
 from models.fusion import Fusion, FusionConfig
 from models.fusion.evidence import EvidenceFusion
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
-from models.training.entity_pairs import EntityPairs
-from models.training.evidence import fit_evidence
+from models.training.dataset.entity_pairs import EntityPairs
+from models.training.fitting.evidence import fit_evidence
 
 D, CLASSES, PER_CLASS, K = 64, 60, 8, 10
 

@@ -8,9 +8,9 @@ from memory import Memory
 from models.fusion import Fusion
 from models.training import TrainingPairs
 from models.training.choice import Candidate, Choice, choose, measure
-from models.training.entities import by_caption, by_folder
-from models.training.entity_pairs import EntityPairs, ask, ask_for_pair
-from models.training.evidence import fit_evidence
+from models.training.dataset.entities import by_caption, by_folder
+from models.training.dataset.entity_pairs import EntityPairs, ask, ask_for_pair
+from models.training.fitting.evidence import fit_evidence
 from models.training.recipes import fusion_config
 
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -33,8 +33,8 @@ def test_copies_and_what_exceeds_the_bounds_are_left_out(pairs: EntityPairs, mon
     sample = pairs.sample(dice)
     assert len(sample.image) == 239  # item 5 is a copy of item 4
     assert int(torch.bincount(sample.entity).min()) == 7
-    monkeypatch.setattr("models.training.entity_pairs.MOST_PAIRS", 60)
-    monkeypatch.setattr("models.training.entity_pairs.MOST_ENTITIES", 20)
+    monkeypatch.setattr("models.training.dataset.entity_pairs.MOST_PAIRS", 60)
+    monkeypatch.setattr("models.training.dataset.entity_pairs.MOST_ENTITIES", 20)
     small = pairs.sample(dice)
     assert (small.num_entities, int(torch.bincount(small.entity).max())) == (20, 3)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.training.config import TrainConfig, read_settings
-from models.training.exclusion import SearchSettings
+from models.training.dataset.exclusion import SearchSettings
 from models.training.recipes import fusion_config
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from memory import Memory
 from models.checkpoint import checkpoint_id, load_fusion, read_config
-from models.training.embedding_rows import MappedRows
+from models.training.dataset.embedding_rows import MappedRows
 from models.training.recipes import paper_recipe, recipe
 from reco.cli import app
 

@@ -18,8 +18,8 @@ from models.errors import EncoderError
 from models.images.preprocessor import Preprocessor
 from models.sources.opening import OpenedModel, open_model
 from models.sources.saving import check_free, save_model
-from models.training.finetune import FinetuneConfig, FinetuneReport, cropped, default_learning_rate, finetune
-from models.training.pictures import Pictures, PixelCodec
+from models.training.finetuning.finetune import FinetuneConfig, FinetuneReport, cropped, default_learning_rate, finetune
+from models.training.finetuning.pictures import Pictures, PixelCodec
 from reco.captioned_corpus import Lessons, Selection, read_lessons, read_rows
 from reco.cli import app
 
@@ -79,7 +79,7 @@ def test_the_loss_falls_and_the_best_epoch_is_kept(corpus: Path) -> None:
 
 
 def test_what_is_kept_has_the_lowest_validation_loss(corpus: Path) -> None:
-    from models.training.finetune import validation_loss
+    from models.training.finetuning.finetune import validation_loss
 
     wild = FinetuneConfig(epochs=3, batch_size=20, learning_rate=3e-2)
     opened, losses = tuned(corpus, wild)
@@ -146,7 +146,7 @@ def test_a_run_that_is_stopped_while_training_writes_nothing(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("models.training.finetune._step", stopped)
+    monkeypatch.setattr("models.training.finetuning.finetune._step", stopped)
     code, _ = run(corpus, "-o", tmp_path / "mine", "--model", tiny_clip_directory())
     assert code not in (0, 2)
     assert not list(tmp_path.iterdir())
@@ -154,14 +154,14 @@ def test_a_run_that_is_stopped_while_training_writes_nothing(
 
 def test_no_better_epoch_writes_nothing(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rising = iter([1.0, 2.0, 3.0])
-    monkeypatch.setattr("models.training.finetune.validation_loss", lambda *_: next(rising))
+    monkeypatch.setattr("models.training.finetuning.finetune.validation_loss", lambda *_: next(rising))
     code, output = run(corpus, "-o", tmp_path / "mine", "--model", tiny_clip_directory(), "--epochs", "2")
     assert code == 1 and "no epoch did better than tiny_clip itself" in output
     assert not list(tmp_path.iterdir())
 
 
 def test_a_loss_that_is_not_finite_stops(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.training.finetune.contrastive_loss", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr("models.training.finetuning.finetune.contrastive_loss", lambda *_: torch.tensor(float("nan")))
     code, output = run(corpus, "-o", tmp_path / "mine", "--model", tiny_clip_directory())
     assert code == 1 and "lower the learning rate" in output
     assert not list(tmp_path.iterdir())

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.training.distributed import ALONE, World
-from models.training.fused_loss import FusedContrastive
-from models.training.matching import matching
+from models.training.dataset.matching import matching
+from models.training.gradients.distributed import ALONE, World
+from models.training.gradients.fused_loss import FusedContrastive
 
 
 @dataclass(frozen=True)

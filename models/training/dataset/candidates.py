@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from memory import MODALITIES, Modality, SearchableMemory
-from models.training.candidate_store import Candidates, CandidateStore
-from models.training.embedding_rows import EmbeddingRows, MappedRows, check_finite
-from models.training.exclusion import Exclusion, SearchSettings, forbid_pairs
+from models.training.dataset.candidate_store import Candidates, CandidateStore
+from models.training.dataset.embedding_rows import EmbeddingRows, MappedRows, check_finite
+from models.training.dataset.exclusion import Exclusion, SearchSettings, forbid_pairs
 
 QUERY_BLOCK, MEMORY_BLOCK = 8192, 16_384  # 512 MB of similarities
 

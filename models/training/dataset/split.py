@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory import SearchableMemory
-from models.training.groups import number_equal
+from models.training.dataset.groups import number_equal
 
 VALIDATION_SHARE = 0.05
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from memory import Memory
 from models.training import TrainConfig, TrainingPairs, train
-from models.training.batches import Batches, text_spread
-from models.training.distributed import ALONE
-from models.training.draws import MemoryShare, NameNoise, lots
+from models.training.dataset.draws import MemoryShare, NameNoise, lots
+from models.training.gradients.batches import Batches, text_spread
+from models.training.gradients.distributed import ALONE
 from models.training.recipes import recipe
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.training.distributed import World
+from models.training.gradients.distributed import World
 
 _SLICE = 128  # rows of logits worked on at a time: 2 MB at B = 4096
 

@@ -14,9 +14,9 @@ from memory import Modality
 from models.fusion import Fusion, FusionConfig
 from models.fusion.evidence import NUM_SIGNS, EvidenceFusion
 from models.fusion.stand_alone import StandAlone
-from models.training.entity_pairs import EntityPairs, ask, means_of
-from models.training.stand_alone import fit_stand_alone, spread
-from models.training.trials import trials
+from models.training.dataset.entity_pairs import EntityPairs, ask, means_of
+from models.training.fitting.stand_alone import fit_stand_alone, spread
+from models.training.fitting.trials import trials
 
 SHRINKAGE = 2.0  # of the mean eigenvalue, added to the within-entity scatter before it is inverted
 TEMPERATURE = 1 / 30

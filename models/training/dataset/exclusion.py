@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from memory import DUPLICATE_COSINE, SearchableMemory
-from models.training.groups import container, folder, number_equal
-from models.training.matching import matching
+from models.training.dataset.groups import container, folder, number_equal
+from models.training.dataset.matching import matching
 
 Same = Literal["nothing", "source", "folder"]
 

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 
 from models.fusion import Fusion
 from models.training import EpochReport, Surroundings, TrainConfig, TrainingPairs, train
-from models.training.batches import Batches, batch_loss
-from models.training.distributed import World, join_world
-from models.training.entity_pairs import EntityPairs
+from models.training.dataset.entity_pairs import EntityPairs
+from models.training.gradients.batches import Batches, batch_loss
+from models.training.gradients.distributed import World, join_world
 from models.training.recipes import recipe
 
 

@@ -14,13 +14,13 @@ import torch
 from memory import MODALITIES
 from models.fusion import Fusion
 from models.fusion.features import NeighbourFeatures
-from models.training.batches import Batches, batch_loss, plain_side, text_spread
 from models.training.config import TrainConfig
-from models.training.distributed import ALONE, World
-from models.training.draws import draw_neighbours
-from models.training.optimizer import CosineAdamW
-from models.training.pairs import TrainingPairs
-from models.training.resume import EpochReport, TrainState, load_state, save_state
+from models.training.dataset.draws import draw_neighbours
+from models.training.dataset.pairs import TrainingPairs
+from models.training.gradients.batches import Batches, batch_loss, plain_side, text_spread
+from models.training.gradients.distributed import ALONE, World
+from models.training.gradients.optimizer import CosineAdamW
+from models.training.gradients.resume import EpochReport, TrainState, load_state, save_state
 
 __all__ = ["EpochReport", "Surroundings", "TrainConfig", "draw_neighbours", "train", "validation_loss"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memory import DUPLICATE_COSINE, MODALITIES, Modality, SearchableMemory
-from models.training.entities import NO_ENTITY, only_repeated
+from models.training.dataset.entities import NO_ENTITY, only_repeated
 
 MOST_PAIRS, MOST_ENTITIES = 20_000, 2_000  # more steady nothing further that is fitted here
 MOST_QUERIES, MOST_PAIR_QUERIES = 2_000, 500
@@ -69,7 +69,7 @@ class EntityPairs:
         """The pairs of a memory that show one of the entities with several pairs.
 
         Args:
-            entity: (rows,) int64 of every row of the memory, -1 for none; see `models.training.entities`.
+            entity: (rows,) int64 of every row of the memory, -1 for none; see `models.training.dataset.entities`.
 
         Raises:
             ValueError: if there are too few.

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.training.distributed import ALONE, World
+from models.training.gradients.distributed import ALONE, World
 
 CHILD = Path(__file__).with_name("training_child.py")
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memory import Modality
-from models.training.entity_pairs import SAME_CAPTION, Asked, EntityPairs, ask, ask_for_pair
+from models.training.dataset.entity_pairs import SAME_CAPTION, Asked, EntityPairs, ask, ask_for_pair
 
 _KNOWN = 0.5  # of an entity's images: an encoder that names as many knows it
 _FEWEST_KNOWN, _MOST_KNOWN = 5, 0.9  # entities, and share of all: beyond, what is known is no group of its own

@@ -12,10 +12,10 @@ from torch import Tensor
 from memory import MODALITIES, Modality
 from models.fusion import Fusion
 from models.training.config import TrainConfig
-from models.training.distributed import World
-from models.training.draws import MemoryShare, NameNoise, draw_neighbours
-from models.training.losses import Targets, three_term_loss
-from models.training.pairs import Batch, TrainingPairs
+from models.training.dataset.draws import MemoryShare, NameNoise, draw_neighbours
+from models.training.dataset.pairs import Batch, TrainingPairs
+from models.training.gradients.distributed import World
+from models.training.gradients.losses import Targets, three_term_loss
 
 _SAMPLE = 4096  # texts that tell how far texts spread
 

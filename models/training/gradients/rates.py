@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 
 from models.training.config import TrainConfig
-from models.training.loop import Surroundings, train
-from models.training.pairs import TrainingPairs
-from models.training.resume import EpochReport
+from models.training.dataset.pairs import TrainingPairs
+from models.training.gradients.loop import Surroundings, train
+from models.training.gradients.resume import EpochReport
 
 FACTORS = (0.03, 0.1, 0.3, 1.0, 3.0)  # of the recipe's rate
 _STEPS = 200  # of a short run, at most

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memory import MODALITIES, OTHER_MODALITY, Modality, SearchableMemory
-from models.training.candidate_store import Candidates
-from models.training.candidates import find_candidates
-from models.training.draws import MemoryShare, NameNoise
-from models.training.embedding_rows import EmbeddingRows, ResidentRows, open_rows
-from models.training.entity_pairs import EntityPairs
-from models.training.exclusion import SearchSettings
-from models.training.groups import number_equal
+from models.training.dataset.candidate_store import Candidates
+from models.training.dataset.candidates import find_candidates
+from models.training.dataset.draws import MemoryShare, NameNoise
+from models.training.dataset.embedding_rows import EmbeddingRows, ResidentRows, open_rows
+from models.training.dataset.entity_pairs import EntityPairs
+from models.training.dataset.exclusion import SearchSettings
+from models.training.dataset.groups import number_equal
 
 _ENTITY_BLOCK = 1024
 
@@ -68,7 +68,7 @@ class TrainingPairs:
     ) -> "TrainingPairs":
         """Use pairs of the memory itself as training queries.
 
-        A pair never retrieves itself nor a copy of its image (`models.training.exclusion`): either would leak the
+        A pair never retrieves itself nor a copy of its image (`exclusion.py`): either would leak the
         answer. Other images that share the caption are legitimate knowledge.
 
         Args:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from memory import Memory
 from models.training import EpochReport, Surroundings, TrainingPairs, train
+from models.training.gradients.resume import load_state, run_name
 from models.training.recipes import recipe
-from models.training.resume import load_state, run_name
 
 CHILD = Path(__file__).with_name("training_child.py")
 

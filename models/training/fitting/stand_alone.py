@@ -1,8 +1,8 @@
 """Fit the weight of queries that stand alone by what it does: to use, and in memories that know nothing useful.
 
-All trials of `models.training.trials` count alike, each by its loss above the frozen encoder's, plus the harm to those
-who ask: as far as each of them does worse than frozen, so that no gain of many pays for it. L-BFGS, some tens of steps
-on thirteen numbers a side. Shapes: B queries, n answers, D embedding dim.
+All trials (`trials.py`) count alike, each by its loss above the frozen encoder's, plus the harm to those who ask: as
+far as each of them does worse than frozen, so that no gain of many pays for it. L-BFGS, some tens of steps on thirteen
+numbers a side. Shapes: B queries, n answers, D embedding dim.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.fusion.evidence import EvidenceFusion
 from models.fusion.stand_alone import NUM_SIGNS, StandAlone, share
-from models.training.trials import Trial
+from models.training.fitting.trials import Trial
 
 _STEPS = 60
 _RIDGE = 1e-4

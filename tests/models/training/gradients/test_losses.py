@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.training.losses import contrastive_loss, three_term_loss
+from models.training.gradients.losses import contrastive_loss, three_term_loss
 
 
 def unit(batch: int, dim: int, seed: int) -> Tensor:

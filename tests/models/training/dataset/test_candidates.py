@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from memory import Memory
-from models.training import candidates as search
-from models.training.candidates import find_candidates
-from models.training.embedding_rows import MappedRows, ResidentRows, check_finite, open_rows
-from models.training.exclusion import SearchSettings
-from models.training.groups import container, folder, number_equal
+from models.training.dataset import candidates as search
+from models.training.dataset.candidates import find_candidates
+from models.training.dataset.embedding_rows import MappedRows, ResidentRows, check_finite, open_rows
+from models.training.dataset.exclusion import SearchSettings
+from models.training.dataset.groups import container, folder, number_equal
 
 NAMES = ["asked", "same bytes", "nearly same image", "its caption on a copy", "its caption on another image", "other"]
 QUERY, BYTES, NEAR, CAPTION_OF_COPY, CAPTION, OTHER = range(6)
@@ -145,7 +145,7 @@ def test_rows_are_the_same_held_or_mapped(named_memory: Memory, monkeypatch: pyt
     held = open_rows(named_memory, "text")
     assert isinstance(held, ResidentRows)
     half = ResidentRows(held.tensor.half())
-    monkeypatch.setattr("models.training.embedding_rows.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("models.training.dataset.embedding_rows.RESIDENT_BYTES", 0)
     mapped = open_rows(named_memory, "text")
     assert isinstance(mapped, MappedRows)
     assert torch.equal(held.take(some), mapped.take(some))

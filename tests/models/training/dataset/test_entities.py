@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.training.entities import by_caption, by_folder, by_names, only_repeated
+from models.training.dataset.entities import by_caption, by_folder, by_names, only_repeated
 
 
 def same(entity: np.ndarray) -> list[list[int]]:

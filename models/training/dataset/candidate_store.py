@@ -20,7 +20,7 @@ from torch import Tensor
 
 from memory import MODALITIES, Modality
 from memory.format.durable import write_bytes
-from models.training.exclusion import SearchSettings
+from models.training.dataset.exclusion import SearchSettings
 
 FORMAT = 1
 PROGRESS = "search.json"

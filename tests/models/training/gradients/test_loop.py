@@ -10,7 +10,7 @@ import torch
 from memory import Memory
 from models.fusion import Design, Fusion
 from models.training import EpochReport, TrainingPairs, train
-from models.training.loop import draw_neighbours, validation_loss
+from models.training.gradients.loop import draw_neighbours, validation_loss
 from models.training.recipes import recipe
 
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.towers.cut_text import can_cut, encode_text_cut
-from models.training.losses import contrastive_loss
-from models.training.pictures import CaptionedPictures
+from models.training.finetuning.pictures import CaptionedPictures
+from models.training.gradients.losses import contrastive_loss
 
 _LARGE = 20_000_000  # parameters
 _SMALLEST_CROP = 0.9  # of a side, as in CLIP's own training
