@@ -5,12 +5,14 @@ has half of its cores for two seconds takes one.
 """
 
 import math
+import statistics
+from collections import deque
 from collections.abc import Mapping
 
 from memory import Modality
 from service.pipeline.batcher import LANES
 
-_FOLLOW = 0.25  # the weight of the newest batch in what an item is thought to take
+_LATELY = 5  # batches; what an item takes is their median: one accident turns nobody away, and no luck lets too many in
 
 
 class Pace:
@@ -26,7 +28,8 @@ class Pace:
         """
         self._max_batch_size = max_batch_size
         self._max_batch_s, self._max_wait_s = max_batch_s, max_wait_s
-        self._item_s: dict[Modality, float] = {}  # what an item of each lane takes, lately
+        self._lately: dict[Modality, deque[float]] = {lane: deque(maxlen=_LATELY) for lane in LANES}
+        self._item_s: dict[Modality, float] = {}  # what an item of each lane takes: the median of these
         self._first_item_s: dict[Modality, float] = {}  # what one took in a lane's first batch, which warms it up
         self._ceiling: dict[Modality, int] = dict.fromkeys(LANES, max_batch_size)  # lower after memory ran out
 
@@ -57,8 +60,8 @@ class Pace:
     def learn(self, modality: Modality, size: int, seconds: float, share: float) -> None:
         """Follow what an item takes, and try larger batches again, step by step, after memory ran out.
 
-        Good news counts at once and bad news by and by: an estimate that is too high would turn clients away. For the
-        same reason a lane's first batch, which warms everything up, bounds the size of the second and nothing else.
+        A lane's first batch, which warms everything up, bounds the size of the second and nothing else: an estimate
+        that is too high would turn clients away.
 
         Args:
             modality: the lane.
@@ -68,7 +71,7 @@ class Pace:
         """
         item_s = max(seconds * share / size, 1e-9)
         if modality in self._first_item_s:
-            last = self._item_s.get(modality, item_s)
-            self._item_s[modality] = min(item_s, last + _FOLLOW * (item_s - last))
+            self._lately[modality].append(item_s)
+            self._item_s[modality] = statistics.median_low(self._lately[modality])
         self._first_item_s.setdefault(modality, item_s)
         self._ceiling[modality] = min(self._max_batch_size, self._ceiling[modality] + 1)

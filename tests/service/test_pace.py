@@ -42,3 +42,15 @@ def test_who_would_wait_too_long_is_late_and_of_unknown_lanes_nobody_is() -> Non
     pace.learn("text", 1, 0.005, 1.0)
     assert not pace.in_time("image", {"image": 9, "text": 40}), "the lanes take turns"
     assert taught(max_wait_s=math.inf).in_time("image", {"image": 10_000, "text": 0})
+
+
+def test_neither_one_accident_nor_one_stroke_of_luck_moves_it_and_what_lasts_does() -> None:
+    pace = taught(max_batch_s=0.2)
+    for _ in range(3):
+        pace.learn("image", 4, 0.08, 1.0)
+    for seconds in (4.0, 0.0004):
+        pace.learn("image", 4, seconds, 1.0)
+        assert pace.most("image", 1.0) == 10
+    for _ in range(3):
+        pace.learn("image", 4, 0.16, 1.0)
+    assert pace.most("image", 1.0) == 5
