@@ -34,7 +34,7 @@ function showFacts(told) {
     fact("Version", String(told.memory_version), `in ${segments} segment${segments === 1 ? "" : "s"}`),
     fact("Index", kinds, `shards: ${shards}; ${recalls.length ? recalls.join(", ") : "misses nothing"}`),
     fact("Encoder", told.model, `${told.embed_dim} dimensions`),
-    fact("Fusion", told.fusion ?? "none", told.enhancement ? `${told.default_k} neighbours by default` : "answers are CLIP's own"),
+    fact("Fusion", told.fusion ? el("code", {}, told.fusion) : "none", told.enhancement ? `${told.default_k} neighbours by default` : "answers are CLIP's own"),
     fact("Digest", el("code", { title: told.digest }, told.digest.slice(0, 16))));
   byId("memory-facts").setAttribute("aria-busy", "false");
 }
