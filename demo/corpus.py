@@ -97,17 +97,35 @@ def _drawers() -> Iterator[ProcessPoolExecutor]:
     # spawn: the parent may hold threads of torch, which a fork would break
     drawers = os.cpu_count() or 1
     with ProcessPoolExecutor(drawers, get_context("spawn"), _end_with_parent) as pool:
-        resource_tracker.ensure_running()  # else the first process starts it, and that unblocks the signal again
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with _interrupts_held():
             for _ in range(drawers):
                 pool.submit(os.getpid)  # each starts one more, which inherits what is blocked
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
             yield pool
         finally:
             pool.shutdown(cancel_futures=True)  # Ctrl-C while work is handed out would wait for all of it
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes that begin here never see Ctrl-C; of this one's main thread it interrupts what comes after.
+
+    Blocking it is not enough: another thread, such as a progress bar's, takes the signal, and Python raises in the main
+    thread all the same, in the middle of starting a process that then waits for its orders.
+    """
+    resource_tracker.ensure_running()  # else the first process starts it, and that unblocks the signal again
+    held: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, frame: held.append(number)) if is_main else None
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
+    if held:
+        raise KeyboardInterrupt
 
 
 def _end_with_parent() -> None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
 WRONG_COMMAND = 2
+_HINTS = {  # what to do about a service's answer, by its code
+    "not_found": "What operators ask is there once the service has a key for it: `reco key new NAME --operator`.",
+    "unauthorized": "Name it in RECO_API_KEY, or a file that holds it alone with --key-file.",
+}
 
 Url = Annotated[str | None, typer.Option("--url", help="The service.  [RECO_URL, or http://127.0.0.1:8000]")]
 KeyFile = Annotated[Path | None, typer.Option(help="File that holds the API key.  [RECO_API_KEY, RECO_API_KEY_FILE]")]
@@ -38,7 +42,7 @@ def asking(url: str | None, key_file: Path | None, **arguments: Any) -> "Iterato
     except ConnectionFailed as error:
         stop(f"{error} Start one with `reco serve` or `reco demo`, or name it with --url.")
     except RecoError as error:
-        stop(str(error))
+        stop(f"{error} {_HINTS.get(getattr(error, 'code', None), '')}".rstrip())
 
 
 def api_key(file: Path | None) -> str | None:

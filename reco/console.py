@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 console = Console(stderr=True, highlight=False)
+_WIDE = 110  # columns of a terminal that has room for a long bar
 
 
 @contextmanager
@@ -25,20 +26,23 @@ def progress_bar() -> "Iterator[Progress]":
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
     from reco.rate_column import RateColumn
 
+    whole = Column(no_wrap=True)
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}", justify="left"),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        # Where the terminal is narrow it is the words that are cut, not the numbers.
+        TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=28 if console.width >= _WIDE else 8),
+        MofNCompleteColumn(table_column=whole),
+        RateColumn(table_column=whole),
+        TimeElapsedColumn(table_column=whole),
+        TextColumn("left", table_column=whole),
+        TimeRemainingColumn(table_column=whole),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, expand=True) as progress:
         yield progress
 
 

@@ -10,4 +10,6 @@ class RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         """The rate of one task, or a dash before there is any."""
         speed = task.finished_speed or task.speed
+        if speed is None and task.finished and task.elapsed:  # it was over before there was a second report
+            speed = task.completed / task.elapsed
         return Text("–" if speed is None else f"{speed:,.0f}/s", style="cyan")

@@ -47,7 +47,7 @@ def copy_recipe(fusion: FusionConfig) -> TrainConfig:
     """Residual, starts at CLIP.
 
     Some two minutes of processor time for 10,000 pairs at D = 512, by its arithmetic. Expect little where names are
-    strong, and take the rate by `--learning-rate auto` there: METHOD, section 8, trained at 3e-5.
+    strong, and take the rate by `--learning-rate auto` there: fashion pairs were best at 3e-5 (docs/evaluation.md).
     """
     return TrainConfig(fusion, epochs=20, learning_rate=1e-3)
 
@@ -75,7 +75,7 @@ def paper_recipe(fusion: FusionConfig) -> TrainConfig:
 
     Cost at D = 512, k = 10: 68 MFLOP a pair, so 7 PFLOP for 10 M pairs x 10 epochs, and 200 PFLOP once to search their
     neighbours exactly: 20 and 500 hours on two CPU cores (docs/training-at-scale.md); on GPUs it has not been measured.
-    Expected, with a memory of 1 B pairs (METHOD, section 6), top-1 over CLIP ViT-B/32: Cars +10.9, CUB +10.2, Flowers
+    Expected, with a memory of 1 B pairs (the paper, table 1), top-1 over CLIP ViT-B/32: Cars +10.9, CUB +10.2, Flowers
     +5.8, ImageNet +1.1, Places365 +1.6. Not run at that size here; smaller memories gain less.
     """
     return TrainConfig(

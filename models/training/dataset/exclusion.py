@@ -1,4 +1,4 @@
-"""What a training pair must not retrieve, because it would leak the answer (METHOD, trap 1).
+"""What a training pair must not retrieve, because it would leak the answer.
 
 Left out of the image search and of the text search alike, since both return whole pairs: the pair itself, items with
 the same image bytes, items whose *image* is nearly the same, deleted items, and, where asked, items of the same source.
