@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from memory.stores import is_address
 from memory_builder.config import BuildConfig
 from memory_builder.embeddings import EmbeddingsReader, Importer, Origin, open_source
 from memory_builder.embeddings.reader import check_same_dim
@@ -121,6 +122,17 @@ def forecast_from_embeddings(config: BuildConfig, readers: Sequence[EmbeddingsRe
         MemoryBuilderError: as `build_from_embeddings`.
     """
     return forecast(config, _importing(config, readers, origin))
+
+
+def check_corpora(config: BuildConfig) -> None:
+    """Refuse a name of nothing before an encoder is opened, which takes seconds.
+
+    Lists are not read and object stores not asked: the build does both, once.
+
+    Raises:
+        CorpusError: as `build`.
+    """
+    expand([one for one in config.corpora if not is_address(one) and not one.lower().endswith(".txt")])
 
 
 def _encoding(config: BuildConfig, encoder: "Encoder") -> Task:

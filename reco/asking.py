@@ -42,7 +42,7 @@ def asking(url: str | None, key_file: Path | None, **arguments: Any) -> "Iterato
     except ConnectionFailed as error:
         stop(f"{error} Start one with `reco serve` or `reco demo`, or name it with --url.")
     except RecoError as error:
-        stop(f"{error} {_HINTS.get(getattr(error, 'code', None), '')}".rstrip())
+        stop(f"{error} {_HINTS.get(str(getattr(error, 'code', '')), '')}".rstrip())
 
 
 def api_key(file: Path | None) -> str | None:

@@ -234,6 +234,9 @@ def _encode(
 ) -> None:
     """Build from a corpus, or a share of it, or only tell what it would take."""
     from memory_builder import build as build_memory
+    from memory_builder import check_corpora
+
+    check_corpora(config)
 
     def work() -> "BuildResult":
         encoder = open_encoder()

@@ -1,10 +1,13 @@
 """`reco serve`: the HTTP service."""
 
 import os
+import socket
 from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
+
+from reco.console import stop
 
 
 def serve(
@@ -59,7 +62,16 @@ def serve(
     if show_config or os.environ.get(SHOW_CONFIG, "") not in ("", "0", "false"):
         typer.echo(show_settings(settings))
         return
+    _refuse_taken(settings.host, settings.port)
     from service.serving import run
 
     with suppress(KeyboardInterrupt):  # Ctrl-C ends a server as it is meant to end
         run(settings)
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    """Say so before everything is loaded, which takes seconds, if nobody could listen there."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        stop(f"nothing can listen on {host}, port {port}: {error.strerror}; choose another with --port (RECO_PORT)")

@@ -1,5 +1,6 @@
 """Settings: flags before environment before defaults, and a misspelt variable is an error."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,13 @@ def test_origins_that_would_let_in_too_much_or_nobody_are_refused(origins: str, 
     with pytest.raises(SettingsError, match=told):
         load_settings({}, model="m", memory="m", cors_origins=origins, api_keys=keys)
     load_settings({}, model="m", memory="m", cors_origins="*")
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        options = ["--model", "no-such-model", "--memory", "nowhere", "--port", str(port)]
+        result = CliRunner().invoke(command_line, ["serve", *options])
+    assert result.exit_code == 1
+    assert f"127.0.0.1, port {port}: Address already in use" in result.output
+    assert "RECO_PORT" in result.output

@@ -1,4 +1,4 @@
-"""`reco build --json`: what was built, planned or indexed as one JSON object, alone on standard output."""
+"""`reco build`: its JSON, which is one object alone on standard output, and what is refused before any work."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from memory_builder import CorpusError
 from reco.cli import app
 
 
@@ -66,3 +67,12 @@ def test_a_share_of_a_corpus_and_what_finishes_it(encoder_dir: Path, tmp_path: P
     built = told(*build)
     assert (built["num_items"], built["units_resumed"], built["units_encoded"]) == (4, 1, 1)
     assert told(*build, "--plan")["rows_done"] == 4
+
+
+@pytest.mark.parametrize("further", [(), ("--plan",), ("--worker", "0/2")])
+def test_a_corpus_that_is_not_there_is_refused_before_the_encoder_is_opened(further: tuple[str, ...]) -> None:
+    build = ["build", "nowhere/", "-o", "memory", "--model", "no-such-model", *further]
+    result = CliRunner().invoke(app, build)
+    assert isinstance(result.exception, CorpusError)  # the command line makes a sentence of it
+    assert result.exception.code == "corpus_not_found"
+    assert "opening the encoder" not in result.output
