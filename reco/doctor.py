@@ -64,6 +64,8 @@ def _look_at_settings() -> "Iterator[Finding]":
     from service.environment import load_settings
     from service.settings import SettingsError
 
+    if model := os.environ.get("RECO_MODEL"):
+        yield _look_at_model(model)
     if not os.environ.get("RECO_MEMORY"):
         advice = "`reco demo` makes one; for your own: `reco build`, then RECO_MODEL, RECO_MEMORY and RECO_FUSION."
         yield Finding("settings", "note", "no RECO_MEMORY in this shell: there is none to look at", advice)
@@ -77,6 +79,30 @@ def _look_at_settings() -> "Iterator[Finding]":
     yield from _look_at_memory(settings)
     yield _look_at_keys(settings)
     yield _look_at_port(settings.host, settings.port)
+
+
+def _look_at_model(model: str) -> "Finding":
+    """The files of a model directory; nothing is loaded, and nothing asked of an architecture's weights."""
+    from models.errors import EncoderError
+    from models.sources.config import CONFIG_NAME, read_model_config
+    from models.sources.weights import WEIGHTS_NAME
+    from reco.machine import Finding
+
+    directory = Path(model).expanduser()
+    advice = (
+        f"A directory holds {CONFIG_NAME} and {WEIGHTS_NAME}; or name an architecture, as ViT-B-32: docs/choosing.md."
+    )
+    if not directory.is_dir():
+        if directory.is_absolute() or model.startswith("."):
+            return Finding("RECO_MODEL", "bad", f"{model} is no directory", advice)
+        return Finding("RECO_MODEL", "good", f"{model}: no directory here, so open_clip's architecture of that name")
+    try:
+        read_model_config(directory / CONFIG_NAME)
+    except EncoderError as error:
+        return Finding("RECO_MODEL", "bad", error.message, advice)
+    if not (directory / WEIGHTS_NAME).is_file():
+        return Finding("RECO_MODEL", "bad", f"{model} has no {WEIGHTS_NAME}", advice)
+    return Finding("RECO_MODEL", "good", f"{model}: its configuration and weights are there")
 
 
 def _look_at_memory(settings: "Settings") -> "Iterator[Finding]":

@@ -74,3 +74,19 @@ def test_the_file_of_keys_is_read(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("page use sha256:" + "0" * 64)
     told, _ = findings(**around)
     assert (told["keys"]["state"], "to use it" in told["keys"]["told"]) == ("good", True)
+
+
+@pytest.mark.parametrize(
+    ("model", "state", "said"),
+    [
+        (str(TINY_CLIP), "good", "are there"),
+        ("ViT-B/32", "good", "architecture"),
+        ("/nonexistent", "bad", "is no directory"),
+        (str(TINY_CLIP.parent), "bad", "open_clip_config.json"),
+    ],
+)
+def test_a_model_is_looked_at_before_there_is_a_memory(model: str, state: str, said: str) -> None:
+    told, code = findings(RECO_MODEL=model)
+    assert told["RECO_MODEL"]["state"] == state
+    assert said in told["RECO_MODEL"]["told"]
+    assert code == (state == "bad")
