@@ -116,13 +116,14 @@ def _interrupts_held() -> Iterator[None]:
     resource_tracker.ensure_running()  # else the first process starts it, and that unblocks the signal again
     held: list[int] = []
     is_main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, lambda number, frame: held.append(number)) if is_main else None
+    listens = is_main and signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None)  # a background job does not
+    handler = signal.signal(signal.SIGINT, lambda number, frame: held.append(number)) if listens else None
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        if is_main:
+        if listens:
             signal.signal(signal.SIGINT, handler)
     if held:
         raise KeyboardInterrupt

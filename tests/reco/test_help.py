@@ -61,11 +61,16 @@ def test_a_killed_demo_leaves_no_drawing_process(tmp_path: Path) -> None:
 
 
 def drawing(directory: Path) -> subprocess.Popen[str]:
-    """A demo in a process group of its own that has begun to draw."""
+    """A demo in a process group of its own that has begun to draw, and hears Ctrl-C as in a terminal.
+
+    The background job of a script ignores the signal, and so would what it starts.
+    """
+    own = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "reco.cli", "demo", "-d", str(directory), "--no-serve"],
         env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, own)
     while "Draw a field guide" not in process.stderr.readline():
         assert process.poll() is None
     return process
