@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reco.console import console
+from reco.listening import why_not
 
 if TYPE_CHECKING:
     from reco.machine import Finding
@@ -154,13 +154,9 @@ def _look_at_port(host: str, port: int) -> "Finding":
     from reco.machine import Finding
 
     name = f"port {port}"
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            advice = "Something listens there already; choose another with RECO_PORT or --port."
-            return Finding(name, "bad", f"cannot be taken: {error.strerror}", advice)
+    if (reason := why_not(host, port)) is not None:
+        advice = "Something listens there already; choose another with RECO_PORT or --port."
+        return Finding(name, "bad", f"cannot be taken: {reason}", advice)
     return Finding(name, "good", "free")
 
 

@@ -1,13 +1,13 @@
 """`reco serve`: the HTTP service."""
 
 import os
-import socket
 from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
 from reco.console import stop
+from reco.listening import why_not
 
 
 def serve(
@@ -62,16 +62,10 @@ def serve(
     if show_config or os.environ.get(SHOW_CONFIG, "") not in ("", "0", "false"):
         typer.echo(show_settings(settings))
         return
-    _refuse_taken(settings.host, settings.port)
+    if (reason := why_not(settings.host, settings.port)) is not None:  # before everything is loaded, for seconds
+        where = f"{settings.host}, port {settings.port}"
+        stop(f"nothing can listen on {where}: {reason}; choose another with --port (RECO_PORT)")
     from service.serving import run
 
     with suppress(KeyboardInterrupt):  # Ctrl-C ends a server as it is meant to end
         run(settings)
-
-
-def _refuse_taken(host: str, port: int) -> None:
-    """Say so before everything is loaded, which takes seconds, if nobody could listen there."""
-    try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-    except OSError as error:
-        stop(f"nothing can listen on {host}, port {port}: {error.strerror}; choose another with --port (RECO_PORT)")

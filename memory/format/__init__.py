@@ -3,6 +3,7 @@
 durable, plain_files              writing that survives a power cut; opening that follows no link
 strict_json                       the one form of a file that is hashed
 rows, segments                    rows on their way in, and immutable on disk
+named_arrays                      small arrays whose name is the hash of what they hold
 deletes, removed                  what was taken out: row ids, and hashes of keys
 encoder_record, families          which encoder made the rows; which kinds of indices there are
 manifest, manifest_parser         a version, and the strict way back from its bytes

@@ -3,8 +3,6 @@
 deletes/<id>.npy      (n,) int64, ascending, unique; id = hash of the file
 """
 
-import hashlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +11,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from memory.errors import RowsInvalid, SegmentInvalid
-from memory.format.durable import make_directory, write_bytes
-from memory.format.manifest import DeleteRecord, FileRecord, content_id, deletes_path
-from memory.format.segments import check_existing
+from memory.format.manifest import DeleteRecord, deletes_path
+from memory.format.named_arrays import write_named
 
 
 def write_deletes(root: Path, ids: Sequence[int] | NDArray[np.int64]) -> DeleteRecord:
@@ -27,17 +24,7 @@ def write_deletes(root: Path, ids: Sequence[int] | NDArray[np.int64]) -> DeleteR
     rows = np.unique(np.asarray(ids, dtype=np.int64))
     if rows.size == 0 or rows[0] < 0:
         raise RowsInvalid("a delete list needs at least one id, and ids are not negative")
-    directory = root / "deletes"
-    make_directory(directory)
-    buffer = io.BytesIO()
-    np.save(buffer, rows, allow_pickle=False)
-    data = buffer.getvalue()
-    deletes_id = content_id(data)
-    record = FileRecord(deletes_path(deletes_id), len(data), hashlib.sha256(data).hexdigest())
-    try:
-        write_bytes(root / record.path, data)
-    except FileExistsError:
-        check_existing(root, [record])
+    deletes_id, record = write_named(root, rows, deletes_path)
     return DeleteRecord(deletes_id, len(rows), (record,))
 
 

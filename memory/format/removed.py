@@ -4,7 +4,6 @@ removed/<id>.npy      (n, 32) uint8, SHA-256 of each key's UTF-8 bytes, ascendin
 """
 
 import hashlib
-import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,9 +11,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from memory.errors import SegmentInvalid
-from memory.format.durable import make_directory, write_bytes
-from memory.format.manifest import Contents, FileRecord, RemovedRecord, content_id, removed_path
-from memory.format.segments import check_existing
+from memory.format.manifest import Contents, RemovedRecord, removed_path
+from memory.format.named_arrays import write_named
 
 HASH_BYTES = 32
 
@@ -34,17 +32,8 @@ def write_removed(root: Path, hashes: Iterable[bytes]) -> RemovedRecord | None:
     ordered = sorted(set(hashes))
     if not ordered:
         return None
-    make_directory(root / "removed")
-    buffer = io.BytesIO()
     array = np.frombuffer(b"".join(ordered), dtype=np.uint8).reshape(-1, HASH_BYTES)
-    np.save(buffer, array, allow_pickle=False)
-    data = buffer.getvalue()
-    removed_id = content_id(data)
-    record = FileRecord(removed_path(removed_id), len(data), hashlib.sha256(data).hexdigest())
-    try:
-        write_bytes(root / record.path, data)
-    except FileExistsError:
-        check_existing(root, [record])
+    removed_id, record = write_named(root, array, removed_path)
     return RemovedRecord(removed_id, len(ordered), (record,))
 
 
