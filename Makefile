@@ -26,8 +26,8 @@ install: .venv/installed ## Make .venv with everything pinned (EXTRA=gpu for fai
 demo: install ## Draw a field guide, build its memory, train, print the table, serve it at http://127.0.0.1:8000
 	$(BIN)/reco demo
 
-test: install ## Run all tests that need nothing but this folder
-	$(BIN)/python -m pytest
+test: install ## Run all tests that need nothing but this folder, side by side on all cores
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: install ## Lint, formatting, types and import rules
 	$(BIN)/ruff check

@@ -29,7 +29,10 @@ from object_store import bucket, object_store  # noqa: F401 - pytest finds fixtu
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
+from models.cores import usable_cores
 from models.encoder import Encoder
+
+_MOST_PROCESSES = 8  # of some 1.5 GB each
 
 WORDS = """
 a an the of on in at with and to photo picture drawing small large red green blue yellow brown grey black white crimson
@@ -37,6 +40,12 @@ bird songbird duck raptor parrot hummingbird swift wader head cap stripe mask ho
 patch breast plain spotted streaked barred perched branch ground swimming flying water snow night rain umbrella two
 three sitting standing under over forest meadow field guide species unseen halden tirrik velo
 """.split()  # noqa: SIM905 - a list is read better in lines
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`pytest -n auto`: a process for each core that we may use; each keeps to one (OMP_NUM_THREADS, above)."""
+    return min(usable_cores(), _MOST_PROCESSES)
 
 
 def byte_pair_merges(words: list[str]) -> list[str]:

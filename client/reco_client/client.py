@@ -3,7 +3,7 @@
 `AsyncClient` is the same for asyncio. Depends on httpx and the parts beside it.
 """
 
-import time
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -191,9 +191,11 @@ class Client:
         return self._json(ask_pair("DELETE", key))
 
     def _run(self, stream: Stream[Part]) -> Iterator[Part]:
+        left = threading.Event()  # nobody waits for the answers any more
+
         def one(batch: Batch[Any]) -> Part:
             ask = stream.ask(batch)  # reads the files: beside the other requests
-            return stream.answer(ask, self._send(ask) if ask.places else None, len(batch.inputs))
+            return stream.answer(ask, self._send(ask, left) if ask.places else None, len(batch.inputs))
 
         pool = ThreadPoolExecutor(self._in_flight, thread_name_prefix="reco-client")
         under_way: deque[Future[Part]] = deque()
@@ -205,14 +207,15 @@ class Client:
             while under_way:
                 yield under_way.popleft().result()
         finally:
+            left.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _json(self, ask: Ask) -> dict[str, Any]:
         body: dict[str, Any] = json_of(self._send(ask))
         return body
 
-    def _send(self, ask: Ask) -> httpx.Response:
-        """The answer, after as many attempts as it takes."""
+    def _send(self, ask: Ask, left: threading.Event | None = None) -> httpx.Response:
+        """The answer, after as many attempts as it takes; when `left` is set there are no more."""
         attempt = 0
         while True:
             attempt += 1
@@ -225,6 +228,5 @@ class Client:
             except httpx.TransportError as error:
                 failure = ConnectionFailed.of(error, self._http.base_url)
             wait_s = self._retries.wait_s(attempt, failure, repeatable=ask.repeatable)
-            if wait_s is None:
+            if wait_s is None or (left or threading.Event()).wait(wait_s):
                 raise failure
-            time.sleep(wait_s)

@@ -279,3 +279,16 @@ def test_no_more_is_taken_of_a_stream_than_is_under_way(scripted: Any, kind: str
     assert [part.vectors.shape for part in parts] == [(2, 4)] * 5
     assert next(taken) <= (5 + 3) * 2 + 1
     assert server.most_at_once <= 3
+
+
+def test_a_stream_that_nobody_reads_on_is_not_tried_again(scripted: Any) -> None:
+    server = scripted(lambda number: problem(503, "queue_full") if number else npy(1))
+    waits = Retries(attempts=99, first_s=0.3, longest_s=0.3)
+    with Client(server.url, in_flight=2, texts_per_request=1, retries=waits) as client:
+        stream = client.stream_texts(f"text {number}" for number in range(9))
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+        left = [thread for thread in threading.enumerate() if thread.name.startswith("reco-client")]
+        for thread in left:
+            thread.join(5)  # a program waits for it at its end
+    assert left and not any(thread.is_alive() for thread in left)

@@ -232,6 +232,7 @@ def test_A39_a_key_has_a_prefix_and_a_checksum() -> None:
      ("web use", "expected"), ("web all " + USE, "scopes"), ("we/b use " + USE, "name"),
      (f"web use {USE} rate=-1", "limits"),
      (f"web use {USE}; web use {SLOW}", "name web")],
+    ids=["empty", "comment", "short", "torn", "words", "scope", "name", "limit", "twice"],  # the keys are drawn anew
 )  # fmt: skip
 def test_a_bad_entry_is_refused_without_being_told(variable: str, told: str) -> None:
     with pytest.raises(SettingsError, match=told) as refused:
