@@ -58,6 +58,9 @@ class Loss:
     def start(self, total_rows: int) -> None:
         """Nothing to tell."""
 
+    def kept(self, units: int, rows: int, images: int) -> None:
+        """Not asked for."""
+
     def advance(self, rows: int, rejected: int) -> None:
         """Count, and act once."""
         self.rows += rows

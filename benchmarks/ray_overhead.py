@@ -52,6 +52,9 @@ class Clock:
     def start(self, total_rows: int) -> None:
         """The rows are gone through from here."""
 
+    def kept(self, units: int, rows: int, images: int) -> None:
+        """Not asked for."""
+
     def advance(self, rows: int, rejected: int) -> None:
         self.rows += rows
         if rows and self.first is None:

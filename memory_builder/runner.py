@@ -119,6 +119,7 @@ class _Build:
         todo = [unit for unit in units if unit.id not in self._resumed]
         rows = sum(unit.piece.rows for unit in todo)
         self._check(units, rows)
+        self._tell_kept(units)
         self._watch.progress.start(rows)
         job = Job(self._root, self._known, self._task.mapper, self._watch.progress.lanes)
         there = set(self._resumed)
@@ -132,6 +133,14 @@ class _Build:
                     there.add(next(arriving))
                 self._books.enter(unit.id)
                 self._books.judge(complete=False)
+
+    def _tell_kept(self, units: Sequence[Unit]) -> None:
+        """Say what an earlier run left of the unpublished `units`, if it left anything."""
+        rows = sum(unit.piece.rows for unit in units if unit.id in self._resumed)
+        begun = [unit.id for unit in units if unit.id in self._store and unit.id not in self._resumed]
+        images = sum(self._store.begun(unit_id).num_images for unit_id in begun)
+        if rows or images:
+            self._watch.progress.kept(len(self._resumed), rows, images)
 
     def _check(self, units: Sequence[Unit], rows: int) -> None:
         """Refuse before any work what would fail after it: `rows` of the unpublished `units` are to be encoded."""

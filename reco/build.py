@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reco.acknowledging import acknowledging
 from reco.build_engine import EngineName, RayAddress, check_engine, opened_engine
 from reco.build_plan import plan_encoding, plan_import
-from reco.build_share import Worker, build_a_share
-from reco.console import BuildProgress, console, stop
+from reco.build_share import STOPPING, Worker, build_a_share
+from reco.console import BuildProgress, console, say, stop
+from reco.counted import counted
 from reco.index_options import IndexFactory, MaxBytesPerPair, Recall, Reindex, index_options
 from reco.index_options import reindex as reindex_memory
 from reco.memory_tables import Json, show_json
@@ -34,7 +36,7 @@ Corpus = Annotated[
         help="Folders of images with captions (a.jpg + a.txt), webdataset tars, CSV/TSV/JSONL tables with a path and a "
         "caption column, Parquet and Arrow files with images or paths, or folders that save_to_disk wrote; globs, "
         "braces and lists are expanded. With --allow-remote also addresses, like 's3://bucket/shards/*.tar'.",
-        metavar="CORPUS...",
+        metavar="CORPUS",
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The memory: made, resumed or grown.", metavar="MEMORY")]
@@ -244,7 +246,7 @@ def _encode(
             return build_memory(config, encoder, BuildProgress(), engine=engine)
 
     if plan:
-        made = plan_encoding(config, open_encoder())
+        made = plan_encoding(config, open_encoder)
     elif worker is not None:
         made = build_a_share(config, worker, open_encoder)
     else:
@@ -277,7 +279,8 @@ def _tell(work: "Callable[[], BuildResult]", output: Path) -> dict[str, Any]:
     from memory_builder import BuildInterrupted
 
     try:
-        result = work()
+        with acknowledging(STOPPING):
+            result = work()
     except BuildInterrupted as interrupted:
         stop(f"{interrupted}", code=128 + interrupted.signal)
     _report(result, output)
@@ -299,7 +302,8 @@ def _opened(encoder: "Encoder", readers: "list[EmbeddingsReader]", *, trust: boo
 
     origin = Origin.opened(encoder, readers, trust=trust)
     told = {
-        "checked": f"{origin.captions} captions encoded again: median cosine to the stored {origin.median_cosine:.4f}",
+        "checked": f"{counted(origin.captions, 'caption')} encoded again: median cosine to the stored "
+        f"{origin.median_cosine:.4f}",
         "trusted": f"not checked, as asked: that {encoder.name} made these embeddings is taken on trust",
         "unchecked": f"there are no captions, so it could not be checked that {encoder.name} made these embeddings",
     }
@@ -328,7 +332,7 @@ def _report(result: "BuildResult", output: Path) -> None:
     rejected = sum(result.rejected.values())
     replaced = f" ({result.replaced:,} in the place of another of their key)" if result.replaced else ""
     console.print(
-        f"{output}: version {result.version}, {result.num_items:,} items; "
+        f"{output}: version {result.version}, {counted(result.num_items, 'item')}; "
         f"{result.added:,} added{replaced}, {result.present:,} there already, {rejected:,} rejected"
         + ("" if result.created else "; nothing was new, so there is no new version")
     )
@@ -339,4 +343,5 @@ def _report(result: "BuildResult", output: Path) -> None:
             f"  {result.near_duplicates:,} of the added images are nearly those of earlier items, {result.copies:,} "
             f"of them copies: {output}/work/near_duplicates.jsonl"
         )
-    console.print(f"next: [bold]reco train {output} -o my-fusion[/]")
+    console.print(f"next: [bold]reco train {output} -o my-fusion[/]", soft_wrap=True)
+    say("      with --names FILE, if captions mention the names to tell apart", style="dim")

@@ -1,5 +1,6 @@
 """`reco build --plan`: what a build would take, as a table."""
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from reco.console import console, stop
+from reco.counted import counted
 
 if TYPE_CHECKING:
     from memory_builder import BuildConfig, EmbeddingsReader, Forecast, Origin
@@ -16,13 +18,16 @@ if TYPE_CHECKING:
 _SHOWN_SOURCES = 8
 
 
-def plan_encoding(config: "BuildConfig", encoder: "Encoder") -> dict[str, Any]:
+def plan_encoding(config: "BuildConfig", open_encoder: "Callable[[], Encoder]") -> dict[str, Any]:
     """Show what encoding a corpus would take, and return it for programs; exit code 1 if it cannot fit."""
     from memory_builder import forecast_build
 
+    began = time.monotonic()
+    encoder = open_encoder()
+    start_s = time.monotonic() - began
     with console.status("counting rows and trying a sample"):
         found = forecast_build(config, encoder)
-    return _show(found, config.memory, f"{encoder.name} on {encoder.device}, {encoder.dtype}")
+    return _show(found, config.memory, f"{encoder.name} on {encoder.device}, {encoder.dtype}", start_s)
 
 
 def plan_import(
@@ -35,14 +40,15 @@ def plan_import(
     return _show(found, config.memory, "none is run: the rows are encoded")
 
 
-def _show(found: "Forecast", memory: Path, encoder: str) -> dict[str, Any]:
+def _show(found: "Forecast", memory: Path, encoder: str, start_s: float = 0.0) -> dict[str, Any]:
+    """Print it; `start_s` is what opening the encoder took here, and will take the build."""
     from memory_builder import OutputError
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for source in found.sources[:_SHOWN_SOURCES]:
-        table.add_row("corpus", f"{source.name} ({source.kind}), {source.rows:,} rows")
+        table.add_row("corpus", f"{source.name} ({source.kind}), {counted(source.rows, 'row')}")
     if len(found.sources) > _SHOWN_SOURCES:
         table.add_row("", f"and {len(found.sources) - _SHOWN_SOURCES:,} more")
     table.add_row("rows", _rows(found))
@@ -51,7 +57,8 @@ def _show(found: "Forecast", memory: Path, encoder: str) -> dict[str, Any]:
     if found.sampled:
         stages = ", ".join(f"{stage} {share:.0%}" for stage, share in sorted(found.stages.items()))
         table.add_row("speed", f"{found.rows_per_s:,.0f} rows/s" + (f" ({stages})" if stages else ""))
-        table.add_row("time", f"about {duration(found.seconds)}, the index not counted")
+        starting = f", {duration(start_s)} of it to open the encoder" if start_s else ""
+        table.add_row("time", f"about {duration(found.seconds + start_s)}{starting}; the index not counted")
     table.add_row(
         "disk",
         f"{_size(found.peak_bytes)} while it is built, {_size(found.final_bytes)} of memory after; "
@@ -65,7 +72,7 @@ def _show(found: "Forecast", memory: Path, encoder: str) -> dict[str, Any]:
     except OutputError as error:
         stop(error.message)
     console.print(f"nothing was written; leave --plan out to build {memory}", style="dim")
-    return {**asdict(found), "seconds": found.seconds}
+    return {**asdict(found), "seconds": found.seconds, "encoder_start_s": round(start_s, 3)}
 
 
 def duration(seconds: float) -> str:
@@ -79,16 +86,15 @@ def duration(seconds: float) -> str:
 
 def _rows(found: "Forecast") -> str:
     done = f", {found.rows_done:,} of them done already" if found.rows_done else ""
-    ignored = f"; {found.ignored:,} files that belong to no row" if found.ignored else ""
-    units = "1 unit" if found.units == 1 else f"{found.units:,} units"
-    return f"{found.rows:,} in {units}{done}{ignored}"
+    ignored = f"; {counted(found.ignored, 'file')} ignored" if found.ignored else ""
+    return f"{found.rows:,} in {counted(found.units, 'unit')}{done}{ignored}"
 
 
 def _sample(found: "Forecast") -> str:
     if not found.sampled:
         return "none: nothing is left to do"
     codes = ", ".join(f"{code} {count:,}" for code, count in sorted(found.rejected.items()))
-    return f"{found.sampled:,} rows, " + (f"rejected: {codes}" if codes else "all usable")
+    return f"{counted(found.sampled, 'row')}, " + (f"rejected: {codes}" if codes else "all usable")
 
 
 def _size(count: int) -> str:

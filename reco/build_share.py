@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reco.acknowledging import acknowledging
 from reco.console import BuildProgress, console, stop
+from reco.counted import counted
 
 if TYPE_CHECKING:
     from memory_builder import BuildConfig
     from models.encoder import Encoder
+
+STOPPING = "stopping, once the batches under way are done and kept; Ctrl-C again stops at once"
 
 Worker = Annotated[
     str | None,
@@ -32,11 +36,12 @@ def build_a_share(config: "BuildConfig", worker: str, open_encoder: "Callable[[]
     except ConfigError as error:
         stop(str(error), code=2)
     try:
-        done = build_share(config, open_encoder(), share, BuildProgress())
+        with acknowledging(STOPPING):
+            done = build_share(config, open_encoder(), share, BuildProgress())
     except BuildInterrupted as interrupted:
         stop(f"{interrupted}", code=128 + interrupted.signal)
     console.print(
-        f"worker {worker}: {done.units:,} of {done.units_of_all:,} units are its share and finished, "
+        f"worker {worker}: its share is {done.units:,} of {counted(done.units_of_all, 'unit')}, all finished, "
         f"{done.units - done.units_resumed:,} of them now; nothing is published yet",
         soft_wrap=True,
     )

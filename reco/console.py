@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NoReturn
 from rich.console import Console
 from rich.markup import escape
 
+from reco.counted import counted
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -44,6 +46,11 @@ def progress_bar() -> "Iterator[Progress]":
     )
     with Progress(*columns, console=console, expand=True) as progress:
         yield progress
+
+
+def say(sentence: str, style: str | None = None) -> None:
+    """A sentence as it is: folded between words on a terminal, on one line in a log."""
+    console.print(sentence, style=style, soft_wrap=not console.is_terminal, markup=False)
 
 
 def stop(message: str, code: int = 1) -> NoReturn:
@@ -149,11 +156,17 @@ class BuildProgress:
         """The rows are gone through from here."""
         self._total, self._done, self._rejected = total_rows, 0, 0
 
+    def kept(self, units: int, rows: int, images: int) -> None:
+        """An earlier run left this."""
+        done = f"{counted(rows, 'row')} in {counted(units, 'unit')}" if units else ""
+        begun = f"{counted(images, 'image')} of a unit that was begun" if images else ""
+        console.print(f"going on where it stopped; kept: {', '.join(filter(None, (done, begun)))}")
+
     def advance(self, rows: int, rejected: int) -> None:
         """Some more rows were read."""
         self._done += rows
         self._rejected += rejected
-        notes = [f"{self._rejected:,} not stored" if self._rejected else "", self._waits]
+        notes = [f"{self._rejected:,} rejected" if self._rejected else "", self._waits]
         self._bar.update(self._done, self._total, ", ".join(filter(None, notes)))
 
     def lanes(self, seconds: Mapping[str, float]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from memory import ITEMS_SCHEMA, Rows
 from memory_builder.embeddings.block import Block, Embeddings, Pair
 from memory_builder.encoding.mapper import Checkpoint, MappedUnit
-from memory_builder.known_keys import DUPLICATE, EARLIER, REMOVED, TAKEN_OUT, KnownKeys, StoredPair
+from memory_builder.known_keys import ALREADY_STORED, DUPLICATE, EARLIER, REMOVED, TAKEN_OUT, KnownKeys, StoredPair
 from memory_builder.records import Rejected
 from models.errors import TextError
 from models.texts.checking import TextLimits, check_text
@@ -49,18 +49,19 @@ class Importer:
         claimed: set[str] = set()
         for block in rows:
             image, text = unit_length(block.image), unit_length(block.text)  # (B, D) float16; NaN where there is none
-            kept = []
+            kept, present = [], 0
             for row, pair in enumerate(block.pairs):
                 outcome = self._outcome(pair, (image[row], text[row]), known, first=pair.key not in claimed)
                 claimed.add(pair.key)
                 if isinstance(outcome, Rejected):
                     rejected.append(outcome)
+                    present += outcome.code == ALREADY_STORED
                 else:
                     items.append(outcome)
                     kept.append(row)
             images.append(image[kept])
             texts.append(text[kept])
-            checkpoint(len(block.pairs), len(block.pairs) - len(kept))
+            checkpoint(len(block.pairs), len(block.pairs) - len(kept) - present)
         stored = pa.Table.from_pylist(items, schema=ITEMS_SCHEMA)  # without a thumbnail: there is no image
         return MappedUnit(Rows(np.concatenate(images), np.concatenate(texts), stored), tuple(rejected))
 

@@ -46,6 +46,11 @@ class BegunUnit:
     def __len__(self) -> int:
         return len(self._batches)
 
+    @property
+    def num_images(self) -> int:
+        """Images of these batches, those that were refused included."""
+        return sum(map(len, self._batches))
+
     def note(self, numbers: Sequence[int], outcomes: "Outcomes") -> None:
         """A batch is done."""
         self._batches[tuple(numbers)] = outcomes

@@ -18,7 +18,7 @@ from memory_builder.encoding.begun import BegunUnit
 from memory_builder.encoding.caption_batches import CaptionEncoder
 from memory_builder.encoding.decoding import Refused
 from memory_builder.encoding.image_batches import ImageBatches
-from memory_builder.known_keys import DUPLICATE, EARLIER, REMOVED, TAKEN_OUT, KnownKeys
+from memory_builder.known_keys import ALREADY_STORED, DUPLICATE, EARLIER, REMOVED, TAKEN_OUT, KnownKeys
 from memory_builder.records import Record, Rejected, Row
 from models.errors import TextError
 from models.texts.checking import TextLimits, check_text
@@ -28,7 +28,8 @@ if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be tol
     from models.encoder import Encoder
 
 Checkpoint = Callable[[int, int], None]
-"""Called between batches with rows read and rows rejected since the last call; may raise to stop the unit."""
+"""Called between batches with rows read and rows rejected (not those that are there already) since the last call; may
+raise to stop the unit."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,23 @@ class MappedUnit:
 
 @dataclass
 class _Unit:
-    """A unit while it is encoded; rows are known by their number in the corpus's order."""
+    """A unit while it is encoded; rows are known by their number in the corpus's order.
+
+    Attributes:
+        num_refused: of `rejected`, the rows that are not there already: what a person would call rejected.
+    """
 
     rejected: dict[int, Rejected] = field(default_factory=dict)
+    num_refused: int = 0
     kept: dict[int, Record] = field(default_factory=dict)  # captions as checked
     images: "dict[int, Encoded]" = field(default_factory=dict)
 
+    def refuse(self, number: int, row: Rejected) -> None:
+        self.rejected[number] = row
+        self.num_refused += row.code != ALREADY_STORED
+
     def reject(self, number: int, record: Record, why: Refused) -> None:
-        self.rejected[number] = Rejected(record.key, why.code, why.detail, record.source)
+        self.refuse(number, Rejected(record.key, why.code, why.detail, record.source))
         self.kept.pop(number, None)
         self.images.pop(number, None)
 
@@ -112,12 +122,12 @@ class Mapper:
                     images.begin(batch, [unit.kept[number] for number in batch])
                 while len(images) >= self._lanes.ahead:
                     unit.enter(*images.next())
-                checkpoint(read - told, len(unit.rejected) - told_rejected)
-                told, told_rejected = read, len(unit.rejected)
+                checkpoint(read - told, unit.num_refused - told_rejected)
+                told, told_rejected = read, unit.num_refused
             while images:
                 unit.enter(*images.next())
-                checkpoint(0, len(unit.rejected) - told_rejected)
-                told_rejected = len(unit.rejected)
+                checkpoint(0, unit.num_refused - told_rejected)
+                told_rejected = unit.num_refused
         finally:
             images.let_go()
 
@@ -130,7 +140,7 @@ class Mapper:
             outcome = self._considered(row, known, first=row.key not in claimed)
             claimed.add(row.key)
             if isinstance(outcome, Rejected):
-                unit.rejected[number] = outcome
+                unit.refuse(number, outcome)
             else:
                 unit.kept[number] = outcome
                 batch.append(number)

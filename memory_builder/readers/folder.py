@@ -1,6 +1,7 @@
 """A folder of images with captions beside them, `a.jpg` with `a.txt` or `a.caption`, in any depth.
 
-Standard library only. Links are not followed, hidden names are not looked at.
+Standard library only. Links are not followed; hidden names, such as the ._a.jpg that macOS keeps beside a.jpg, are not
+read, and files of such names are counted as ignored.
 """
 
 import hashlib
@@ -55,6 +56,7 @@ class FolderReader:
         self.name = name
         self.ignored = 0
         self.example_ignored = ""
+        self._hidden = 0  # of the ignored
         self._root = root
         self._max_image_bytes = options.max_image_bytes
 
@@ -66,7 +68,7 @@ class FolderReader:
         """As in Reader: ordered by folder, then by the bytes of the names."""
         rows: list[_FolderRow] = []
         digest, found = hashlib.sha256(), False
-        self.ignored, self.example_ignored = 0, ""
+        self.ignored, self.example_ignored, self._hidden = 0, "", 0
         for row in self._rows():
             found = True
             rows.append(row)
@@ -101,6 +103,12 @@ class FolderReader:
     def _empty(self) -> CorpusError:
         if not self.ignored:
             return CorpusError("source_empty", f"The folder {self._root} holds no image.")
+        if self.ignored == self._hidden:
+            return CorpusError(
+                "source_empty",
+                f"The folder {self._root} holds no image that is read. Files that are there: {self.ignored} of hidden "
+                f"names, such as {self.example_ignored}: rename them, without the dot, if they are images.",
+            )
         return CorpusError(
             "source_empty",
             f"The folder {self._root} holds no image, and {self.ignored} files of other kinds, such as "
@@ -139,17 +147,28 @@ class FolderReader:
     def _listed(self, folder: str) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(self._root / folder) as entries:
-                visible = [entry for entry in entries if not entry.name.startswith(".")]
+                visible = [entry for entry in entries if not self._is_hidden(entry, folder)]
         except OSError as error:
             raise CorpusError("source_unreadable", f"{self._root / folder} cannot be listed: {error}") from error
         return sorted(visible, key=lambda entry: os.fsencode(entry.name))
+
+    def _is_hidden(self, entry: os.DirEntry[str], folder: str) -> bool:
+        """Whether its name begins with a dot; a file of such a name is counted."""
+        hidden = entry.name.startswith(".")
+        if hidden and entry.is_file(follow_symlinks=False):
+            self._hidden += 1
+            self._ignore(folder + entry.name)
+        return hidden
+
+    def _ignore(self, name: str) -> None:
+        self.ignored += 1
+        self.example_ignored = self.example_ignored or readable(name)
 
     def _sort_in(self, entry: os.DirEntry[str], folder: str, groups: dict[str, _Group]) -> None:
         stem, dot, extension = entry.name.rpartition(".")
         name, extension = folder + entry.name, extension.lower()
         if not dot or not (extension in IMAGE_EXTENSIONS or extension in PLAIN_EXTENSIONS):
-            self.ignored += 1
-            self.example_ignored = self.example_ignored or readable(name)
+            self._ignore(name)
             return
         group = groups.setdefault(stem, _Group([], [], []))
         if not entry.is_file(follow_symlinks=False):

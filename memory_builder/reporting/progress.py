@@ -13,8 +13,11 @@ class Progress(Protocol):
     def start(self, total_rows: int) -> None:
         """That stage begins; `total_rows` rows are to be read, those done in an earlier run not among them."""
 
+    def kept(self, units: int, rows: int, images: int) -> None:
+        """An earlier run, stopped, left `units` finished with their `rows`, and `images` of units that it had begun."""
+
     def advance(self, rows: int, rejected: int) -> None:
-        """`rows` more rows were read, `rejected` of them not stored."""
+        """`rows` more rows were read, `rejected` of them refused; rows that are there already are not."""
 
     def lanes(self, seconds: Mapping[str, float]) -> None:
         """Where the encoder's time has gone so far: decode (or waiting for it), copy, encode, and `total` of it all."""
@@ -30,6 +33,9 @@ class Silent:
         """Ignored."""
 
     def start(self, total_rows: int) -> None:
+        """Ignored."""
+
+    def kept(self, units: int, rows: int, images: int) -> None:
         """Ignored."""
 
     def advance(self, rows: int, rejected: int) -> None:

@@ -344,6 +344,9 @@ class Recorder:
     def start(self, total_rows: int) -> None:
         self.calls.append(("start", total_rows))
 
+    def kept(self, units: int, rows: int, images: int) -> None:
+        self.calls.append(("kept", units, rows, images))
+
     def advance(self, rows: int, rejected: int) -> None:
         self.calls.append(("advance", rows, rejected))
 

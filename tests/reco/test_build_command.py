@@ -69,6 +69,27 @@ def test_a_share_of_a_corpus_and_what_finishes_it(encoder_dir: Path, tmp_path: P
     assert told(*build, "--plan")["rows_done"] == 4
 
 
+def test_what_was_kept_there_already_and_rejected_is_told_apart(encoder_dir: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(4):
+        Image.new("RGB", (32, 32), (60 * number, 0, 0)).save(photos / f"{number}.png")
+        (photos / f"{number}.txt").write_text(f"red number {number}")
+    build = ["build", str(photos), "-o", str(tmp_path / "memory"), "--model", str(encoder_dir), "--device", "cpu"]
+    build += ["--unit-rows", "2", "--max-error-rate", "1"]
+    plan = CliRunner().invoke(app, [*build, "--plan", "--json"])
+    assert json.loads(plan.stdout)["encoder_start_s"] > 0
+    assert "to open the encoder" in plan.stderr
+    assert CliRunner().invoke(app, [*build, "--worker", "0/2"]).exit_code == 0
+    resumed = CliRunner().invoke(app, build)
+    assert "kept: 2 rows in 1 unit" in resumed.output
+    (photos / "0.png").write_bytes(b"no picture")  # its unit is a new one, and row 1 in it is there already
+    again = CliRunner().invoke(app, build)
+    assert "there already, 1 rejected" in " ".join(again.output.split())
+    assert "1 rejected, encoder" in again.output or "encoding, 1 rejected" in again.output
+    assert "not stored" not in again.output
+
+
 @pytest.mark.parametrize("further", [(), ("--plan",), ("--worker", "0/2")])
 def test_a_corpus_that_is_not_there_is_refused_before_the_encoder_is_opened(further: tuple[str, ...]) -> None:
     build = ["build", "nowhere/", "-o", "memory", "--model", "no-such-model", *further]

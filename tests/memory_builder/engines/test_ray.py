@@ -101,6 +101,8 @@ class At:
 
     def start(self, total_rows: int) -> None: ...
 
+    def kept(self, units: int, rows: int, images: int) -> None: ...
+
     def advance(self, rows: int, rejected: int) -> None:
         self.rows, self.rejected = self.rows + rows, self.rejected + rejected
         if not self.acted and len(finished(self._memory)) >= self._units:

@@ -100,7 +100,14 @@ def test_B12_names(tmp_path: Path) -> None:
     (tmp_path / "x" / ".git").mkdir()
     reader = open_folder(tmp_path / "x")
     assert told(read_all(reader)) == {"x/b": "upper"}
-    assert reader.ignored == 2  # `a` and notes.md; hidden names are not looked at
+    assert reader.ignored == 4  # `a`, notes.md and the two hidden files; a hidden folder is not looked into
+
+
+def test_a_folder_of_hidden_images_only_says_so(tmp_path: Path) -> None:
+    for name in ("._a.jpg", "._a.txt"):  # what macOS keeps beside a.jpg on the disks of others
+        (tmp_path / name).write_bytes(PNG)
+    with pytest.raises(CorpusError, match=r"2 of hidden names, such as \._a\.(jpg|txt)"):
+        read_all(open_folder(tmp_path))
 
 
 def test_B13_captions_that_are_no_plain_utf8(tmp_path: Path) -> None:
