@@ -7,15 +7,14 @@ from typing import Any
 from evaluation.array_memory import SearchesNeighbours
 from evaluation.bootstrap import Bootstrap
 from evaluation.curves import Point, fits_in_ram, memory_size_curve, neighbours_curve
+from evaluation.distrust import why_no_weight
 from evaluation.duplicates import Duplicates, LeavingOut, near_duplicates
 from evaluation.errors import EvaluationError
 from evaluation.figures import Section
-from evaluation.label_sets import label_set_weights
 from evaluation.measuring import measure, per_class
 from evaluation.refinement import Sides
 from evaluation.task_sides import task_sides_at
 from evaluation.tasks import EvalTask
-from evaluation.zero_shot import ZeroShotTask
 from memory import DUPLICATE_COSINE, SearchableMemory
 from models.fusion import Fusion
 
@@ -83,7 +82,7 @@ def evaluate(
     report("looking for near-duplicates", 0, 1)
     duplicates = near_duplicates(task.task.images, memory, config.duplicate_cosine)
     report("looking for near-duplicates", 1, 1)
-    notes = [*task.notes, *_repeated_captions(task), *_distrust(task, memory, fusions[0], k)]
+    notes = [*task.notes, *_repeated_captions(task), *why_no_weight(task, memory, fusions[0], k)]
     if 0 < len(duplicates.item_ids) < memory.num_items:
         hidden = LeavingOut(memory, duplicates.item_ids)
         masked = measure(task, _refine(task, hidden, fusions, k, report), config.bootstrap)
@@ -131,19 +130,6 @@ def check_parts(memory: SearchesNeighbours, fusions: Sequence[Fusion], k: int | 
     if k is not None and wanted > memory.num_items:
         raise EvaluationError("k_too_large", f"k = {wanted}, and the memory has {memory.num_items:,} items.")
     return wanted
-
-
-def _distrust(task: EvalTask, memory: SearchesNeighbours, fusion: Fusion, k: int) -> list[str]:
-    """Say why nothing changes, where the labels as a set give the memory no weight."""
-    if not isinstance(task.task, ZeroShotTask):
-        return []
-    weights = label_set_weights(task.texts, memory, fusion, k)
-    if weights is None or weights.text or weights.image:
-        return []
-    return [
-        f"The memory gets no weight for these labels, so each answer is the frozen encoder's: {weights.unknown:.0%} of "
-        "them are unknown to it, or what it finds does not tell them apart. Do its captions hold these names?"
-    ]
 
 
 def _repeated_captions(task: EvalTask) -> list[str]:

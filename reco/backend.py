@@ -63,10 +63,20 @@ class Kept:
 
     @property
     def options(self) -> str:
-        """The options that name it to another command."""
+        """The options that name it to `reco serve`."""
+        return f"--memory {self.arguments}"
+
+    @property
+    def arguments(self) -> str:
+        """What names it to a command whose argument it is."""
         elsewhere = f" --backend {MILVUS} --uri {self.uri}" if self.backend == MILVUS else ""
         allowing = "".join(f" --allow-remote {scheme}" for scheme in allowed(self.allow_remote))
-        return f"--memory {self.where}{elsewhere}{allowing}"
+        return f"{self.where}{elsewhere}{allowing}"
+
+
+def model_option() -> str:
+    """` --model MODEL` for a command that is shown; nothing where RECO_MODEL says it already."""
+    return "" if os.environ.get("RECO_MODEL") else " --model MODEL"
 
 
 def milvus_server(uri: str | None, token_file: Path | None) -> "MilvusServer":

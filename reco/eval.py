@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri
-from reco.console import Bars, console, refuse, stop
+from reco.console import Bars, console, refuse, say, stop
+from reco.counted import counted
 from reco.remote import AllowRemote, RemoteCache
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Tasks = Annotated[
         help="Cached embeddings: an .npz with image, text and label (zero-shot) or pairs (retrieval), or a folder with "
         "img_emb/ and text_emb/. With --model: a folder of class folders, a CSV or JSONL with image and label, or "
         "pairs as `reco build` reads them.",
-        metavar="TASK...",
+        metavar="TASK",
     ),
 ]
 Output = Annotated[
@@ -133,6 +134,9 @@ def evaluate(
 
         reco eval --ablations my-demo -o report
     """
+    if ablations is None and (memory is None or fusion is None or not tasks):
+        stop("missing argument: name MEMORY, FUSION and at least one TASK, or give --ablations WORLD", code=2)
+    say(f"opening {ablations or f'the memory {memory}'}")  # first: torch alone takes seconds
     from evaluation.bootstrap import Bootstrap
     from evaluation.run import EvalConfig
 
@@ -140,8 +144,7 @@ def evaluate(
         if ablations is not None:
             _ablate(ablations, (memory, fusion, tasks), output, (seeds, quick, bootstrap), as_json)
             return
-        if memory is None or fusion is None or not tasks:
-            stop("missing argument: name MEMORY, FUSION and at least one TASK, or give --ablations WORLD", code=2)
+        assert memory is not None and fusion is not None and tasks
         checked = _checked_words(kind, show, output)
         config = EvalConfig(k, Bootstrap(resamples=bootstrap), duplicate_cosine, curves=output is not None)
         encoder = (model, pretrained, device, dtype)
@@ -242,6 +245,7 @@ def _open_encoder(
 
     if model is None:
         return None
+    say(f"opening the encoder {model}")
     encoder = Encoder.open(model, pretrained, device=device, dtype=dtype)
     check_encoder(evaluated.memory.encoder, encoder.fingerprint.record())
     return encoder
@@ -267,6 +271,8 @@ def _measure(evaluated: "Evaluated", tasks: "list[EvalTask]", told: tuple[Path |
         print_result(measured[-1], len(fusions), query_only=query_only)
     if output is not None:
         names = write_report(output, evaluated, measured)
-        console.print(f"\n{len(names)} files in {output}; open [bold]{output / 'gallery.html'}[/]", soft_wrap=True)
+        console.print(
+            f"\n{counted(len(names), 'file')} in {output}; open [bold]{output / 'gallery.html'}[/]", soft_wrap=True
+        )
     if as_json:
         typer.echo(json_text(results(evaluated, measured)), nl=False)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from reco.console import console
+from reco.counted import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,12 +21,14 @@ _SIDES = {"text_to_image": ("gallery", "query"), "image_to_text": ("query", "gal
 def print_result(result: "TaskResult", num_seeds: int, *, query_only: bool = False) -> None:
     """Print everything of one task that a person should see; `query_only` leaves out rows with a refined gallery."""
     task, duplicates = result.task, result.duplicates
+    names = ("text", "texts") if task.kind == "retrieval" else ("class", "classes")
+    texts = counted(len(task.texts), *names)
     console.print(
-        f"\n[bold]{_plain(task.name)}[/]: {task.kind}, {len(task.task.images):,} images, {len(task.texts):,} "
-        f"{'texts' if task.kind == 'retrieval' else 'classes'}, k = {result.k}"
+        f"\n[bold]{_plain(task.name)}[/]: {task.kind}, {counted(len(task.task.images), 'image')}, "
+        f"{texts}, k = {result.k}"
     )
     for code, count in sorted(task.rejected.items()):
-        console.print(f"  {count:,} rows left out: {code}", style="yellow")
+        console.print(f"  {counted(count, 'row')} left out: {code}", style="yellow")
     for section in result.sections:
         out = console if console.is_terminal else Console(stderr=True, width=max(console.width, _WIDE))
         out.print(_table(section, num_seeds, narrow=out.width < _WIDE, query_only=query_only))

@@ -5,17 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from reco.backend import FAISS, Backend, Kept, TokenFile, Uri
-from reco.console import console, refuse, stop
+from reco.acknowledging import acknowledging
+from reco.backend import FAISS, Backend, Kept, TokenFile, Uri, model_option
+from reco.console import console, refuse, say, stop
+from reco.counted import counted
 from reco.memory_tables import Json, show_json
 from reco.remote import AllowRemote, RemoteCache
+from reco.train_entities import find_entity_pairs
 from reco.train_loop import AUTO, Loop, LoopOptions
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from memory import SearchableMemory
     from models.fusion import Design, Fusion
     from models.training.dataset.entity_pairs import EntityPairs
 
@@ -32,9 +31,9 @@ DesignName = Annotated[
     typer.Option(
         "--design",
         metavar="NAME",
-        help="[bold]auto[/]: measure on held-out entities and take the best. [bold]evidence[/]: in closed form, for "
-        "memories with several pairs an entity. [bold]copy[/]: starts at CLIP and learns what to add. [bold]gate[/]: a "
-        "few parameters, for a few hundred pairs. [bold]faithful[/]: the paper's layer, for millions of pairs.",
+        help="[bold]auto[/]: measure on held-out entities and take the best. [bold]evidence[/]: computed in seconds, "
+        "where most things have several pairs. [bold]copy[/]: starts at CLIP and learns what to add. [bold]gate[/]: "
+        "learns little, from a few hundred pairs. [bold]faithful[/]: the paper's layer, for millions of pairs.",
     ),
 ]
 Names = Annotated[
@@ -144,10 +143,10 @@ def train(
     """Train the fusion on the pairs of a memory.
 
     The encoder is frozen and not needed: its embeddings lie in the memory. Training needs to know which pairs show the
-    same thing (the same species, product, model): by a list of names, by folder, or by equal captions. With several
-    pairs of most things, the evidence design is fitted in seconds. Without, a design that is trained by gradient on
-    single pairs is used: every pair is a query to the memory that holds it, and never retrieves itself. What that
-    searches and where it is lie in FUSION/work, so that a run that was broken off goes on.
+    same thing (the same species, product, model; an entity, here): by a list of names, by folder, or by equal captions.
+    Where most things have several pairs, what to add to CLIP is computed in seconds (the design "evidence"). Where they
+    have one each, it is learned in minutes: each pair asks the memory, which must answer without that pair. Such a run
+    keeps in FUSION/work how far it is, and goes on there when it was broken off.
 
     Example: reco train my-memory -o my-fusion --names products.txt
     """
@@ -169,7 +168,8 @@ def train(
     )
     try:
         kept = Kept(memory, backend, uri, token_file, allow_remote, remote_cache)
-        made = _train(kept, output, design, (names, folders), options)
+        with acknowledging("stopping, once the step under way is done"):
+            made = _train(kept, output, design, (names, folders), options)
     except Exception as error:
         refuse(error)
     if as_json and made is not None:
@@ -184,6 +184,7 @@ def _train(
     Returns:
         What was made, for programs; None from all processes but the first.
     """
+    say(f"opening the memory {kept.where}")  # first: torch alone takes seconds
     from models.checkpoint import check_output, save_fusion
     from models.fusion import DESIGNS
     from models.training.recipes import told as told_recipe
@@ -199,17 +200,20 @@ def _train(
     check_output(output)
     opened = kept.open()
     if opened.num_items < LEAST_ITEMS:
-        stop(f"the memory holds {opened.num_items} items, too few to learn from: add pairs with `reco build`", code=2)
+        stop(
+            f"the memory holds {counted(opened.num_items, 'item')}, too few to learn from: add pairs with `reco build`",
+            code=2,
+        )
     if options.k >= opened.num_items:
         stop(
-            f"--k {options.k}, but the memory holds {opened.num_items:,} items: a pair has at most "
-            f"{opened.num_items - 1} neighbours",
+            f"--k {options.k}, but the memory holds {counted(opened.num_items, 'item')}: a pair has at most "
+            f"{counted(opened.num_items - 1, 'neighbour')}",
             code=2,
         )
     loop = Loop(opened, output, options)
-    entity_pairs = None if design not in (AUTO, "evidence") else _entity_pairs(opened, loop.chosen(), *told)
+    entity_pairs = None if design not in (AUTO, "evidence") else find_entity_pairs(opened, loop.chosen(), *told)
     design, pairs, rate = _choose(design, entity_pairs, loop, options)
-    console.print(told_recipe(cast("Design", design), options.recipe), style="dim", soft_wrap=True, markup=False)
+    say(told_recipe(cast("Design", design), options.recipe), style="dim")
     if pairs is not None:
         fusion, trained = _fit(pairs, opened.embed_dim, options.k, options.seed)
     else:
@@ -221,7 +225,9 @@ def _train(
         made = {"fusion": str(output), "checkpoint": checkpoint, "design": design, "k": options.k, **trained}
         loop.forget()
         console.print(f"fusion {checkpoint} in {output}")
-        console.print(f"next: [bold]reco serve {kept.options} --fusion {output} --model ...[/]")
+        model = model_option()
+        console.print(f"next: [bold]reco eval {kept.arguments} {output} TEST{model}[/]", soft_wrap=True)
+        console.print(f"then: [bold]reco serve {kept.options} --fusion {output}{model}[/]", soft_wrap=True)
     loop.world.leave()
     return made
 
@@ -239,57 +245,19 @@ def _choose(
     if isinstance(entity_pairs, str):
         if design != AUTO:
             stop(f"{entity_pairs}; name the things to tell apart with --names, or take another --design", code=2)
-        console.print(f"{entity_pairs}; see --names and --folders", soft_wrap=True)
+        say(f"{entity_pairs}; see --names and --folders")
         best = loop.choose().best
         return best.design, None, best.learning_rate
     if design == AUTO:
         assert entity_pairs is not None
         choice = choose(entity_pairs, options.k, options.seed)
-        console.print(choice.reason, soft_wrap=True)
+        say(choice.reason)
         design = choice.design
         if not choice.gains and len(entity_pairs.image) < FEW_SHOW_ONE * len(loop.chosen()):
             by_pairs = loop.choose()
             if by_pairs.gains:
                 return by_pairs.best.design, None, by_pairs.best.learning_rate
     return design, entity_pairs if design == "evidence" else None, None
-
-
-def _entity_pairs(
-    memory: "SearchableMemory", chosen: "NDArray[np.int64]", names: Path | None, folders: bool
-) -> "EntityPairs | str":
-    """The pairs by entity, or a sentence that says why there are none."""
-    import numpy as np
-
-    from models.training.dataset.entities import NO_ENTITY, by_caption, by_folder, by_names
-    from models.training.dataset.entity_pairs import EntityPairs
-
-    if names is not None and folders:
-        stop("--names and --folders both say which pairs show the same thing: give one of them", code=2)
-    if names is not None:
-        try:
-            listed = names.read_text(encoding="utf-8").splitlines()
-            entity, told = by_names(memory.captions(), listed), f"the captions mention the names in {names}"
-        except OSError as error:
-            stop(f"--names {names}: {error.strerror}", code=2)
-        except UnicodeDecodeError:
-            stop(f"--names {names}: it is no text in UTF-8; write one name a line", code=2)
-        except ValueError as error:
-            stop(f"--names {names}: {error}", code=2)
-    elif folders:
-        entity, told = by_folder(memory.keys()), "pairs are grouped by folder"
-    else:
-        entity, told = by_caption(memory.captions()), "pairs are grouped by equal captions"
-    asked = np.full(len(entity), NO_ENTITY)
-    asked[chosen] = entity[chosen]
-    try:
-        pairs = EntityPairs.from_memory(memory, asked)
-    except ValueError as error:
-        return f"{told}: {error}"
-    console.print(
-        f"{pairs.num_entities:,} entities, {len(pairs.image):,} of {len(chosen):,} pairs show one: {told}",
-        soft_wrap=True,
-    )
-    return pairs
 
 
 def _fit(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> "tuple[Fusion, dict[str, Any]]":

@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 
 from reco.build import CaptionColumn, ImageColumn, KeyColumn, Pretrained
 from reco.console import Bar, console, stop
+from reco.counted import counted
 from reco.train import Device, Names, Pairs, Seed
 
 if TYPE_CHECKING:
@@ -92,8 +93,10 @@ def train_encoder(
     finally:
         bar.close()
     for code, count in sorted((refused + lessons.rejected).items()):
-        console.print(f"  {count:,} rows left out: {code}")
-    console.print(f"{len(lessons.training):,} pairs to train on, {len(lessons.validation):,} to validate", style="dim")
+        console.print(f"  {counted(count, 'row')} left out: {code}")
+    console.print(
+        f"{counted(len(lessons.training), 'pair')} to train on, {len(lessons.validation):,} to validate", style="dim"
+    )
     _run(opened, lessons, config, chosen_device, output)
     console.print(f"next: [bold]reco build {' '.join(corpora)} -o my-memory --model {output}[/]", soft_wrap=True)
 

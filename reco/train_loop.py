@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from reco.console import Bar, console, stop
+from reco.console import Bar, console, say, stop
+from reco.counted import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,7 +108,7 @@ class Loop:
             choice = choose_for_pairs(self._candidates(self.chosen(), search), self._options.k, self._options.seed)
         except ValueError as error:
             stop(str(error), code=2)
-        console.print(choice.reason, soft_wrap=True)
+        say(choice.reason)
         return choice
 
     def train(self, design: str, rate: float | None = None) -> "tuple[Fusion, dict[str, Any]]":
@@ -176,7 +177,7 @@ class Loop:
 
         if not self.world.is_first:
             self.world.wait()
-        bar = Bar(f"searching the neighbours of {len(ids):,} pairs")
+        bar = Bar(f"searching the neighbours of {counted(len(ids), 'pair')}")
         try:
             pairs = TrainingPairs.from_memory(
                 self._memory, ids, settings=search, work=self._work, device=self._device, report=bar.update
@@ -232,7 +233,7 @@ class Loop:
     ) -> "tuple[Fusion, dict[str, Any]]":
         from models.training import train
 
-        console.print(f"{len(training):,} pairs to train on, {len(validation):,} to validate", style="dim")
+        console.print(f"{counted(len(training), 'pair')} to train on, {len(validation):,} to validate", style="dim")
         if around.state is not None and around.state.is_file():
             console.print("taking up the run that was broken off (--restart begins anew)")
         bar, losses, curve = Bar("training"), list[float](), list[list[float]]()

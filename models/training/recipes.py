@@ -44,29 +44,30 @@ def fusion_config(design: Design, embed_dim: int, k: int = 10) -> FusionConfig:
 
 
 def copy_recipe(fusion: FusionConfig) -> TrainConfig:
-    """Residual, starts at CLIP.
+    """Starts at CLIP and learns what to add.
 
-    Some two minutes of processor time for 10,000 pairs at D = 512, by its arithmetic. Expect little where names are
-    strong, and take the rate by `--learning-rate auto` there: fashion pairs were best at 3e-5 (docs/evaluation.md).
+    Some two minutes on a core for 10,000 pairs of a ViT-B/32. Expect little where CLIP knows the names, and give
+    `--learning-rate auto` there: the best of a few is far lower (docs/evaluation.md).
     """
     return TrainConfig(fusion, epochs=20, learning_rate=1e-3)
 
 
 def gate_recipe(fusion: FusionConfig) -> TrainConfig:
-    """A few hundred parameters a side: a few hundred pairs are enough, and a high rate is needed.
+    """Learns a few hundred numbers, so a few hundred pairs are enough.
 
-    Seconds for 10,000 pairs. Expect about a point in finding pairs, and hardly any harm.
+    Seconds for 10,000 pairs. Expect about a point more of the pairs found, and hardly any harm.
     """
     return TrainConfig(fusion, epochs=20, learning_rate=1e-2)
 
 
 def faithful_recipe(fusion: FusionConfig) -> TrainConfig:
-    """The paper's layer from scratch; wants the paper's data scale, or names that CLIP hardly knows.
+    """The paper's layer, learned from nothing: for millions of pairs, or names that CLIP hardly knows.
 
-    Half a minute for 6,000 pairs at D = 128. Expect much where names say nothing (the demo's unseen species: 13 % to
-    72 %), and a loss where CLIP knows them. Rate and draws were chosen on the demo's validation species
-    (docs/training.md): there, hiding neighbours in training costs more than it protects.
+    Half a minute for 6,000 pairs of the demo. Expect much where names say nothing to CLIP (the demo's unseen species:
+    13 % to 72 % named rightly), and a loss where CLIP knows them.
     """
+    # Rate and draws were chosen on the demo's validation species (docs/training.md): there, hiding neighbours in
+    # training costs more than it protects.
     return TrainConfig(fusion, epochs=12, learning_rate=2e-3, neighbour_dropout=0.0, random_k=0.0, miss=0.0)
 
 
@@ -90,8 +91,8 @@ def paper_recipe(fusion: FusionConfig) -> TrainConfig:
     )
 
 
-_EVIDENCE = """Fitted in closed form, and the weight of single queries by some tens of steps. Some seconds: of more
-than 20,000 pairs it takes so many. Expect gains where names say little (the demo's unseen species: 13 % to 76 %), and
-about a point where CLIP knows the names. Needs several pairs of most things."""
+_EVIDENCE = """Computed from the pairs, without training runs: some seconds, and no more of many pairs, for 20,000 are
+enough. Expect much where names say little to CLIP (the demo's unseen species: 13 % to 76 % named rightly), and about a
+point where CLIP knows them. Needs several pairs of most things."""
 _RECIPES = {"copy": copy_recipe, "gate": gate_recipe, "faithful": faithful_recipe}
 NAMED: dict[str, Callable[[FusionConfig], TrainConfig]] = {"paper": paper_recipe}

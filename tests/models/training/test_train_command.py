@@ -29,7 +29,7 @@ def test_training_leaves_a_checkpoint_and_the_candidates_for_the_next_run(
     code, told = train(named_memory, tmp_path, *QUICK, "--set", "miss=0.2", "--set", "num_candidates=20", "--amp")
     assert code == 0, told
     assert "validation loss" in told
-    assert "recipe gate: A few hundred parameters a side" in told  # and what it costs
+    assert "recipe gate: Learns a few hundred numbers" in told  # and what it costs
     assert load_fusion(tmp_path).config.design == "gate"
     assert read_config(tmp_path)["trained"]["epochs"] == 2
     work = sorted(path.name for path in (tmp_path / "work").iterdir())
@@ -149,7 +149,7 @@ def test_what_names_no_memory_or_no_place_is_refused_before_anything_is_trained(
     missing = CliRunner().invoke(app, ["train", str(tmp_path / "none"), "-o", str(tmp_path / "fusion")])
     assert (missing.exit_code, "memory_not_found" in missing.output) == (2, True), missing.output
     for memory, output, options, told in (
-        (pair, tmp_path / "fusion", ["--k", "1"], "the memory holds 1 items, too few"),
+        (pair, tmp_path / "fusion", ["--k", "1"], "the memory holds 1 item, too few"),
         (named_memory, file, [], "output_refused"),
         (named_memory, file / "fusion", [], "output_refused"),
         (named_memory, Path("/proc/fusion"), [], "output_refused"),
@@ -166,6 +166,27 @@ def test_what_names_no_memory_or_no_place_is_refused_before_anything_is_trained(
         code, said = train(memory, output, *QUICK, *options)
         assert (code, told in said) == (2, True), said
     assert not (tmp_path / "fusion" / "config.json").exists()
+
+
+def test_names_that_no_caption_has_are_told_before_anything_is_trained(
+    named_memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = sorted(set(named_memory.captions()))
+    file = tmp_path / "names.txt"
+    evidence = ["--design", "evidence", "--k", "5", "--names", str(file)]
+    file.write_text("\n".join(["no such thing", *listed, "another thing"]))
+    code, said = train(named_memory, tmp_path / "fusion", *evidence)
+    assert code == 0, said
+    assert f"names: {len(listed)} of {len(listed) + 2} in " in said
+    assert "in no caption: no such thing, another thing" in said
+    file.write_text("no such thing\nanother thing\n")
+    monkeypatch.setattr("reco.train_loop.Loop.choose", lambda loop: pytest.fail("nothing is to be trained"))
+    for design in ("auto", "evidence"):
+        code, said = train(named_memory, tmp_path / "other", *evidence, "--design", design)
+        assert (code, "no caption mentions no such thing, another thing: write names" in said) == (2, True), said
+    file.write_text("\n".join(listed[:2]))
+    code, said = train(named_memory, tmp_path / "other", *evidence)
+    assert (code, "2 entities with at least two pairs, and the evidence design needs 8" in said) == (2, True), said
 
 
 def test_rows_that_are_not_finite_are_refused(

@@ -1,0 +1,47 @@
+"""Why a memory changes nothing: the labels as a set give it no weight, and its captions say whether it holds them.
+
+Imports models (fusion, training's entities) and memory's types.
+"""
+
+from collections.abc import Sequence
+
+from evaluation.label_sets import label_set_weights
+from evaluation.tasks import EvalTask
+from evaluation.zero_shot import ZeroShotTask
+from memory import SearchableMemory
+from models.fusion import Fusion
+from models.training.dataset.entities import by_names
+
+_MOST_READ = 1_000_000  # captions that are looked through for the sake of a sentence
+_SHOWN = 5
+
+
+def why_no_weight(task: EvalTask, memory: SearchableMemory, fusion: Fusion, k: int) -> list[str]:
+    """One sentence more for the reader of a zero-shot task whose every answer is the frozen encoder's; else none."""
+    if not isinstance(task.task, ZeroShotTask):
+        return []
+    weights = label_set_weights(task.texts, memory, fusion, k)
+    if weights is None or weights.text or weights.image:
+        return []
+    sentence = "The memory gets no weight for these labels, so each answer is the frozen encoder's: "
+    absent = None if memory.num_items > _MOST_READ else labels_in_no_caption(task.text_names, memory.captions())
+    if absent:
+        shown = ", ".join(absent[:_SHOWN]) + (", …" if len(absent) > _SHOWN else "")
+        return [f"{sentence}{len(absent):,} of {len(task.texts):,} are in no caption of it ({shown})."]
+    told = "" if absent is None else "its captions mention every label, but "
+    if weights.unknown:
+        told += f"for {weights.unknown:.0%} of the labels the pairs it finds do not look like one thing"
+    else:
+        told += "the pairs it finds do not tell the labels apart"
+    return [f"{sentence}{told}."]
+
+
+def labels_in_no_caption(labels: Sequence[str], captions: Sequence[str]) -> list[str] | None:
+    """Labels that no caption mentions as whole words; None if they have no names."""
+    named = [label for label in dict.fromkeys(labels) if label]
+    try:
+        numbers = by_names(named, named)
+    except ValueError:
+        return None
+    mentioned = set(by_names(captions, named).tolist())
+    return [label for label, number in zip(named, numbers.tolist(), strict=True) if number not in mentioned]

@@ -1,0 +1,93 @@
+"""`reco train`: which pairs show the same thing, by what the command line names, and what came of the names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from reco.console import say, stop
+from reco.counted import counted
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from memory import SearchableMemory
+    from models.training.dataset.entity_pairs import EntityPairs
+
+_SHOWN = 8  # names in a sentence
+
+
+def find_entity_pairs(
+    memory: "SearchableMemory", chosen: "NDArray[np.int64]", names: Path | None, folders: bool
+) -> "EntityPairs | str":
+    """The pairs by entity, or a sentence that says why there are none; names that no caption has are told.
+
+    Args:
+        chosen: ids of the pairs that may be used.
+    """
+    import numpy as np
+
+    from models.training.dataset.entities import NO_ENTITY, by_caption, by_folder, only_repeated
+    from models.training.dataset.entity_pairs import EntityPairs
+
+    if names is not None and folders:
+        stop("--names and --folders both say which pairs show the same thing: give one of them", code=2)
+    if names is not None:
+        entity, told = _by_listed(memory.captions(), chosen, names), f"the captions mention the names in {names}"
+    elif folders:
+        entity, told = by_folder(memory.keys()), "pairs are grouped by folder"
+    else:
+        entity, told = by_caption(memory.captions()), "pairs are grouped by equal captions"
+    asked = np.full(len(entity), NO_ENTITY)
+    asked[chosen] = entity[chosen]
+    asked[memory.deleted_ids()] = NO_ENTITY
+    found = int(only_repeated(asked).max(initial=NO_ENTITY)) + 1
+    if found < EntityPairs.least:
+        entities = counted(found, "entity", "entities")
+        return f"{told}: {entities} with at least two pairs, and the evidence design needs {EntityPairs.least} or more"
+    pairs = EntityPairs.from_memory(memory, asked)
+    say(
+        f"{counted(pairs.num_entities, 'entity', 'entities')}, {len(pairs.image):,} of "
+        f"{counted(len(chosen), 'pair')} show one: {told}"
+    )
+    return pairs
+
+
+def _by_listed(captions: Sequence[str], chosen: "NDArray[np.int64]", file: Path) -> "NDArray[np.int64]":
+    """The name that each caption mentions: (N,), -1 for none. A list that is of no use ends the command."""
+    import numpy as np
+
+    from models.training.dataset.entities import by_names
+
+    try:
+        listed = [name for line in file.read_text(encoding="utf-8").splitlines() if (name := line.strip())]
+        entity = by_names(captions, listed)
+        numbers = by_names(listed, listed)  # of each name: as a caption it mentions itself
+    except OSError as error:
+        _refuse(file, error.strerror or "it cannot be read")
+    except UnicodeDecodeError:
+        _refuse(file, "it is no text in UTF-8; write one name a line")
+    except ValueError as error:
+        _refuse(file, str(error))
+    mentions = np.bincount(entity[chosen] + 1, minlength=int(numbers.max()) + 2)[1:]  # place 0: of no name
+    missing = [name for name, number in zip(listed, numbers, strict=True) if number < 0 or not mentions[number]]
+    single = [name for name, number in zip(listed, numbers, strict=True) if number >= 0 and mentions[number] == 1]
+    if len(missing) == len(listed):
+        caption = next((captions[row] for row in chosen), "")
+        _refuse(file, f"no caption mentions {_some(missing)}: write names as captions do, such as {caption!r}")
+    if missing or single:
+        found = len(listed) - len(missing)
+        say(f"names: {found:,} of {len(listed):,} in {file} are in captions")
+        for what, some in (("in no caption", missing), ("in one caption only, so without effect", single)):
+            if some:
+                say(f"  {what}: {_some(some)}", style="yellow")
+    return entity
+
+
+def _refuse(file: Path, why: str) -> NoReturn:
+    stop(f"--names {file}: {why}", code=2)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,49 @@
+"""Why a memory changes nothing: what is told agrees with what its captions hold."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluation.distrust import labels_in_no_caption, why_no_weight
+from evaluation.tasks import EvalTask
+from evaluation.zero_shot import ZeroShotTask
+from models.fusion.label_set import LabelSetWeights
+
+LABELS = ["wren", "rock wren", "cap 3"]
+CAPTIONS = ["A photo of a Rock Wren.", "cap 3 in the snow", "a bird"]
+
+
+class Captioned:
+    """As much of a memory as a sentence needs."""
+
+    num_items = len(CAPTIONS)
+
+    def captions(self) -> list[str]:
+        return CAPTIONS
+
+
+def why(monkeypatch: pytest.MonkeyPatch, labels: list[str], weights: LabelSetWeights | None) -> list[str]:
+    monkeypatch.setattr("evaluation.distrust.label_set_weights", lambda *_: weights)
+    rows = np.eye(4, dtype=np.float32)[: len(labels)]
+    task = EvalTask("birds", ZeroShotTask(rows, np.arange(len(labels)), rows), labels, [""] * len(labels))
+    memory: Any = Captioned()
+    return why_no_weight(task, memory, None, 5)  # type: ignore[arg-type]
+
+
+def test_labels_are_looked_for_as_whole_words_and_the_longest_counts() -> None:
+    assert labels_in_no_caption(LABELS, CAPTIONS) == ["wren"]
+    assert labels_in_no_caption(LABELS[1:], CAPTIONS) == []
+    assert labels_in_no_caption(["", ""], CAPTIONS) is None
+
+
+def test_what_is_told_is_what_the_captions_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = LabelSetWeights(0.0, 0.0, 1.0)
+    assert "1 of 3 are in no caption of it (wren)." in why(monkeypatch, LABELS, nothing)[0]
+    held = why(monkeypatch, LABELS[1:], nothing)[0]
+    assert "its captions mention every label, but for 100% of the labels the pairs it finds" in held
+    told_apart = why(monkeypatch, LABELS[1:], LabelSetWeights(0.0, 0.0, 0.0))[0]
+    assert "mention every label, but the pairs it finds do not tell the labels apart." in told_apart
+    assert "gets no weight" in why(monkeypatch, ["", ""], nothing)[0]
+    assert why(monkeypatch, LABELS, LabelSetWeights(0.4, 0.1, 1.0)) == []
+    assert why(monkeypatch, LABELS, None) == []
