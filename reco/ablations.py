@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from reco.console import Bars, console
+from reco.counted import counted
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -41,7 +42,7 @@ def run_ablations(path: Path, output: Path | None, config: "AblationConfig", *, 
         from evaluation.ablations.report import write_ablations
 
         names = write_ablations(output, found)
-        console.print(f"\n{len(names)} files in {output}", soft_wrap=True, markup=False)
+        console.print(f"\n{counted(len(names), 'file')} in {output}", soft_wrap=True, markup=False)
     if as_json:
         typer.echo(json_text(found.as_dict()), nl=False)
 

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reco.console import console, stop
+from reco.counted import counted
 
 if TYPE_CHECKING:
     from reco_client import Client
@@ -19,19 +20,26 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
 WRONG_COMMAND = 2
 _HINTS = {  # what to do about a service's answer, by its code
-    "not_found": "What operators ask is there once the service has a key for it: `reco key new NAME --operator`.",
     "unauthorized": "Name it in RECO_API_KEY, or a file that holds it alone with --key-file.",
 }
 
-Url = Annotated[str | None, typer.Option("--url", help="The service.  [RECO_URL, or http://127.0.0.1:8000]")]
+URL_HELP = "The service.  [RECO_URL, or http://127.0.0.1 at RECO_PORT, or 8000]"
+Url = Annotated[str | None, typer.Option("--url", help=URL_HELP)]
 KeyFile = Annotated[Path | None, typer.Option(help="File that holds the API key.  [RECO_API_KEY, RECO_API_KEY_FILE]")]
 InFlight = Annotated[int, typer.Option(min=1, help="Requests under way at a time.")]
-Inputs = Annotated[list[Path] | None, typer.Argument(help="Image files, and folders of them.", metavar="[IMAGES]...")]
+Inputs = Annotated[list[Path] | None, typer.Argument(help="Image files, and folders of them.", metavar="IMAGES")]
 
 
 @contextmanager
-def asking(url: str | None, key_file: Path | None, **arguments: Any) -> "Iterator[Client]":
-    """A client; what goes wrong with it ends the command with one sentence."""
+def asking(
+    url: str | None, key_file: Path | None, *, hints: Mapping[str, str] | None = None, **arguments: Any
+) -> "Iterator[Client]":
+    """A client; what goes wrong with it ends the command with one sentence.
+
+    Args:
+        hints: what to do about the service's answers, by their codes, where this command knows more than others.
+        arguments: of `reco_client.Client`.
+    """
     try:
         from reco_client import Client, ConnectionFailed, RecoError
     except ImportError:
@@ -42,7 +50,8 @@ def asking(url: str | None, key_file: Path | None, **arguments: Any) -> "Iterato
     except ConnectionFailed as error:
         stop(f"{error} Start one with `reco serve` or `reco demo`, or name it with --url.")
     except RecoError as error:
-        stop(f"{error} {_HINTS.get(str(getattr(error, 'code', '')), '')}".rstrip())
+        known = {**_HINTS, **(hints or {})}
+        stop(f"{error} {known.get(str(getattr(error, 'code', '')), '')}".rstrip())
 
 
 def api_key(file: Path | None) -> str | None:
@@ -56,18 +65,26 @@ def api_key(file: Path | None) -> str | None:
 
 
 def images_in(paths: Sequence[Path]) -> list[Path]:
-    """The image files named, and those in the folders named, sorted folder by folder; a wrong name ends the command."""
-    found: list[Path] = []
+    """The image files named, and those in the folders named, sorted folder by folder; a wrong name ends the command.
+
+    Hidden files of a folder (`._x.jpg` is what macOS keeps beside x.jpg) are not taken, as in `reco build`; told if
+    there is nothing else.
+    """
+    found, hidden = list[Path](), 0
     for path in paths:
         if path.is_dir():
             inside = (Path(root) / name for root, _, names in os.walk(path) for name in names)
-            found += sorted(one for one in inside if one.suffix.lower() in IMAGE_SUFFIXES)
+            images = sorted(one for one in inside if one.suffix.lower() in IMAGE_SUFFIXES)
+            found += (one for one in images if not one.name.startswith("."))
+            hidden += sum(one.name.startswith(".") for one in images)
         elif path.exists():
             found.append(path)
         else:
             stop(f"{path} is not there", WRONG_COMMAND)
     if not found:
-        stop(f"no image in {', '.join(map(str, paths))}: looked for {' '.join(IMAGE_SUFFIXES)}", WRONG_COMMAND)
+        but = f" (but {counted(hidden, 'hidden file')}, such as macOS' ._x.jpg)" if hidden else ""
+        looked = f"looked for {' '.join(IMAGE_SUFFIXES)}"
+        stop(f"no image in {', '.join(map(str, paths))}{but}: {looked}", WRONG_COMMAND)
     return found
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from reco.asking import WRONG_COMMAND, KeyFile, api_key, asking, images_in, lines_of
+from reco.asking import URL_HELP, WRONG_COMMAND, KeyFile, api_key, asking, images_in, lines_of
 from reco.console import console, stop
+from reco.counted import counted
 
 if TYPE_CHECKING:
     from reco.load import Request
@@ -18,7 +19,7 @@ _MAX_CONCURRENCY = 4096
 
 
 def bench(
-    url: Annotated[str | None, typer.Argument(help="The service.  [RECO_URL, or http://127.0.0.1:8000]")] = None,
+    url: Annotated[str | None, typer.Argument(help=URL_HELP)] = None,
     what: Annotated[str, typer.Option(help="images, texts or both.")] = "both",
     images: Annotated[Path | None, typer.Option(help="A folder of JPEGs to send; drawn ones of 640×480 else.")] = None,
     texts: Annotated[Path | None, typer.Option(help="A file with a text a line to send; captions if left out.")] = None,
@@ -138,7 +139,7 @@ def _show(result: dict[str, Any]) -> None:
     batch = f", {result['batch']} a request" if result["batch"] > 1 else ""
     out.print(
         f"[bold]{escape(result['url'])}[/]  {escape(result['model'])}, {result['embeddings']} embeddings{batch}, "
-        f"memory version {result['memory_version']} with {result['items']:,} items"
+        f"memory version {result['memory_version']} with {counted(result['items'], 'item')}"
     )
     table = Table(box=None, pad_edge=False)
     for name in ("", "at a time", "items/s", "p50 ms", "p95 ms", "p99 ms", "requests", "failed"):

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from reco_client import Classification
 
 _SHOWN_AT_ONCE = 50  # rows of a table whose columns are fitted to them
+_WIDE = 1000  # columns where nobody folds: in a pipe a row is a line
+_SHARE = 0.3  # of a terminal's width that paths may take; of a longer one its end is shown
 
 
 def classify(
-    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.", metavar="IMAGES")],
     labels: Annotated[str | None, typer.Option(help="Separated by commas.")] = None,
     labels_file: Annotated[Path | None, typer.Option(help="A label a line; - is standard input.")] = None,
     label_set: Annotated[str | None, typer.Option(help="The name of a label set of the service.")] = None,
@@ -104,28 +106,36 @@ def _show(answers: Iterator[tuple[Path, "Classification"]], *, compare: bool) ->
     from rich.table import Table
 
     out = Console(highlight=False)
+    if not out.is_terminal:
+        out.width = _WIDE
     while rows := list(itertools.islice(answers, _SHOWN_AT_ONCE)):
         table = Table(box=None, pad_edge=False)
-        table.add_column("image", overflow="fold")
-        table.add_column("label", style="bold")
+        table.add_column("image", no_wrap=True)
+        table.add_column("label", style="bold", overflow="fold")
         table.add_column("", justify="right")
-        table.add_column("then", style="dim", overflow="fold")
+        table.add_column("next best", style="dim", overflow="fold")
         if compare:
             table.add_column("without the memory", overflow="fold")
+        most = round(_SHARE * out.width) if out.is_terminal else None
         for path, one in rows:
-            table.add_row(*_cells(path, one, compare=compare))
+            table.add_row(*_cells(_end_of(str(path), most), one, compare=compare))
         out.print(table)
 
 
-def _cells(path: Path, one: "Classification", *, compare: bool) -> Sequence[str]:
+def _end_of(path: str, most: int | None) -> str:
+    """A path in at most so many characters, the last of them: what tells images apart is the name."""
+    return path if most is None or len(path) <= most else f"…{path[1 - most :]}"
+
+
+def _cells(path: str, one: "Classification", *, compare: bool) -> Sequence[str]:
     from rich.markup import escape
 
     if one.error is not None or one.scores is None:
         code = "" if one.error is None else one.error.code
-        return [escape(str(path)), f"[red]{code}[/]", "", "", ""][: 5 if compare else 4]
+        return [escape(path), f"[red]{code}[/]", "", "", ""][: 5 if compare else 4]
     best, *others = one.scores.top or ()
     cells = [
-        escape(str(path)),
+        escape(path),
         escape(best.label),
         f"{best.probability:.1%}",
         ", ".join(f"{escape(other.label)} {other.probability:.1%}" for other in others),

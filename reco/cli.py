@@ -50,6 +50,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 key_app = typer.Typer(help="API keys for the service.", no_args_is_help=True)
 operator_app = typer.Typer(help="Change what a running service knows.", no_args_is_help=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reco.console import console
+from reco.counted import counted
 from reco.listening import why_not
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _look_at_memory(settings: "Settings") -> "Iterator[Finding]":
         where = open_served(settings)
         with closing(where) as memory:
             encoder, version, items = memory.encoder, memory.version, memory.num_items
-        told = f"{settings.memory}, version {version}, {items:,} items of {encoder['architecture']}"
+        told = f"{settings.memory}, version {version}, {counted(items, 'item')} of {encoder['architecture']}"
         yield Finding("RECO_MEMORY", "good", told)
     except Exception as error:
         advice = "`reco memory verify` looks closer; `reco build` makes one."

@@ -24,6 +24,7 @@ from reco.asking import (
     tell_failures,
 )
 from reco.console import progress_bar, stop
+from reco.counted import counted
 
 if TYPE_CHECKING:
     from reco.embedding_files import Output
@@ -70,7 +71,7 @@ def embed(
         space, started = _space(client, plain), time.monotonic()
         if file.space not in (None, space):
             stop("the output holds embeddings of another vector space; name another file", WRONG_COMMAND)
-        task = bar.add_task(f"embedding {noun}", total=total, completed=len(file.done))
+        task = bar.add_task(f"embedding {noun}s", total=total, completed=len(file.done))
         options: dict[str, Any] = {"enhance": False} if plain else {}
         options |= {} if k is None else {"k": k}
         for key, vector, code in _embedded(client, _rest(inputs, file.done), noun, space, options):
@@ -87,7 +88,7 @@ def embed(
         file.finish()
         spent = max(time.monotonic() - started, 1e-9)
     where = f" in {output}" if output is not None else ""
-    say(f"embedded {count - failed.total():,} {noun}{where}: {duration(spent)}, {count / spent:,.0f}/s")
+    say(f"embedded {counted(count - failed.total(), noun)}{where}: {duration(spent)}, {count / spent:,.0f}/s")
     tell_failures(failed, first)
 
 
@@ -99,10 +100,10 @@ def _inputs(
         stop("name either images or texts: reco embed photos/, or --text, or --texts FILE", WRONG_COMMAND)
     if images:
         found = images_in(images)
-        return ((str(path), path) for path in found), len(found), "images"
+        return ((str(path), path) for path in found), len(found), "image"
     lines: Iterator[str] = lines_of(texts) if texts is not None else iter(())
     chained = itertools.chain(text or (), lines)
-    return ((one, one) for one in chained), None if texts is not None else len(text or ()), "texts"
+    return ((one, one) for one in chained), None if texts is not None else len(text or ()), "text"
 
 
 def _open(output: Path | None, *, resume: bool) -> "Output":
@@ -137,7 +138,7 @@ def _embedded(
 ) -> Iterator[tuple[str, Any, str | None]]:
     """Key, embedding (D,), and the code of what is wrong with it, one after the other."""
     for_keys, for_client = itertools.tee(inputs)
-    stream = client.stream_images if noun == "images" else client.stream_texts
+    stream = client.stream_images if noun == "image" else client.stream_texts
     place = 0
     for part in stream((content for _, content in for_client), on_error="partial", **options):
         if part.degraded:

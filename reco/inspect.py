@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reco.console import console, stop
+from reco.counted import counted
 from reco.memory_tables import Json, index_line, megabytes, plain, show_json, show_lines, show_table
 from reco.remote import AllowRemote, RemoteCache, local_memory, only_local
 from reco.stamps import stamp_directory
@@ -94,7 +95,10 @@ def verify(
         show_table(f"{memory}: broken", [(problem.code, problem.detail) for problem in report.problems])
         older = [other for other in list_versions(root) if other != report.version]
         hint = f"or try an older version: reco memory verify {root} --full --version {older[-1]}" if older else ""
-        stop(f"{len(report.problems)} faults: restore the files named from a copy, build again, {hint or 'or both'}")
+        stop(
+            f"{counted(len(report.problems), 'fault')}: restore the files named from a copy, build again, "
+            f"{hint or 'or both'}"
+        )
     checked = "sizes, hashes and every vector" if full else "sizes"
     show_table(
         f"{memory}: sound",
@@ -130,8 +134,8 @@ def diff(
     show_table(
         f"{memory}: version {before} to version {after}",
         [
-            *((name, f"{len(getattr(found, name)):,} items") for name in ("added", "removed", "changed")),
-            ("the same", f"{found.kept:,} items"),
+            *((name, counted(len(getattr(found, name)), "item")) for name in ("added", "removed", "changed")),
+            ("the same", counted(found.kept, "item")),
             ("encoder", f"differs in {', '.join(found.encoder)}" if found.encoder else "the same"),
             *((name, f"{old} -> {new}") for name, old, new in found.other),
         ],
@@ -143,7 +147,7 @@ def diff(
 
 
 def _contents(told: dict[str, Any], removed: int) -> list[tuple[str, str]]:
-    rows = [("items", f"{told['items']:,} in {told['segments']} segments")]
+    rows = [("items", f"{told['items']:,} in {counted(told['segments'], 'segment')}")]
     if told["rows"] > told["items"]:
         rows.append(("deleted rows", f"{told['rows'] - told['items']:,}, until they are compacted"))
     if removed:

@@ -10,9 +10,14 @@ from reco.console import stop
 
 
 def new(
-    name: Annotated[str, typer.Argument(help="Whose key it is, for logs and limits.")],
+    name: Annotated[str, typer.Argument(help="Whose key it is, for logs and limits.", metavar="NAME")],
     operator: Annotated[
-        bool, typer.Option("--operator", help="May also reload, add pairs and store label sets.")
+        bool,
+        typer.Option(
+            "--operator",
+            help="May also reload, add pairs and store label sets. Like any key but one of --only-operator, it closes "
+            "the service to requests without a key.",
+        ),
     ] = False,
     only_operator: Annotated[
         bool, typer.Option("--only-operator", help="May do nothing else; leaves an open service open.")
@@ -38,6 +43,10 @@ def new(
     else:
         _append(file, name, line)
         typer.echo(f"added {name} to {file}; the key, shown this once:", err=True)
+    if operator and not only_operator:
+        typer.echo(
+            "with it, every request to the service needs a key; --only-operator leaves the others open", err=True
+        )
     typer.echo(secret)
 
 

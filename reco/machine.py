@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from models.cores import usable_cores
+from reco.counted import counted
 
 State = Literal["good", "note", "bad"]
 _PYTHON = (3, 11)
@@ -77,7 +78,11 @@ def _device() -> Iterator[Finding]:
 
     cores, usable = os.cpu_count() or 1, usable_cores()
     bf16 = ", with fast bfloat16" if _cpu_has_bf16() else ""
-    yield Finding("CPU", "good", f"{usable} of {cores} cores{bf16}, {torch.get_num_threads()} threads for the encoder")
+    yield Finding(
+        "CPU",
+        "good",
+        f"{usable} of {counted(cores, 'core')}{bf16}, {counted(torch.get_num_threads(), 'thread')} for the encoder",
+    )
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(number)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reco.console import stop
+from reco.counted import counted
 from reco.inspect import MemoryPath
 from reco.memory_tables import Json, megabytes, plain, show_json, show_lines, show_table
 from reco.stamps import stamp_directory
@@ -125,7 +126,7 @@ def purge(
             ("items taken out", f"{receipt.items:,}"),
             ("version", f"{receipt.version_before} -> {receipt.version_after}"),
             ("versions dropped", ", ".join(map(str, receipt.versions_dropped)) or "none"),
-            ("deleted", f"{told['files_deleted']:,} files, {megabytes(told['bytes_deleted'])}"),
+            ("deleted", f"{counted(told['files_deleted'], 'file')}, {megabytes(told['bytes_deleted'])}"),
             ("completed", str(receipt.completed_at)),
             ("receipt", f"{memory / receipt.path}"),
         ],
@@ -157,11 +158,11 @@ def gc(
     rows = [
         ("versions kept", ", ".join(map(str, done.kept))),
         ("versions dropped", ", ".join(map(str, done.dropped)) or "none"),
-        ("freed" if not dry_run else "would free", f"{done.files:,} files, {megabytes(done.bytes)}"),
+        ("freed" if not dry_run else "would free", f"{counted(done.files, 'file')}, {megabytes(done.bytes)}"),
     ]
     if done.unfinished:
         size = megabytes(sum(unit.bytes for unit in done.unfinished))
-        rows.append(("unfinished build", f"{len(done.unfinished):,} units, {size}: kept; --work drops them"))
+        rows.append(("unfinished build", f"{counted(len(done.unfinished), 'unit')}, {size}: kept; --work drops them"))
     more_versions = keep is None and len(done.kept) > 1
     next_step = f"reco memory gc {memory} --keep 1 drops the older versions too" if more_versions else ""
     show_table(f"{memory}: {'nothing deleted (dry run)' if dry_run else 'collected'}", rows, next_step=next_step)
@@ -219,7 +220,7 @@ def _names(keys: list[str] | None, more: list[str] | None, keys_from: Path | Non
 def _show_removal(memory: Path, removal: "Removal", *, dry_run: bool) -> None:
     rows = [
         ("version", str(removal.version)),
-        ("removed" if not dry_run else "would go", f"{len(removal.keys):,} items"),
+        ("removed" if not dry_run else "would go", counted(len(removal.keys), "item")),
     ]
     if removal.already:
         rows.append(("removed already", f"{len(removal.already):,}: {', '.join(removal.already[:5])}"))

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from reco.counted import counted
+
 if TYPE_CHECKING:
     from memory import Manifest
 
@@ -22,15 +24,15 @@ def megabytes(num_bytes: int) -> str:
 
 def index_line(index: Mapping[str, Any]) -> str:
     """One index for people: what it is, how it is searched, and the recall that was measured."""
-    shards = f"{index['num_shards']} shard{'' if index['num_shards'] == 1 else 's'}, {megabytes(index['bytes'])}"
+    shards = f"{counted(index['num_shards'], 'shard')}, {megabytes(index['bytes'])}"
     if index["recall"] is None:
         return f"exact, {shards}"
     recall, search = index["recall"], index["search"]
-    lists = f"{search['nprobe']} lists" if "margin" not in search else f"up to {search['nprobe']} lists"
+    lists = ("" if "margin" not in search else "up to ") + counted(search["nprobe"], "list")
     return (
-        f"{index['factory']}, {shards}; looks at {lists} and ranks {search['num_candidates']} rows: "
+        f"{index['factory']}, {shards}; looks at {lists} and ranks {counted(search['num_candidates'], 'row')}: "
         f"recall@{recall['k']} {recall['recall']:.4f} ({recall['before']:.4f} by codes alone), measured at "
-        f"{recall['rows']:,} rows"
+        f"{counted(recall['rows'], 'row')}"
     )
 
 

@@ -9,12 +9,17 @@ import typer
 
 from reco.asking import WRONG_COMMAND, KeyFile, Url, asking, images_in, say
 from reco.console import stop
+from reco.counted import counted
 
+_HINTS = {
+    "not_found": "What operators ask is there once the service has a key for it: "
+    "`reco key new NAME --only-operator --file keys`, and RECO_API_KEYS_FILE=keys where it is served."
+}
 Json = Annotated[bool, typer.Option("--json", help="For machines: the service's answer as it is.")]
 
 
 def add(
-    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.", metavar="IMAGES")],
     name: Annotated[str | None, typer.Option(help='What they show; the caption is then "a photo of a NAME.".')] = None,
     caption: Annotated[str | None, typer.Option(help="Their caption, as it is. This or --name.")] = None,
     key: Annotated[str | None, typer.Option(help="Of one image, or what the keys of several begin with.")] = None,
@@ -32,9 +37,9 @@ def add(
     if (name is None) == (caption is None):
         stop("say what the images show: --name or --caption, one of the two", WRONG_COMMAND)
     paths = images_in(images)
-    with asking(url, key_file) as client:
+    with asking(url, key_file, hints=_HINTS) as client:
         told = client.add_pairs(paths, name=name, caption=caption, key=key, replace=replace)
-    present = f", {len(told['present']):,} were there already" if told["present"] else ""
+    present = f", {counted(len(told['present']), 'pair')} there already" if told["present"] else ""
     _tell(told, f'added {len(told["added"]):,} as "{told["caption"]}"{present}', told["added"], as_json=as_json)
 
 
@@ -51,14 +56,14 @@ def listed(
 
         reco operator list --limit 20
     """
-    with asking(url, key_file) as client:
+    with asking(url, key_file, hints=_HINTS) as client:
         told = client.pairs(limit=limit, offset=offset)
     lines = [f"{pair['key']}\t{pair['caption']}" for pair in told["pairs"]]
     _tell(told, f"{len(lines):,} of {told['total']:,} added", lines, as_json=as_json)
 
 
 def remove(
-    key: Annotated[str, typer.Argument(help="Of the pair.")],
+    key: Annotated[str, typer.Argument(help="Of the pair.", metavar="KEY")],
     as_json: Json = False,
     url: Url = None,
     key_file: KeyFile = None,
@@ -69,7 +74,7 @@ def remove(
 
         reco operator remove mine/1
     """
-    with asking(url, key_file) as client:
+    with asking(url, key_file, hints=_HINTS) as client:
         told = client.remove_pair(key)
     _tell(told, "removed 1", as_json=as_json)
 
@@ -81,7 +86,7 @@ def reload(as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> 
 
         reco operator reload
     """
-    with asking(url, key_file) as client:
+    with asking(url, key_file, hints=_HINTS) as client:
         told = client.reload()
     _tell(told, "reloaded" if told["changed"] else "nothing is new", as_json=as_json)
     if not told["keys_read"]:
@@ -95,4 +100,4 @@ def _tell(told: dict[str, Any], done: str, lines: Sequence[str] = (), *, as_json
         return
     for line in lines:
         typer.echo(line)
-    say(f"{done}: memory version {told['memory_version']}, {told['num_items']:,} items")
+    say(f"{done}: memory version {told['memory_version']}, {counted(told['num_items'], 'item')}")

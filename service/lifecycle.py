@@ -90,6 +90,10 @@ class Service:
         """Begin to load; returns at once."""
         if OPEN_WITHOUT_KEYS in self.warnings:
             logger.warning("listening on %s without keys: anybody who reaches the port may use it", self.settings.host)
+        if self.access.needs_key:
+            logger.info(
+                "every request needs an API key: one has the scope use (keys for operators only leave the service open)"
+            )
         self._loading = asyncio.create_task(self._load())
         work = [self._load_when_back(), measure_lag(self.metrics)]
         if self.settings.watch_memory_s is not None and self.settings.backend == "faiss":

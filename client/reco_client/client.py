@@ -53,7 +53,7 @@ class Client:
         """Nothing is sent yet.
 
         Args:
-            url: of the service; by default RECO_URL, or http://127.0.0.1:8000.
+            url: of the service; by default RECO_URL, or http://127.0.0.1 at RECO_PORT, or 8000.
             api_key: by default RECO_API_KEY, or what the file RECO_API_KEY_FILE holds.
             timeout_s: without a byte from the service, or without one that it takes, until an attempt is given up; one
                 that trickles may take longer, and waits between attempts come on top.

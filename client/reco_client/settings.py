@@ -1,6 +1,6 @@
 """Where the service is and who asks: arguments first, then the environment.
 
-    RECO_URL             http://127.0.0.1:8000
+    RECO_URL             http://127.0.0.1:8000, or of RECO_PORT, which `reco serve` listens on
     RECO_API_KEY         the key itself, or
     RECO_API_KEY_FILE    a file that holds it
 
@@ -15,7 +15,8 @@ import httpx
 
 from reco_client.version import __version__
 
-DEFAULT_URL = "http://127.0.0.1:8000"
+HERE = "http://127.0.0.1"
+DEFAULT_PORT = "8000"
 _KEEPALIVE_S = 4.0  # the service closes idle connections after 5 s; ours should be the shorter patience
 
 
@@ -26,13 +27,19 @@ def http_arguments(url: str | None, api_key: str | None, timeout_s: float, conne
     if key:
         headers["Authorization"] = f"Bearer {key}"
     return {
-        "base_url": url or os.environ.get("RECO_URL") or DEFAULT_URL,
+        "base_url": url or os.environ.get("RECO_URL") or _here(),
         "headers": headers,
         "timeout": httpx.Timeout(timeout_s, connect=min(5.0, timeout_s)),
         "limits": httpx.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_KEEPALIVE_S
         ),
     }
+
+
+def _here() -> str:
+    """Where a service on this machine listens, with the port that it would be told."""
+    port = os.environ.get("RECO_PORT", "")
+    return f"{HERE}:{port if port.isdecimal() else DEFAULT_PORT}"
 
 
 def _key() -> str | None:

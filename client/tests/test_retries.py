@@ -287,8 +287,8 @@ def test_a_stream_that_nobody_reads_on_is_not_tried_again(scripted: Any) -> None
     with Client(server.url, in_flight=2, texts_per_request=1, retries=waits) as client:
         stream = client.stream_texts(f"text {number}" for number in range(9))
         next(stream)
-        stream.close()  # type: ignore[attr-defined]
         left = [thread for thread in threading.enumerate() if thread.name.startswith("reco-client")]
+        stream.close()  # type: ignore[attr-defined]
         for thread in left:
             thread.join(5)  # a program waits for it at its end
     assert left and not any(thread.is_alive() for thread in left)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from reco.classify import _end_of
 from reco.cli import app
 from reco.embedding_files import ArrayFile, JsonLines, OutputError
 from reco.load import measure, text_requests
@@ -260,3 +261,37 @@ def test_a_run_killed_in_its_first_line_begins_again(tmp_path: Path, left: str) 
     file.write_error("bird 0", "text_empty")
     file.close()
     assert lines((tmp_path / "a.jsonl").read_text()) == [{"key": "bird 0", "error": "text_empty"}]
+
+
+def test_a_port_is_the_clients_as_it_is_the_servers(run: Any, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RECO_URL")
+    monkeypatch.setenv("RECO_PORT", service.url.rpartition(":")[2])
+    done = run("embed", "--text", TEXTS[0])
+    assert done.exit_code == 0, done.stderr
+
+
+def test_hidden_images_of_a_folder_are_not_sent_and_told(run: Any, photos: Path, tmp_path: Path) -> None:
+    (photos / "cut.jpg").unlink()
+    (photos / "._1.jpg").write_bytes(b"what macOS keeps beside 1.jpg")
+    done = run("embed", photos)
+    assert (done.exit_code, len(lines(done.stdout))) == (0, 3), done.stderr
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "._1.jpg").write_bytes(b"")
+    alone = run("embed", tmp_path / "only")
+    assert (alone.exit_code, "but 1 hidden file, such as" in alone.stderr) == (2, True), alone.stderr
+
+
+def test_only_an_operators_command_speaks_of_the_operators_key(run: Any, photos: Path) -> None:
+    asked = run("operator", "list")
+    assert "--only-operator" in asked.stderr
+    wrong = run("classify", photos / "1.jpg", "--label-set", "nobodys")
+    assert (wrong.exit_code, "operator" in wrong.stderr) == (1, False), wrong.stderr
+
+
+def test_a_long_path_is_cut_on_a_terminal_and_whole_in_a_pipe(run: Any, photos: Path) -> None:
+    picture = photos / "1.jpg"
+    table = run("classify", picture, "--labels", "songbird,duck").stdout
+    assert f"{picture} " in table
+    assert "next best" in table
+    assert _end_of(str(picture), 20) == "…" + str(picture)[-19:]
+    assert _end_of("1.jpg", 20) == "1.jpg"

@@ -290,7 +290,9 @@ def test_reco_key_new_makes_one_that_works(tmp_path: Path) -> None:
     made = runner.invoke(command_line, ["key", "new", "web", "--file", str(path)])
     assert made.exit_code == 0, made.output
     key = made.stdout.strip().splitlines()[-1]
-    runner.invoke(command_line, ["key", "new", "admin", "--operator", "--file", str(path)])
+    assert "every request" not in made.stderr
+    closing = runner.invoke(command_line, ["key", "new", "admin", "--operator", "--file", str(path)])
+    assert "every request to the service needs a key" in closing.stderr
     assert path.stat().st_mode & 0o077 == 0
     ring = read_keys(Settings(model="m", memory="m", api_keys_file=str(path)))
     found = ring.find(key.encode())
