@@ -29,11 +29,12 @@ from memory.format.rows import BLOCK_ROWS, NORM_TOLERANCE
 from memory.format.segments import EMBEDDING_FILES, Segment
 from memory.format.stamps import Stamp, Stamps, stamp_of
 from memory.format.versions import read_manifest
+from memory.indexing.kernels import usable_threads
 from memory.indexing.reports import read_report
 from memory.neighbours import MODALITIES, Modality
 from memory.opened import open_index
 
-_THREADS: Final = min(8, os.cpu_count() or 1)  # hashlib lets go of the GIL: about 1 GB/s a core
+_MOST_THREADS: Final = 8  # hashlib lets go of the GIL: about 1 GB/s a core, and disks give no more than this many
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def check_files(root: Path, files: Sequence[FileRecord], *, stamps: Stamps | Non
         os.close(_open_sized(root, file))
     known = {} if stamps is None or force else stamps.load()
     hashed = frozenset(known.values())  # by file, not by name: a new index takes shards of the one before over
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="reco-verify") as pool:
+    with _pool() as pool:
         fresh = dict(zip((f.path for f in files), pool.map(lambda f: _check_hash(root, f, hashed), files), strict=True))
     if stamps is not None and fresh != known:
         stamps.save(fresh)
@@ -107,12 +108,16 @@ def verify_memory(root: Path, full: bool = False, *, version: int | None = None)
     except ManifestInvalid as error:
         return VerifyReport(version, None, full, 0, 0, (_problem(error),))
     check = _hash_fault if full else _size_fault
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="reco-verify") as pool:
+    with _pool() as pool:
         problems = [p for p in pool.map(lambda file: check(root, file), manifest.files) if p is not None]
     if full and not problems:
         problems.extend(_content_faults(root, manifest))
     num_bytes = sum(file.bytes for file in manifest.files)
     return VerifyReport(manifest.version, manifest.digest, full, len(manifest.files), num_bytes, tuple(problems))
+
+
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(_MOST_THREADS, usable_threads()), thread_name_prefix="reco-verify")
 
 
 def _open_sized(root: Path, file: FileRecord) -> int:

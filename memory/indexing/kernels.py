@@ -56,4 +56,11 @@ with _kernel_named():
 
 faiss: Any = _faiss  # its stubs know half of what it has
 
-__all__ = ["faiss", "kernel_for", "processor_flags"]
+
+def usable_threads() -> int:
+    """Threads that this process was given: OpenMP knows its affinity, and OMP_NUM_THREADS, which every command of RECO
+    bounds by the quota of its container before FAISS is loaded. The host may have more cores."""
+    return int(faiss.omp_get_max_threads())
+
+
+__all__ = ["faiss", "kernel_for", "processor_flags", "usable_threads"]

@@ -1,7 +1,6 @@
 """What a clock says of an index: how long it took, and how long a single query takes. In work/, part of no version."""
 
 import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from memory.format.manifest import IndexRecord, SearchParameters
 from memory.format.work_files import INDEX_TIMES, WORK
+from memory.indexing.kernels import usable_threads
 from memory.indexing.list_search import MEASURED_K, ListSearch
 from memory.neighbours import Modality
 
@@ -32,7 +32,7 @@ def single_query_ms(search: ListSearch, queries: NDArray[np.float32], parameters
 def keep_times(root: Path, modality: Modality, index: IndexRecord, times: dict[str, Any]) -> None:
     """Note the times of an index on this host; not durable, never hashed."""
     (root / WORK).mkdir(exist_ok=True)
-    told = {"index": index.id, "factory": index.factory, "cores": os.cpu_count(), **times}
+    told = {"index": index.id, "factory": index.factory, "cores": usable_threads(), **times}
     _path(root, modality).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 

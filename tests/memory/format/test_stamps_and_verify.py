@@ -3,6 +3,8 @@
 import hashlib
 import io
 import os
+import threading
+import time
 from pathlib import Path
 
 import faiss
@@ -120,6 +122,26 @@ def test_the_next_version_hashes_only_what_is_new(built, stamps, factory, monkey
 )
 def test_the_default_directory_follows_xdg(environment, expected):
     assert default_stamp_directory(environment) == expected
+
+
+@pytest.mark.parametrize("given", [1, 3])
+def test_hashing_takes_the_threads_the_process_was_given(built, given, monkeypatch):
+    """Not one for each core of the host: a container may use fewer."""
+    digest, seen = hashlib.file_digest, set()
+
+    def hashed(*arguments):
+        seen.add(threading.current_thread().name)
+        time.sleep(0.01)  # lets every thread there is take a file
+        return digest(*arguments)
+
+    monkeypatch.setattr(hashlib, "file_digest", hashed)
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(given)
+    try:
+        assert verify_memory(built, full=True).ok
+    finally:
+        faiss.omp_set_num_threads(before)
+    assert len(seen) == given
 
 
 def test_verify_reports_a_sound_memory(built):
