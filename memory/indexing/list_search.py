@@ -17,32 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.format.manifest import SearchParameters
+from memory.indexing.coarse import NO_LIST, Coarse, deal, shortfall
 from memory.indexing.faiss_files import Trained, search_lists
-from memory.indexing.kernels import faiss
+from memory.indexing.kernels import faiss, usable_threads
 from memory.searching.ranking import MISSING, NOWHERE, Ranked, best_k, exact_similarities, nothing_found
 from memory.searching.stored_rows import StoredRows
 
-NEAREST_LISTS: Final = 4  # what a margin is measured from: one list alone may lie near by chance
-NO_LIST: Final = np.int64(-1)  # FAISS passes over it
+# One query alone is shared by threads from so many codes each on: 0.1 ms of work, a few times what waking one takes.
+_SHARED_CODES: Final = 8192
 MEASURED_K: Final = 10  # `num_candidates` was chosen for this many neighbours; more of them need more candidates
-
-
-class Coarse(NamedTuple):
-    """Lists to look at, nearest first.
-
-    Attributes:
-        lists: (B, P) int64 numbers; `NO_LIST` is none.
-        similarities: (B, P) float32 of the query to their centroids.
-    """
-
-    lists: NDArray[np.int64]
-    similarities: NDArray[np.float32]
-
-
-def shortfall(similarities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much less similar each list is than the nearest ones: what a margin is compared to, (B, P) to (B, P)."""
-    nearest: NDArray[np.float32] = similarities[:, :NEAREST_LISTS].mean(axis=1, keepdims=True)
-    return nearest - similarities
 
 
 class ListShard(NamedTuple):
@@ -94,6 +77,8 @@ class ListSearch:
         self._trained = trained
         self._quantiser = trained.lists.quantizer
         self._num_lists = int(trained.lists.nlist)
+        # the SIMD layout rounds codes by all lists of a query: dealt out they would come out otherwise
+        self._may_share = not isinstance(trained.lists, faiss.IndexIVFFastScan)
         self._shards = tuple(shards)
         self._rows = rows
         self._num_items = num_items
@@ -184,13 +169,22 @@ class ListSearch:
         return total
 
     def _propose(self, rotated: NDArray[np.float32], count: int, coarse: Coarse) -> NDArray[np.int64]:
+        shares = self._shares(coarse.lists) if self._may_share and len(rotated) == 1 else 1
+        if shares > 1:
+            rotated, coarse = rotated.repeat(shares, axis=0), deal(coarse, shares)
         found = [_search_shard(shard, rotated, coarse, count) for shard in self._shards]
-        if len(found) == 1:
+        if len(found) == shares == 1:
             return found[0][0]
-        ids = np.concatenate([shard_ids for shard_ids, _ in found], axis=1)
         # codes of one generation are comparable, for the shards share their quantiser
-        codes = np.concatenate([shard_codes for _, shard_codes in found], axis=1)
+        ids, codes = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+        if shares > 1:
+            ids, codes = ids.reshape(1, -1), codes.reshape(1, -1)
         return best_k(ids, codes, count)[0]
+
+    def _shares(self, lists: NDArray[np.int64]) -> int:
+        """How many threads the lists (1, P) of one query are worth."""
+        codes = int(np.count_nonzero(lists != NO_LIST)) * self._num_items // self._num_lists
+        return max(1, min(usable_threads(), codes // _SHARED_CODES))
 
 
 def _search_shard(

@@ -20,6 +20,7 @@ from memory.searching.stored_rows import StoredRows
 
 _SPARE: Final = 6  # beyond K in float32, so that the K best in float64 are among them
 CANDIDATES: Final = (16, 32, 64, 128, 256, 512)  # numbers of rows to rank that are tried
+_SCANNED_ROWS: Final = 4096  # at a time: 8 MiB of similarities to 512 queries
 _NOBODY: Final = np.int64(-2)  # own row of a query that is none of this side
 
 
@@ -83,7 +84,7 @@ def ask(rows: StoredRows, queries: NDArray[np.float32], own: NDArray[np.int64] |
     keep = count + 1 + _SPARE
     ids = np.full((len(queries), 0), _NOBODY)
     similarities = np.full((len(queries), 0), NOWHERE)
-    for base, block in rows.blocks():
+    for base, block in rows.blocks(rows=_SCANNED_ROWS):
         columns, more = _nearer(queries @ block.T, similarities[:, keep - 1 : keep], keep)
         ids = np.concatenate((ids, columns + base), axis=1)
         ids, similarities = best_k(ids, np.concatenate((similarities, more), axis=1), keep)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.format.manifest import SearchParameters
-from memory.indexing.list_search import NO_LIST, ListSearch
+from memory.indexing.coarse import NO_LIST
+from memory.indexing.list_search import ListSearch
 from memory.indexing.measuring import Asked, Setting, measure
 
 WIDER: Final = 2  # the query that needs most lists may have so many times the number that fits all
@@ -38,7 +39,7 @@ def narrow(search: ListSearch, asked: Asked, chosen: Setting, wanted: float) -> 
     best: Setting | None = None
     low, high = 0, STEPS  # steps that find too little, and enough
     while high - low > 1:
-        step = (low + high) // 2
+        step = min(max(1, 2 * low), (low + high) // 2)  # a wide margin costs as much as many narrow ones
         [tried] = measure(search, asked, nprobe, [chosen.num_candidates], margin=step * STEP)
         if tried.recall >= wanted:
             best, high = tried, step

@@ -1,5 +1,7 @@
 """Trying an index out before it gets its name: the recall of each setting, and the cheapest that is good enough."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -52,8 +54,8 @@ def try_out(
     search = _open(trial, rows)
     asked = ask(rows, rows.take(held_out).astype(np.float32), held_out)
     across = ask(rows, others.take(held_out[:: max(1, len(held_out) // ACROSS)]).astype(np.float32), None)
-    settings = _settings(search, asked, trial.family.lists, wanted)
     cost = Cost(len(rows) / trial.family.lists * trial.family.code_bytes, 2 * rows.embed_dim)
+    settings = _settings(search, asked, trial.family.lists, wanted, cost)
     chosen = choose_setting(settings, wanted, cost)
     if narrower := narrow(search, asked, chosen, wanted):
         settings.append(narrower)
@@ -65,20 +67,22 @@ def try_out(
     return told, single_query_ms(search, asked.queries, chosen.parameters)
 
 
-def _settings(search: ListSearch, asked: Asked, lists: int, wanted: float) -> list[Setting]:
-    """Recall of 1, 2, 4 … lists, to one step beyond what is wanted: more lists and fewer candidates may cost less.
+def _settings(search: ListSearch, asked: Asked, lists: int, wanted: float, cost: Cost) -> list[Setting]:
+    """Recall of 1, 2, 4 … lists, to one step beyond what is wanted if more lists and fewer candidates could cost less.
 
     And half a step before the fewest lists that find enough: a step doubles what a query costs.
     """
     settings: list[Setting] = []
-    nprobe, reached = 1, False
+    nprobe, cheapest = 1, math.inf  # of those that find enough
     while True:
         tried = measure(search, asked, nprobe)
         settings += tried
-        if nprobe == lists or reached:
+        if nprobe == lists or cheapest < math.inf:
             break
-        reached = tried[-1].recall >= wanted
+        cheapest = min((cost.of(setting) for setting in tried if setting.recall >= wanted), default=math.inf)
         nprobe = min(lists, 2 * nprobe)
+        if cost.of(replace(tried[0], nprobe=nprobe)) >= cheapest:
+            break
     fewest = min((setting.nprobe for setting in settings if setting.recall >= wanted), default=1)
     if fewest > 2:
         settings += measure(search, asked, fewest - fewest // 4)

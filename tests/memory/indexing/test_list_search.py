@@ -9,6 +9,7 @@ import pytest
 
 import memory
 from memory import IndexOptions, Memory
+from memory.indexing import list_search
 
 FAMILIES = {"IVF8,SQ8": "ivf_sq8", "IVF8,RaBitQ": "ivf_rabitq", "IVF8,RaBitQfs": "ivf_rabitq_fs"}
 D = 32
@@ -130,6 +131,29 @@ def test_a_row_of_a_batch_equals_a_single_request_from_many_threads(built, queri
         for thread in threads:
             thread.join()
         assert not wrong
+
+
+@pytest.mark.parametrize("threads", [2, 3, 16])
+@pytest.mark.parametrize("words", FAMILIES)
+def test_a_query_that_threads_share_finds_what_one_thread_finds(built, queries, words, threads, monkeypatch):
+    """More threads than lists among them; the nearest lists of a margin, and lists that were named."""
+    dealt, deal = [], list_search.deal
+
+    def counted(coarse, shares):
+        dealt.append(shares)
+        return deal(coarse, shares)
+
+    with Memory.open(built(words, deletes=(3, 950))) as opened:
+        ways = [{}, {"nprobe": 5, "num_candidates": 40}]
+        alone = [opened.search(query[None], 10, modality="text", **way) for way in ways for query in queries]
+        monkeypatch.setattr(list_search, "usable_threads", lambda: threads)
+        monkeypatch.setattr(list_search, "_SHARED_CODES", 1)
+        monkeypatch.setattr(list_search, "deal", counted)
+        shared = [opened.search(query[None], 10, modality="text", **way) for way in ways for query in queries]
+    assert set(dealt) == ({threads} if words != "IVF8,RaBitQfs" else set())
+    for one, other in zip(alone, shared, strict=True):
+        np.testing.assert_array_equal(one.ids, other.ids)
+        np.testing.assert_array_equal(one.similarities, other.similarities)
 
 
 def test_parameters_travel_with_the_call(built, queries):

@@ -7,7 +7,10 @@ import pytest
 
 import memory
 from memory import IndexOptions, Memory
-from memory.indexing.list_search import NO_LIST
+from memory.indexing.coarse import NO_LIST
+from memory.indexing.measuring import Setting, ask, measure
+from memory.indexing.narrowing import STEP, WIDER, narrow
+from memory.searching.stored_rows import StoredRows
 
 D = 32
 FAMILIES = ("IVF64,SQ8", "IVF64,RaBitQ", "IVF64,RaBitQfs")
@@ -83,3 +86,23 @@ def test_pairs_that_are_added_are_searched_as_before(built, factory):
     assert {m: after.indexes[m].search for m in memory.MODALITIES} == {
         m: manifest.indexes[m].search for m in memory.MODALITIES
     }
+
+
+def test_the_margin_is_the_least_that_finds_enough(built):
+    """Against a slow twin that tries one margin after the other."""
+    root, manifest, rows = built
+    with Memory.open(root) as opened:
+        searcher = opened._use().searchers["text"]
+        own = np.arange(0, 6000, 20)
+        stored = StoredRows([rows.text])
+        asked = ask(stored, stored.take(own).astype(np.float32), own)
+        found = manifest.indexes["text"].search
+        chosen = Setting(found.nprobe // WIDER, found.num_candidates, 0.0, 0.0)
+        narrower = narrow(searcher, asked, chosen, 0.95)
+        recalls = [
+            measure(searcher, asked, found.nprobe, [found.num_candidates], margin=step * STEP)[0].recall
+            for step in range(1, 64)
+        ]
+    least = next(step for step, recall in enumerate(recalls, start=1) if recall >= 0.95)
+    assert narrower is not None
+    assert narrower.margin == least * STEP
