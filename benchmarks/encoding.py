@@ -47,6 +47,7 @@ log = logging.getLogger("encoding")
 
 RESULTS = Path(__file__).parent / "results"
 BATCH, UNIT_ROWS = 64, 128
+GROWTH = (1000, 5000, 20_000, 50_000)  # and --rows
 WORDS = "a small red bird on the branch of an old tree beside two umbrellas at night".split()  # noqa: SIM905
 
 
@@ -221,19 +222,21 @@ def run_clip_retrieval(python: str, place: Path, model: Path) -> dict[str, Any]:
 
 def run_growth(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     """Peak memory by rows, and the cost of an append of 1 %, each build in a process of its own."""
-    found: dict[str, Any] = {"peak_bytes": {}, "peak_own_bytes": {}}
-    for rows in (1000, arguments.rows // 10, arguments.rows):
+    found: dict[str, Any] = {"peak_bytes": {}, "peak_own_bytes": {}, "rows_per_s": {}}
+    sizes = [rows for rows in GROWTH if rows < arguments.rows] + [arguments.rows]
+    for rows in sizes:
         shard = place / f"small-{rows}.tar"
         write_shard(shard, range(rows), (64, 48), 200)
         told = _child(arguments.model, [shard], place / f"memory-{rows}")
         found["peak_bytes"][rows], found["peak_own_bytes"][rows] = told["peak_bytes"], told["peak_own_bytes"]
+        found["rows_per_s"][rows] = round(rows / told["wall_s"], 1)
         peaks = told["peak_own_bytes"] / 1e6, told["peak_bytes"] / 1e6
         log.info("%7d rows: %.0f MB of its own, %.0f MB with mapped files, %.1f s", rows, *peaks, told["wall_s"])
     more = place / "more.tar"
     write_shard(more, range(10**7, 10**7 + arguments.rows // 100), (64, 48), 200)
     append = _child(arguments.model, [more], place / f"memory-{arguments.rows}")
     found |= {
-        "growth_of_own": found["peak_own_bytes"][arguments.rows] / found["peak_own_bytes"][1000],
+        "growth_of_own": found["peak_own_bytes"][arguments.rows] / found["peak_own_bytes"][sizes[0]],
         "build_wall_s": told["wall_s"],
         "build_cpu_s": told["cpu_s"],
         "append_wall_s": append["wall_s"],

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.devices import choose_device, choose_dtype
+from models.devices import bound_cached_kernels, choose_device, choose_dtype
 from models.errors import EncoderError, ImageError
 from models.fingerprint import PROBE_TEXTS, Fingerprint, hash_weights, probe_images, round_probe
 from models.images.decoding import ImageLimits
@@ -112,6 +112,8 @@ class Encoder:
         precision = choose_dtype(dtype, chosen)  # before loading: a wrong word should not cost a minute
         if int8_pictures is not None and chosen.type != "cpu":
             raise EncoderError("int8_unavailable", f"8 bits are for a CPU, and the device is {chosen}. Leave int8 off.")
+        if chosen.type == "cpu":
+            bound_cached_kernels()
         opened = open_model(str(model), pretrained)
         return cls(opened, chosen, precision, limits or ImageLimits(), preprocess, int8_pictures=int8_pictures)
 

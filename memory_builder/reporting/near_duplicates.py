@@ -26,7 +26,7 @@ from memory.searching.stored_rows import StoredRows
 EXACT_PAIRS = 100_000_000  # so many are compared in about a second
 FEW_ADDED = 800  # with so many rows, hashing each row that was there costs as much as comparing it with them all
 
-_BLOCK = 4096
+_BLOCK = 2048  # rows: 16 MiB of similarities to as many others
 _TABLES, _BITS = 16, 16
 _NEXT = 8  # rows compared with each, in the order of a table
 _HASHED_BYTES = _TABLES * 6 + 48  # a row: its cells, its places along the directions, and the order of one table

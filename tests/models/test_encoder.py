@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import shutil
 import socket
@@ -353,3 +354,13 @@ def test_device_and_dtype_are_checked_before_anything_is_loaded() -> None:
         with pytest.raises(EncoderError) as caught:
             Encoder.open("no/such/place", **{"device": "cpu", **options})
         assert caught.value.code == code
+
+
+@pytest.mark.parametrize("given", [None, "512"])
+def test_the_kernels_kept_on_a_cpu_are_bounded(encoder_dir, monkeypatch: pytest.MonkeyPatch, given: str | None) -> None:
+    """Else oneDNN keeps one for each number of tokens it meets. What the user set stays."""
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", given or "")  # so that it is as before after the test
+    if given is None:
+        monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    Encoder.open(str(encoder_dir), device="cpu", dtype="float32")
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == (given or "128")

@@ -1,0 +1,26 @@
+"""Giving freed memory back to the system: what the C library keeps after large blocks came and went among small ones.
+
+Standard library only. It changes no contents and no results, only what the system counts as ours.
+"""
+
+import ctypes
+from collections.abc import Callable
+
+
+def _find_trim() -> Callable[[int], int] | None:
+    """glibc's malloc_trim; None where the C library is another."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
+        return None
+    trim.argtypes, trim.restype = [ctypes.c_size_t], ctypes.c_int
+    return trim
+
+
+_trim = _find_trim()
+
+
+def give_back() -> None:
+    """Return freed pages, those between blocks in use too. Takes milliseconds, in which other threads may wait."""
+    if _trim is not None:
+        _trim(0)

@@ -1,0 +1,39 @@
+"""Freed memory goes back to the system, also where blocks in use lie between."""
+
+import ctypes
+from pathlib import Path
+
+import pytest
+
+from memory import allocator
+from memory.allocator import give_back
+
+BLOCK, BLOCKS = 64_000, 2000  # below what glibc maps by itself
+
+
+def own_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+@pytest.mark.skipif(allocator._trim is None, reason="the C library has no malloc_trim")
+def test_pages_between_blocks_in_use_go_back():
+    library = ctypes.CDLL(None)
+    library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    blocks = [library.malloc(BLOCK) for _ in range(BLOCKS)]
+    for block in blocks:
+        ctypes.memset(block, 1, BLOCK)
+    kept = blocks[::10]
+    for block in set(blocks).difference(kept):
+        library.free(block)
+    before = own_bytes()
+    give_back()
+    freed = before - own_bytes()
+    for block in kept:
+        library.free(block)
+    assert freed > 0.5 * 0.9 * BLOCK * BLOCKS
+
+
+def test_another_c_library_is_no_error(monkeypatch):
+    monkeypatch.setattr(allocator, "_trim", None)
+    give_back()
