@@ -261,7 +261,7 @@ def test_T13_a_declared_body_over_the_limit_is_refused_unread(hurried: Any, expe
      b"GET /livez\r\n\r\n", b"GET /livez HTTP/1.1\r\n\r\n", b"GET /livez HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
      b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET /li\x00vez HTTP/1.1\r\nHost: x\r\n\r\n",
      b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: a\x00b\r\n\r\n", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: a\rb\r\n\r\n",
-     b"GET  /livez HTTP/1.1\r\nHost: x\r\n\r\n"],
+     b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Request-ID: \x1b[31m\r\n\r\n", b"GET /li vez HTTP/1.1\r\nHost: x\r\n\r\n"],
 )  # fmt: skip
 def test_T14_what_is_no_request_is_400(hurried: Any, request_line: bytes) -> None:
     said = answer_to(hurried, request_line)
@@ -311,6 +311,66 @@ def test_T21_a_forged_address_is_believed_of_configured_proxies_only(serve: Any)
 
 def test_refusals_are_logged_once_and_shortly(hurried: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="reco.access"):
-        answer_to(hurried, b"GET  / HTTP/1.1\r\n\r\n")
+        answer_to(hurried, b"GET / / HTTP/1.1\r\n\r\n")
     [line] = [record.request_fields for record in caplog.records if record.name == "reco.access"]
     assert (line["status"], line["code"]) == (400, "request_invalid")
+
+
+def test_a_trailer_is_no_header(serve: Any) -> None:
+    key = "reco-test-key-that-nobody-guesses"
+    body = b"11\r\n" + b'{"texts": "puff"}' + b"\r\n0\r\n"
+    head = POST + b"Transfer-Encoding: chunked\r\nConnection: close\r\n"
+    with serve(api_keys=key) as service:
+        said = answer_to(service, head + b"\r\n" + body + f"Authorization: Bearer {key}\r\n\r\n".encode())
+        assert status_of(said) == 401
+        said = answer_to(service, head + f"Authorization: Bearer {key}\r\n\r\n".encode() + body + b"X-A: 1\r\n\r\n")
+        assert status_of(said) == 200
+
+
+@pytest.mark.parametrize(
+    "part", [b"0\r\nX-A: " + b"a" * 100_000, b"1;x=" + b"a" * 100_000, b"0\r\n" + b"A: 1\r\n" * 20_000]
+)
+def test_what_stands_between_the_parts_of_a_body_is_bounded(hurried: Any, part: bytes) -> None:
+    said = answer_to(hurried, POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", part)
+    assert (status_of(said), code_of(said)) in ((431, "headers_too_large"), (0, ""))
+
+
+def test_a_head_in_small_pieces_and_an_empty_field_are_read_as_they_are(hurried: Any) -> None:
+    with connected(hurried) as connection:
+        for byte in GET.replace(b"\r\n\r\n", b"\r\nX-Empty:\r\nX-Request-ID:  the-id \r\nConnection: close\r\n\r\n"):
+            connection.sendall(bytes([byte]))
+        said = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert status_of(said) == 200
+    assert b"\r\nx-request-id: the-id\r\n" in said.lower()
+
+
+def test_what_is_no_request_is_answered_after_those_before_it(hurried: Any) -> None:
+    said = answer_to(hurried, GET * 3 + b"GET nonsense\r\n\r\n" + GET)
+    assert re.findall(rb"HTTP/1\.1 (\d{3}) ", said) == [b"200", b"200", b"200", b"400"]
+
+
+def test_bodies_sent_ahead_are_read_as_their_requests_are_answered(hurried: Any) -> None:
+    body = b'{"texts": "' + b"a " * 900 + b'"}'
+    one = POST + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    chunked = POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    said = answer_to(hurried, (one + chunked) * 10 + LAST)
+    assert re.findall(rb"HTTP/1\.1 (\d{3}) ", said) == [b"200"] * 21
+
+
+def test_a_body_that_stalls_behind_another_request_is_408(hurried: Any) -> None:
+    said = answer_to(hurried, GET + POST + b"Content-Length: 100\r\n\r\n{")
+    assert re.findall(rb"HTTP/1\.1 (\d{3}) ", said) == [b"200", b"408"]
+
+
+def test_blank_lines_keep_no_idle_connection_open(hurried: Any) -> None:
+    with connected(hurried) as connection:
+        connection.sendall(GET)
+        assert status_of(connection.recv(65536)) == 200
+        started = time.monotonic()
+        feeder = threading.Thread(target=trickle, args=(connection, b"\r\n" * 20, 0.1))
+        feeder.start()
+        while connection.recv(65536):
+            pass
+        assert time.monotonic() - started < HEADER_S + 2
+        connection.close()
+        feeder.join()
