@@ -58,13 +58,13 @@ def create_app(settings: Settings, engine: Engine | None = None, tracing: Tracin
         redirect_slashes=False,
     )
     app.state.service = service
-    app.add_middleware(Door, access=service.access)
+    app.add_middleware(Door, access=service.access, refuse_if_full=service.refuse_if_full)
     let_origins_in(app, settings)
     app.add_middleware(RequestFrame, metrics=service.metrics, tracing=tracing)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(MemoryUnavailable, _on_memory_unavailable)
-    for group in (page, embed, classify, label_sets, openai, memory, operator, pairs, probes):
+    for group in (embed, classify, label_sets, openai, memory, operator, pairs, probes, page):  # the busiest first
         app.include_router(group.router(service))
 
     @app.get("/docs", include_in_schema=False)

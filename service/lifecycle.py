@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from memory import Modality
 from service.class_cache import ClassCache
 from service.door.access import Access
 from service.generation import Generations
@@ -80,6 +81,14 @@ class Service:
         if self.reason is not None or pipeline is None:
             raise self._not_ready(self.reason or "starting")
         return pipeline
+
+    def refuse_if_full(self, *modalities: Modality) -> None:
+        """Shed a request before it is read; see `Pipeline.refuse_if_full`.
+
+        Raises:
+            Problem: queue_full, not_ready.
+        """
+        self.pipeline.refuse_if_full(*modalities)
 
     @property
     def model_name(self) -> str:

@@ -5,6 +5,7 @@ open finishes, exit code 0. A second one skips that delay, as SIGINT does, and t
 """
 
 import asyncio
+import gc
 import logging
 import logging.config
 import os
@@ -59,6 +60,8 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 async def _serve(settings: Settings) -> None:
     app = create_app(settings, tracing=open_tracing())
+    gc.collect()
+    gc.freeze()  # what was imported stays: a full collection would look at all of it again, and hold every request up
     service: Service = app.state.service
     servers = [_Server(server_config(app, settings))]
     if settings.operator_port is not None:

@@ -6,6 +6,7 @@ Plain ASGI, inside the request's frame and before anything is read. Depends on t
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from service.door.hosts import Hosts
 from service.door.keys import Key, KeyRing, read_keys
 from service.door.keys import Scope as KeyScope
 from service.door.limits import Limiter, Limits
+from service.door.shedding import RefuseIfFull, shed
 from service.problems import Problem
 from service.settings import Settings
 
@@ -31,6 +33,7 @@ OPERATOR_ROUTES: tuple[tuple[frozenset[str] | None, str], ...] = (
     (frozenset({"PUT", "DELETE"}), "/label_sets/"),
 )
 _BEARER = re.compile(rb"bearer +([\x21-\x7e]{1,512})", re.IGNORECASE)
+_LONGEST_ADDRESS = 64  # of IPv6 with a zone; a proxy's word for one may be anything
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -126,9 +129,17 @@ class Access:
 class Door:
     """Lets a request in, or answers for the app."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, refuse_if_full: RefuseIfFull) -> None:
+        """Wrap an app.
+
+        Args:
+            app: what is behind the door.
+            access: its keys and limits.
+            refuse_if_full: told the queues that a request would fill; see `Pipeline.refuse_if_full`.
+        """
         self._app = app
         self._access = access
+        self._refuse_if_full = refuse_if_full
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -151,7 +162,9 @@ class Door:
                 limits = access.limits_of(key)
                 with access.limiter.admit(name, limits, lambda: scope["state"].get("items") or 1):
                     told = access.limiter.headers(name, limits)
-                    await self._app(scope, receive, _telling(send, told) if told else send)
+                    send = _telling(send, told) if told else send
+                    shed(scope, self._refuse_if_full)
+                    await self._app(scope, receive, send)
         except Problem as problem:
             await answer_problem(Request(scope), problem)(scope, receive, send)
 
@@ -167,7 +180,12 @@ def _telling(send: Send, headers: Mapping[str, str]) -> Send:
 
 def _network(scope: Scope) -> str:
     """Whom an anonymous request counts for: an IPv4 address, or the /64 that one IPv6 customer has."""
-    host = scope["client"][0] if scope.get("client") else ""
+    client = scope.get("client")
+    return _network_of(client[0]) if client and len(client[0]) <= _LONGEST_ADDRESS else "unknown"
+
+
+@lru_cache(maxsize=1024)
+def _network_of(host: str) -> str:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

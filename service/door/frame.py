@@ -5,19 +5,19 @@ Plain ASGI, so that streaming and disconnects pass through untouched. Depends on
 
 import asyncio
 import logging
+import random
 import re
-import secrets
 import time
 from collections.abc import Mapping
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.door.receive import ClientLeft
 from service.generation import one_generation
-from service.observing.logs import log_request
+from service.observing.logs import Refusals, log_request
 from service.observing.metrics import UNMATCHED, Metrics
 from service.observing.tracing import Ended, Tracing
 from service.openai_errors import PREFIX, openai_error_response
@@ -25,6 +25,7 @@ from service.problems import REJECTIONS, Problem, problem_response
 
 logger = logging.getLogger("reco.http")
 
+_DICE = random.Random()  # seeded by the system; an id is no secret, only different from all others
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CLIENT_LEFT = 499  # nobody reads it; the log and the metrics need a number
 
@@ -36,6 +37,7 @@ class RequestFrame:
         self._app = app
         self._metrics = metrics
         self._tracing = tracing
+        self._refusals = Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,7 +76,8 @@ class RequestFrame:
             return  # one every few seconds would bury the lines that matter; the metrics count them
         if self._tracing is not None:
             self._tracing.record(_ended(scope, frame, endpoint, seconds))
-        log_request(
+        log = self._refusals.log if code in REJECTIONS else log_request
+        log(
             request_id=frame.request_id,
             method=scope["method"][:16],
             endpoint=endpoint,
@@ -102,7 +105,7 @@ def _ended(scope: Scope, frame: "_Frame", endpoint: str, seconds: float) -> Ende
 def answer_problem(request: Request, problem: Problem) -> Response:
     """The response of a problem, noted for the log line and the metrics."""
     request.scope["state"]["code"] = problem.code
-    if request.url.path.startswith(PREFIX):
+    if request.scope["path"].startswith(PREFIX):
         return openai_error_response(problem)
     return problem_response(problem, request.scope["state"]["request_id"])
 
@@ -111,8 +114,7 @@ class _Frame:
     """What is known of one request: its id, when it began, and the status once it is sent."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
-        given = Headers(scope=scope).get("x-request-id", "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        self.request_id = _given_id(scope) or f"{_DICE.getrandbits(64):016x}"
         self.started = time.perf_counter()
         self.status = 0
         self._scope = scope
@@ -122,12 +124,24 @@ class _Frame:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            fields = MutableHeaders(scope=message)
-            fields["X-Request-ID"] = self.request_id
+            fields = message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-request-id", self.request_id.encode()),
+            ]
             timing = self._scope["state"].get("timing")
             if timing:
-                fields["Server-Timing"] = server_timing(timing, time.perf_counter() - self.started)
+                told = server_timing(timing, time.perf_counter() - self.started)
+                fields.append((b"server-timing", told.encode()))
         await self._send(message)
+
+
+def _given_id(scope: Scope) -> str | None:
+    """The client's own id of the request, if it is one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            given = value.decode("latin-1")
+            return given if _REQUEST_ID.fullmatch(given) else None
+    return None
 
 
 def server_timing(seconds: Mapping[str, float], total: float) -> str:

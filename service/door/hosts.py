@@ -6,8 +6,10 @@ the page cannot change is the Host header: its own name. Standard library only.
 
 import ipaddress
 import re
+from functools import lru_cache
 
 LOCAL_SUFFIXES = (".localhost", ".local", ".internal")  # no public name ends in one
+_LONGEST_NAME = 300  # of DNS 253, with a port
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]*)(?::\d{1,5})?")
 
 
@@ -29,13 +31,19 @@ class Hosts:
         """Whether a Host header names this service; without one it is no browser that asks."""
         if self._any or host is None:
             return True
-        found = _HOST.fullmatch(host.strip())
-        if found is None:
+        if len(host) > _LONGEST_NAME:
             return False
-        name = found[1].lower().rstrip(".")
-        return name in self._names or _is_nobodys(name)
+        name = _name_in(host)
+        return name is not None and (name in self._names or _is_nobodys(name))
 
 
+@lru_cache(maxsize=256)
+def _name_in(host: str) -> str | None:
+    found = _HOST.fullmatch(host.strip())
+    return None if found is None else found[1].lower().rstrip(".")
+
+
+@lru_cache(maxsize=256)
 def _is_nobodys(name: str) -> bool:
     """An address, or a name that no stranger can own: those without a dot are, like localhost, of a host or network."""
     try:

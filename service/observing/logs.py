@@ -1,9 +1,11 @@
 """One line per request, as JSON or text, without bodies, query strings, file names or addresses.
 
-Standard library only. A sink that blocks (a full pipe) holds nobody up: lines wait in a bounded queue for a thread, and
-are dropped beyond it. A warning that repeats is told a few times and then counted.
+Many refusals together are told by a few lines and their number. Standard library only. A sink that blocks (a full pipe)
+holds nobody up: lines wait in a bounded queue for a thread, and are dropped beyond it. A warning that repeats is told a
+few times and then counted.
 """
 
+import asyncio
 import atexit
 import json
 import logging
@@ -19,12 +21,46 @@ access = logging.getLogger("reco.access")
 _FIELDS = "request_fields"
 _QUEUED_LINES: Final = 10_000
 _FLUSH_S: Final = 1.0
+_REFUSALS, _REFUSALS_S = 10, 1.0  # lines of one kind of refusal, and in how long
 _REPEATS, _REPEATS_S, _TEXTS = 10, 60.0, 1000  # of one message, from warnings on; messages kept in mind
 
 
 def log_request(**fields: str | int | float | None) -> None:
     """Write the line of one request; all fields are our own words and numbers."""
     access.info("request", extra={_FIELDS: fields})
+
+
+class Refusals:
+    """Log lines of refusals: of each kind some a second, and then how many more there were.
+
+    A service that sheds thousands of requests a second would spend on their lines what it saves by shedding. Used on
+    the event loop, so nothing is locked.
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[object, object], int] = {}  # in this second, by endpoint and code
+        self._counting = False
+
+    def log(self, **fields: str | int | float | None) -> None:
+        """Write the line of a refused request, or count it."""
+        loop = asyncio.get_running_loop()
+        if not self._counting:
+            self._counting = True
+            loop.call_later(_REFUSALS_S, self._sum_up)
+        kind = fields["endpoint"], fields["code"]
+        told = self._told[kind] = self._told.get(kind, 0) + 1
+        if told <= _REFUSALS:
+            log_request(**fields)
+
+    def _sum_up(self) -> None:
+        for (endpoint, code), count in self._told.items():
+            if count > _REFUSALS:
+                access.info(
+                    "more requests refused",
+                    extra={_FIELDS: {"endpoint": endpoint, "code": code, "count": count - _REFUSALS}},
+                )
+        self._told.clear()
+        self._counting = False
 
 
 class JsonFormatter(logging.Formatter):

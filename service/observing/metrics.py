@@ -43,6 +43,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._request_series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.inflight = Gauge("reco_inflight_requests", "Requests under way.", registry=registry)
         self.items = Counter(
             "reco_items_total",
@@ -61,6 +62,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._stage_series: dict[str, Histogram] = {}
         self.worker_restarts = Counter(
             "reco_worker_restarts_total", "Faults of ours that the compute thread went on after.", registry=registry
         )
@@ -139,13 +141,21 @@ class Metrics:
     def observe_request(self, endpoint: str, method: str, status: int, seconds: float) -> None:
         """Count a request under its route's template; a path or method nobody serves shares one label."""
         method = method if method in _METHODS else "other"
-        self.requests.labels(endpoint, method, str(status)).inc()
-        self.request_duration.labels(endpoint).observe(seconds)
+        series = self._request_series.get((endpoint, method, status))
+        if series is None:  # looking a series up by its labels takes longer than counting
+            series = self.requests.labels(endpoint, method, str(status)), self.request_duration.labels(endpoint)
+            self._request_series[endpoint, method, status] = series
+        count, duration = series
+        count.inc()
+        duration.observe(seconds)
 
     def observe_stages(self, seconds: Mapping[str, float]) -> None:
         """Add one observation to each named stage."""
         for stage, value in seconds.items():
-            self.stage_duration.labels(stage).observe(value)
+            series = self._stage_series.get(stage)
+            if series is None:
+                series = self._stage_series[stage] = self.stage_duration.labels(stage)
+            series.observe(value)
 
     def describe(self, *, model: str, fusion: str | None, memory_version: int, digest: str, num_items: int) -> None:
         """Say what is loaded, in place of what was."""

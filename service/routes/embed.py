@@ -28,6 +28,7 @@ from service.routes.openapi import (
     problems,
     query_parameters,
 )
+from service.routes.plain import PlainRoute
 from service.routes.receiving import off_loop, receive_images, receive_json, refuse_bad_items
 from service.schemas.answers import EmbedAnswer
 from service.schemas.requests import EmbedImageRequest, EmbedOptions, EmbedTextRequest, validate
@@ -37,7 +38,7 @@ LARGE_ANSWER_NUMBERS = 10_000  # beyond it, rendering does
 
 def router(service: Service) -> APIRouter:
     """The embed routes of an app."""
-    routes = APIRouter(tags=["embed"])
+    routes = APIRouter(tags=["embed"], route_class=PlainRoute)
 
     @routes.post(
         "/embed/image",
@@ -71,7 +72,6 @@ def router(service: Service) -> APIRouter:
 
 async def _receive_texts(request: Request, service: Service) -> EmbedTextRequest:
     settings = service.settings
-    service.pipeline.refuse_if_full("text")
     values, _ = await receive_json(request, settings)
     options = validate(EmbedTextRequest, values)
     if not options.texts:

@@ -92,7 +92,6 @@ _CODES = ("option_conflict", "model_not_found", "token_ids_unsupported", "dimens
 
 async def _receive(request: Request, service: Service) -> tuple[EmbeddingsRequest, Inputs]:
     settings, engine = service.settings, service.pipeline.engine
-    service.pipeline.refuse_if_full()
     values, large = await receive_json(request, settings)
     options = validate(EmbeddingsRequest, values)
     asks_for_plain(options.model, service.model_name)

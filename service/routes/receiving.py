@@ -23,9 +23,8 @@ LARGE_BODY_BYTES = 64 * 1024  # beyond it, parsing leaves the event loop
 
 
 async def receive_images(request: Request, service: Service, options: type, json_request: type) -> ImageRequest:
-    """Refuse what can be refused before the body, then read it and take it apart."""
-    pipeline, settings = service.pipeline, service.settings
-    pipeline.refuse_if_full("image")
+    """Read the body and take it apart."""
+    settings = service.settings
     content_type = request.headers.get("content-type", "")
     body = await read_body(request, settings.max_body_bytes)
     parse = partial(

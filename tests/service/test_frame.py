@@ -3,7 +3,11 @@
 import json
 import logging
 import re
+import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -27,7 +31,7 @@ def test_a_good_request_id_comes_back(client: httpx.Client, request_id: str) -> 
     assert answer.headers["x-request-id"] == request_id
 
 
-@pytest.mark.parametrize("request_id", ["", "x" * 65, "a b", "\x1b[31m", "ä", "a;b", "${x}"])
+@pytest.mark.parametrize("request_id", ["", "x" * 65, "a b", "a\t[31m", "ä", "a;b", "${x}"])
 def test_K11_a_bad_request_id_is_replaced(client: httpx.Client, request_id: str) -> None:
     answer = client.get("/nowhere", headers=[(b"X-Request-ID", request_id.encode())])
     assert re.fullmatch(r"[0-9a-f]{16}", answer.headers["x-request-id"])
@@ -58,13 +62,16 @@ def test_requests_are_counted_by_route_and_unknown_ones_share_a_label(client: ht
     good = 'reco_requests_total{endpoint="/embed/text",method="POST",status="200"}'
     unmatched = 'reco_requests_total{endpoint="unmatched",method="GET",status="404"}'
     odd = 'reco_requests_total{endpoint="unmatched",method="other",status="404"}'
-    before = [metric(client, line) for line in (good, unmatched, odd)]
+    unknown = 'reco_requests_total{endpoint="unmatched",method="other",status="405"}'
+    names = (good, unmatched, odd, unknown)
+    before = [metric(client, line) for line in names]
     client.post("/embed/text", json={"texts": "a"})
     for number in range(5):
         client.get(f"/odd/{number}")
+        client.request("PROPFIND", f"/odd/{number}")
         client.request(f"BREW{number}", f"/odd/{number}")
-    after = [metric(client, line) for line in (good, unmatched, odd)]
-    assert [now - then for now, then in zip(after, before, strict=True)] == [1, 5, 5]
+    after = [metric(client, line) for line in names]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [1, 5, 5, 5]
 
 
 def test_items_stages_and_errors_are_counted(client: httpx.Client) -> None:
@@ -147,3 +154,86 @@ def test_an_unforeseen_fault_is_a_500_that_says_nothing(
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert "secret" not in answer.text
     assert answer.json()["instance"] in caplog.text
+
+
+def full_service(serve: Any, **settings: Any) -> Any:
+    """A service whose queues are full."""
+
+    @contextmanager
+    def running() -> Iterator[Any]:
+        with serve(**settings) as service:
+            service.app.state.service.pipeline.batcher._max_queue_items = 0
+            yield service
+
+    return running()
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [("/embed/text", "application/json"), ("/embed/image", "image/png"), ("/classify", "text/plain")],
+)
+def test_a_full_service_refuses_unread(serve: Any, path: str, media_type: str) -> None:
+    rejected = 'reco_rejections_total{reason="queue_full"}'
+    counted = f'reco_requests_total{{endpoint="{path}",method="POST",status="503"}}'
+    with full_service(serve) as service:
+        before = [metric(service.client, line) for line in (rejected, counted)]
+        url = httpx.URL(service.url)
+        with socket.create_connection((url.host, url.port), timeout=5) as connection:
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nX-Request-ID: mine\r\nContent-Type: {media_type}\r\n"
+            connection.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode())  # and not a byte of it
+            said = connection.recv(65536)
+            connection.sendall(b"x" * 1000 + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")  # the connection goes on
+            assert b"200 OK" in connection.recv(65536)
+        assert [metric(service.client, line) for line in (rejected, counted)] == [value + 1 for value in before]
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 1" in head
+    assert b"\r\nx-request-id: mine" in head
+    assert b"\r\ncontent-type: application/problem+json" in head
+    problem = json.loads(body)
+    assert (problem["code"], problem["instance"], problem["status"]) == ("queue_full", "mine", 503)
+
+
+def test_a_full_service_tells_openai_clients_in_their_words(serve: Any) -> None:
+    with full_service(serve) as service:
+        answer = service.client.post("/v1/embeddings", json={"model": "reco", "input": "a"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert (answer.json()["error"]["code"], answer.json()["error"]["type"]) == ("queue_full", "server_error")
+
+
+def test_a_full_service_still_asks_for_keys_first_and_counts_against_their_rate(serve: Any) -> None:
+    key = "a-key-of-twenty-four-characters"
+    with full_service(serve, api_keys=key, rate_limit=0.001, rate_burst_s=2000) as service:
+        post = partial(service.client.post, "/embed/text", json={"texts": "a"})
+        good = {"Authorization": f"Bearer {key}"}
+        assert post().status_code == 401
+        answers = [post(headers=good) for _ in range(3)]
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [
+        (503, "queue_full"),
+        (503, "queue_full"),
+        (429, "rate_limited"),
+    ]
+    assert answers[0].headers["ratelimit"].startswith('"items";r=1;')
+
+
+def test_a_full_service_answers_everything_else(serve: Any) -> None:
+    with full_service(serve) as service:
+        found = [
+            service.client.get("/livez"),
+            service.client.get("/embed/text"),
+            service.client.post("/nowhere"),
+            service.client.get("/v1/models"),
+        ]
+    assert [answer.status_code for answer in found] == [200, 405, 404, 200]
+
+
+def test_many_refusals_are_a_few_lines_and_their_number(serve: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with full_service(serve) as service, caplog.at_level(logging.INFO, logger="reco.access"):
+        for _ in range(25):
+            service.client.post("/embed/text", json={"texts": "a"})
+        time.sleep(1.2)
+    lines = [record.request_fields for record in caplog.records if record.name == "reco.access"]
+    refused = [line for line in lines if line.get("code") == "queue_full"]
+    told = [line for line in refused if "count" not in line]
+    assert 10 <= len(told) < 25
+    assert len(told) + sum(line.get("count", 0) for line in refused) == 25

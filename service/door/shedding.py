@@ -1,0 +1,53 @@
+"""Refusing before anything is read: a request of a route that computes, when there is no room for what it would ask.
+
+Judged by method and path alone: a server that has more to do than it can must not take requests apart to say so.
+Depends on the pipeline's words and problems.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from memory import Modality
+from service.pipeline.batcher import LANES
+
+# Which queues a route fills; with room in any of them a request is let in, for what it holds is in its body.
+_QUEUES: Mapping[str, tuple[Modality, ...]] = {
+    "/embed/image": ("image",),
+    "/embed/text": ("text",),
+    "/classify": ("image",),
+    "/v1/embeddings": LANES,
+}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What the log line and the metrics name, where no route was asked: it stands in for FastAPI's."""
+
+    path: str
+    tags: tuple[str, ...] = ()
+
+
+_ENDPOINTS: Mapping[str, Endpoint] = {path: Endpoint(path) for path in _QUEUES}
+
+RefuseIfFull = Callable[..., None]
+
+
+def shed(scope: Scope, refuse_if_full: RefuseIfFull) -> None:
+    """Let a request pass, or not.
+
+    Args:
+        scope: of the request; a refused one is marked with its endpoint.
+        refuse_if_full: the pipeline's own, told the queues.
+
+    Raises:
+        Problem: queue_full, not_ready.
+    """
+    path = scope["path"]
+    queues = _QUEUES.get(path)
+    if queues is None or scope["method"] != "POST":
+        return
+    scope["route"] = _ENDPOINTS[path]
+    refuse_if_full(*queues)
+    del scope["route"]
