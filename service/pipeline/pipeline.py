@@ -115,7 +115,7 @@ class Pipeline:
                 self._note("tokenize", time.perf_counter() - started, trace)
             else:
                 rows = await within(deadline, self._timed(self._workers.texts, "tokenize", tokenize, trace))
-            trace.tokens += sum(row.num_tokens for row in rows if isinstance(row, Tokenised))
+            trace.texts += [row for row in rows if isinstance(row, Tokenised)]
             queries = [ask.query(row.ids) for row in rows if not isinstance(row, ItemError)]
             futures = iter(self._submit("text", queries, deadline))
 

@@ -1,22 +1,28 @@
-"""Where the seconds of one request went. Depends on the batcher's Batch only."""
+"""Where the seconds of one request went. Depends on the batcher's and the engine's words."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from service.pipeline.batcher import Batch, Done
+from service.pipeline.engine import Tokenised
 
 _PATH = ("decode", "queue", "encode", "weigh", "retrieve", "fuse")
 
 
 @dataclass
 class Trace:
-    """The seconds of one request, by stage: its longest wait, each batch it took part in once, its texts' tokens."""
+    """The seconds of one request, by stage: its longest wait, each batch it took part in once, its texts."""
 
     decode: float = 0.0
     queue: float = 0.0
     weigh: float | None = None
-    tokens: int = 0
+    texts: list[Tokenised] = field(default_factory=list)
     batches: dict[int, Batch] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        """Of all texts; counted when somebody asks, for most never do."""
+        return sum(text.num_tokens for text in self.texts)
 
     def add(self, done: Done[Any]) -> None:
         self.queue = max(self.queue, done.queue_seconds)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from service.observing import logs
 from service.observing.logs import NonBlocking, Repeats
 from service.watching import Refused
 
@@ -84,7 +85,7 @@ def test_lines_come_out_in_order(capfd: pytest.CaptureFixture[str]) -> None:
     for number in range(100):
         handler.handle(logging.makeLogRecord({"msg": f"line {number}", "levelno": logging.INFO}))
     end = time.monotonic() + 5
-    while handler._lines.unfinished_tasks and time.monotonic() < end:
+    while handler.pending and time.monotonic() < end:
         time.sleep(0.01)
     assert capfd.readouterr().err.splitlines() == [f"line {number}" for number in range(100)]
 
@@ -162,3 +163,24 @@ def test_what_stays_refused_is_tried_ever_more_rarely() -> None:
     assert all(later - sooner <= 3600 for sooner, later in itertools.pairwise(tried))
     assert len(tried) < 40
     assert refused.may_try(8, now), "another version is tried at once"
+
+
+def test_a_line_that_cannot_be_written_costs_no_other(capfd: pytest.CaptureFixture[str]) -> None:
+    handler = NonBlocking()
+    for message, args in (("one", ()), ("%d", ("no number",)), ("three", ())):
+        handler.handle(logging.makeLogRecord({"msg": message, "args": args, "name": "reco", "levelno": logging.INFO}))
+    end = time.monotonic() + 5
+    while handler.pending and time.monotonic() < end:
+        time.sleep(0.01)
+    assert capfd.readouterr().err.splitlines() == ["one", "a line of reco cannot be written: TypeError", "three"]
+
+
+def test_a_warning_does_not_wait_for_lines_to_gather(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_GATHER_S", 60.0)
+    handler = NonBlocking()
+    for level in (logging.INFO, logging.WARNING):
+        handler.handle(logging.makeLogRecord({"msg": "x", "levelno": level}))
+        end = time.monotonic() + 5
+        while handler.pending:
+            assert time.monotonic() < end
+            time.sleep(0.01)
