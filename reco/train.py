@@ -1,4 +1,4 @@
-"""`reco train`: the fusion, on cached embeddings: seconds in closed form, minutes by gradient."""
+"""`reco train`: the fusion, on cached embeddings: computed in seconds, or trained by gradient in minutes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
