@@ -27,7 +27,7 @@ demo: install ## Draw a field guide, build its memory, train, print the table, s
 	$(BIN)/reco demo
 
 test: install ## Run all tests that need nothing but this folder, side by side on all cores
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: install ## Lint, formatting, types and import rules
 	$(BIN)/ruff check
