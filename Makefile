@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate
 IMAGE_ONLY := --no-emit-package triton
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format docs lock docker browser milvus ray stores replicas follow examples screenshots sbom release clean
+.PHONY: help install demo test check format docs lock docker browser milvus ray stores replicas gpu follow examples screenshots sbom release clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ replicas: install ## Try replicas behind a balancer: rolling swaps, restarts, a 
 	@command -v haproxy >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 	  { apt-get -qq update && apt-get -qq install -y haproxy; } || true
 	$(BIN)/python -m pytest -m replicas tests/end_to_end
+
+gpu: install ## Try encoder, search and faults on a GPU (needs one, and EXTRA=gpu for the search)
+	$(BIN)/python -m pytest -m "gpu or not gpu" tests/gpu tests/memory/indexing/test_gpu_search.py
 
 follow: install ## Follow the documentation: run its commands as a newcomer would
 	$(BIN)/python -m pytest -m docs tests/docs

@@ -51,10 +51,12 @@ def write_rows(root: Path, sides: dict[str, np.ndarray[Any, Any]], start: int = 
     return memory.write_segment(root, [part], [memory.UnitRecord(f"u{start}", rows)])
 
 
-def contents(records: list[memory.SegmentRecord], indexes: Any, parent: int | None) -> memory.Contents:
-    """A version of an encoder known by a word."""
+def contents(
+    records: list[memory.SegmentRecord], indexes: Any, parent: int | None, encoder: dict[str, Any] | None = None
+) -> memory.Contents:
+    """A version of an encoder known by a word, or by its record."""
     return memory.Contents(
-        encoder=memory.undeclared_encoder("generated", 512),
+        encoder=encoder or memory.undeclared_encoder("generated", 512),
         encoded_with={"device": "cpu", "dtype": "float16"},
         segments=tuple(records),
         indexes=indexes,
@@ -116,13 +118,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def build_family(root: Path, records: list[memory.SegmentRecord], words: str) -> dict[str, Any]:
+def build_family(
+    root: Path, records: list[memory.SegmentRecord], words: str, encoder: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Index both sides and commit; what that took."""
     options = IndexOptions(factory=words) if words != "auto" else None
     cpu = time.process_time()
     seconds, indexes = timed(lambda: memory.build_indexes(root, records, options=options))
     cpu = time.process_time() - cpu
-    memory.publish(root, contents(records, indexes, memory.latest_version(root)))
+    memory.publish(root, contents(records, indexes, memory.latest_version(root), encoder))
     return {
         "index_seconds_both_modalities": round(seconds, 1),
         "of_processor_time": round(cpu, 1),

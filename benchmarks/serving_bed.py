@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -120,11 +120,15 @@ def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     flags = [name for name in ("avx512_bf16", "avx512_vnni", "amx_bf16") if torch.cpu.get_capabilities().get(name)]
     name = str(torch.cpu.get_capabilities().get("cpu_name", platform.machine()))
-    names = ("torch", "torchvision", "open_clip_torch", "faiss-cpu", "pillow", "uvicorn", "fastapi")
+    names = ("torch", "torchvision", "open_clip_torch", "faiss-cpu", "faiss-gpu", "pillow", "uvicorn", "fastapi")
+    installed = {one.metadata["Name"].lower() for one in distributions()}
+    card = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     return {
         "machine": f"{os.cpu_count()} x86 cores ({name}: {', '.join(flags)}), shared with other work",
+        **card,
         "date": datetime.now(UTC).date().isoformat(),
-        "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
+        "versions": {name: version(name) for name in names if name in installed}
+        | {"python": platform.python_version()},
     }
 
 

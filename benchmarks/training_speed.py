@@ -33,7 +33,7 @@ from memory import MODALITIES, Memory
 from models.training import SearchSettings, Surroundings, TrainingPairs, train
 from models.training.dataset.candidate_store import Candidates
 from models.training.dataset.candidates import find_candidates
-from models.training.dataset.embedding_rows import MappedRows
+from models.training.dataset.embedding_rows import MappedRows, open_rows
 from models.training.recipes import recipe
 
 log = logging.getLogger("training_speed")
@@ -66,10 +66,16 @@ class Span:
         return Span(self.wall - start.wall, self.cpu - start.cpu)
 
 
+def _wait_for(device: torch.device) -> None:
+    """A GPU is asked, and answers later."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
 class Products:
     """The matrix products of one step of the faithful design: (count, rows, inner, columns) each."""
 
-    def __init__(self, batch: int, amp: bool) -> None:
+    def __init__(self, batch: int, amp: bool, device: str) -> None:
         dtype = torch.bfloat16 if amp else torch.float32
         # A side's forward: four D x D projections and the feed-forward's two; attention's own products, of 11 tokens,
         # count at the rate of the projections. Backward takes twice as many.
@@ -82,7 +88,10 @@ class Products:
             (3, (batch, D, batch), torch.float32),
             (4, (batch, batch, D), torch.float32),
         ]
-        self._factors = [(torch.randn(n, d, dtype=t), torch.randn(d, m, dtype=t)) for _, (n, d, m), t in self._shapes]
+        self._factors = [
+            (torch.randn(n, d, dtype=t, device=device), torch.randn(d, m, dtype=t, device=device))
+            for _, (n, d, m), t in self._shapes
+        ]
 
     @property
     def flops(self) -> float:
@@ -95,6 +104,7 @@ class Products:
         for one, other in self._factors:
             start = Span.now()
             one @ other
+            _wait_for(one.device)
             found.append(Span.now() - start)
         return found
 
@@ -130,7 +140,7 @@ def random_memory(root: Path, rows: int) -> Memory:
     return Memory.open(root)
 
 
-def measure_loop(opened: Memory, batch: int, steps: int, amp: bool) -> dict[str, Any]:
+def measure_loop(opened: Memory, batch: int, steps: int, amp: bool, device: str) -> dict[str, Any]:
     """Seconds of the steps of a real run, and of their products."""
     dice = torch.Generator().manual_seed(0)
     count = (WARM_UP + steps) * batch
@@ -141,13 +151,15 @@ def measure_loop(opened: Memory, batch: int, steps: int, amp: bool) -> dict[str,
         )
         for modality in MODALITIES
     }
-    rows = {modality: MappedRows(opened, modality) for modality in MODALITIES}
+    on_cpu = device == "cpu"  # where a large memory would be read from its files
+    rows = {one: MappedRows(opened, one) if on_cpu else open_rows(opened, one, device) for one in MODALITIES}
     ids = torch.randint(opened.num_rows, (count,), generator=dice)
     pairs = TrainingPairs(ids, dict(rows), candidates, torch.arange(opened.num_rows))
-    products, spans, alone = Products(batch, amp), list[Span](), list[list[Span]]()
+    products, spans, alone = Products(batch, amp, device), list[Span](), list[list[Span]]()
     clock = [Span.now()]
 
     def progress(done: int, total: int) -> None:
+        _wait_for(torch.device(device))
         spans.append(Span.now() - clock[0])
         alone.append(products.measure())
         log.info(
@@ -156,7 +168,7 @@ def measure_loop(opened: Memory, batch: int, steps: int, amp: bool) -> dict[str,
         clock[0] = Span.now()
 
     config = recipe("faithful", D, k=K, name="paper", epochs=1, batch_size=batch, amp=amp)
-    train(pairs, config, surroundings=Surroundings(progress=progress))
+    train(pairs, config, surroundings=Surroundings(device=device, progress=progress))
     step, limit = Span.median(spans[WARM_UP:]), products.limit(alone[WARM_UP:])
     return {
         "gflop_a_step": round(products.flops / 1e9),
@@ -176,11 +188,12 @@ def told(step: float, limit: float, batch: int, flops: float) -> dict[str, Any]:
     }
 
 
-def measure_search(opened: Memory) -> dict[str, Any]:
+def measure_search(opened: Memory, device: str) -> dict[str, Any]:
     """Seconds to search candidates for some pairs, in both modalities."""
     ids = torch.arange(SEARCHED)
     start = Span.now()
-    find_candidates(opened, ids, SearchSettings())
+    find_candidates(opened, ids, SearchSettings(), device=device)
+    _wait_for(torch.device(device))
     span = Span.now() - start
     flops = 2 * 2 * SEARCHED * opened.num_rows * D
     return {
@@ -199,6 +212,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30, help="measured, after a few to warm up")
     parser.add_argument("--rows", type=int, default=200_000, help="of the memory")
     parser.add_argument("--amp", action="store_true", help="the fusion in bfloat16")
+    parser.add_argument(
+        "--device", default="cpu", help="where it is trained; a GPU's figures go to a file of their own"
+    )
     parser.add_argument("--date", default="2026-11-25", help="for the record")
     parser.add_argument("--machine", default="two shared x86 cores (AMD EPYC, avx512_bf16)", help="for the record")
     options = parser.parse_args()
@@ -206,14 +222,15 @@ def main() -> None:
     load = os.getloadavg()
     with TemporaryDirectory() as folder:
         opened = random_memory(Path(folder) / "memory", options.rows)
-        loop = measure_loop(opened, options.batch, options.steps, options.amp)
-        search = measure_search(opened)
+        loop = measure_loop(opened, options.batch, options.steps, options.amp, options.device)
+        search = measure_search(opened, options.device)
     trained = FULL_PAIRS * FULL_EPOCHS / loop["processor_time"]["pairs_per_second"]
     searched = 4 * D * FULL_PAIRS**2 / (search["gflop_per_processor_second"] * 1e9)
     result = {
         "date": options.date,
         "machine": options.machine,
         "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if options.device != "cpu" else "cpu",
         "design": "faithful",
         "shape": {"embed_dim": D, "k": K, "batch": options.batch, "rows": options.rows, "steps": options.steps},
         "dtype": "bfloat16, loss float32" if options.amp else "float32",
@@ -227,8 +244,8 @@ def main() -> None:
         },
     }
     RESULTS.mkdir(exist_ok=True)
-    name = "training-speed-bfloat16.json" if options.amp else "training-speed.json"
-    (RESULTS / name).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    kinds = ["training-speed", *(["gpu"] if options.device != "cpu" else []), *(["bfloat16"] if options.amp else [])]
+    (RESULTS / f"{'-'.join(kinds)}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     log.info("%s", json.dumps(result, indent=2))
 
 

@@ -26,6 +26,7 @@ from memory.errors import (
     BackendRefused,
     EncoderMismatch,
     FileMissing,
+    GpuSearchUnavailable,
     IndexOptionsInvalid,
     ItemNotFound,
     KeyNotFound,
@@ -77,6 +78,8 @@ from memory.format.segments import write_segment
 from memory.format.stamps import default_copy_directory, default_stamp_directory
 from memory.format.versions import latest_version, list_versions, read_manifest
 from memory.indexing.building import build_index, build_indexes
+from memory.indexing.gpu.owner import num_gpus
+from memory.indexing.gpu.placing import Gpu
 from memory.indexing.options import IndexOptions
 from memory.indexing.timing import read_times
 from memory.indexing.wanted import wanted_family
@@ -104,6 +107,8 @@ __all__ = [
     "EncoderMismatch",
     "FileMissing",
     "FileRecord",
+    "Gpu",
+    "GpuSearchUnavailable",
     "IndexOptions",
     "IndexOptionsInvalid",
     "IndexRecord",
@@ -175,6 +180,7 @@ __all__ = [
     "list_versions",
     "local_copy",
     "newest_remote_version",
+    "num_gpus",
     "open_memory",
     "publish",
     "purge",

@@ -13,6 +13,7 @@ MemoryStoreError
 ├── EncoderMismatch       encoder_mismatch      built with another encoder
 ├── RowsInvalid           rows_invalid          refused before anything is written
 ├── IndexOptionsInvalid   index_options_invalid no index is as it is asked for
+├── GpuSearchUnavailable  gpu_search_unavailable  a GPU that was asked for cannot search this memory
 ├── VersionTaken          version_taken         another builder committed first
 ├── Locked                locked                another builder is at work
 ├── WriteFailed           write_failed          disk full, I/O error, failed fsync: fatal, never retried
@@ -121,6 +122,12 @@ class IndexOptionsInvalid(MemoryStoreError):
     """No index can be what its options ask for: a factory of another form, a budget that nothing fits."""
 
     code = "index_options_invalid"
+
+
+class GpuSearchUnavailable(MemoryStoreError):
+    """A GPU was asked for, and cannot search this memory."""
+
+    code = "gpu_search_unavailable"
 
 
 class VersionTaken(MemoryStoreError):

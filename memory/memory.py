@@ -19,6 +19,7 @@ from memory.format.rows import storable
 from memory.format.segments import Segment
 from memory.format.stamps import Stamps
 from memory.format.versions import latest_version, read_manifest
+from memory.indexing.gpu.placing import Gpu
 from memory.indexing.reports import has_drifted, outgrown, told_recall
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours
 from memory.opened import Opened, open_version
@@ -49,6 +50,7 @@ class Memory:
         encoder: Mapping[str, Any] | None = None,
         verify: bool = False,
         stamps: Path | None = None,
+        gpu: Gpu | None = None,
     ) -> "Memory":
         """Open the highest version, or the one named, after checking every file of it.
 
@@ -60,10 +62,12 @@ class Memory:
             verify: hash every file even where a stamp says it was done.
             stamps: directory for stamps (`default_stamp_directory`), by which a later open on this host
                 skips the hashing; None hashes everything and leaves nothing behind.
+            gpu: where to search if it can be done there (docs/gpu.md); None is the CPU.
 
         Raises:
             MemoryNotFound, VersionNotFound, ManifestInvalid, EncoderMismatch: there is nothing fit to open.
             MemoryFileError: a file is missing, or is not what was committed.
+            GpuSearchUnavailable: the GPU is required, and cannot search this memory.
         """
         root = Path(path)
         while True:
@@ -72,7 +76,7 @@ class Memory:
                 check_encoder(manifest.encoder, encoder)
             try:
                 check_files(root, manifest.files, stamps=Stamps(stamps, root) if stamps else None, force=verify)
-                return cls(root, manifest, open_version(root, manifest))
+                return cls(root, manifest, open_version(root, manifest, gpu))
             except MemoryFileError:
                 # Committed over and collected while its files were opened: the newer version is asked for anyway.
                 if version is not None or latest_version(root) == manifest.version:
@@ -213,16 +217,21 @@ class Memory:
     def indices(self) -> list[dict[str, Any]]:
         """What is told of each index: how it is searched, and the recall that was measured.
 
-        `search` and `recall` are None for an exact index, which misses nothing. `drifted` (rows added since lie far
-        from the lists) and `outgrown` (the memory is larger than it is made for) ask for `reco build --reindex`.
+        `device` searches it, and compares all `rows` or those of the nearest `lists` (`scans`); a GPU that scans rows
+        misses nothing, whatever the index. `search` and `recall` are None for an exact index, which misses nothing.
+        `drifted` (rows added since lie far from the lists) and `outgrown` (the memory is larger than it is made for)
+        ask for `reco build --reindex`.
         """
-        reports = self._use().reports
+        opened = self._use()
+        reports = opened.reports
         return [
             {
                 "modality": modality,
                 "id": index.id,
                 "kind": index.kind,
                 "factory": index.factory,
+                "device": opened.placed.device,
+                "scans": opened.placed.scans,
                 "num_shards": len(index.shards),
                 "bytes": sum(file.bytes for file in index.files),
                 "search": None if index.search is None else index.search.to_json(),

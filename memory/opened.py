@@ -3,34 +3,27 @@
 numpy; FAISS through indexing/. Shapes: N rows of the memory, D embedding dimension.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.errors import GpuSearchUnavailable
 from memory.format.deletes import read_deletes
 from memory.format.families import Family, parse_factory
 from memory.format.manifest import IndexRecord, Manifest, index_directory, shard_name
 from memory.format.segments import Segment
 from memory.indexing.faiss_files import NUM_PROBES, check_rows, open_shard, open_trained
-from memory.indexing.list_search import AliveRows, ListSearch, ListShard
+from memory.indexing.gpu.placing import ON_CPU, Gpu, Placed, place
+from memory.indexing.gpu.searcher import search_on_gpu
 from memory.indexing.reports import read_report
+from memory.indexing.searcher import Part, Searcher, search_on_cpu
 from memory.neighbours import MODALITIES, Modality
-from memory.searching.exact_search import ExactSearch, ShardSearch
-from memory.searching.ranking import Ranked
-from memory.searching.stored_rows import StoredRows
 
-
-class Searcher(Protocol):
-    """The search of one modality."""
-
-    def search(
-        self, queries: NDArray[np.float32], k: int, *, nprobe: int | None = None, num_candidates: int | None = None
-    ) -> Ranked:
-        """The k nearest items of (B, D) queries: global ids and similarities, (B, k), missing ones last."""
-        ...
+logger = logging.getLogger("reco.memory")
 
 
 class Opened(NamedTuple):
@@ -42,6 +35,7 @@ class Opened(NamedTuple):
         searchers: by modality.
         reports: report.json of each index.
         deleted: ids, ascending.
+        placed: where `searchers` search.
     """
 
     segments: tuple[Segment, ...]
@@ -49,22 +43,29 @@ class Opened(NamedTuple):
     searchers: Mapping[Modality, Searcher]
     reports: Mapping[Modality, Mapping[str, Any]]
     deleted: NDArray[np.int64]
+    placed: Placed
 
 
-def open_version(root: Path, manifest: Manifest) -> Opened:
+def open_version(root: Path, manifest: Manifest, gpu: Gpu | None = None) -> Opened:
     """Map every file of a version, and probe that indices and rows belong together.
+
+    Args:
+        root: the memory's directory.
+        manifest: of the version.
+        gpu: to search on, if it can be.
 
     Raises:
         SegmentInvalid, ShardInvalid: a file is not what the manifest says.
+        GpuSearchUnavailable: the GPU is required, and cannot search this memory.
     """
     deleted = read_deletes(root, manifest.deletes, num_rows=manifest.num_rows)
     segments = tuple(
         Segment(root, record, base_row=base_row, embed_dim=manifest.embed_dim)
         for record, base_row in zip(manifest.segments, manifest.base_rows, strict=True)
     )
-    searchers = {modality: open_index(root, manifest, modality, segments, deleted) for modality in MODALITIES}
+    placed, searchers = _open_searchers(root, manifest, segments, deleted, gpu)
     reports = {modality: read_report(root, manifest.indexes[modality]) for modality in MODALITIES}
-    return Opened(segments, np.asarray(manifest.base_rows, dtype=np.int64), searchers, reports, deleted)
+    return Opened(segments, np.asarray(manifest.base_rows, dtype=np.int64), searchers, reports, deleted, placed)
 
 
 def open_index(
@@ -74,6 +75,7 @@ def open_index(
     segments: Sequence[Segment],
     deleted: NDArray[np.int64],
     probes: int | None = NUM_PROBES,
+    placed: Placed = ON_CPU,
 ) -> Searcher:
     """Map the index of one modality and compare rows of it with the segments.
 
@@ -84,6 +86,7 @@ def open_index(
         segments: opened.
         deleted: ids that no search may return, ascending.
         probes: rows of each shard to compare; None compares all.
+        placed: where it is to be searched.
 
     Raises:
         ShardInvalid: not of the family, size or metric that the manifest says, or other rows.
@@ -92,29 +95,14 @@ def open_index(
     family = family_of(record, manifest)
     directory = root / index_directory(record.id)
     trained = open_trained(directory / "trained.faiss", family)
-    shards = []
+    parts = []
     for position, segment in enumerate(segments):
-        path = directory / shard_name(position)
+        path, rows = directory / shard_name(position), segment.side(modality)
         shard = open_shard(path, family, trained, rows=segment.rows)
-        check_rows(path, shard, trained, segment.side(modality), probes=probes)
-        shards.append((shard, segment, _rows_within(deleted, segment)))
-    if record.search is None:
-        return ExactSearch(
-            tuple(
-                ShardSearch(shard, segment.side(modality), base_row=segment.base_row, deleted=gone)
-                for shard, segment, gone in shards
-            )
-        )
-    return ListSearch(
-        trained,
-        [
-            ListShard(shard, segment.base_row, AliveRows(segment.rows, gone) if gone.size else None)
-            for shard, segment, gone in shards
-        ],
-        StoredRows([segment.side(modality) for segment in segments]),
-        num_items=manifest.counts["items"],
-        parameters=record.search,
-    )
+        check_rows(path, shard, trained, rows, probes=probes)
+        parts.append(Part(shard, rows, segment.base_row, _rows_within(deleted, segment)))
+    searcher = search_on_cpu(trained, parts, num_items=manifest.counts["items"], parameters=record.search)
+    return searcher if placed.gpu is None else search_on_gpu(searcher, trained, parts, placed)
 
 
 def family_of(record: IndexRecord, manifest: Manifest) -> Family:
@@ -122,6 +110,23 @@ def family_of(record: IndexRecord, manifest: Manifest) -> Family:
     family = parse_factory(record.factory, rows=manifest.num_rows, embed_dim=manifest.embed_dim)
     assert family is not None, "the manifest's parser refuses a factory that is none"
     return family
+
+
+def _open_searchers(
+    root: Path, manifest: Manifest, segments: Sequence[Segment], deleted: NDArray[np.int64], gpu: Gpu | None
+) -> tuple[Placed, dict[Modality, Searcher]]:
+    placed, reason = place(family_of(manifest.indexes["image"], manifest), manifest.num_rows, gpu)
+    try:
+        searchers = {one: open_index(root, manifest, one, segments, deleted, placed=placed) for one in MODALITIES}
+    except GpuSearchUnavailable as error:  # less room than there was to be
+        if gpu is None or gpu.required:
+            raise
+        logger.warning("%s", error)
+        return _open_searchers(root, manifest, segments, deleted, None)
+    if gpu is not None:
+        told = f"on {placed.device}, by {placed.scans}" if reason is None else f"on the CPU: {reason}"
+        logger.info("version %d is searched %s", manifest.version, told)
+    return placed, searchers
 
 
 def _rows_within(ids: NDArray[np.int64], segment: Segment) -> NDArray[np.int64]:

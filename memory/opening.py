@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memory.indexing.gpu.placing import Gpu
 from memory.memory import Memory
 from memory.searchable import SearchableMemory
 from memory.stores import RemoteMemories, is_address
@@ -19,6 +20,7 @@ def open_memory(
     encoder: Mapping[str, Any] | None = None,
     stamps: Path | None = None,
     remote: RemoteMemories | None = None,
+    gpu: Gpu | None = None,
 ) -> SearchableMemory:
     """Open what `where` names.
 
@@ -29,12 +31,13 @@ def open_memory(
         encoder: record of the encoder that will make the queries; refused if the memory was built with another.
         stamps: see `Memory.open`.
         remote: what may be fetched from object stores, and where it is copied to; None refuses addresses.
+        gpu: see `Memory.open`; what Milvus keeps, it searches where it likes.
 
     Raises:
         MemoryStoreError: as `Memory.open`, `RemoteMemories.fetch` and `MilvusMemory.open` say.
     """
     if milvus is None:
-        return Memory.open(local_copy(where, remote), encoder=encoder, stamps=stamps)
+        return Memory.open(local_copy(where, remote), encoder=encoder, stamps=stamps, gpu=gpu)
     from memory.milvus import MilvusMemory
 
     return MilvusMemory.open(str(where), milvus, encoder=encoder)

@@ -14,15 +14,22 @@ from numpy.typing import NDArray
 from models.devices import bound_cached_kernels, choose_device, choose_dtype
 from models.errors import EncoderError, ImageError
 from models.fingerprint import PROBE_TEXTS, Fingerprint, hash_weights, probe_images, round_probe
+from models.graphed import Graphed, sizes_up_to
 from models.images.decoding import ImageLimits
 from models.images.preprocessor import PreprocessMode, Preprocessor
+from models.images.raw_pixels import RawPixels
+from models.pinned_rows import PinnedRows
 from models.sources.opening import OpenedModel, open_model
 from models.texts.tokenizer import Tokenizer, Tokens
-from models.towers.cut_text import can_cut, encode_text_cut
+from models.towers.cut_text import can_cut, cut, encode_text_cut
 from models.towers.int8_tower import fit_int8_tower
 from models.towers.packed_towers import Tower, can_pack, pack_image_tower, pack_text_tower
 
 FloatArray = NDArray[np.float32]
+Embed = Callable[[torch.Tensor], torch.Tensor]
+_UNIT = 1e-2  # how far a normalised row may be from unit norm: one that is not, was zero or not finite
+_TEXT_LENGTHS = 16  # tokens on a GPU: a graph for each multiple
+_WARM_LENGTHS = (16, 32)  # of most captions
 
 
 class Encoder:
@@ -36,6 +43,7 @@ class Encoder:
         device, dtype: where and in which precision it computes; embeddings are always float32.
         int8_cosine: of an image tower in 8 bits, the smallest cosine to float32 that it was admitted with; else None.
         preprocess: image bytes to (3, S, S) float32.
+        takes_raw: whether raw pixels, uint8, are the quicker input: `preprocess(data, raw=True)`.
         fingerprint: what it is, see models.fingerprint.
     """
 
@@ -63,9 +71,18 @@ class Encoder:
         weights_sha256 = hash_weights(frozen.state_dict())
         self.logit_scale = float(frozen.logit_scale.exp())  # type: ignore[operator]
         self._device, self._dtype = device, dtype
+        self._pinned = PinnedRows() if device.type == "cuda" else None
+        self._raw_pixels = RawPixels(self.preprocess.record, device)
+        self.takes_raw = device.type != "cpu"
         int8 = None if int8_pictures is None else fit_int8_tower(frozen, self._pixels_of(int8_pictures))
         self._image_tower, self._text_tower = _choose_towers(frozen, device, dtype)
         self._model = frozen.to(device=device, dtype=dtype)
+        self._text_length = (_TEXT_LENGTHS if device.type == "cuda" else 1) if can_cut(frozen) else self.context_length
+        self._embed_image: Embed = self._image_embeddings
+        self._embed_text: Embed = self._text_embeddings
+        if device.type == "cuda":
+            self._embed_image = Graphed(self._image_embeddings, device)
+            self._embed_text = Graphed(self._text_embeddings, device)
         self.fingerprint = Fingerprint(
             architecture=opened.architecture,
             weights_sha256=weights_sha256,
@@ -125,11 +142,18 @@ class Encoder:
         """
         return self._tokenizer(texts)
 
+    def stack(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Rows of one shape and dtype, together: what the towers take, until the thread's next call.
+
+        For a GPU they lie in pinned memory, from where it copies them itself.
+        """
+        return torch.stack(list(rows)) if self._pinned is None else self._pinned.stack(rows)
+
     def encode_image(self, pixels: torch.Tensor) -> FloatArray:
         """Embed preprocessed images.
 
         Args:
-            pixels: (B, 3, S, S) float32, rows from `preprocess`.
+            pixels: (B, 3, S, S), rows from `preprocess`: float32, or uint8 if they are raw.
 
         Returns:
             (B, D) float32, unit norm, C-contiguous; row i does not depend on the other rows.
@@ -138,8 +162,7 @@ class Encoder:
             EncoderError: nonfinite_embedding, with the rows to blame.
         """
         assert pixels.ndim == 4, f"pixels must be (B, 3, S, S), got {tuple(pixels.shape)}"
-        with torch.inference_mode():
-            return self._embed(self._image_tower, pixels.to(self._device, self._dtype))
+        return self._embed(self._embed_image, pixels)
 
     def encode_text(self, tokens: torch.Tensor) -> FloatArray:
         """Embed tokenized texts.
@@ -154,24 +177,42 @@ class Encoder:
             EncoderError: nonfinite_embedding, with the rows to blame.
         """
         assert tokens.ndim == 2, f"tokens must be (B, L), got {tuple(tokens.shape)}"
-        with torch.inference_mode():
-            return self._embed(self._text_tower, tokens.to(self._device))
+        return self._embed(self._embed_text, cut(tokens, self._text_length) if len(tokens) else tokens)
 
-    def _embed(self, tower: Callable[..., torch.Tensor], batch: torch.Tensor) -> FloatArray:
+    def warm_up(self, most: int) -> None:
+        """Record what a GPU is asked for batches of up to `most` images and short texts; nothing to do on a CPU."""
+        if self._device.type != "cuda":
+            return
+        for size in sizes_up_to(most):
+            self._embed_image(torch.zeros((size, 3, *self.preprocess.record["size"]), dtype=torch.uint8))
+            for length in _WARM_LENGTHS:
+                self._embed_text(torch.zeros((size, min(length, self.context_length)), dtype=torch.int64))
+
+    def _embed(self, embed: Embed, batch: torch.Tensor) -> FloatArray:
         if len(batch) == 0:
             return np.zeros((0, self.embed_dim), dtype=np.float32)
-        features = tower(batch, normalize=False).float()  # (B, D)
-        norms = features.norm(dim=-1, keepdim=True)  # (B, 1), in float32 whatever the towers computed in
-        usable = torch.isfinite(norms) & (norms > 0)
-        if not bool(usable.all()):
-            rows = (~usable).flatten().nonzero().flatten().tolist()
+        with torch.inference_mode():
+            rows = np.ascontiguousarray(embed(batch).cpu().numpy())  # (B, D)
+        lengths = np.linalg.norm(rows, axis=1)
+        wrong = np.flatnonzero(~(np.abs(lengths - 1) < _UNIT)).tolist()  # written so that NaN is wrong
+        if wrong:
             raise EncoderError(
                 "nonfinite_embedding",
-                f"The encoder's answer is zero or not finite for {len(rows)} of {len(batch)} inputs. Check its "
+                f"The encoder's answer is zero or not finite for {len(wrong)} of {len(batch)} inputs. Check its "
                 "weights; in float16, try bfloat16 or float32.",
-                rows,
+                wrong,
             )
-        return np.ascontiguousarray((features / norms).cpu().numpy())
+        return rows
+
+    def _image_embeddings(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, 3, S, S), raw or not, to (B, D) float32 of unit norm, on the device."""
+        pixels = pixels.to(self._device)
+        pixels = self._raw_pixels(pixels) if pixels.dtype == torch.uint8 else pixels
+        return _unit(self._image_tower(pixels.to(self._dtype), normalize=False))
+
+    def _text_embeddings(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, length) to (B, D) float32 of unit norm, on the device."""
+        return _unit(self._text_tower(tokens.to(self._device), normalize=False))
 
     def _pixels_of(self, pictures: Sequence[bytes]) -> torch.Tensor:
         """(N, 3, S, S) float32; no row if there is no picture."""
@@ -187,6 +228,13 @@ class Encoder:
         images = [self.encode_image(self.preprocess(data)[None])[0] for data in probe_images()]
         texts = [self.encode_text(self.tokenize([text]).ids)[0] for text in PROBE_TEXTS]
         return {"image": [round_probe(row) for row in images], "text": [round_probe(row) for row in texts]}
+
+
+def _unit(features: torch.Tensor) -> torch.Tensor:
+    """Features (B, D) at unit norm, in float32 whatever the towers computed in; zeros and overflows are not finite."""
+    features = features.float()
+    unit: torch.Tensor = features / features.norm(dim=-1, keepdim=True)
+    return unit
 
 
 def _choose_towers(model: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> tuple[Tower, Tower]:

@@ -5,8 +5,9 @@ memory, and only by what `search` returns. Shapes: B queries, K neighbours, D em
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memory import Modality, Neighbours, SearchableMemory
+from memory import MODALITIES, Modality, Neighbours, SearchableMemory
 from models.encoder import Encoder
 from models.fusion import Fusion
 from models.fusion.evidence import EvidenceFusion
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
+from models.graphed import Graphed
 
 DEFAULT_K = 10
 
@@ -46,6 +48,10 @@ class RetrievalEnhancedEncoder:
         self.memory = memory
         self.fusion = None if fusion is None else fusion.to(encoder.device).eval()
         self.fusion_id = fusion_id
+        self._refine: dict[Modality, Callable[..., Tensor]] = {}
+        if self.fusion is not None:
+            alone = {modality: partial(self.fusion.refine, modality) for modality in MODALITIES}
+            self._refine = {one: _from_cpu(function, torch.device(encoder.device)) for one, function in alone.items()}
 
     @property
     def default_k(self) -> int:
@@ -113,10 +119,11 @@ class RetrievalEnhancedEncoder:
         if self.fusion is None:
             raise RuntimeError("no fusion is loaded: train one with `reco train` and name it")
         side = self.fusion.side(modality)
-        parts, keys = self._tensors(queries, neighbours), self._tensor(neighbours.keys)
         if weights is None:
-            refined = self.fusion.refine(modality, *parts, keys)
+            given = (queries, neighbours.values, neighbours.similarities, neighbours.mask, neighbours.keys)
+            refined = self._refine[modality](*(torch.from_numpy(np.ascontiguousarray(one)) for one in given))
         elif isinstance(side, EvidenceFusion):
+            parts, keys = self._tensors(queries, neighbours), self._tensor(neighbours.keys)
             refined = _fuse_weighed(side, parts, keys, torch.from_numpy(weights).to(self.encoder.device))
         else:
             raise ValueError(f"the design {self.fusion.config.design} takes no weights")
@@ -153,6 +160,13 @@ class RetrievalEnhancedEncoder:
 
     def _tensor(self, part: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(part)).to(self.encoder.device)
+
+
+def _from_cpu(function: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
+    """A function of tensors on a device, for tensors on the CPU."""
+    if device.type == "cuda":
+        return Graphed(function, device)
+    return lambda *batch: function(*(one.to(device) for one in batch))
 
 
 def _fuse_weighed(

@@ -90,7 +90,7 @@ def _device() -> Iterator[Finding]:
             yield Finding(f"GPU {number}", "good", told)
         if _version("faiss-gpu") is None:
             yield Finding(
-                "search", "note", "on the CPU, though there is a GPU", "Large memories: `make install EXTRA=gpu`."
+                "search", "note", "on the CPU, though there is a GPU", "`make install EXTRA=gpu` searches there, too."
             )
     elif torch.backends.mps.is_available():
         yield Finding("GPU", "good", "Apple's, as --device mps")

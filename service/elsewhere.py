@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from memory import RemoteMemories, SearchableMemory, latest_version, newest_remote_version, open_memory
+from memory import Gpu, RemoteMemories, SearchableMemory, latest_version, newest_remote_version, open_memory
 from memory.milvus import MilvusServer
 from service.settings import Settings, SettingsError
 
@@ -18,12 +18,14 @@ logger = logging.getLogger("reco.elsewhere")
 _TOLD_EVERY_S = 10.0
 
 
-def open_served(settings: Settings, encoder: Mapping[str, Any] | None = None) -> SearchableMemory:
+def open_served(
+    settings: Settings, encoder: Mapping[str, Any] | None = None, gpu: Gpu | None = None
+) -> SearchableMemory:
     """The newest version of the memory that the settings name, wherever it is kept; one in a store is fetched.
 
     Args:
         settings: of the service.
-        encoder: as in open_memory.
+        encoder, gpu: as in open_memory.
 
     Raises:
         MemoryStoreError: it cannot be opened.
@@ -31,7 +33,8 @@ def open_served(settings: Settings, encoder: Mapping[str, Any] | None = None) ->
     """
     stamps = Path(settings.stamps)
     remote = RemoteMemories(settings.allowed_schemes, Path(settings.remote_cache), stamps, _Told().report)
-    return open_memory(settings.memory, milvus=_milvus_server(settings), encoder=encoder, stamps=stamps, remote=remote)
+    milvus = _milvus_server(settings)
+    return open_memory(settings.memory, milvus=milvus, encoder=encoder, stamps=stamps, remote=remote, gpu=gpu)
 
 
 def newest_version(settings: Settings) -> int | None:

@@ -226,8 +226,8 @@ class Service:
         if engine.default_k(self.settings.k) > engine.largest_k(self.settings.max_k):
             raise Problem("k_out_of_range")  # RECO_K, or the fusion's own k, beyond RECO_MAX_K or the fusion's most
         if self._workers is None:
-            self._workers = Workers(self.settings, self.metrics, engine.encoder.device)
-            self._workers.start()
+            self._workers = Workers(self.settings, self.metrics, engine.encoder)
+            await asyncio.to_thread(self._workers.start)
         pipeline = Pipeline(engine, self._workers, self.settings, self.metrics)
         await pipeline.probe(_CANARY_IMAGE, _CANARY_TEXT)
         self._generations.replace(pipeline)

@@ -128,6 +128,11 @@ class Settings(BaseSettings):
         description="Folder that `reco eval -o` wrote, for the page; `evaluation` in the fusion's folder if not set.",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    search_device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
+        "auto",
+        description="Where the memory is searched: auto (the encoder's GPU if faiss-gpu is there and the memory fits, "
+        "else the CPU), cpu, or cuda or cuda:N, which refuse a memory that does not fit (docs/gpu.md).",
+    )
     dtype: str = Field(
         "auto",
         description="auto (bfloat16 where the device multiplies in it, else float32), float32, bfloat16 or float16.",
@@ -221,11 +226,14 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds after which a batch counts as hung: the process ends with exit code 70.",
     )
+    decoding: Literal["auto", "threads", "processes"] = Field(
+        "auto", description="Where images are decoded: threads, processes, or auto: processes beside a GPU."
+    )
     decode_workers: int = Field(
         default_factory=setting_defaults.decode_workers,
         ge=1,
         le=256,
-        description="Threads that decode images; the cores it may use − 2.",
+        description="Threads or processes that decode images; the cores it may use − 2.",
     )
     threads: int | None = Field(
         None,

@@ -11,7 +11,7 @@ numpy; FAISS objects come in opened. Shapes: B queries, K neighbours, C candidat
 
 from collections.abc import Sequence
 from copy import copy
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,21 @@ _SHARED_CODES: Final = 8192
 MEASURED_K: Final = 10  # `num_candidates` was chosen for this many neighbours; more of them need more candidates
 
 
+class SearchableLists(Protocol):
+    """A shard as `ListSearch` sees it, wherever its codes lie; `index` is the FAISS IVF on the CPU."""
+
+    @property
+    def index(self) -> Any: ...
+
+    def search(self, rotated: NDArray[np.float32], coarse: Coarse, count: int) -> Ranked:
+        """The best codes in lists that are chosen already, best first.
+
+        Returns:
+            Global ids and approximate similarities, (B, at least `count`), missing ones anywhere.
+        """
+        ...
+
+
 class ListShard(NamedTuple):
     """An opened shard.
 
@@ -40,6 +55,14 @@ class ListShard(NamedTuple):
     index: Any
     base_row: int
     selector: "AliveRows | None"
+
+    def search(self, rotated: NDArray[np.float32], coarse: Coarse, count: int) -> Ranked:
+        """As `SearchableLists.search`, (B, count), missing ones last."""
+        selector = None if self.selector is None else self.selector.selector
+        codes, rows = search_lists(self.index, rotated, coarse, count, selector)
+        found = rows >= 0
+        codes[~found] = NOWHERE
+        return np.where(found, rows + self.base_row, MISSING), codes
 
 
 class AliveRows:
@@ -58,7 +81,7 @@ class ListSearch:
     def __init__(
         self,
         trained: Trained,
-        shards: Sequence[ListShard],
+        shards: Sequence[SearchableLists],
         rows: StoredRows,
         *,
         num_items: int,
@@ -88,6 +111,14 @@ class ListSearch:
         """The same shards, searched in another way where a search says nothing else."""
         other = copy(self)
         other._parameters = parameters
+        return other
+
+    def moved(self, trained: Trained, shards: Sequence[SearchableLists]) -> "ListSearch":
+        """The same search with its centroids and codes on another device, whose threads are its own business."""
+        other = copy(self)
+        assert trained.lists is not None, "an exact index is searched by ExactSearch"
+        other._trained, other._quantiser, other._shards = trained, trained.lists.quantizer, tuple(shards)
+        other._may_share = False
         return other
 
     def search(
@@ -172,7 +203,7 @@ class ListSearch:
         shares = self._shares(coarse.lists) if self._may_share and len(rotated) == 1 else 1
         if shares > 1:
             rotated, coarse = rotated.repeat(shares, axis=0), deal(coarse, shares)
-        found = [_search_shard(shard, rotated, coarse, count) for shard in self._shards]
+        found = [shard.search(rotated, coarse, count) for shard in self._shards]
         if len(found) == shares == 1:
             return found[0][0]
         # codes of one generation are comparable, for the shards share their quantiser
@@ -185,17 +216,3 @@ class ListSearch:
         """How many threads the lists (1, P) of one query are worth."""
         codes = int(np.count_nonzero(lists != NO_LIST)) * self._num_items // self._num_lists
         return max(1, min(usable_threads(), codes // _SHARED_CODES))
-
-
-def _search_shard(
-    shard: ListShard,
-    rotated: NDArray[np.float32],
-    coarse: Coarse,
-    count: int,
-) -> Ranked:
-    """Best codes of one shard in lists that are chosen already: global ids and approximate similarities, (B, count)."""
-    selector = None if shard.selector is None else shard.selector.selector
-    codes, rows = search_lists(shard.index, rotated, coarse, count, selector)
-    found = rows >= 0
-    codes[~found] = NOWHERE
-    return np.where(found, rows + shard.base_row, MISSING), codes

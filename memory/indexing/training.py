@@ -4,13 +4,15 @@ Shapes: N rows of all segments, D embedding dimension.
 """
 
 import hashlib
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memory.format.families import Family
 from memory.indexing.faiss_files import Trained, take_apart
+from memory.indexing.gpu.owner import gpu_owner, num_gpus
 from memory.indexing.kernels import faiss
 
 ROWS_PER_LIST: Final = 40  # FAISS warns below 39; more gives no better lists
@@ -47,7 +49,9 @@ def split_rows(rows: int, lists: int, *, seed: str) -> Split:
 
 
 def train(family: Family, rows: NDArray[np.float32]) -> Trained:
-    """Train the empty index of a family; equal rows give equal bytes (k-means is seeded).
+    """Train the empty index of a family; equal rows give equal bytes on one machine (k-means is seeded).
+
+    Where FAISS has a GPU, it finds the nearest centroids.
 
     Args:
         family: not the exact one, which needs no training.
@@ -59,8 +63,21 @@ def train(family: Family, rows: NDArray[np.float32]) -> Trained:
     trained.lists.cp.niter = ITERATIONS
     trained.lists.cp.min_points_per_centroid = 1  # a forced number of lists is the user's to choose
     trained.lists.cp.max_points_per_centroid = ROWS_PER_LIST
-    index.train(rows)
+    if num_gpus():
+        owner = gpu_owner(0)
+        owner.flat(family.embed_dim).use(partial(_train_with, index, trained.lists, rows))
+    else:
+        index.train(rows)
     return trained
+
+
+def _train_with(index: Any, lists: Any, rows: NDArray[np.float32], centroids: Any) -> None:
+    """Train an index whose k-means compares by another, empty one."""
+    lists.clustering_index = centroids
+    try:
+        index.train(rows)
+    finally:
+        lists.clustering_index = None
 
 
 def mean_similarity(trained: Trained, rows: NDArray[np.float32]) -> float:

@@ -8,7 +8,8 @@ for every number of shards.
 numpy; FAISS objects come in opened. Shapes: B queries, K neighbours, C candidates, D embedding dimension.
 """
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,10 +96,18 @@ class ShardSearch:
         return best_k(candidates, similarities, k)
 
 
+class Scanned(Protocol):
+    """A shard of which each row is compared."""
+
+    def search(self, queries: NDArray[np.float32], k: int) -> Ranked:
+        """As `ShardSearch.search`."""
+        ...
+
+
 class ExactSearch:
     """All shards of one modality."""
 
-    def __init__(self, shards: tuple[ShardSearch, ...]) -> None:
+    def __init__(self, shards: Sequence[Scanned]) -> None:
         self._shards = shards
 
     def search(

@@ -21,7 +21,7 @@ class Decoded:
 
     Attributes:
         content_sha256: hex, of the file's bytes.
-        pixels: (3, S, S) float32, exactly what the service would make of the same bytes.
+        pixels: (3, S, S) float32 or raw, exactly what the service would make of the same bytes.
         thumbnail: JPEG bytes, or None.
     """
 
@@ -78,7 +78,8 @@ def decode_batch(
     Args:
         candidates: (B,) rows.
         preprocess, thumbnail_px: as in `decode`.
-        out: (at least B, 3, S, S) float32; its first rows become the pixels of those that did not fail, in order.
+        out: (at least B, 3, S, S) float32, or uint8 for raw pixels; its first rows become the pixels of those that did
+            not fail, in order.
 
     Returns:
         (B,) outcomes, in order.
@@ -93,7 +94,7 @@ def decode_batch(
             data = candidate.record.image()
             if candidate.rival is not None:
                 _stand_against(candidate.rival, candidate.record, data)
-            decoded = _decode(data, preprocess, thumbnail_px)
+            decoded = _decode(data, preprocess, thumbnail_px, raw=not out.is_floating_point())
         except (InputError, RowRejected) as error:
             outcomes.append(Refused(error.code, error.detail))
             continue
@@ -103,12 +104,12 @@ def decode_batch(
     return outcomes
 
 
-def _decode(data: bytes, preprocess: Preprocessor, thumbnail_px: int) -> Decoded:
+def _decode(data: bytes, preprocess: Preprocessor, thumbnail_px: int, *, raw: bool = False) -> Decoded:
     image = preprocess.decode(data)  # once, for both
     thumbnail = None
     if thumbnail_px:
         thumbnail = make_thumbnail(image if image.mode == "RGB" else image.convert("RGB"), thumbnail_px)
-    return Decoded(hashlib.sha256(data).hexdigest(), preprocess.pixels(image), thumbnail)
+    return Decoded(hashlib.sha256(data).hexdigest(), preprocess.pixels(image, raw=raw), thumbnail)
 
 
 def _stand_against(rival: Rival, record: Record, data: bytes) -> None:

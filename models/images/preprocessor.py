@@ -55,13 +55,13 @@ class Preprocessor:
             np.array(self.record[name], dtype=np.float32)[:, None, None] for name in ("mean", "std")
         )
 
-    def __call__(self, data: bytes) -> "torch.Tensor":
-        """Decode and preprocess an image file: (3, S, S) float32, normalised by the model's mean and deviation.
+    def __call__(self, data: bytes, *, raw: bool = False) -> "torch.Tensor":
+        """Decode and preprocess an image file: as `pixels`.
 
         Raises:
             ImageError: as `decode_image`.
         """
-        return self.pixels(self.decode(data))
+        return self.pixels(self.decode(data), raw=raw)
 
     def decode(self, data: bytes) -> Image.Image:
         """The first half: as `decode_image`, but CMYK stays CMYK, which open_clip converts after resizing.
@@ -71,12 +71,20 @@ class Preprocessor:
         """
         return decode_unconverted(data, self.limits)
 
-    def pixels(self, image: Image.Image) -> "torch.Tensor":
-        """The second half: a decoded image to (3, S, S) float32."""
+    def pixels(self, image: Image.Image, *, raw: bool = False) -> "torch.Tensor":
+        """The second half: a decoded image to (3, S, S) float32, normalised by the model's mean and deviation.
+
+        Args:
+            image: as `decode` gives it.
+            raw: uint8, before normalising (`RawPixels`): a quarter of what is copied to an accelerator.
+        """
         import torch
 
         # numpy from here on: torch would start a team of threads of its own in each thread that decodes.
-        row = self._resize(image).transpose(2, 0, 1).astype(np.float32, order="C")  # (3, S, S)
+        resized = self._resize(image).transpose(2, 0, 1)  # (3, S, S)
+        if raw:
+            return torch.from_numpy(resized.copy(order="C"))
+        row = resized.astype(np.float32, order="C")
         row /= 255
         row -= self._mean
         row /= self._std

@@ -13,12 +13,23 @@ def can_cut(model: torch.nn.Module) -> bool:
     return type(model) is CLIP and model.text_pool_type == "argmax" and model.attn_mask is not None
 
 
+def cut(tokens: torch.Tensor, multiple: int = 1) -> torch.Tensor:
+    """The tokens up to the longest text's end.
+
+    Args:
+        tokens: (B, L) int64; the end token has the largest id of its row.
+        multiple: of which the length is to be, as far as L goes.
+    """
+    longest = int(tokens.argmax(dim=-1).max()) + 1
+    return tokens[:, : -(-longest // multiple) * multiple]
+
+
 def encode_text_cut(model: CLIP, tokens: torch.Tensor, normalize: bool = False) -> torch.Tensor:
-    """Encode texts cut to the longest of the batch.
+    """Encode texts that may be `cut`.
 
     Args:
         model: one that `can_cut`.
-        tokens: (B, L) int64; the end token has the largest id of its row.
+        tokens: (B, length) int64; the end token has the largest id of its row.
         normalize: must be False; here so that the function stands in for `model.encode_text`.
 
     Returns:
@@ -26,9 +37,9 @@ def encode_text_cut(model: CLIP, tokens: torch.Tensor, normalize: bool = False) 
     """
     assert not normalize, "the encoder normalises, in float32"
     ends = tokens.argmax(dim=-1)  # (B,)
-    length = int(ends.max()) + 1
+    length = tokens.shape[1]
     dtype = model.transformer.get_cast_dtype()
-    x = model.token_embedding(tokens[:, :length]).to(dtype)  # (B, length, width)
+    x = model.token_embedding(tokens).to(dtype)  # (B, length, width)
     x = x + model.positional_embedding[:length].to(dtype)
     x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
     x = model.ln_final(x)[torch.arange(len(tokens), device=tokens.device), ends]  # (B, width)

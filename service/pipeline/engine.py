@@ -27,6 +27,7 @@ from models.texts.checking import TextLimits, check_text
 from models.towers.int8_tower import MAX_PICTURES
 from service.elsewhere import open_served
 from service.pipeline.batcher import DeviceLost
+from service.pipeline.search_device import choose_gpu
 from service.settings import Settings
 
 logger = logging.getLogger("reco.engine")
@@ -133,6 +134,7 @@ class Engine:
         )
         if encoder.int8_cosine is not None:
             logger.info("images in 8 bits: at least cosine %.4f to float32", encoder.int8_cosine)
+        encoder.warm_up(settings.max_batch_size)
         return cls.around(encoder, settings)
 
     @classmethod
@@ -143,7 +145,7 @@ class Engine:
             CheckpointError, MemoryStoreError: each with a stable `code`.
         """
         record = encoder.fingerprint.record()
-        memory = open_served(settings, record)
+        memory = open_served(settings, record, choose_gpu(settings.search_device, encoder.device))
         if settings.fusion is None:
             composed = RetrievalEnhancedEncoder(encoder, memory, None)
         else:
@@ -177,14 +179,6 @@ class Engine:
         """The most neighbours a query may ask for: the setting's bound, and the fusion's if it has one."""
         most = self.composed.most_k
         return configured if most is None else min(configured, most)
-
-    def decode(self, data: bytes) -> torch.Tensor:
-        """Encoded image to pixels (3, S, S) float32.
-
-        Raises:
-            ImageError: the image cannot be used.
-        """
-        return self.encoder.preprocess(data)
 
     def tokenize(self, text: str) -> Tokenised:
         """Check a text and turn it into tokens.
@@ -259,7 +253,7 @@ class Engine:
         originals = np.empty((len(queries), self.encoder.embed_dim), dtype=np.float32)
         raw = [row for row, query in enumerate(queries) if isinstance(query.content, torch.Tensor)]
         if raw:
-            batch = torch.stack([torch.as_tensor(queries[row].content) for row in raw])
+            batch = self.encoder.stack([torch.as_tensor(queries[row].content) for row in raw])
             encode = self.encoder.encode_image if modality == "image" else self.encoder.encode_text
             originals[raw] = encode(batch)
         for row, query in enumerate(queries):

@@ -7,8 +7,8 @@ Depends on batcher, engine, metrics, problems, trace, waiting, weighing and work
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Awaitable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -88,7 +88,7 @@ class Pipeline:
             if isinstance(image, ItemError):
                 return image
             try:
-                pixels = await self._timed(self._workers.images, "decode", partial(self.engine.decode, image), trace)
+                pixels = await self._timed("decode", self._workers.images.decode(image), trace)
                 [future] = self._submit("image", [ask.query(pixels)], deadline)
                 return await self._answer("image", future, trace)
             except Exception as error:
@@ -114,7 +114,8 @@ class Pipeline:
                 rows = tokenize()
                 self._note("tokenize", time.perf_counter() - started, trace)
             else:
-                rows = await within(deadline, self._timed(self._workers.texts, "tokenize", tokenize, trace))
+                work = asyncio.get_running_loop().run_in_executor(self._workers.texts, tokenize)
+                rows = await within(deadline, self._timed("tokenize", work, trace))
             trace.texts += [row for row in rows if isinstance(row, Tokenised)]
             queries = [ask.query(row.ids) for row in rows if not isinstance(row, ItemError)]
             futures = iter(self._submit("text", queries, deadline))
@@ -195,7 +196,7 @@ class Pipeline:
         deadline, trace = self.deadline(), Trace()
         ask = Ask(enhance=self.engine.can_enhance, k=self.engine.default_k(self._settings.k), neighbours=True)
         loop = asyncio.get_running_loop()
-        pixels = await within(deadline, loop.run_in_executor(self._workers.images, self.engine.decode, image))
+        pixels = await within(deadline, self._workers.images.decode(image))
         tokens = await within(deadline, loop.run_in_executor(self._workers.texts, self.engine.tokenize, text))
         futures = [
             *self._submit("image", [ask.query(pixels)], deadline),
@@ -214,13 +215,11 @@ class Pipeline:
                 rows.append(ItemError(pointer, known_code(error.code)))
         return rows
 
-    async def _timed(
-        self, pool: ThreadPoolExecutor, stage: str, function: Callable[[], Result], trace: Trace
-    ) -> Result:
-        """Run in a pool; the seconds include the wait for a free thread."""
+    async def _timed(self, stage: str, work: Awaitable[Result], trace: Trace) -> Result:
+        """Await work in a pool; the seconds include the wait for a free worker."""
         started = time.perf_counter()
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, function)
+            return await work
         finally:
             self._note(stage, time.perf_counter() - started, trace)
 

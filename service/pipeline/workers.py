@@ -12,8 +12,10 @@ import torch
 
 from memory import Modality
 from models.devices import choose_threads
+from models.encoder import Encoder
 from service.observing.metrics import Metrics
 from service.pipeline.batcher import LANES, Batch, Done
+from service.pipeline.decoding import DecodeProcesses, Decoders, DecodeThreads
 from service.pipeline.engine import Answer, Engine, Query
 from service.pipeline.turn_batcher import TurnBatcher
 from service.pipeline.watchdog import Watchdog
@@ -37,12 +39,13 @@ class Asked:
 class Workers:
     """The threads of one process."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, device: str) -> None:
-        """Prepare; `start` begins. `device` is the encoder's, and decides how many batches are computed at once."""
+    def __init__(self, settings: Settings, metrics: Metrics, encoder: Encoder) -> None:
+        """Prepare; `start` begins. The encoder's device decides how many batches are computed at once, and where images
+        are decoded."""
         self._metrics = metrics
         self._cores = choose_threads(settings.threads)
-        own = min(_ON_CPU, self._cores) if device == "cpu" else _ON_ACCELERATOR
-        self.images = ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="reco-decode")
+        own = min(_ON_CPU, self._cores) if encoder.device == "cpu" else _ON_ACCELERATOR
+        self.images = _decoders(settings, encoder)
         self.texts = ThreadPoolExecutor(_TEXT_WORKERS, thread_name_prefix="reco-tokenize")
         self.weighers = ThreadPoolExecutor(_WEIGHERS, thread_name_prefix="reco-weigh")
         self.batcher: TurnBatcher[Asked, Answer] = TurnBatcher(
@@ -61,7 +64,8 @@ class Workers:
             metrics.queue_depth.labels(lane).set_function(partial(self.batcher.admitted, lane))
 
     def start(self) -> None:
-        """Begin to compute."""
+        """Begin to decode and to compute; blocks until decoders are ready."""
+        self.images.start()
         self.batcher.start()
         self._watchdog.start()
 
@@ -69,7 +73,8 @@ class Workers:
         """End all threads; blocks until the batch under way is done."""
         self.batcher.stop()
         self._watchdog.stop()
-        for pool in (self.images, self.texts, self.weighers):
+        self.images.stop()
+        for pool in (self.texts, self.weighers):
             pool.shutdown(cancel_futures=True)
 
     def submit(
@@ -86,6 +91,13 @@ class Workers:
         self._metrics.last_success.set_to_current_time()
         self._metrics.batch_size.labels(batch.modality).observe(batch.size)
         self._metrics.observe_stages(batch.seconds)
+
+
+def _decoders(settings: Settings, encoder: Encoder) -> Decoders:
+    auto = "threads" if encoder.device == "cpu" else "processes"
+    if (auto if settings.decoding == "auto" else settings.decoding) == "processes":
+        return DecodeProcesses(encoder.preprocess, settings.decode_workers)
+    return DecodeThreads(encoder.preprocess, settings.decode_workers, raw=encoder.takes_raw)
 
 
 def compute(modality: Modality, asked: Sequence[Asked]) -> tuple[list[Answer], dict[str, float]]:

@@ -1,5 +1,6 @@
 """Starting, being ready, being broken and stopping: probes tell the truth in each."""
 
+import asyncio
 import logging
 import re
 import shutil
@@ -338,4 +339,4 @@ def test_stopping_ends_every_thread_of_ours(serve: Any) -> None:
     workers = service.app.state.service._workers
     assert not workers.batcher.alive
     with pytest.raises(RuntimeError):
-        workers.images.submit(int)
+        asyncio.run(workers.images.decode(b""))

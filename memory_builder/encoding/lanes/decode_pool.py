@@ -5,11 +5,15 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING
 
 from memory_builder.encoding.decoding import Candidate, Described, Refused
 from memory_builder.encoding.lanes.decode_worker import begin, decode_into
 from memory_builder.errors import WorkerLost
 from models.images.preprocessor import Preprocessor
+
+if TYPE_CHECKING:
+    import torch
 
 Outcomes = list[Described | Refused]
 
@@ -28,14 +32,16 @@ class DecodePool:
         self._lock = threading.Lock()
         self._processes = self._start()
 
-    def decode(self, path: str, shape: tuple[int, ...], candidates: Sequence[Candidate]) -> Future[Outcomes]:
+    def decode(
+        self, path: str, shape: tuple[int, ...], dtype: "torch.dtype", candidates: Sequence[Candidate]
+    ) -> Future[Outcomes]:
         """Begin to decode a batch, as decode_worker.decode_into."""
         with self._lock:
             try:
-                return self._processes.submit(decode_into, path, shape, candidates)
+                return self._processes.submit(decode_into, path, shape, dtype, candidates)
             except BrokenProcessPool:
                 self._processes = self._start()
-                return self._processes.submit(decode_into, path, shape, candidates)
+                return self._processes.submit(decode_into, path, shape, dtype, candidates)
 
     def outcomes(self, decoding: Future[Outcomes], again: Callable[[], Future[Outcomes]]) -> Outcomes:
         """Wait for a batch; `again` begins it anew if its process was lost.

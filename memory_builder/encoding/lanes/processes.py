@@ -2,7 +2,7 @@
 
 Decoding holds the interpreter for a good part of its time, and an accelerator asks for thousands of images a second:
 processes decode side by side, and nothing but the batches' descriptions is pickled. A process that dies or hangs costs
-its batch one more try. Not run on a GPU so far.
+its batch one more try.
 """
 
 import os
@@ -37,7 +37,8 @@ class ProcessLanes:
         self._encoder = encoder
         self._on_cuda = encoder.device.startswith("cuda")
         self._pool = DecodePool(encoder.preprocess, workers=workers, thumbnail_px=thumbnail_px)
-        self._slots = _Slots(self.ahead + _SPARE_SLOTS, (batch_size, 3, *encoder.preprocess.record["size"]))
+        dtype = torch.uint8 if encoder.takes_raw else torch.float32
+        self._slots = _Slots(self.ahead + _SPARE_SLOTS, (batch_size, 3, *encoder.preprocess.record["size"]), dtype)
         device_threads = _DEVICE_THREADS if self._on_cuda else 1
         self._times = StageTimes(device_threads)
         self._threads = ThreadPoolExecutor(device_threads, "device")
@@ -45,7 +46,7 @@ class ProcessLanes:
     def images(self, candidates: Sequence[Candidate]) -> Future[list[Encoded | Refused]]:
         """As in Lanes; waits while all shared memory is taken."""
         slot = self._slots.take()
-        decode = partial(self._pool.decode, slot.path, self._slots.shape, candidates)
+        decode = partial(self._pool.decode, slot.path, self._slots.shape, self._slots.dtype, candidates)
         return self._threads.submit(self._images, slot, decode, decode())
 
     def texts(self, tokens: torch.Tensor) -> Future[list[Embeddings | None]]:
@@ -97,14 +98,14 @@ class ProcessLanes:
 class _Slot:
     """Memory for the pixels of one batch, which other processes of this machine can map while it is open."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         from memory_builder.encoding.lanes.decode_worker import map_slot
 
         # Anonymous: a build that is killed leaves nothing behind in /dev/shm.
         self._file = os.memfd_create("reco-pixels")
-        os.ftruncate(self._file, torch.Size(shape).numel() * torch.float32.itemsize)
+        os.ftruncate(self._file, torch.Size(shape).numel() * dtype.itemsize)
         self.path = f"/proc/{os.getpid()}/fd/{self._file}"
-        self.pixels = map_slot(self.path, shape)
+        self.pixels = map_slot(self.path, shape, dtype)
 
     def close(self) -> None:
         os.close(self._file)
@@ -113,9 +114,9 @@ class _Slot:
 class _Slots:
     """A fixed number of slots, each with one user at a time."""
 
-    def __init__(self, count: int, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-        self._all = [_Slot(shape) for _ in range(count)]
+    def __init__(self, count: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        self.shape, self.dtype = shape, dtype
+        self._all = [_Slot(shape, dtype) for _ in range(count)]
         self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         for slot in self._all:
             self._free.put(slot)

@@ -86,7 +86,7 @@ def test_X09_a_process_that_hangs_is_told_of(encoder: Encoder) -> None:
     pool = DecodePool(encoder.preprocess, workers=1, thumbnail_px=0, hangs_after_s=1)
     slot = str(Path(os.devnull))
     try:
-        decode = partial(pool.decode, slot, (0,), [Candidate(Record("a", "x", hanging, ""))])
+        decode = partial(pool.decode, slot, (0,), torch.float32, [Candidate(Record("a", "x", hanging, ""))])
         with pytest.raises(WorkerLost):
             pool.outcomes(decode(), decode)
     finally:
