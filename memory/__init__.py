@@ -2,7 +2,7 @@
 
     format/       the files, how they are written, and which versions there are
     searching/    ranking by the stored rows
-    indexing/     which index a memory gets; training and measuring it; candidates from lists
+    indexing/     which index a memory gets; training and measuring it; candidates from lists; gpu/ does it on a GPU
     milvus/       a memory in a Milvus server
     stores/       memories and corpora in an object store
     changes/      every way from one version to the next
