@@ -73,8 +73,7 @@ def images_in(paths: Sequence[Path]) -> list[Path]:
     found, hidden = list[Path](), 0
     for path in paths:
         if path.is_dir():
-            inside = (Path(root) / name for root, _, names in os.walk(path) for name in names)
-            images = sorted(one for one in inside if one.suffix.lower() in IMAGE_SUFFIXES)
+            images = sorted(_images_under(path))
             found += (one for one in images if not one.name.startswith("."))
             hidden += sum(one.name.startswith(".") for one in images)
         elif path.exists():
@@ -86,6 +85,13 @@ def images_in(paths: Sequence[Path]) -> list[Path]:
         looked = f"looked for {' '.join(IMAGE_SUFFIXES)}"
         stop(f"no image in {', '.join(map(str, paths))}{but}: {looked}", WRONG_COMMAND)
     return found
+
+
+def _images_under(folder: Path) -> Iterator[Path]:
+    """Files of an image's name in any depth; hidden folders are not looked into."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(root) / name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES)
 
 
 def lines_of(file: Path) -> Iterator[str]:

@@ -273,6 +273,8 @@ def test_a_port_is_the_clients_as_it_is_the_servers(run: Any, service: Any, monk
 def test_hidden_images_of_a_folder_are_not_sent_and_told(run: Any, photos: Path, tmp_path: Path) -> None:
     (photos / "cut.jpg").unlink()
     (photos / "._1.jpg").write_bytes(b"what macOS keeps beside 1.jpg")
+    (photos / ".thumbnails").mkdir()
+    (photos / ".thumbnails" / "1.jpg").write_bytes(b"")
     done = run("embed", photos)
     assert (done.exit_code, len(lines(done.stdout))) == (0, 3), done.stderr
     (tmp_path / "only").mkdir()
