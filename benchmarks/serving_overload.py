@@ -109,6 +109,7 @@ def main() -> None:
     """Run and write the result."""
     parser = arguments(__doc__)
     parser.add_argument("--only", choices=["overload", "latency"], nargs="*")
+    parser.add_argument("--modalities", choices=list(TIMES), nargs="*", default=list(TIMES), help="of the overload")
     options = parser.parse_args()
     wanted = options.only or ["overload", "latency"]
     bed = make_bed(options)
@@ -117,6 +118,8 @@ def main() -> None:
         with reco_server(bed, memory) as server:
             found: dict[str, Any] = {}
             for modality, factors in TIMES.items():
+                if modality not in options.modalities:
+                    continue
                 requests = requests_of(bed, modality, enhance=False)
                 closed(server, requests, 3)
                 found[modality] = {f"{times}x": overload(server, requests, times, options) for times in factors}

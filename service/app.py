@@ -60,7 +60,7 @@ def create_app(settings: Settings, engine: Engine | None = None, tracing: Tracin
     app.state.service = service
     app.add_middleware(Door, access=service.access, refuse_if_full=service.refuse_if_full)
     let_origins_in(app, settings)
-    app.add_middleware(RequestFrame, metrics=service.metrics, tracing=tracing)
+    app.add_middleware(RequestFrame, metrics=service.metrics, refusals=service.refusals, tracing=tracing)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(MemoryUnavailable, _on_memory_unavailable)

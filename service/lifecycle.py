@@ -15,6 +15,7 @@ from service.class_cache import ClassCache
 from service.door.access import Access
 from service.generation import Generations
 from service.label_sets import LabelSets
+from service.observing.logs import Refusals
 from service.observing.metrics import Metrics
 from service.pipeline.engine import Engine
 from service.pipeline.pipeline import Pipeline
@@ -52,6 +53,7 @@ class Service:
         self.label_sets = LabelSets.open(settings)
         self.class_cache = ClassCache(settings.class_cache_bytes, self.metrics)
         self.access = Access(settings)
+        self.refusals = Refusals()
         self.reason: str | None = "starting"  # why it is not ready; None when it is
         self.draining = False  # asked to end: unready for load balancers, still answering
         self.reload_failure: str | None = None  # code of the last reload if it was refused

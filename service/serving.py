@@ -23,6 +23,7 @@ from service.door.protocol import Connection
 from service.lifecycle import Service
 from service.observing.logs import logging_config
 from service.observing.tracing import open_tracing
+from service.open_files import allow_connections
 from service.problems import Problem
 from service.settings import Settings
 
@@ -34,6 +35,7 @@ _LAST_WORK_S = 5.0  # for threads that nobody waits for, the last lines of the l
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, and return; the process ends seconds later at most."""
     logging.config.dictConfig(logging_config(settings.log_format))
+    allow_connections(settings.max_connections)
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(_serve(settings))
         _end_within(_LAST_WORK_S)

@@ -182,7 +182,12 @@ class Settings(BaseSettings):
     )
     max_k: int = Field(100, ge=1, le=2048, description="Neighbours a request may ask for (422).")
 
-    max_connections: int = Field(1000, ge=1, description="Connections open at once; more are refused (503).")
+    max_connections: int = Field(
+        2500,
+        ge=1,
+        description="Connections open at once; more are refused (503). More than both queues hold: what has no room "
+        "in them is refused on a connection that is there, for less.",
+    )
     header_timeout_s: float = Field(
         5.0, gt=0, le=3600, allow_inf_nan=False, description="Seconds a request's headers may take to arrive."
     )

@@ -33,11 +33,11 @@ CLIENT_LEFT = 499  # nobody reads it; the log and the metrics need a number
 class RequestFrame:
     """The outermost layer of the app."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing | None = None) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, refusals: Refusals, tracing: Tracing | None = None) -> None:
         self._app = app
         self._metrics = metrics
         self._tracing = tracing
-        self._refusals = Refusals()
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from service.door.parsing import Place, Requests
 from service.observing.logs import log_request
 from service.observing.metrics import UNMATCHED
-from service.problems import KINDS, MEDIA_TYPE, Problem, problem_response
+from service.problems import KINDS, MEDIA_TYPE, REJECTIONS, Problem, problem_response
 
 if TYPE_CHECKING:
     from service.lifecycle import Service
@@ -132,4 +132,5 @@ class Connection(Requests):
         metrics, status = self._service.metrics, KINDS[code].status
         metrics.errors.labels(code).inc()
         metrics.observe_request(UNMATCHED, "other", status, 0.0)
-        log_request(request_id=secrets.token_hex(8), endpoint=UNMATCHED, status=status, code=code)
+        log = self._service.refusals.log if code in REJECTIONS else log_request
+        log(request_id=secrets.token_hex(8), endpoint=UNMATCHED, status=status, code=code)
