@@ -16,6 +16,7 @@ from service.problems import KINDS, MEDIA_TYPE, REJECTIONS, Problem, problem_res
 if TYPE_CHECKING:
     from service.lifecycle import Service
 
+_TICK_S: Final = 0.01  # loops keep time in milliseconds
 _LEFTOVER_S: Final = 5.0  # for the rest of a body that was answered before it was whole
 
 
@@ -28,6 +29,7 @@ class Connection(Requests):
         self._deadline: asyncio.TimerHandle | None = None
         self._watched: tuple[int, Place, bool, bool] | None = None  # what the deadline, or its absence, is for
         self._unread: asyncio.TimerHandle | None = None
+        self._read_by = 0.0  # when the client must have taken what was written last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give a new connection so long to send its first request."""
@@ -89,15 +91,20 @@ class Connection(Requests):
 
     def _expect_reading(self) -> None:
         """Give the client its time for what was written last. Neither `close` nor uvicorn's `drain` ever gives up."""
-        if self._unread is not None:
-            self._unread.cancel()
-        self._unread = self.loop.call_later(self._service.settings.send_timeout_s, self._cut_unread)
+        self._read_by = self.loop.time() + self._service.settings.send_timeout_s
+        if self._unread is None:  # one timer for many answers
+            self._unread = self.loop.call_at(self._read_by, self._cut_unread)
 
     def _cut_unread(self) -> None:
         """Drop a connection with what its client has not taken: until then both are held."""
-        if self.transport.get_write_buffer_size():
-            self._service.metrics.unread.inc()
-            self.transport.abort()
+        self._unread = None
+        if not self.transport.get_write_buffer_size():
+            return
+        if self.loop.time() < self._read_by - _TICK_S:
+            self._unread = self.loop.call_at(self._read_by, self._cut_unread)
+            return
+        self._service.metrics.unread.inc()
+        self.transport.abort()
 
     def _too_slow(self) -> None:
         self._deadline = None
