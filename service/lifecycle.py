@@ -33,6 +33,7 @@ CANARY_FRESH_S = 5.0  # a probe every few seconds must not become load of its ow
 _CANARY_TEXT = "a photo"
 # The smallest GIF: one grey pixel.
 _CANARY_IMAGE = bytes.fromhex("47494638396101000100800000808080ffffff2c00000000010001000002024401003b")
+_FIRST_PROBE_S = 120.0  # it warms everything up, and may read the memory from a cold disk beside others who do
 OPEN_WITHOUT_KEYS = "open_without_keys"
 
 
@@ -231,7 +232,7 @@ class Service:
             self._workers = Workers(self.settings, self.metrics, engine.encoder)
             await asyncio.to_thread(self._workers.start)
         pipeline = Pipeline(engine, self._workers, self.settings, self.metrics)
-        await pipeline.probe(_CANARY_IMAGE, _CANARY_TEXT)
+        await pipeline.probe(_CANARY_IMAGE, _CANARY_TEXT, within_s=_FIRST_PROBE_S)
         self._generations.replace(pipeline)
         self.metrics.describe(
             model=self.settings.served_model_name or engine.encoder.name,

@@ -191,9 +191,15 @@ class Pipeline:
             self._observe_answer("text", answer)
         return weights, answers
 
-    async def probe(self, image: bytes, text: str) -> None:
-        """Send an image and a text through every stage, without a permit: a full queue refuses no probe."""
-        deadline, trace = self.deadline(), Trace()
+    async def probe(self, image: bytes, text: str, *, within_s: float | None = None) -> None:
+        """Send an image and a text through every stage, without a permit: a full queue refuses no probe.
+
+        Args:
+            image, text: the items.
+            within_s: seconds it may take; None is a request's time.
+        """
+        deadline = self.deadline() if within_s is None else time.monotonic() + within_s
+        trace = Trace()
         ask = Ask(enhance=self.engine.can_enhance, k=self.engine.default_k(self._settings.k), neighbours=True)
         loop = asyncio.get_running_loop()
         pixels = await within(deadline, self._workers.images.decode(image))

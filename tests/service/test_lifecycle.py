@@ -16,6 +16,7 @@ import pytest
 from memory import Modality
 from models.errors import EncoderError
 from service import lifecycle
+from service.pipeline import workers
 from service.pipeline.engine import Answer, Engine, Query
 
 
@@ -340,3 +341,18 @@ def test_stopping_ends_every_thread_of_ours(serve: Any) -> None:
     assert not workers.batcher.alive
     with pytest.raises(RuntimeError):
         asyncio.run(workers.images.decode(b""))
+
+
+def test_a_first_probe_that_takes_longer_than_a_request_may_is_no_failure(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute, slow = workers.compute, [1.0, 1.0]  # an image and a text, from a cold disk
+
+    def warming_up(*batch: Any) -> Any:
+        time.sleep(slow.pop() if slow else 0)
+        return compute(*batch)
+
+    monkeypatch.setattr(workers, "compute", warming_up)
+    with serve(request_timeout_s=0.5) as service:
+        assert service.client.get("/readyz").status_code == 200
+    assert not slow
