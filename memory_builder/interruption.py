@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from memory.allocator import give_back
 from memory_builder.errors import BuildInterrupted
 from memory_builder.reporting.progress import Progress
 
@@ -43,6 +44,7 @@ class Watch:
     def stage(self, name: str) -> None:
         """A stage begins, unless a stop was asked for; names are Progress's."""
         self.stop.check()
+        give_back()  # what the stage before needed
         self.progress.stage(name)
 
     def checkpoint(self, rows: int, rejected: int) -> None:

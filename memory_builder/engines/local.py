@@ -18,7 +18,7 @@ from memory_builder.units.store import UnitStore
 _TICK_S = 0.1  # how long a signal or the progress bar may wait
 # Large blocks of each batch come and go among the small ones of its rows: some 0.2 GB lie free between them, unless
 # they are given back now and then, which takes some milliseconds.
-_GIVE_BACK_S = 2.0
+_GIVE_BACK_S = 1.0
 
 
 class LocalEngine:
