@@ -18,6 +18,8 @@ import httpx
 import numpy as np
 import pytest
 
+from models.cores import usable_cores
+
 pytestmark = pytest.mark.timeout(1200)
 
 
@@ -26,7 +28,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished demo: `reco demo --seeds 3 --no-serve`, in a process of its own."""
     directory = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "reco.cli", "demo", "-d", str(directory), "--seeds", "3", "--no-serve"]
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    beside = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # more threads than cores wait for one another
+    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, usable_cores() // beside))}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "RECO" in done.stderr
