@@ -1,7 +1,7 @@
 """Faults around a service in a process of its own (THREATS §3): killed, short of files, on a full disk, beside a hog.
 
-X34 has no test: decoding is in threads, so a decoder that crashes takes the process with it, and X29 is what follows.
-X17 has none either: a memory is mapped, so a reload allocates nothing that the kernel could not take back.
+X34 is of processes that decode, as beside a GPU; a thread that crashes takes all along: X29 follows.
+X17 has no test: a memory is mapped, so a reload allocates nothing that the kernel could not take back.
 """
 
 import base64
@@ -103,6 +103,33 @@ def test_X31_with_no_room_to_write_it_serves(serve_process: Any, tmp_path: Path)
 def _gif_of(size: int) -> bytes:
     """One pixel, and so many bytes behind the end of the picture that a server would spool them."""
     return base64.b64decode(GIF_PIXEL) + bytes(size)
+
+
+def test_X34_decoders_that_are_killed_are_missed_by_nobody(serve_process: Any, photo_bytes: dict[str, bytes]) -> None:
+    with serve_process(decoding="processes") as service:
+        service.wait_until_ready()
+        photo, headers = photo_bytes["jpeg"], {"content-type": "image/jpeg"}
+        before = httpx.post(f"{service.url}/embed/image", content=photo, headers=headers, timeout=30).json()["data"]
+        for _ in range(3):
+            decoders = _decoders(service.process.pid)
+            assert decoders
+            for pid in decoders:
+                os.kill(pid, signal.SIGKILL)
+            started = time.monotonic()
+            answer = httpx.post(f"{service.url}/embed/image", content=photo, headers=headers, timeout=30)
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["data"] == before
+            assert time.monotonic() - started < 10  # 2 s where no other test takes the cores
+
+
+def _decoders(server: int) -> list[int]:
+    """The processes that decode: children of the server of forks, which is one of the server's own."""
+
+    def children(pid: int) -> list[int]:
+        found = (task / "children" for task in Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for path in found for child in path.read_text().split()]
+
+    return [grandchild for child in children(server) for grandchild in children(child)]
 
 
 def test_X25_a_greedy_key_slows_nobody_else(serve: Any, tmp_path: Path) -> None:

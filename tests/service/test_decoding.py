@@ -41,7 +41,7 @@ def test_what_cannot_be_decoded_keeps_its_code(processes: DecodeProcesses, photo
         assert caught.value.code == code
 
 
-def test_processes_that_die_are_replaced_and_their_images_decoded(
+def test_X34_processes_that_die_are_replaced_and_their_images_decoded(
     processes: DecodeProcesses, encoder: Encoder, photo_bytes: dict[str, bytes]
 ) -> None:
     """Both are killed while forty images wait: all forty are answered."""
@@ -60,7 +60,7 @@ def test_processes_that_die_are_replaced_and_their_images_decoded(
     assert all(torch.equal(one, expected) for one in asyncio.run(forty()))
 
 
-def test_an_image_that_ends_its_process_twice_is_to_blame(
+def test_X34_an_image_that_ends_its_process_twice_is_to_blame(
     processes: DecodeProcesses, photo_bytes: dict[str, bytes]
 ) -> None:
     async def ended_twice() -> None:
