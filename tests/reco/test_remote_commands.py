@@ -46,7 +46,7 @@ def test_info_and_verify_tell_of_the_copy(bucket: Any, reco: Reco, memory_dir: P
     address = bucket.upload(memory_dir, "birds")
     told = reco("memory", "info", address, "--allow-remote", "s3")
     assert told.returncode == 0, told.stderr
-    assert "24 in 1 segments" in told.stdout
+    assert "24 in 1 segment\n" in told.stdout
     copy = next((tmp_path / "cache/reco/memories").iterdir())
     assert str(copy) in told.stdout
     assert "sound" in reco("memory", "verify", address, "--full", "--allow-remote", "s3").stdout
