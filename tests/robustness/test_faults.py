@@ -122,14 +122,31 @@ def test_X34_decoders_that_are_killed_are_missed_by_nobody(serve_process: Any, p
             assert time.monotonic() - started < 10  # 2 s where no other test takes the cores
 
 
+def test_X29_a_server_that_is_killed_leaves_no_decoder(serve_process: Any) -> None:
+    with serve_process(decoding="processes") as service:
+        service.wait_until_ready()
+        left = {pid for pid in _family(service.process.pid) if pid != service.process.pid}
+        assert set(_decoders(service.process.pid)) < left
+        service.kill()
+        end = time.monotonic() + 20
+        while any(Path(f"/proc/{pid}").exists() for pid in left):
+            assert time.monotonic() < end, "processes of a killed server live on"
+            time.sleep(0.05)
+
+
 def _decoders(server: int) -> list[int]:
     """The processes that decode: children of the server of forks, which is one of the server's own."""
 
-    def children(pid: int) -> list[int]:
-        found = (task / "children" for task in Path(f"/proc/{pid}/task").iterdir())
-        return [int(child) for path in found for child in path.read_text().split()]
+    return [grandchild for child in _children(server) for grandchild in _children(child)]
 
-    return [grandchild for child in children(server) for grandchild in children(child)]
+
+def _children(pid: int) -> list[int]:
+    found = (task / "children" for task in Path(f"/proc/{pid}/task").iterdir())
+    return [int(child) for path in found for child in path.read_text().split()]
+
+
+def _family(pid: int) -> list[int]:
+    return [pid, *(one for child in _children(pid) for one in _family(child))]
 
 
 def test_X25_a_greedy_key_slows_nobody_else(serve: Any, tmp_path: Path) -> None:
