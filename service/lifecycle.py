@@ -28,6 +28,7 @@ logger = logging.getLogger("reco.lifecycle")
 
 MEMORY_UNAVAILABLE = "memory_unavailable"
 _MAY_COME_BACK = (MEMORY_UNAVAILABLE, "store_unavailable")
+UNKNOWN = "load_failed"  # why it is not ready, where the error has no code of its own
 AWAY_S = 5.0  # between two looks for a memory that was away at the start
 CANARY_FRESH_S = 5.0  # a probe every few seconds must not become load of its own
 _CANARY_TEXT = "a photo"
@@ -210,7 +211,8 @@ class Service:
             code = _code(error)
             if self.reason != "stopping":
                 self.reason = code
-            logger.error("not ready: %s", code, exc_info=error)
+            # What has a code says what to do; its traceback would only stand before that.
+            logger.error("not ready: %s: %s", code, error, exc_info=error if code == UNKNOWN else None)
             return
         if self.reason != "stopping":
             self.reason = None
@@ -271,4 +273,4 @@ def _contents(engine: Engine) -> tuple[int, str, str | None]:
 def _code(error: Exception) -> str:
     """Our own errors carry a stable code; their message, with paths, goes to the log only."""
     code = getattr(error, "code", None)
-    return code if isinstance(code, str) else "load_failed"
+    return code if isinstance(code, str) else UNKNOWN

@@ -80,7 +80,10 @@ async def _serve(settings: Settings) -> None:
         task.add_done_callback(tasks.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
-    await asyncio.gather(*(server.serve() for server in servers))
+    try:
+        await asyncio.gather(*(server.serve() for server in servers))
+    finally:
+        gc.unfreeze()  # or libraries that count what is left at the end tell of hundreds of leaks
 
 
 async def _reload(service: Service) -> None:
