@@ -71,6 +71,11 @@ def _show(found: "Forecast", memory: Path, encoder: str, start_s: float = 0.0) -
         found.check()
     except OutputError as error:
         stop(error.message)
+    if found.sampled and sum(found.rejected.values()) == found.sampled:
+        stop(
+            f"no row of the sample can be stored ({', '.join(sorted(found.rejected))}): the build would end so, too. "
+            "docs/builder.md says what each code means."
+        )
     console.print(f"nothing was written; leave --plan out to build {memory}", style="dim")
     return {**asdict(found), "seconds": found.seconds, "encoder_start_s": round(start_s, 3)}
 

@@ -46,6 +46,17 @@ def test_a_plan_a_build_and_the_same_build_again(arrays: Path) -> None:
     assert again["digest"] == first["digest"]
 
 
+def test_a_plan_of_rows_that_cannot_be_stored_is_refused(encoder_dir: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table/pairs.csv"
+    table.parent.mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "outside.png")
+    table.write_text("image,caption\n" + "".join(f"{tmp_path}/outside.png,a bird {n}\n" for n in range(3)))
+    call = ["build", str(table), "-o", str(tmp_path / "memory"), "--model", str(encoder_dir), "--plan"]
+    refused = CliRunner().invoke(app, call)
+    assert refused.exit_code == 1, refused.output
+    assert "path_outside" in refused.stderr
+
+
 def test_a_new_index(arrays: Path) -> None:
     memory = arrays.parent / "memory"
     told("--embeddings", arrays, "--encoder-name", "some-clip", "-o", memory)
