@@ -231,7 +231,7 @@ class Encoder:
 
 
 def _unit(features: torch.Tensor) -> torch.Tensor:
-    """Features (B, D) at unit norm, in float32 whatever the towers computed in; zeros and overflows are not finite."""
+    """Features (B, D) at unit norm, in float32 whatever the towers computed in; zeros and overflows get none."""
     features = features.float()
     unit: torch.Tensor = features / features.norm(dim=-1, keepdim=True)
     return unit

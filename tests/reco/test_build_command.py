@@ -24,6 +24,17 @@ def arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "set.npz"
 
 
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of four pictures with captions."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(4):
+        Image.new("RGB", (32, 32), (60 * number, 0, 0)).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(f"red number {number}")
+    return folder
+
+
 def told(*arguments: object) -> dict[str, Any]:
     result = CliRunner().invoke(app, ["build", *map(str, arguments), "--json"])
     assert result.exit_code == 0, result.output
@@ -66,12 +77,7 @@ def test_a_new_index(arrays: Path) -> None:
     assert all(index["recall"]["recall"] > 0 for index in done["indices"])
 
 
-def test_a_share_of_a_corpus_and_what_finishes_it(encoder_dir: Path, tmp_path: Path) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for number in range(4):
-        Image.new("RGB", (32, 32), (60 * number, 0, 0)).save(photos / f"{number}.png")
-        (photos / f"{number}.txt").write_text(f"red number {number}")
+def test_a_share_of_a_corpus_and_what_finishes_it(encoder_dir: Path, photos: Path, tmp_path: Path) -> None:
     build = (photos, "-o", tmp_path / "memory", "--model", encoder_dir, "--device", "cpu", "--unit-rows", 2)
     share = told(*build, "--worker", "0/2")
     assert (share["units"], share["units_of_all"], share["units_resumed"]) == (1, 2, 0)
@@ -80,12 +86,9 @@ def test_a_share_of_a_corpus_and_what_finishes_it(encoder_dir: Path, tmp_path: P
     assert told(*build, "--plan")["rows_done"] == 4
 
 
-def test_what_was_kept_there_already_and_rejected_is_told_apart(encoder_dir: Path, tmp_path: Path) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for number in range(4):
-        Image.new("RGB", (32, 32), (60 * number, 0, 0)).save(photos / f"{number}.png")
-        (photos / f"{number}.txt").write_text(f"red number {number}")
+def test_what_was_kept_there_already_and_rejected_is_told_apart(
+    encoder_dir: Path, photos: Path, tmp_path: Path
+) -> None:
     build = ["build", str(photos), "-o", str(tmp_path / "memory"), "--model", str(encoder_dir), "--device", "cpu"]
     build += ["--unit-rows", "2", "--max-error-rate", "1"]
     plan = CliRunner().invoke(app, [*build, "--plan", "--json"])
