@@ -208,7 +208,8 @@ class Client:
                 yield under_way.popleft().result()
         finally:
             left.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            # A connection closed under a request leaves its thread at a socket that nobody wakes: wait for the answer.
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _json(self, ask: Ask) -> dict[str, Any]:
         body: dict[str, Any] = json_of(self._send(ask))

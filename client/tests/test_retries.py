@@ -42,9 +42,10 @@ class Reply:
 
 
 class Scripted:
-    """Answers request after request with `script(number)`, and keeps their headers and times."""
+    """Answers request after request with `script(number)`, and keeps their bodies, keys and times."""
 
     def __init__(self, script: Callable[[int], Reply]) -> None:
+        self.bodies: list[bytes] = []
         self.keys: list[str | None] = []
         self.times: list[float] = []
         self.most_at_once = 0
@@ -55,8 +56,9 @@ class Scripted:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers.get("content-length", 0)))
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 with lock:
+                    scripted.bodies.append(body)
                     scripted.keys.append(self.headers.get("authorization"))
                     scripted.times.append(time.monotonic())
                     open_requests[0] += 1
@@ -117,6 +119,10 @@ def npy(count: int = 1) -> Reply:
     np.save(file, np.eye(count, 4, dtype=np.float32))
     headers = {"X-Reco-Space": "s", "X-Reco-Memory-Version": "3", "X-Reco-Model": "m"}
     return Reply(body=file.getvalue(), headers={"Content-Type": "application/x-npy", **headers})
+
+
+def threads_of_clients() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("reco-client")]
 
 
 def call(kind: str, url: str, **arguments: Any) -> Any:
@@ -279,16 +285,20 @@ def test_no_more_is_taken_of_a_stream_than_is_under_way(scripted: Any, kind: str
     assert [part.vectors.shape for part in parts] == [(2, 4)] * 5
     assert next(taken) <= (5 + 3) * 2 + 1
     assert server.most_at_once <= 3
+    assert not threads_of_clients()
 
 
 def test_a_stream_that_nobody_reads_on_is_not_tried_again(scripted: Any) -> None:
-    server = scripted(lambda number: problem(503, "queue_full") if number else npy(1))
+    def by_text(number: int) -> Reply:  # two are sent at once, and either may arrive first
+        return npy(1) if b"text 0" in server.bodies[number] else problem(503, "queue_full")
+
+    server = scripted(by_text)
     waits = Retries(attempts=99, first_s=0.3, longest_s=0.3)
     with Client(server.url, in_flight=2, texts_per_request=1, retries=waits) as client:
         stream = client.stream_texts(f"text {number}" for number in range(9))
         next(stream)
-        left = [thread for thread in threading.enumerate() if thread.name.startswith("reco-client")]
+        assert threads_of_clients()
+        started = time.monotonic()
         stream.close()  # type: ignore[attr-defined]
-        for thread in left:
-            thread.join(5)  # a program waits for it at its end
-    assert left and not any(thread.is_alive() for thread in left)
+        assert time.monotonic() - started < 5
+    assert not threads_of_clients()  # a program would wait for them at its end
