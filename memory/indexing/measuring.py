@@ -6,6 +6,7 @@ missed. Everything here is the same on every run; what a clock says is in timing
 Shapes: Q queries, K = 10 neighbours, C candidates, N rows, D embedding dimension.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -33,6 +34,7 @@ class Setting:
         num_candidates: rows ranked by their exact similarity.
         before: recall by the codes alone.
         recall: recall after ranking.
+        error: standard error of `recall`: other queries may find so much less.
         margin: as `SearchParameters.margin`.
         mean_lists: lists that a query looks at on average, if there is a margin.
     """
@@ -41,6 +43,7 @@ class Setting:
     num_candidates: int
     before: float
     recall: float
+    error: float
     margin: float | None = None
     mean_lists: float | None = None
 
@@ -48,6 +51,11 @@ class Setting:
     def parameters(self) -> SearchParameters:
         """To search so."""
         return SearchParameters(self.nprobe, self.num_candidates, self.margin)
+
+    @property
+    def assured(self) -> float:
+        """Recall with its error taken off: of many settings the cheapest that reaches a number is a lucky one."""
+        return self.recall - self.error
 
     def to_json(self) -> dict[str, Any]:
         """For the report."""
@@ -108,16 +116,16 @@ def measure(
     exact[found == asked.own[:, None]] = NOWHERE
     near = exact >= asked.least[:, None]  # (Q, C)
     others = np.cumsum(found != asked.own[:, None], axis=1)  # how many candidates up to here are another row
-    before = _share(near & (others <= asked.count), asked)
-    return [Setting(nprobe, count, before, _share(near & (others <= count), asked), margin) for count in candidates]
+    before, _ = _share(near & (others <= asked.count), asked)
+    return [Setting(nprobe, count, before, *_share(near & (others <= count), asked), margin) for count in candidates]
 
 
 def choose_setting(settings: Sequence[Setting], wanted: float, cost: "Cost") -> Setting:
-    """The cheapest that reaches the recall wanted; the best there is if none does."""
-    enough = [setting for setting in settings if setting.recall >= wanted]
+    """The cheapest that is sure of the recall wanted; the best there is if none is."""
+    enough = [setting for setting in settings if setting.assured >= wanted]
     if not enough:
-        most = max(setting.recall for setting in settings)
-        enough = [setting for setting in settings if setting.recall >= most]
+        most = max(setting.assured for setting in settings)
+        enough = [setting for setting in settings if setting.assured >= most]
     return min(enough, key=cost.of)
 
 
@@ -138,9 +146,11 @@ class Cost:
         return setting.nprobe * self.list_bytes + 4 * setting.num_candidates * self.row_bytes
 
 
-def _share(hits: NDArray[np.bool_], asked: Asked) -> float:
+def _share(hits: NDArray[np.bool_], asked: Asked) -> tuple[float, float]:
+    """The share found of what there is to find, on average over the queries, and the standard error of that."""
     # rows as near as the 10th may be more than ten
-    return round(float(np.minimum(hits.sum(axis=1), asked.count).mean() / max(1, asked.count)), 4)
+    shares = np.minimum(hits.sum(axis=1), asked.count) / max(1, asked.count)
+    return round(float(shares.mean()), 4), round(float(shares.std() / math.sqrt(len(shares))), 4)
 
 
 def _nearer(

@@ -41,7 +41,7 @@ def narrow(search: ListSearch, asked: Asked, chosen: Setting, wanted: float) -> 
     while high - low > 1:
         step = min(max(1, 2 * low), (low + high) // 2)  # a wide margin costs as much as many narrow ones
         [tried] = measure(search, asked, nprobe, [chosen.num_candidates], margin=step * STEP)
-        if tried.recall >= wanted:
+        if tried.assured >= wanted:
             best, high = tried, step
         else:
             low = step

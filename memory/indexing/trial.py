@@ -79,11 +79,11 @@ def _settings(search: ListSearch, asked: Asked, lists: int, wanted: float, cost:
         settings += tried
         if nprobe == lists or cheapest < math.inf:
             break
-        cheapest = min((cost.of(setting) for setting in tried if setting.recall >= wanted), default=math.inf)
+        cheapest = min((cost.of(setting) for setting in tried if setting.assured >= wanted), default=math.inf)
         nprobe = min(lists, 2 * nprobe)
         if cost.of(replace(tried[0], nprobe=nprobe)) >= cheapest:
             break
-    fewest = min((setting.nprobe for setting in settings if setting.recall >= wanted), default=1)
+    fewest = min((setting.nprobe for setting in settings if setting.assured >= wanted), default=1)
     if fewest > 2:
         settings += measure(search, asked, fewest - fewest // 4)
     return sorted(settings, key=lambda setting: (setting.nprobe, setting.num_candidates))

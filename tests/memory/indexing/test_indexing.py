@@ -12,6 +12,7 @@ import memory
 from memory import IndexOptions, IndexOptionsInvalid, Memory
 from memory.format.families import Family, lists_for
 from memory.indexing.kernels import kernel_for
+from memory.indexing.measuring import Cost, Setting, choose_setting
 from memory.indexing.options import choose_family
 from memory.indexing.reports import has_drifted
 
@@ -244,3 +245,11 @@ def test_drift_is_told_and_breaks_nothing(root, factory, lists):
     for similarity, drifted in ((0.8, False), (0.6, True)):
         report["shards"][1]["similarity"] = similarity
         assert has_drifted(report) is drifted
+
+
+def test_a_setting_that_was_lucky_is_not_chosen():
+    """Its recall is 0.99 by no more than chance: the next dearer one is sure of it."""
+    lucky, sure, dear = (Setting(n, 16, 0.0, recall, 0.002) for n, recall in ((8, 0.991), (16, 0.993), (32, 0.999)))
+    cost = Cost(list_bytes=1000, row_bytes=2 * D)
+    assert choose_setting([lucky, sure, dear], 0.99, cost) is sure
+    assert choose_setting([lucky, sure, dear], 1.0, cost) is dear

@@ -97,10 +97,10 @@ def test_the_margin_is_the_least_that_finds_enough(built):
         stored = StoredRows([rows.text])
         asked = ask(stored, stored.take(own).astype(np.float32), own)
         found = manifest.indexes["text"].search
-        chosen = Setting(found.nprobe // WIDER, found.num_candidates, 0.0, 0.0)
+        chosen = Setting(found.nprobe // WIDER, found.num_candidates, 0.0, 0.0, 0.0)
         narrower = narrow(searcher, asked, chosen, 0.95)
         recalls = [
-            measure(searcher, asked, found.nprobe, [found.num_candidates], margin=step * STEP)[0].recall
+            measure(searcher, asked, found.nprobe, [found.num_candidates], margin=step * STEP)[0].assured
             for step in range(1, 64)
         ]
     least = next(step for step, recall in enumerate(recalls, start=1) if recall >= 0.95)
