@@ -102,6 +102,16 @@ def _spread_embeddings(model: open_clip.CLIP) -> None:
 
 
 @pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data that lie beside a checkout, or where RECO_SHARED_DATA says; they are no part of it."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    directory = Path(os.environ.get("RECO_SHARED_DATA", beside))
+    if not directory.is_dir():
+        pytest.skip("no real data here: set RECO_SHARED_DATA to a folder that has clip_vitb32/ and grocery/")
+    return directory
+
+
+@pytest.fixture(scope="session")
 def encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a tiny CLIP: 64 px images, D = 128, L = 40."""
     return write_encoder(tmp_path_factory.mktemp("encoder"), seed=0)

@@ -10,12 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-from models.texts.checking import text_error
+from models.texts.checking import is_plain, text_error
 
 # open_clip's BPE cache keeps every word it ever saw; real captions need far fewer than this.
 MAX_CACHED_WORDS = 50_000
+_LONGEST_CACHED = 32  # characters of a word: longer ones are rare, and would make the bound on words one on nothing
+# These clean a plain text word by word, so its tokens are those of its words, one after the other.
+_WORDWISE = frozenset({"_clean_lower", "_clean_whitespace", "_clean_canonicalize"})
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Tokenizer:
         self.context_length = context_length
         # The cache is emptied while other threads may read it; tokenizing holds the interpreter anyway.
         self._lock = threading.Lock()
+        self._words: dict[str, list[int]] | None = {} if _is_wordwise(tokenizer) else None
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokenize a batch: (B, L) ids, zero-padded, cut to L with the end token kept.
@@ -41,14 +46,12 @@ class Tokenizer:
         Raises:
             TextError: text_special_token, if a text would become one of the tokenizer's control tokens.
         """
-        texts = list(texts)
-        ids = torch.zeros(len(texts), self.context_length, dtype=torch.long)
         if not texts:
-            return Tokens(ids, [])
+            return Tokens(torch.zeros(0, self.context_length, dtype=torch.long), [])
         with self._lock:
             if hasattr(self._tokenizer, "bpe_ranks"):
-                return self._with_byte_pairs(texts, ids)
-            return self._with_transformers(texts)
+                return self._with_byte_pairs(texts)
+            return self._with_transformers(list(texts))
 
     def record(self) -> dict[str, Any]:
         """What makes two tokenizers the same: kind, SHA-256 of the vocabulary and cleaning, context length."""
@@ -66,21 +69,41 @@ class Tokenizer:
         digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return {"kind": type(inner).__name__, "sha256": digest, "context_length": self.context_length}
 
-    def _with_byte_pairs(self, texts: list[str], ids: torch.Tensor) -> Tokens:
+    def _with_byte_pairs(self, texts: Sequence[str]) -> Tokens:
         # The same ids as open_clip's own __call__, but encoded once: the count tells what was cut.
         inner, room = self._tokenizer, self.context_length - 2
-        control = set(inner.all_special_ids)
+        ids = np.zeros((len(texts), self.context_length), dtype=np.int64)
         truncated = []
         for row, text in enumerate(texts):
-            tokens = inner.encode(text)
-            if not control.isdisjoint(tokens):
-                raise text_error("text_special_token")
+            wordwise = self._words is not None and is_plain(text)
+            tokens = self._encode_words(text) if wordwise else self._encode(text)
             truncated.append(len(tokens) > room)
             kept = [inner.sot_token_id, *tokens[:room], inner.eot_token_id]
-            ids[row, : len(kept)] = torch.tensor(kept)
+            ids[row, : len(kept)] = kept
         if len(inner.cache) > MAX_CACHED_WORDS:
             inner.cache = {inner.decoder[token]: inner.decoder[token] for token in inner.all_special_ids}
-        return Tokens(ids, truncated)
+        return Tokens(torch.from_numpy(ids), truncated)
+
+    def _encode(self, text: str) -> list[int]:
+        tokens: list[int] = self._tokenizer.encode(text)
+        if not set(self._tokenizer.all_special_ids).isdisjoint(tokens):
+            raise text_error("text_special_token")
+        return tokens
+
+    def _encode_words(self, text: str) -> list[int]:
+        """As `_encode` for a plain text; ten times as fast where its words are known, as those of captions are."""
+        assert self._words is not None
+        tokens: list[int] = []
+        for word in text.split():
+            known = self._words.get(word)
+            if known is None:
+                known = self._encode(word)
+                if len(self._words) >= MAX_CACHED_WORDS:
+                    self._words.clear()
+                if len(word) <= _LONGEST_CACHED:
+                    self._words[word] = known
+            tokens += known
+        return tokens
 
     def _with_transformers(self, texts: list[str]) -> Tokens:
         inner = self._tokenizer
@@ -88,3 +111,10 @@ class Tokenizer:
         lengths = [len(inner.tokenizer(clean(text)).input_ids) for text in texts]
         ids = inner(texts, context_length=self.context_length)
         return Tokens(ids.long(), [length > self.context_length for length in lengths])
+
+
+def _is_wordwise(tokenizer: Any) -> bool:
+    """Whether open_clip's byte pairs clean as we know, and no control token reaches over a space."""
+    if not hasattr(tokenizer, "bpe_ranks") or getattr(tokenizer.clean_fn, "__name__", "") not in _WORDWISE:
+        return False
+    return not any(" " in tokenizer.decoder[token] for token in tokenizer.all_special_ids)

@@ -79,16 +79,6 @@ def run(tmp_path: Path, encoder: Encoder) -> Callable[..., BuildResult]:
     return run_build
 
 
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real embeddings that lie beside a checkout, or where RECO_SHARED_DATA says; they are no part of it."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    directory = Path(os.environ.get("RECO_SHARED_DATA", beside))
-    if not directory.is_dir():
-        pytest.skip("no real embeddings here: set RECO_SHARED_DATA to a folder that has clip_vitb32/")
-    return directory
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
     """In memory where that can be: hundreds of builds wait for hundreds of fsyncs each."""
