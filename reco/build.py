@@ -11,10 +11,11 @@ import typer
 
 from reco.acknowledging import acknowledging
 from reco.build_engine import EngineName, RayAddress, check_engine, opened_engine
+from reco.build_origin import origin_of
 from reco.build_plan import plan_encoding, plan_import
+from reco.build_report import show_result
 from reco.build_share import STOPPING, Worker, build_a_share
-from reco.console import BuildProgress, console, say, stop
-from reco.counted import counted
+from reco.console import BuildProgress, console, stop
 from reco.index_options import IndexFactory, MaxBytesPerPair, Recall, Reindex, index_options
 from reco.index_options import reindex as reindex_memory
 from reco.memory_tables import Json, show_json
@@ -28,14 +29,20 @@ if TYPE_CHECKING:
     from models.encoder import Encoder
 
 DEFAULT_MODEL = "ViT-B-32"
+_NO_MODEL = (
+    "which encoder? Name it with --model (RECO_MODEL): a directory with open_clip_config.json and "
+    "open_clip_model.safetensors, or an open_clip architecture, such as ViT-B-32, with --pretrained (RECO_PRETRAINED), "
+    "such as laion2b_s34b_b79k. docs/choosing.md tells which suits"
+)
 _EMBEDDINGS = "Embeddings that were cached before"
 
 Corpus = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Folders of images with captions (a.jpg + a.txt), webdataset tars, CSV/TSV/JSONL tables with a path and a "
-        "caption column, Parquet and Arrow files with images or paths, or folders that save_to_disk wrote; globs, "
-        "braces and lists are expanded. With --allow-remote also addresses, like 's3://bucket/shards/*.tar'.",
+        help="Folders of images with captions (a.jpg + a.txt), webdataset tars, CSV/TSV/JSONL tables with a caption "
+        "column and one of paths (relative to the table's folder and in it: absolute ones and .. are refused), Parquet "
+        "and Arrow files with images or paths, or folders that save_to_disk wrote; globs, braces and lists are "
+        "expanded. With --allow-remote also addresses, like 's3://bucket/shards/*.tar'.",
         metavar="CORPUS",
     ),
 ]
@@ -186,7 +193,7 @@ def build(
     source = model or DEFAULT_MODEL, pretrained
     open_encoder = partial(_open_encoder, *source, device, dtype)
     if embeddings:
-        find_origin = partial(_origin, open_encoder if model or pretrained else None, encoder_name, trust_model)
+        find_origin = partial(origin_of, open_encoder if model or pretrained else None, encoder_name, trust_model)
         _take_over(config, find_origin, plan=plan, as_json=as_json)
     else:
         ray = partial(opened_engine, engine, ray_address, config, source)
@@ -212,6 +219,8 @@ def _check_sources(
         stop("name either CORPUS, images to encode, or --embeddings, which are encoded already: one of the two", code=2)
     if (encoder_name or trust_model) and not embeddings:
         stop("--encoder-name and --trust-model are for --embeddings: a corpus is encoded with --model", code=2)
+    if corpus and not opened:
+        stop(_NO_MODEL, code=2)
     if encoder_name and opened:
         stop("--encoder-name is for an encoder that is not opened: leave it out, or --model (RECO_MODEL)", code=2)
 
@@ -283,65 +292,5 @@ def _tell(work: "Callable[[], BuildResult]", output: Path) -> dict[str, Any]:
             result = work()
     except BuildInterrupted as interrupted:
         stop(f"{interrupted}", code=128 + interrupted.signal)
-    _report(result, output)
+    show_result(result, output)
     return asdict(result)
-
-
-def _origin(
-    open_encoder: "Callable[[], Encoder] | None", name: str | None, trust: bool, readers: "list[EmbeddingsReader]"
-) -> "Origin":
-    """The encoder that embeddings are of: one that is opened, or a word for one."""
-    return (
-        _declared(name, readers, trust=trust) if open_encoder is None else _opened(open_encoder(), readers, trust=trust)
-    )
-
-
-def _opened(encoder: "Encoder", readers: "list[EmbeddingsReader]", *, trust: bool) -> "Origin":
-    """The origin of embeddings whose encoder was named, and what is known about that."""
-    from memory_builder import Origin
-
-    origin = Origin.opened(encoder, readers, trust=trust)
-    told = {
-        "checked": f"{counted(origin.captions, 'caption')} encoded again: median cosine to the stored "
-        f"{origin.median_cosine:.4f}",
-        "trusted": f"not checked, as asked: that {encoder.name} made these embeddings is taken on trust",
-        "unchecked": f"there are no captions, so it could not be checked that {encoder.name} made these embeddings",
-    }
-    console.print(told[origin.known_by])
-    return origin
-
-
-def _declared(name: str | None, readers: "list[EmbeddingsReader]", *, trust: bool) -> "Origin":
-    """The origin of embeddings whose encoder is known by a word only."""
-    from memory_builder import Origin
-
-    if trust:
-        stop("--trust-model says nothing without --model: name the encoder, or declare it with --encoder-name", code=2)
-    if name is None:
-        stop(
-            "which encoder made these embeddings? Name it with --model and --pretrained, which checks it; or, where it "
-            "cannot be opened, choose a word for it with --encoder-name, like clip-vit-b32-openai",
-            code=2,
-        )
-    origin = Origin.undeclared(name, readers[0].embed_dim)
-    console.print(f"undeclared encoder {name}, D = {readers[0].embed_dim}: no service will open this memory")
-    return origin
-
-
-def _report(result: "BuildResult", output: Path) -> None:
-    rejected = sum(result.rejected.values())
-    replaced = f" ({result.replaced:,} in the place of another of their key)" if result.replaced else ""
-    console.print(
-        f"{output}: version {result.version}, {counted(result.num_items, 'item')}; "
-        f"{result.added:,} added{replaced}, {result.present:,} there already, {rejected:,} rejected"
-        + ("" if result.created else "; nothing was new, so there is no new version")
-    )
-    for code, count in sorted(result.rejected.items()):
-        console.print(f"  {count:,} x {code}")
-    if result.near_duplicates:
-        console.print(
-            f"  {result.near_duplicates:,} of the added images are nearly those of earlier items, {result.copies:,} "
-            f"of them copies: {output}/work/near_duplicates.jsonl"
-        )
-    console.print(f"next: [bold]reco train {output} -o my-fusion[/]", soft_wrap=True)
-    say("      with --names FILE, if captions mention the names to tell apart", style="dim")

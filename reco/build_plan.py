@@ -43,6 +43,7 @@ def plan_import(
 def _show(found: "Forecast", memory: Path, encoder: str, start_s: float = 0.0) -> dict[str, Any]:
     """Print it; `start_s` is what opening the encoder took here, and will take the build."""
     from memory_builder import OutputError
+    from memory_builder.reporting.ledger import advice
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
@@ -73,8 +74,8 @@ def _show(found: "Forecast", memory: Path, encoder: str, start_s: float = 0.0) -
         stop(error.message)
     if found.sampled and sum(found.rejected.values()) == found.sampled:
         stop(
-            f"no row of the sample can be stored ({', '.join(sorted(found.rejected))}): the build would end so, too. "
-            "docs/builder.md says what each code means."
+            f"no row of the sample can be stored ({', '.join(sorted(found.rejected))}): the build would end so, too."
+            f"{advice(found.rejected)} docs/builder.md says what each code means."
         )
     console.print(f"nothing was written; leave --plan out to build {memory}", style="dim")
     return {**asdict(found), "seconds": found.seconds, "encoder_start_s": round(start_s, 3)}

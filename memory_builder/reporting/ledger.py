@@ -1,7 +1,7 @@
 """The book of a build: every row is stored, was there already, or is rejected with a code. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from memory_builder.errors import TooManyRejected
@@ -9,6 +9,11 @@ from memory_builder.known_keys import ALREADY_STORED, DUPLICATE, REMOVED
 from memory_builder.records import Rejected
 
 _ENOUGH_ROWS = 1000  # fewer say little about a corpus, unless they are all of it
+_ADVICE = {
+    DUPLICATE: "For several captions of one image, name a key column.",
+    "path_outside": "A table's image paths are relative to its own folder: absolute ones and those that leave it by .. "
+    "or a link are refused, so put the table beside its images.",
+}
 
 
 class Ledger:
@@ -52,10 +57,9 @@ class Ledger:
         """The error that tells which codes, and what to do; `where` names the file with the rows."""
         refused = self._refused()
         judged = self.added + refused
-        hint = " For several captions of one image, name a key column." if self.rejected[DUPLICATE] else ""
         return TooManyRejected(
             f"{refused:,} of {judged:,} rows ({refused / judged:.1%}) were rejected: {self.codes()}. At most "
-            f"{self._max_error_rate:.1%} are allowed. Every row and its reason is in {where}.{hint} "
+            f"{self._max_error_rate:.1%} are allowed. Every row and its reason is in {where}.{advice(self.rejected)} "
             "Mend the corpus, or allow more with --max-error-rate; what is encoded is kept.",
             self.rejected,
         )
@@ -66,3 +70,8 @@ class Ledger:
     def codes(self) -> str:
         """The codes and their counts, most frequent first."""
         return ", ".join(f"{code} {count:,}" for code, count in self.rejected.most_common()) or "none"
+
+
+def advice(rejected: Mapping[str, int]) -> str:
+    """What to do about the codes that stand for a misunderstanding, each a sentence with a space before it."""
+    return "".join(f" {sentence}" for code, sentence in _ADVICE.items() if rejected.get(code))

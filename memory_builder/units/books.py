@@ -9,7 +9,7 @@ from memory.format.work_files import REJECTED
 from memory_builder.errors import NothingUsable
 from memory_builder.known_keys import ALREADY_STORED
 from memory_builder.planning.previous import Previous
-from memory_builder.reporting.ledger import Ledger
+from memory_builder.reporting.ledger import Ledger, advice
 from memory_builder.units.admission import Admission
 from memory_builder.units.segmenting import FinishedUnit
 from memory_builder.units.store import UnitStore, rejected_lines
@@ -60,7 +60,7 @@ class Books:
         if complete and not ledger.added and self._previous.manifest is None:
             raise NothingUsable(
                 f"None of the {ledger.rows:,} rows can be stored. Rejected: {ledger.codes()}. Every row and "
-                f"its reason is in {self._path}.",
+                f"its reason is in {self._path}.{advice(ledger.rejected)}",
                 ledger.rejected,
             )
         if exceeded:

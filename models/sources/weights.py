@@ -32,7 +32,8 @@ def resolve_pretrained(
     if not pretrained:
         raise EncoderError(
             "pretrained_missing",
-            f"{architecture} needs trained weights. Give pretrained a safetensors file or one of: {', '.join(tags)}.",
+            f"{architecture} needs trained weights. Name them with --pretrained (RECO_PRETRAINED): a safetensors file "
+            f"or one of {', '.join(tags)}. Or name a model directory with --model (RECO_MODEL).",
         )
     tag = open_clip.get_pretrained_cfg(architecture, pretrained)
     if not tag:

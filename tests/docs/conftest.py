@@ -63,7 +63,9 @@ class Reader:
     def serve(self, code: str) -> None:
         """Run a block in the background until it is ready."""
         self._serving = subprocess.Popen(
-            ["bash", "-c", f"exec {self.here(code)}"], cwd=self.folder, env=self.environment
+            ["bash", "-c", f"exec env {self.here(code)}"],
+            cwd=self.folder,
+            env=self.environment,
         )
         for _ in range(600):
             assert self._serving.poll() is None, "the service ended"

@@ -66,6 +66,32 @@ def test_a_plan_of_rows_that_cannot_be_stored_is_refused(encoder_dir: Path, tmp_
     refused = CliRunner().invoke(app, call)
     assert refused.exit_code == 1, refused.output
     assert "path_outside" in refused.stderr
+    assert "relative to its own folder" in refused.stderr
+    built = CliRunner().invoke(app, call[:-1])
+    assert "relative to its own folder" in str(built.exception)
+
+
+def test_what_comes_next_is_a_fusion_first_and_a_running_service_then(arrays: Path) -> None:
+    build = ["build", "--encoder-name", "some-clip", "-o", str(arrays.parent / "memory"), "--embeddings"]
+    first = CliRunner().invoke(app, [*build, str(arrays)]).stderr
+    assert "reco train" in first
+    assert "operator reload" not in first
+    again = CliRunner().invoke(app, [*build, str(arrays)]).stderr
+    assert "reco train" in again, "nothing was new, and there may be no fusion yet"
+    rng = np.random.default_rng(1)
+    more = {side: rng.standard_normal((5, 16)).astype(np.float32) for side in ("image", "text")}
+    np.savez(arrays.parent / "more.npz", **more)
+    grown = CliRunner().invoke(app, [*build, str(arrays.parent / "more.npz")]).stderr
+    assert "reco operator reload" in grown
+    assert "reco train" not in grown
+
+
+def test_a_build_without_a_model_is_told_every_way_to_name_one(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RECO_MODEL", raising=False)
+    refused = CliRunner().invoke(app, ["build", str(photos), "-o", str(photos.parent / "memory")])
+    assert refused.exit_code == 2
+    for way in ("--model", "RECO_MODEL", "--pretrained", "RECO_PRETRAINED", "a directory with open_clip_config.json"):
+        assert way in refused.stderr
 
 
 def test_a_new_index(arrays: Path) -> None:

@@ -14,6 +14,7 @@ def test_count_rate_and_time_are_whole_whatever_the_width(width: int, monkeypatc
     out = io.StringIO()
     terminal = Console(file=out, width=width, force_terminal=True, color_system=None, highlight=False)
     monkeypatch.setattr(reco.console, "console", terminal)
+    monkeypatch.setattr("reco.rate_column._LEAST_S", 0.0)
     bar = Bar("encoding")
     bar.update(38_912, 100_000, "1,082 not stored, encoder busy 74%, waits decode 4% disk 22%")
     bar.update(100_000, 100_000, "1,082 not stored, encoder busy 74%, waits decode 4% disk 22%")

@@ -1,0 +1,41 @@
+"""`reco build`: what came of it, and what to do next."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reco.console import console, say
+from reco.counted import counted
+
+if TYPE_CHECKING:
+    from memory_builder import BuildResult
+
+
+def show_result(result: "BuildResult", output: Path) -> None:
+    """Say which version there is now, what was rejected, and what comes next."""
+    rejected = sum(result.rejected.values())
+    replaced = f" ({result.replaced:,} in the place of another of their key)" if result.replaced else ""
+    console.print(
+        f"{output}: version {result.version}, {counted(result.num_items, 'item')}; "
+        f"{result.added:,} added{replaced}, {result.present:,} there already, {rejected:,} rejected"
+        + ("" if result.created else "; nothing was new, so there is no new version")
+    )
+    for code, count in sorted(result.rejected.items()):
+        console.print(f"  {count:,} x {code}")
+    if result.near_duplicates:
+        console.print(
+            f"  {result.near_duplicates:,} of the added images are nearly those of earlier items, {result.copies:,} "
+            f"of them copies: {output}/work/near_duplicates.jsonl"
+        )
+    _say_next(result, output)
+
+
+def _say_next(result: "BuildResult", output: Path) -> None:
+    """After the first build a fusion; a memory that grew has one, and perhaps a service that does not know yet."""
+    if result.version == 1:
+        console.print(f"next: [bold]reco train {output} -o my-fusion[/]", soft_wrap=True)
+        say("      with --names FILE, if captions mention the names to tell apart", style="dim")
+    elif result.created:
+        say(
+            "next: nothing to train, a fusion made before serves on. A running service takes the version up on SIGHUP, "
+            "when asked by `reco operator reload`, or by itself with RECO_WATCH_MEMORY_S."
+        )
