@@ -10,9 +10,9 @@ from demo.corpus import NEWCOMERS, QUIZ
 from demo.measure import COLUMNS, TRAINING_GROUPS, Quiz
 from demo.species import GROUPS, Group, species_of
 from demo.story import AFTER, BEFORE
-from evaluation import ZeroShotTask
 from evaluation.ablations.world import Items, Part, Question, World
 from evaluation.errors import EvaluationError
+from evaluation.zero_shot import ZeroShotTask
 from memory import Memory, list_versions
 from models.encoder import Encoder
 from models.training.dataset.entities import by_names

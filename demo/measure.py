@@ -8,7 +8,8 @@ import numpy as np
 
 from demo.quiz import quiz_task
 from demo.species import Group, species_of
-from evaluation import ZeroShotTask, accuracy, mlp_fusion, refined_task, tuned_mean_fusion
+from evaluation.controls import mlp_fusion, tuned_mean_fusion
+from evaluation.zero_shot import ZeroShotTask, accuracy, refined_task
 from memory import Memory
 from models.encoder import Encoder
 from models.fusion import Fusion

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from demo.captions import PROMPTS
 from demo.corpus import QUIZ, QUIZ_PER_SPECIES, quiz_shots
 from demo.species import Group, species_of
-from evaluation import ZeroShotTask
+from evaluation.zero_shot import ZeroShotTask
 from models.encoder import Encoder
 from models.texts.prompts import class_means, compose
 

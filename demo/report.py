@@ -7,13 +7,14 @@ from typing import Any
 from demo.corpus import QUIZ, quiz_shots
 from demo.measure import COLUMNS, Quiz, Row
 from demo.species import species_of
+from evaluation.checks import check_matplotlib
 from evaluation.errors import EvaluationError
-from evaluation.plots import check_matplotlib, draw_plots
+from evaluation.plots import draw_plots
 from evaluation.report import GALLERY, RESULTS, Evaluated, gallery_page, json_text, results, write_together
 from evaluation.run import EvalConfig, TaskResult, evaluate
 from evaluation.tasks import EvalTask
 from memory import Memory
-from models.checkpoint import checkpoint_id, read_config
+from models.checkpoint_files import checkpoint_id, read_config
 from models.fusion import Fusion
 from models.images.decoding import ImageLimits, decode_image
 from models.images.thumbnails import make_thumbnail

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation.plots import check_matplotlib, save_plot
+from evaluation.checks import check_matplotlib
+from evaluation.plots import save_plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluation.curves import Point
-from evaluation.errors import EvaluationError
 from evaluation.refinement import SCORINGS, Mode, Scoring
 from evaluation.run import TaskResult
 
@@ -43,21 +42,6 @@ _STYLE: Any = {
     "svg.fonttype": "path",
     "text.parse_math": False,  # a class name may hold a dollar sign
 }
-
-
-def check_matplotlib() -> None:
-    """Say at once, not after minutes, that no plot can be drawn.
-
-    Raises:
-        EvaluationError: dependency_missing.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise EvaluationError(
-            "dependency_missing",
-            "Plots need matplotlib: install it with `pip install 'reco-clip[eval]'`, or leave -o or --plot out.",
-        ) from error
 
 
 def draw_plots(result: TaskResult, mode: Mode, directory: Path) -> list[str]:

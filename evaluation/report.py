@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.errors import EvaluationError
+from evaluation.checks import check_output
 from evaluation.examples import examples
 from evaluation.gallery import gallery
 from evaluation.plots import draw_plots
 from evaluation.refinement import Mode
 from evaluation.run import EvalConfig, TaskResult
 from memory import SearchableMemory
-from models.checkpoint import holds_fusion
 from models.fusion import Fusion
-from models.places import hindrance
 
 FORMAT = 1
 RESULTS, GALLERY = "results.json", "gallery.html"
@@ -123,21 +121,6 @@ def write_together(directory: Path, write: Callable[[Path], None]) -> list[str]:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return names
-
-
-def check_output(directory: Path) -> None:
-    """Refuse a place for the report before anything is measured.
-
-    Raises:
-        EvaluationError: output_refused.
-    """
-    reason = hindrance(directory)
-    if reason is not None:
-        raise EvaluationError("output_refused", f"{reason}: -o names a folder.")
-    if (directory / "manifests").is_dir() or holds_fusion(directory):
-        raise EvaluationError(
-            "output_refused", f"{directory} holds a memory or a fusion: give the report its own folder."
-        )
 
 
 def json_text(value: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ Its folders build on each other one way (tests/test_house.py), and none on what 
     training/     how a fusion is fitted or trained, in folders of its own
     encoder, fingerprint          the frozen encoder, and what makes two of them the same
     refine, checkpoint            encoder, memory and fusion composed; a fusion on disk
+    checkpoint_files, designs     of a fusion, what can be read and refused before torch is loaded
     graphed, pinned_rows          what a GPU is asked for at once, and where it copies from
     devices, cores, places        what the machine has and allows: devices and number formats, cores, places to write to
     errors                        what is refused, and why

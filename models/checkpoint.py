@@ -6,7 +6,6 @@ finds the old checkpoint or the new one. Never a pickle. Imports models.fusion, 
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,15 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from memory.format.durable import make_directory, write_bytes
+from models.checkpoint_files import CONFIG, FORMAT, config_bytes, id_of, parse_config, read_config
 from models.errors import CheckpointError
 from models.fusion import Fusion, FusionConfig
-from models.places import hindrance
 
-FORMAT = 1
-CONFIG = "config.json"
 _WEIGHTS = "fusion-{}.safetensors"
 _FORMER_WEIGHTS = "fusion.safetensors"  # of checkpoints from before weights were named by their hash
-_MAX_CONFIG_BYTES = 16 << 20
 # What makes embeddings of two encoders comparable. Probe vectors are left to the memory's own, tolerant check.
 _IDENTITY = ("architecture", "weights_sha256", "preprocessing", "tokenizer", "embed_dim")
 _UNDECLARED = "undeclared"  # tokenizer kind of an encoder known by a name only: memory/format/encoder_record.py
@@ -42,24 +38,6 @@ class SavedFusion(NamedTuple):
     fusion: Fusion
     id: str
     config: Mapping[str, Any]
-
-
-def check_output(directory: Path) -> None:
-    """Refuse a place for a checkpoint before anything is trained.
-
-    Raises:
-        CheckpointError: `output_refused`.
-    """
-    reason = hindrance(directory)
-    if (directory / "manifests").is_dir():
-        reason = f"{directory} holds a memory"
-    if reason is not None:
-        raise CheckpointError("output_refused", f"{reason}: give the fusion a folder of its own")
-
-
-def holds_fusion(directory: Path) -> bool:
-    """Whether weights of a fusion lie there, of a checkpoint that is whole or not."""
-    return any(directory.glob("fusion*.safetensors"))
 
 
 def save_fusion(
@@ -97,7 +75,7 @@ def save_fusion(
     write_bytes(directory / CONFIG, told, replace=True)
     if replaced not in (None, path):
         replaced.unlink(missing_ok=True)
-    return _id(told)
+    return id_of(told)
 
 
 def open_fusion(directory: Path, encoder: Mapping[str, Any] | None = None) -> SavedFusion:
@@ -111,70 +89,20 @@ def open_fusion(directory: Path, encoder: Mapping[str, Any] | None = None) -> Sa
             `encoder_mismatch` (the message names what differs).
     """
     while True:
-        told = _config_bytes(directory)
-        config = _parse(directory / CONFIG, told)
+        told = config_bytes(directory)
+        config = parse_config(directory / CONFIG, told)
         if encoder is not None:
             _check_encoder(directory, config["encoder"], encoder)
         try:
-            return SavedFusion(_load(directory, config), _id(told), config)
+            return SavedFusion(_load(directory, config), id_of(told), config)
         except CheckpointError:
-            if _config_bytes(directory) == told:  # else another save has just taken its place
+            if config_bytes(directory) == told:  # else another save has just taken its place
                 raise
 
 
 def load_fusion(directory: Path, encoder: Mapping[str, Any] | None = None) -> Fusion:
     """The fusion of a checkpoint; as `open_fusion`."""
     return open_fusion(directory, encoder).fusion
-
-
-def read_config(directory: Path) -> dict[str, Any]:
-    """The checkpoint's config.
-
-    Raises:
-        CheckpointError: `checkpoint_not_found` or `checkpoint_invalid`.
-    """
-    return _parse(directory / CONFIG, _config_bytes(directory))
-
-
-def checkpoint_id(directory: Path) -> str:
-    """16 hex digits that change with the weights or the config."""
-    return _id(_config_bytes(directory))
-
-
-def _id(told: bytes) -> str:
-    return hashlib.sha256(told).hexdigest()[:16]
-
-
-def _config_bytes(directory: Path) -> bytes:
-    path = directory / CONFIG
-    try:
-        if not path.is_file() or not holds_fusion(directory):
-            raise FileNotFoundError
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise CheckpointError("checkpoint_invalid", f"{path} is too large to be a checkpoint's config")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise CheckpointError(
-            "checkpoint_not_found",
-            f"{directory} is no fusion checkpoint: it needs {CONFIG} and the weights it names; make one with "
-            "`reco train`",
-        ) from None
-
-
-def _parse(path: Path, told: bytes) -> dict[str, Any]:
-    try:
-        config = json.loads(told.decode("utf-8"))
-        missing = {"format", "fusion", "encoder", "weights_sha256"} - config.keys()
-    except (ValueError, AttributeError) as error:
-        raise CheckpointError("checkpoint_invalid", f"{path} is not JSON of a checkpoint: {error}") from error
-    if missing or config["format"] != FORMAT:
-        raise CheckpointError(
-            "checkpoint_invalid",
-            f"{path} is not format {FORMAT} (missing: {', '.join(sorted(missing)) or 'nothing'})",
-        )
-    if not re.fullmatch("[0-9a-f]{64}", str(config["weights_sha256"])):
-        raise CheckpointError("checkpoint_invalid", f"weights_sha256 in {path} is no SHA-256")
-    return dict(config)
 
 
 def _weights_path(directory: Path, config: Mapping[str, Any]) -> Path:

@@ -27,8 +27,8 @@ def run_ablations(path: Path, output: Path | None, config: "AblationConfig", *, 
         EvaluationError: world_unknown, world_invalid, world_unfinished, output_refused, dependency_missing.
     """
     from evaluation.ablations.run import ablate
-    from evaluation.plots import check_matplotlib
-    from evaluation.report import check_output, json_text
+    from evaluation.checks import check_matplotlib, check_output
+    from evaluation.report import json_text
 
     if output is not None:
         check_output(output)

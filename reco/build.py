@@ -15,10 +15,11 @@ from reco.build_origin import origin_of
 from reco.build_plan import plan_encoding, plan_import
 from reco.build_report import show_result
 from reco.build_share import STOPPING, Worker, build_a_share
-from reco.console import BuildProgress, console, stop
+from reco.console import BuildProgress, console, loading, say, stop
 from reco.index_options import IndexFactory, MaxBytesPerPair, Recall, Reindex, index_options
 from reco.index_options import reindex as reindex_memory
 from reco.memory_tables import Json, show_json
+from reco.model_files import check_model
 from reco.remote import AllowRemote, allowed
 from reco.stamps import stamp_directory
 
@@ -163,6 +164,7 @@ def build(
 
         reco build --reindex -o my-memory --max-bytes-per-pair 256
     """
+    say(_opening(corpus or embeddings, output), style="dim")
     from memory_builder import BuildConfig
 
     index = index_options(recall, max_bytes_per_pair, index_factory)
@@ -190,13 +192,12 @@ def build(
         key_column=key_column,
         index=index,
     )
-    source = model or DEFAULT_MODEL, pretrained
-    open_encoder = partial(_open_encoder, *source, device, dtype)
+    open_encoder = partial(_open_encoder, model or DEFAULT_MODEL, pretrained, device, dtype)
     if embeddings:
         find_origin = partial(origin_of, open_encoder if model or pretrained else None, encoder_name, trust_model)
         _take_over(config, find_origin, plan=plan, as_json=as_json)
     else:
-        ray = partial(opened_engine, engine, ray_address, config, source)
+        ray = partial(opened_engine, engine, ray_address, config, (model or DEFAULT_MODEL, pretrained))
         _encode(config, open_encoder, ray, plan=plan, worker=worker, as_json=as_json)
 
 
@@ -206,6 +207,12 @@ def _reindexed(memory: Path, index: "IndexOptions | None", *, alone: bool, as_js
         stop("--reindex encodes nothing: leave CORPUS and --embeddings out, or --reindex", code=2)
     reindex_memory(memory, index, as_json=as_json)
     return True
+
+
+def _opening(sources: list[str] | None, output: Path) -> str:
+    """The first line, said before anything is imported."""
+    more = f" and {len(sources) - 1:,} more" if sources and len(sources) > 1 else ""
+    return f"looking at {sources[0]}{more}" if sources else f"looking at {output}"
 
 
 def _check_sources(
@@ -226,6 +233,8 @@ def _check_sources(
 
 
 def _open_encoder(model: str, pretrained: str | None, device: str, dtype: str) -> "Encoder":
+    check_model(model)
+    loading("torch and open_clip")
     from models.encoder import Encoder
 
     console.print(f"opening the encoder {model}")

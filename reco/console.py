@@ -1,5 +1,6 @@
 """What commands say and how: one console on standard error, progress bars, and a plain way to stop."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NoReturn
@@ -51,6 +52,12 @@ def progress_bar() -> "Iterator[Progress]":
 def say(sentence: str, style: str | None = None) -> None:
     """A sentence as it is: folded between words on a terminal, on one line in a log."""
     console.print(sentence, style=style, soft_wrap=not console.is_terminal, markup=False)
+
+
+def loading(what: str) -> None:
+    """Say what is loaded next, if that takes seconds: torch and what needs it; nothing where it is there already."""
+    if "torch" not in sys.modules:
+        say(f"loading {what}", style="dim")
 
 
 def stop(message: str, code: int = 1) -> NoReturn:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reco.console import console
+from reco.console import console, loading
 from reco.counted import counted
-from reco.listening import why_not
+from reco.listening import who_serves, why_not
 
 if TYPE_CHECKING:
     from reco.machine import Finding
@@ -35,6 +35,8 @@ def doctor(
 
         RECO_MODEL=path/to/model RECO_MEMORY=my-memory RECO_FUSION=my-fusion reco doctor --quiet
     """
+    if not quiet:
+        loading("torch, which knows the devices")
     from reco.machine import look_at_machine
 
     found = [*look_at_machine(), *_look_at_settings()]
@@ -85,8 +87,7 @@ def _look_at_settings() -> "Iterator[Finding]":
 def _look_at_model(model: str) -> "Finding":
     """The files of a model directory; nothing is loaded, and nothing asked of an architecture's weights."""
     from models.errors import EncoderError
-    from models.sources.config import CONFIG_NAME, read_model_config
-    from models.sources.weights import WEIGHTS_NAME
+    from models.sources.config import CONFIG_NAME, WEIGHTS_NAME, read_model_config
     from reco.machine import Finding
 
     directory = Path(model).expanduser()
@@ -155,10 +156,12 @@ def _look_at_port(host: str, port: int) -> "Finding":
     from reco.machine import Finding
 
     name = f"port {port}"
-    if (reason := why_not(host, port)) is not None:
-        advice = "Something listens there already; choose another with RECO_PORT or --port."
-        return Finding(name, "bad", f"cannot be taken: {reason}", advice)
-    return Finding(name, "good", "free")
+    if (reason := why_not(host, port)) is None:
+        return Finding(name, "good", "free")
+    if (served := who_serves(host, port)) is not None:
+        return Finding(name, "good", served, "For another one beside it choose a port: RECO_PORT or --port.")
+    advice = "Something else than RECO listens there, or RECO may not: choose another with RECO_PORT or --port."
+    return Finding(name, "bad", f"cannot be taken: {reason}", advice)
 
 
 def _sentence(error: Exception) -> str:

@@ -1,20 +1,23 @@
 """`reco eval`: what the memory and the fusion are worth on a task, beside the frozen encoder."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri
-from reco.console import Bars, console, refuse, say, stop
+from reco.console import Bars, console, loading, refuse, say, stop
 from reco.counted import counted
+from reco.model_files import check_model
 from reco.remote import AllowRemote, RemoteCache
 
 if TYPE_CHECKING:
+    from evaluation.forms import Kind
     from evaluation.refinement import Mode
     from evaluation.report import Evaluated
-    from evaluation.run import EvalConfig
-    from evaluation.tasks import EvalTask, Kind
+    from evaluation.tasks import EvalTask
+    from memory import SearchableMemory
     from models.encoder import Encoder
 
 MemoryPlace = Annotated[
@@ -136,29 +139,23 @@ def evaluate(
     """
     if ablations is None and (memory is None or fusion is None or not tasks):
         stop("missing argument: name MEMORY, FUSION and at least one TASK, or give --ablations WORLD", code=2)
-    say(f"opening {ablations or f'the memory {memory}'}")  # first: torch alone takes seconds
-    from evaluation.bootstrap import Bootstrap
-    from evaluation.run import EvalConfig
-
+    say(f"opening {ablations or f'the memory {memory}'}")
     try:
         if ablations is not None:
             _ablate(ablations, (memory, fusion, tasks), output, (seeds, quick, bootstrap), as_json)
             return
         assert memory is not None and fusion is not None and tasks
-        checked = _checked_words(kind, show, output)
-        config = EvalConfig(k, Bootstrap(resamples=bootstrap), duplicate_cosine, curves=output is not None)
-        encoder = (model, pretrained, device, dtype)
-        evaluated = _opened(
-            Kept(memory, backend, uri, token_file, allow_remote, remote_cache),
-            [fusion, *(more_fusions or [])],
-            config,
-            checked[1],
-        )
-        prompts = (templates, classes, unseen)
+        words = *_checked_words(kind, show, output), output is not None
+        fusions, raw = [fusion, *(more_fusions or [])], _checked_paths(tasks, model, classes or unseen)
+        prompts, trained = _read_prompts(templates, classes, unseen), _read_configs(fusions)
+        opened = Kept(memory, backend, uri, token_file, allow_remote, remote_cache).open()
+        loading("torch and open_clip" if raw else "torch")
+        evaluated = _opened(opened, dict(zip(fusions, trained, strict=True)), (k, bootstrap, duplicate_cosine), words)
+        encoder = _open_encoder(evaluated, model, pretrained, device, dtype) if raw else None
         with Bars() as bars:
-            opened = _opened_tasks(tasks, checked[0], evaluated, encoder, prompts, bars)
-            _check_galleries(opened, query_only)
-            _measure(evaluated, opened, (output, as_json, query_only), bars)
+            to_measure = _opened_tasks(tasks, words[0], encoder, prompts, bars)
+            _check_galleries(to_measure, query_only)
+            _measure(evaluated, to_measure, (output, as_json, query_only), bars)
     except Exception as error:
         refuse(error)
 
@@ -166,21 +163,23 @@ def evaluate(
 def _ablate(
     world: Path, arguments: tuple[object, ...], output: Path | None, how: tuple[int, bool, int], as_json: bool
 ) -> None:
+    if any(arguments):
+        stop("--ablations brings its own memory, fusions and tasks: leave MEMORY, FUSION and TASK out", code=2)
+    if not world.exists():
+        stop(f"world_unknown: there is no {world}: see docs/ablations.md", code=2)
+    loading("torch")
     from evaluation.ablations.run import AblationConfig
     from evaluation.bootstrap import Bootstrap
     from reco.ablations import run_ablations
 
-    if any(arguments):
-        stop("--ablations brings its own memory, fusions and tasks: leave MEMORY, FUSION and TASK out", code=2)
     seeds, quick, resamples = how
     run_ablations(world, output, AblationConfig(seeds, quick, Bootstrap(resamples=resamples)), as_json=as_json)
 
 
 def _checked_words(kind: str | None, show: str, output: Path | None) -> "tuple[Kind | None, Mode]":
     """What can be refused before anything is opened."""
-    from evaluation.plots import check_matplotlib
-    from evaluation.report import check_output
-    from evaluation.tasks import KINDS
+    from evaluation.checks import check_matplotlib, check_output
+    from evaluation.forms import KINDS
 
     modes: tuple[Mode, ...] = ("image", "text", "both")
     chosen = next((one for one in KINDS if one == kind), None)
@@ -195,43 +194,82 @@ def _checked_words(kind: str | None, show: str, output: Path | None) -> "tuple[K
     return chosen, mode
 
 
-def _opened(kept: Kept, fusions: list[Path], config: "EvalConfig", mode: "Mode") -> "Evaluated":
-    from evaluation.report import Evaluated
-    from evaluation.run import check_parts
-    from models.checkpoint import checkpoint_id, load_fusion, read_config
+def _checked_paths(tasks: list[Path], model: str | None, named: Path | None) -> bool:
+    """Whether an encoder is needed; refuse tasks that are not there, and models; `named` is --classes or --unseen."""
+    from evaluation.errors import EvaluationError
+    from evaluation.forms import is_raw
 
-    opened = kept.open()
-    by_id = {}
+    raw = [is_raw(path) for path in tasks]
+    if named and not all(raw):
+        stop("--classes and --unseen are for raw images: an .npz holds its classes in class_name and unseen_class", 2)
+    if any(raw) and model is None:
+        path = tasks[raw.index(True)]
+        raise EvaluationError("encoder_needed", f"{path} holds raw images: name the memory's encoder with --model.")
+    if any(raw) and model is not None:
+        check_model(model)
+    return any(raw)
+
+
+def _read_prompts(templates: str, classes: Path | None, unseen: Path | None) -> dict[str, Sequence[str]]:
+    """What --templates, --classes and --unseen hold, by the names of `RawOptions`."""
+    from evaluation.prompts import load_templates, read_lines
+
+    return {
+        "templates": load_templates(templates),
+        "classes": read_lines(classes, "classes_invalid", "a file of class names") if classes else (),
+        "unseen": read_lines(unseen, "classes_invalid", "a file of class names") if unseen else (),
+    }
+
+
+def _read_configs(fusions: list[Path]) -> list[dict[str, Any]]:
+    """How each fusion was trained; one that is named twice has no mean with itself."""
+    from models.checkpoint_files import checkpoint_id, read_config
+
+    configs, seen = [read_config(path) for path in fusions], set[str]()
     for path in fusions:
-        loaded = load_fusion(path, opened.encoder)
-        if checkpoint_id(path) in by_id:
+        if (known := checkpoint_id(path)) in seen:
             stop(f"{path} is the same fusion as another one named: a mean needs different seeds", code=2)
-        by_id[checkpoint_id(path)] = loaded
-    check_parts(opened, list(by_id.values()), config.k)
-    return Evaluated(opened, by_id, [read_config(path).get("trained", {}) for path in fusions], config, mode)
+        seen.add(known)
+    return [config.get("trained", {}) for config in configs]
+
+
+def _opened(
+    memory: "SearchableMemory",
+    fusions: dict[Path, dict[str, Any]],
+    numbers: tuple[int | None, int, float],
+    words: "tuple[Kind | None, Mode, bool]",
+) -> "Evaluated":
+    """The fusions opened for the memory.
+
+    Args:
+        fusions: how each was trained.
+        numbers: --k, --bootstrap and --duplicate-cosine.
+        words: --kind, --show, and whether there is an output, which curves are for.
+    """
+    from evaluation.bootstrap import Bootstrap
+    from evaluation.report import Evaluated
+    from evaluation.run import EvalConfig, check_parts
+    from models.checkpoint import open_fusion
+
+    saved = [open_fusion(path, memory.encoder) for path in fusions]
+    by_id = {one.id: one.fusion for one in saved}
+    k, resamples, cosine = numbers
+    config = EvalConfig(k, Bootstrap(resamples=resamples), cosine, curves=words[2])
+    check_parts(memory, list(by_id.values()), config.k)
+    return Evaluated(memory, by_id, list(fusions.values()), config, words[1])
 
 
 def _opened_tasks(
     paths: list[Path],
     kind: "Kind | None",
-    evaluated: "Evaluated",
-    encoder: tuple[str | None, str | None, str, str],
-    prompts: tuple[str, Path | None, Path | None],
+    encoder: "Encoder | None",
+    prompts: dict[str, Sequence[str]],
     bars: Bars,
 ) -> "list[EvalTask]":
-    from evaluation.tasks import RawOptions, is_raw, open_task, with_different_names
-    from evaluation.tasks.prompts import load_templates, read_lines
+    from evaluation.tasks import RawOptions, open_task, with_different_names
 
-    templates, classes, unseen = prompts
-    raw = [is_raw(path) for path in paths]
-    if (classes or unseen) and not all(raw):
-        stop("--classes and --unseen are for raw images: an .npz holds its classes in class_name and unseen_class", 2)
     options = RawOptions(
-        encoder=_open_encoder(evaluated, *encoder) if any(raw) else None,
-        report=lambda what, done, total: bars.update(f"encoding {what}", done, total),
-        templates=load_templates(templates),
-        classes=read_lines(classes, "classes_invalid", "a file of class names") if classes else (),
-        unseen=read_lines(unseen, "classes_invalid", "a file of class names") if unseen else (),
+        encoder=encoder, report=lambda what, done, total: bars.update(f"encoding {what}", done, total), **prompts
     )
     return with_different_names([open_task(path, kind, options) for path in paths])
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from reco.console import stop
-from reco.listening import why_not
+from reco.console import loading, stop
+from reco.listening import who_serves, why_not
 
 
 def serve(
@@ -64,7 +64,11 @@ def serve(
         return
     if (reason := why_not(settings.host, settings.port)) is not None:  # before everything is loaded, for seconds
         where = f"{settings.host}, port {settings.port}"
-        stop(f"nothing can listen on {where}: {reason}; choose another with --port (RECO_PORT)")
+        known = who_serves(settings.host, settings.port)
+        told = reason if known is None else f"{reason} ({known})"
+        stop(f"nothing can listen on {where}: {told}; choose another with --port (RECO_PORT)")
+    if settings.log_format == "text":  # a log of JSON has only lines of JSON
+        loading("torch, the encoder and the memory")
     from service.serving import run
 
     with suppress(KeyboardInterrupt):  # Ctrl-C ends a server as it is meant to end

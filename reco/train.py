@@ -7,14 +7,15 @@ import typer
 
 from reco.acknowledging import acknowledging
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri, model_option
-from reco.console import console, refuse, say, stop
+from reco.console import console, loading, refuse, say, stop
 from reco.counted import counted
 from reco.memory_tables import Json, show_json
 from reco.remote import AllowRemote, RemoteCache
-from reco.train_entities import find_entity_pairs
+from reco.train_entities import Listed, find_entity_pairs, read_names
 from reco.train_loop import AUTO, Loop, LoopOptions
 
 if TYPE_CHECKING:
+    from memory import SearchableMemory
     from models.fusion import Design, Fusion
     from models.training.dataset.entity_pairs import EntityPairs
 
@@ -184,34 +185,23 @@ def _train(
     Returns:
         What was made, for programs; None from all processes but the first.
     """
-    say(f"opening the memory {kept.where}")  # first: torch alone takes seconds
-    from models.checkpoint import check_output, save_fusion
-    from models.fusion import DESIGNS
+    names = _checked(design, told, options)
+    from models.checkpoint_files import check_output
+
+    check_output(output)
+    say(f"opening the memory {kept.where}")
+    opened = kept.open()
+    _check_size(opened, options.k)
+    loading("torch")
+    from models.checkpoint import save_fusion
     from models.training.recipes import told as told_recipe
 
-    if design != AUTO and design not in DESIGNS:
-        stop(f"unknown design {design!r}: choose one of {AUTO}, {', '.join(DESIGNS)}", code=2)
-    if design == "evidence" and options.given:
-        stop(f"{options.given[0]} is for designs trained by gradient: leave it out, or take another --design", code=2)
-    if design not in (AUTO, "evidence") and any(told):
-        stop(f"--design {design} learns from single pairs: --names and --folders are for auto and evidence", code=2)
     if options.recipe and design == AUTO:
         design = "faithful"  # what the paper trains
-    check_output(output)
-    opened = kept.open()
-    if opened.num_items < LEAST_ITEMS:
-        stop(
-            f"the memory holds {counted(opened.num_items, 'item')}, too few to learn from: add pairs with `reco build`",
-            code=2,
-        )
-    if options.k >= opened.num_items:
-        stop(
-            f"--k {options.k}, but the memory holds {counted(opened.num_items, 'item')}: a pair has at most "
-            f"{counted(opened.num_items - 1, 'neighbour')}",
-            code=2,
-        )
     loop = Loop(opened, output, options)
-    entity_pairs = None if design not in (AUTO, "evidence") else find_entity_pairs(opened, loop.chosen(), *told)
+    entity_pairs = (
+        None if design not in (AUTO, "evidence") else find_entity_pairs(opened, loop.chosen(), names, told[1])
+    )
     design, pairs, rate = _choose(design, entity_pairs, loop, options)
     say(told_recipe(cast("Design", design), options.recipe), style="dim")
     if pairs is not None:
@@ -230,6 +220,39 @@ def _train(
         console.print(f"then: [bold]reco serve {kept.options} --fusion {output}{model}[/]", soft_wrap=True)
     loop.world.leave()
     return made
+
+
+def _checked(design: str, told: tuple[Path | None, bool], options: LoopOptions) -> "Listed | None":
+    """Refuse what can be before torch is loaded; the names that --names lists, if it was given."""
+    from models.designs import DESIGNS
+
+    if design != AUTO and design not in DESIGNS:
+        stop(f"unknown design {design!r}: choose one of {AUTO}, {', '.join(DESIGNS)}", code=2)
+    if design == "evidence" and options.given:
+        stop(f"{options.given[0]} is for designs trained by gradient: leave it out, or take another --design", code=2)
+    if design not in (AUTO, "evidence") and any(told):
+        stop(f"--design {design} learns from single pairs: --names and --folders are for auto and evidence", code=2)
+    if told[0] is not None and told[1]:
+        stop("--names and --folders both say which pairs show the same thing: give one of them", code=2)
+    try:
+        options.rate()
+    except ValueError as error:
+        stop(str(error), code=2)
+    return None if told[0] is None else read_names(told[0])
+
+
+def _check_size(opened: "SearchableMemory", k: int) -> None:
+    if opened.num_items < LEAST_ITEMS:
+        stop(
+            f"the memory holds {counted(opened.num_items, 'item')}, too few to learn from: add pairs with `reco build`",
+            code=2,
+        )
+    if k >= opened.num_items:
+        stop(
+            f"--k {k}, but the memory holds {counted(opened.num_items, 'item')}: a pair has at most "
+            f"{counted(opened.num_items - 1, 'neighbour')}",
+            code=2,
+        )
 
 
 def _choose(

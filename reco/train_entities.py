@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from reco.console import say, stop
 from reco.counted import counted
@@ -17,8 +17,28 @@ if TYPE_CHECKING:
 _SHOWN = 8  # names in a sentence
 
 
+class Listed(NamedTuple):
+    """The names that a file lists, one a line, as it has them."""
+
+    file: Path
+    names: list[str]
+
+
+def read_names(file: Path) -> Listed:
+    """Read a list of names; one that cannot be, or is empty, ends the command."""
+    try:
+        names = [name for line in file.read_text(encoding="utf-8").splitlines() if (name := line.strip())]
+    except OSError as error:
+        _refuse(file, error.strerror or "it cannot be read")
+    except UnicodeDecodeError:
+        _refuse(file, "it is no text in UTF-8; write one name a line")
+    if not names:
+        _refuse(file, "no names: a list of names has one name a line")
+    return Listed(file, names)
+
+
 def find_entity_pairs(
-    memory: "SearchableMemory", chosen: "NDArray[np.int64]", names: Path | None, folders: bool
+    memory: "SearchableMemory", chosen: "NDArray[np.int64]", names: "Listed | None", folders: bool
 ) -> "EntityPairs | str":
     """The pairs by entity, or a sentence that says why there are none; names that no caption has are told.
 
@@ -30,10 +50,8 @@ def find_entity_pairs(
     from models.training.dataset.entities import NO_ENTITY, by_caption, by_folder, only_repeated
     from models.training.dataset.entity_pairs import EntityPairs
 
-    if names is not None and folders:
-        stop("--names and --folders both say which pairs show the same thing: give one of them", code=2)
     if names is not None:
-        entity, told = _by_listed(memory.captions(), chosen, names), f"the captions mention the names in {names}"
+        entity, told = _by_listed(memory.captions(), chosen, names), f"the captions mention the names in {names.file}"
     elif folders:
         entity, told = by_folder(memory.keys()), "pairs are grouped by folder"
     else:
@@ -53,20 +71,16 @@ def find_entity_pairs(
     return pairs
 
 
-def _by_listed(captions: Sequence[str], chosen: "NDArray[np.int64]", file: Path) -> "NDArray[np.int64]":
+def _by_listed(captions: Sequence[str], chosen: "NDArray[np.int64]", names: Listed) -> "NDArray[np.int64]":
     """The name that each caption mentions: (N,), -1 for none. A list that is of no use ends the command."""
     import numpy as np
 
     from models.training.dataset.entities import by_names
 
+    file, listed = names
     try:
-        listed = [name for line in file.read_text(encoding="utf-8").splitlines() if (name := line.strip())]
         entity = by_names(captions, listed)
         numbers = by_names(listed, listed)  # of each name: as a caption it mentions itself
-    except OSError as error:
-        _refuse(file, error.strerror or "it cannot be read")
-    except UnicodeDecodeError:
-        _refuse(file, "it is no text in UTF-8; write one name a line")
     except ValueError as error:
         _refuse(file, str(error))
     mentions = np.bincount(entity[chosen] + 1, minlength=int(numbers.max()) + 2)[1:]  # place 0: of no name

@@ -67,6 +67,19 @@ class LoopOptions:
         }
         return [flag for flag, value in flags.items() if value not in (None, (), False)]
 
+    def rate(self) -> float | None:
+        """The learning rate as a number; None where it is left to the recipe or to be chosen.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        if self.learning_rate is None or self.learning_rate == AUTO:
+            return None
+        try:
+            return float(self.learning_rate)
+        except ValueError:
+            raise ValueError(f"--learning-rate is a number or {AUTO}, not {self.learning_rate!r}") from None
+
 
 class Loop:
     """Training by gradient on one memory; wrong options end the command with one sentence and code 2.
@@ -153,7 +166,7 @@ class Loop:
         changes = {
             "epochs": options.epochs,
             "batch_size": options.batch_size,
-            "learning_rate": _number(options.learning_rate),
+            "learning_rate": options.rate(),
             "patience": options.patience,
             "amp": options.amp or None,
         }
@@ -266,17 +279,3 @@ class Loop:
 
 def _say_rate(rate: float, loss: float) -> None:
     console.print(f"  {rate:g}: validation loss {loss:.3f}")
-
-
-def _number(learning_rate: str | None) -> float | None:
-    """The rate as a number; None where it is left to the recipe or to be chosen.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if learning_rate is None or learning_rate == AUTO:
-        return None
-    try:
-        return float(learning_rate)
-    except ValueError:
-        raise ValueError(f"--learning-rate is a number or {AUTO}, not {learning_rate!r}") from None

@@ -3,8 +3,9 @@
 Every form becomes an `EvalTask`: the arrays, and what a person needs to recognise a row of them.
 """
 
-from evaluation.tasks.opening import is_raw, open_task, with_different_names
+from evaluation.forms import KINDS, Kind, is_raw
+from evaluation.tasks.opening import open_task, with_different_names
 from evaluation.tasks.raw import RawOptions
-from evaluation.tasks.task import KINDS, EvalTask, Kind
+from evaluation.tasks.task import EvalTask
 
 __all__ = ["KINDS", "EvalTask", "Kind", "RawOptions", "is_raw", "open_task", "with_different_names"]

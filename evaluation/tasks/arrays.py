@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.errors import EvaluationError
+from evaluation.forms import Kind
 from evaluation.refinement import FloatArray
 from evaluation.retrieval import RetrievalTask
-from evaluation.tasks.task import EvalTask, Kind, check_classes, embeddings, invalid, split_classes
+from evaluation.tasks.task import EvalTask, check_classes, embeddings, invalid, split_classes
 from evaluation.zero_shot import ZeroShotTask
 
 _KNOWN = ("image", "text", "label", "class_name", "seen_class", "train_class", "unseen_class", "pair", "caption")

@@ -4,28 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from evaluation.errors import EvaluationError
+from evaluation.forms import Kind, is_raw, is_shard_folder
 from evaluation.tasks.arrays import read_npz
 from evaluation.tasks.raw import RawOptions, read_raw
-from evaluation.tasks.shards import is_shard_folder, read_shards
-from evaluation.tasks.task import EvalTask, Kind
-
-_FORMS = (
-    "Evaluated are: an .npz of embeddings; a folder with img_emb/ and text_emb/; and, with --model, a folder of class "
-    "folders, a .csv, .tsv or .jsonl with image and label, and whatever pairs `reco build` reads."
-)
-
-
-def is_raw(path: Path) -> bool:
-    """Whether a task needs an encoder.
-
-    Raises:
-        EvaluationError: task_not_found, task_unknown.
-    """
-    if not path.exists():
-        raise EvaluationError("task_not_found", f"There is no task at {path}. {_FORMS}")
-    if path.suffix.lower() in (".npy", ".parquet", ".pt", ".pth", ".pkl", ".safetensors"):
-        raise EvaluationError("task_unknown", f"{path} alone is no task. {_FORMS}")
-    return path.suffix.lower() != ".npz" and not is_shard_folder(path)
+from evaluation.tasks.shards import read_shards
+from evaluation.tasks.task import EvalTask
 
 
 def open_task(path: Path, kind: Kind | None, options: RawOptions) -> EvalTask:

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.errors import EvaluationError
+from evaluation.forms import Kind
+from evaluation.prompts import PROMPT_SETS, check_names
 from evaluation.retrieval import RetrievalTask
 from evaluation.tasks.encoding import EncodedImages, Report, encode_images, encode_texts
-from evaluation.tasks.prompts import PROMPT_SETS, check_names
-from evaluation.tasks.task import EvalTask, Kind, check_classes, invalid, split_classes
+from evaluation.tasks.task import EvalTask, check_classes, invalid, split_classes
 from evaluation.zero_shot import ZeroShotTask
 from memory_builder.readers import ReaderOptions, open_reader
 from memory_builder.readers.captions import PLAIN_EXTENSIONS

@@ -14,11 +14,6 @@ from memory_builder.records import Rejected
 _PIECE_ROWS = 65_536
 
 
-def is_shard_folder(path: Path) -> bool:
-    """Whether a folder has the form, whole or not."""
-    return (path / "img_emb").is_dir() or (path / "text_emb").is_dir()
-
-
 def read_shards(path: Path) -> EvalTask:
     """Read a task.
 

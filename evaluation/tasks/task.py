@@ -7,18 +7,15 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.errors import EvaluationError
+from evaluation.forms import Kind
 from evaluation.refinement import FloatArray
 from evaluation.retrieval import RetrievalTask
 from evaluation.zero_shot import ZeroShotTask
-
-Kind = Literal["zero-shot", "retrieval", "entities"]
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
 @dataclass(frozen=True)

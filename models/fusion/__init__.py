@@ -10,7 +10,8 @@ copy, gate, features          two small ones, and what they know of a neighbour
 Imports torch only.
 """
 
-from models.fusion.config import DESIGNS, Design, FusionConfig
+from models.designs import DESIGNS, Design
+from models.fusion.config import FusionConfig
 from models.fusion.fusion import Fusion
 
 __all__ = ["DESIGNS", "Design", "Fusion", "FusionConfig"]

@@ -1,10 +1,9 @@
 """The size and kind of a fusion; saved inside every checkpoint, so that a checkpoint describes itself."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
-Design = Literal["evidence", "faithful", "copy", "gate"]
-DESIGNS: tuple[Design, ...] = get_args(Design)
+from models.designs import DESIGNS, Design
 
 
 @dataclass(frozen=True)

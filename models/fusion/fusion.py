@@ -6,7 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.fusion.config import Design, FusionConfig
+from models.designs import Design
+from models.fusion.config import FusionConfig
 from models.fusion.copy import CopyFusion
 from models.fusion.evidence import EvidenceFusion
 from models.fusion.faithful import FusionTransformer

@@ -10,7 +10,7 @@ from typing import Any
 
 from models.errors import EncoderError
 
-CONFIG_NAME = "open_clip_config.json"
+CONFIG_NAME, WEIGHTS_NAME = "open_clip_config.json", "open_clip_model.safetensors"
 _TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
 
 

@@ -15,8 +15,8 @@ import open_clip
 import torch
 
 from models.errors import EncoderError
-from models.sources.config import CONFIG_NAME, read_model_config
-from models.sources.weights import WEIGHTS_NAME, check_safetensors, resolve_pretrained, unsafe_weights
+from models.sources.config import CONFIG_NAME, WEIGHTS_NAME, read_model_config
+from models.sources.weights import check_safetensors, resolve_pretrained, unsafe_weights
 
 MERGES_NAME = "bpe.txt.gz"
 

@@ -15,9 +15,8 @@ from safetensors.torch import save
 
 from models.errors import EncoderError
 from models.places import hindrance
-from models.sources.config import CONFIG_NAME
+from models.sources.config import CONFIG_NAME, WEIGHTS_NAME
 from models.sources.opening import MERGES_NAME, OpenedModel
-from models.sources.weights import WEIGHTS_NAME
 
 ABOUT_NAME = "finetuned.json"
 # What tokenizers are read from; nothing else of a source directory is taken over.

@@ -11,8 +11,8 @@ import open_clip
 from safetensors import SafetensorError, safe_open
 
 from models.errors import EncoderError
+from models.sources.config import WEIGHTS_NAME
 
-WEIGHTS_NAME = "open_clip_model.safetensors"
 _TAG_PREPROCESSING = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 
 

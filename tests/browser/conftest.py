@@ -28,7 +28,8 @@ from evaluation.zero_shot import ZeroShotTask
 from memory import MODALITIES, Memory
 from memory_builder import BuildConfig, build
 from memory_builder.reporting.progress import Silent
-from models.checkpoint import checkpoint_id, save_fusion
+from models.checkpoint import save_fusion
+from models.checkpoint_files import checkpoint_id
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig
 from models.training.dataset.entity_pairs import EntityPairs

@@ -14,6 +14,7 @@ import torch
 
 from evaluation import report
 from evaluation.bootstrap import Bootstrap
+from evaluation.checks import check_output
 from evaluation.curves import fits_in_ram, memory_size_curve, neighbours_curve
 from evaluation.errors import EvaluationError
 from evaluation.examples import TOP, examples
@@ -256,7 +257,7 @@ def test_a_place_that_is_taken_is_refused(world: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", world.memory, world.fusions[0]):
         with pytest.raises(EvaluationError) as refused:
-            report.check_output(place)
+            check_output(place)
         assert refused.value.code == "output_refused"
 
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from evaluation.errors import EvaluationError
+from evaluation.prompts import PROMPT_SETS, check_names, load_templates
 from evaluation.retrieval import RetrievalTask
 from evaluation.tasks import EvalTask, RawOptions, is_raw, open_task, with_different_names
-from evaluation.tasks.prompts import PROMPT_SETS, check_names, load_templates
 from evaluation.zero_shot import ZeroShotTask
 from memory_builder.errors import CorpusError
 from models.encoder import Encoder

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from memory import MODALITIES, Neighbours
+from models.designs import DESIGNS, Design
 from models.encoder import Encoder
 from models.errors import EncoderError
 from models.fusion import Fusion, FusionConfig
-from models.fusion.config import DESIGNS, Design
 from models.graphed import SIZES, Graphed
 from models.refine import RetrievalEnhancedEncoder
 

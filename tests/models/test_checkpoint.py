@@ -11,7 +11,8 @@ import torch
 from power_loss import losing_power
 from safetensors.torch import load_file, save_file
 
-from models.checkpoint import CONFIG, checkpoint_id, load_fusion, open_fusion, save_fusion
+from models.checkpoint import load_fusion, open_fusion, save_fusion
+from models.checkpoint_files import CONFIG, checkpoint_id
 from models.errors import CheckpointError
 from models.fusion import DESIGNS, Design, Fusion, FusionConfig
 

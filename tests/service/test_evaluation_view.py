@@ -14,7 +14,8 @@ from evaluation.run import EvalConfig, evaluate
 from evaluation.tasks import EvalTask
 from evaluation.zero_shot import ZeroShotTask
 from memory import Memory
-from models.checkpoint import checkpoint_id, load_fusion
+from models.checkpoint import load_fusion
+from models.checkpoint_files import checkpoint_id
 
 
 @pytest.fixture(scope="module")

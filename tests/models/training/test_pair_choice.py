@@ -9,7 +9,8 @@ import torch
 from typer.testing import CliRunner
 
 from memory import Memory
-from models.checkpoint import load_fusion, read_config
+from models.checkpoint import load_fusion
+from models.checkpoint_files import read_config
 from models.training import TrainingPairs
 from models.training.pair_choice import PairCandidate, PairChoice, choose_for_pairs
 from reco.cli import app

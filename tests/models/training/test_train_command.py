@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from memory import Memory
-from models.checkpoint import checkpoint_id, load_fusion, read_config
+from models.checkpoint import load_fusion
+from models.checkpoint_files import checkpoint_id, read_config
 from models.training.dataset.embedding_rows import MappedRows
 from models.training.recipes import paper_recipe, recipe
 from reco.cli import app

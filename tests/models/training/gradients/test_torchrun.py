@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from memory import Memory
-from models.checkpoint import read_config
+from models.checkpoint_files import read_config
 
 TRAIN = ["--design", "faithful", "--k", "5", "--batch-size", "48", "--device", "cpu", "--set", "miss=0.2"]
 
