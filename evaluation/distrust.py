@@ -10,6 +10,7 @@ from evaluation.tasks import EvalTask
 from evaluation.zero_shot import ZeroShotTask
 from memory import SearchableMemory
 from models.fusion import Fusion
+from models.label_set_words import no_weight
 from models.training.dataset.entities import by_names
 
 _MOST_READ = 1_000_000  # captions that are looked through for the sake of a sentence
@@ -23,16 +24,16 @@ def why_no_weight(task: EvalTask, memory: SearchableMemory, fusion: Fusion, k: i
     weights = label_set_weights(task.texts, memory, fusion, k)
     if weights is None or weights.text or weights.image:
         return []
-    sentence = "The memory gets no weight for these labels, so each answer is the frozen encoder's: "
+    sentence = no_weight(weights.unknown)
     absent = None if memory.num_items > _MOST_READ else labels_in_no_caption(task.text_names, memory.captions())
+    if absent is None:
+        return [sentence]
     if absent:
         shown = ", ".join(absent[:_SHOWN]) + (", …" if len(absent) > _SHOWN else "")
-        return [f"{sentence}{len(absent):,} of {len(task.texts):,} are in no caption of it ({shown})."]
-    told = "" if absent is None else "its captions mention every label, but "
+        return [f"{sentence} In no caption of it: {len(absent):,} of {len(task.texts):,} ({shown})."]
+    told = " Its captions mention every label"
     if weights.unknown:
-        told += f"for {weights.unknown:.0%} of the labels the pairs it finds do not look like one thing"
-    else:
-        told += "the pairs it finds do not tell the labels apart"
+        told += "; where all captions of a thing are worded alike, the fusion knows no other words (docs/training.md)"
     return [f"{sentence}{told}."]
 
 

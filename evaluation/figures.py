@@ -4,7 +4,7 @@ Shapes: S seeds, N images or queries.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,8 @@ class Section:
         title: for people.
         headline: which measure the curves follow.
         lower_is_better: measures, such as a rank, of which less is more.
+        asked: how many queries there are, for people.
+        chance: of measures, what an answer at random gets, in the measure's own unit.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Section:
     measures: dict[str, Measure]
     headline: str
     lower_is_better: frozenset[str] = frozenset()
+    asked: str = ""
+    chance: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON-ready data."""

@@ -13,7 +13,7 @@ from evaluation.bootstrap import Bootstrap
 from evaluation.entities import entity_measures
 from evaluation.figures import Measure, Section, plain, share, stacked
 from evaluation.refinement import SCORINGS, Scoring, Sides
-from evaluation.retrieval import RECALL_AT, RetrievalTask, ranks
+from evaluation.retrieval import RECALL_AT, RetrievalTask, ranks, recall_by_chance
 from evaluation.tasks import EvalTask
 from evaluation.zero_shot import ZeroShotTask, per_class_accuracy, predictions
 from memory import Modality
@@ -41,7 +41,10 @@ def measure(task: EvalTask, seeds: Sequence[Sides], bootstrap: Bootstrap) -> lis
     if task.seen is not None and task.unseen is not None:
         seen, unseen = (part[task.task.labels] for part in (task.seen, task.unseen))
         measures = entity_measures(correct, seen, unseen, bootstrap)
-        sections.append(Section("entities", "seen and unseen entities", measures, "harmonic mean"))
+        asked = f"{int(seen.sum()):,} images of seen, {int(unseen.sum()):,} of unseen ones"
+        chance = dict.fromkeys(measures, 100 / len(task.texts))
+        title = "seen and unseen entities"
+        sections.append(Section("entities", title, measures, "harmonic mean", asked=asked, chance=chance))
     return sections
 
 
@@ -84,7 +87,9 @@ def _zero_shot(task: ZeroShotTask, correct: dict[Scoring, NDArray[np.float64]], 
         for scoring in SCORINGS
     }
     measures = {TOP_1: share(correct, bootstrap), "mean per class": plain(mean_per_class)}
-    return Section("zero_shot", f"zero-shot among {num_classes:,} classes", measures, TOP_1)
+    title, asked = f"zero-shot among {num_classes:,} classes", f"{len(task.images):,} images"
+    chance = dict.fromkeys(measures, 100 / num_classes)
+    return Section("zero_shot", title, measures, TOP_1, asked=asked, chance=chance)
 
 
 def _retrieval(task: RetrievalTask, seeds: Sequence[Sides], bootstrap: Bootstrap, modality: Modality) -> Section:
@@ -97,4 +102,8 @@ def _retrieval(task: RetrievalTask, seeds: Sequence[Sides], bootstrap: Bootstrap
     }
     measures["median rank"] = plain({scoring: np.median(found[scoring], axis=1) for scoring in SCORINGS})
     name, title = DIRECTIONS[modality]
-    return Section(name, title, measures, R_AT_1, frozenset({"median rank"}))
+    asking, among = len(task.queries(modality)), len(task.images if modality == "text" else task.texts)
+    other = "image" if modality == "text" else "text"
+    asked = f"{asking:,} {modality}s among {among:,} {other}s"
+    chance = {f"R@{at}": recall_by_chance(task, modality, at) for at in RECALL_AT}
+    return Section(name, title, measures, R_AT_1, frozenset({"median rank"}), asked, chance)

@@ -150,6 +150,7 @@ def _task(result: TaskResult) -> dict[str, Any]:
         **task.details,
         "duplicates": {"items": len(duplicates.item_ids), "images": duplicates.images},
         "measures": {section.name: section.as_dict() for section in result.sections},
+        "chance": {section.name: dict(section.chance) for section in result.sections},
         "memory_size": [point.as_dict() for point in result.memory_size],
         "neighbours": [point.as_dict() for point in result.neighbours],
         "per_class": result.per_class,

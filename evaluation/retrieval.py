@@ -83,3 +83,14 @@ def ranks(task: HasAnswers, sides: Sides, modality: Modality) -> dict[Scoring, N
         for scoring in SCORINGS:
             found[scoring].append(best_ranks(sides.scores(scoring, modality, rows), relevant))
     return {scoring: np.concatenate(parts) for scoring, parts in found.items()}
+
+
+def recall_by_chance(task: RetrievalTask, modality: Modality, at: int) -> float:
+    """In percent: how often one of a query's right answers is among the first `at` of an order drawn at random."""
+    among = len(task.images) if modality == "text" else len(task.texts)
+    right = np.bincount(task.image_of_text, minlength=len(task.images))
+    counts = np.ones(len(task.texts), dtype=np.int64) if modality == "text" else right[right > 0]
+    missed = np.ones(len(counts))
+    for drawn in range(min(at, among)):
+        missed *= np.maximum(among - counts - drawn, 0) / (among - drawn)
+    return float((1 - missed).mean() * 100)

@@ -3,21 +3,24 @@
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.label_set_words import no_weight
 from reco.asking import WRONG_COMMAND, InFlight, KeyFile, Url, asking, images_in, lines_of, tell_failures
-from reco.console import stop
+from reco.console import say, stop
 
 if TYPE_CHECKING:
-    from reco_client import Classification
+    from reco_client import Classification, Classifications
 
 _SHOWN_AT_ONCE = 50  # rows of a table whose columns are fitted to them
 _WIDE = 1000  # columns where nobody folds: in a pipe a row is a line
+_GAP = 2  # between columns
+_LEAST_ROOM = 16  # for the next best labels; with less the column is left out
 _SHARE = 0.3  # of a terminal's width that paths may take; of a longer one its end is shown
 
 
@@ -60,10 +63,16 @@ def classify(
     paths = images_in(images)
     failed: Counter[str] = Counter()
     first = ""
+    trust: Mapping[str, float] = {}
+
+    def kept(part: "Classifications") -> "Classifications":
+        nonlocal trust
+        trust = part.trust or {}  # one for all parts, which have the same labels
+        return part
 
     def answers() -> Iterator[tuple[Path, "Classification"]]:
         nonlocal first
-        found = itertools.chain.from_iterable(client.stream_classify(paths, **options))
+        found = itertools.chain.from_iterable(map(kept, client.stream_classify(paths, **options)))
         for path, one in zip(paths, found, strict=True):
             if one.error is not None:
                 failed[one.error.code] += 1
@@ -76,6 +85,8 @@ def classify(
                 typer.echo(json.dumps(_line(path, one), ensure_ascii=False))
         else:
             _show(answers(), compare=compare)
+    if trust and not trust["text"] and not trust["image"]:
+        say(no_weight(trust["unknown_labels"]), style="yellow")
     tell_failures(failed, first)
 
 
@@ -101,46 +112,93 @@ def _line(path: Path, one: "Classification") -> dict[str, Any]:
 
 
 def _show(answers: Iterator[tuple[Path, "Classification"]], *, compare: bool) -> None:
-    """Tables of some rows at a time, so that a long job shows where it is."""
+    """Tables of some rows at a time, so that a long job shows where it is; each row is one line."""
     from rich.console import Console
     from rich.table import Table
 
     out = Console(highlight=False)
     if not out.is_terminal:
         out.width = _WIDE
+    most = longest = _WIDE  # characters of paths, and of labels
+    if out.is_terminal:
+        most = round(_SHARE * out.width)
+        longest = (out.width - most - len("100.0%") - 3 * _GAP) // (2 if compare else 1)
     while rows := list(itertools.islice(answers, _SHOWN_AT_ONCE)):
+        lines = [_Line.of(_end_of(str(path), most), one, longest, compare=compare) for path, one in rows]
+        room = out.width - _widest(lines) if out.is_terminal else _WIDE
         table = Table(box=None, pad_edge=False)
-        table.add_column("image", no_wrap=True)
-        table.add_column("label", style="bold", overflow="fold")
-        table.add_column("", justify="right")
-        table.add_column("next best", style="dim", overflow="fold")
+        for name, style in (("image", None), ("label", "bold")):
+            table.add_column(name, style=style, no_wrap=True, overflow="ellipsis")
+        table.add_column("", justify="right", no_wrap=True)
         if compare:
-            table.add_column("without the memory", overflow="fold")
-        most = round(_SHARE * out.width) if out.is_terminal else None
-        for path, one in rows:
-            table.add_row(*_cells(_end_of(str(path), most), one, compare=compare))
+            table.add_column("without the memory", no_wrap=True, overflow="ellipsis")
+        if room >= _LEAST_ROOM:
+            table.add_column("next best", style="dim", no_wrap=True, overflow="ellipsis")
+        for line in lines:
+            table.add_row(*line.cells(room, compare=compare)[: len(table.columns)])
         out.print(table)
 
 
-def _end_of(path: str, most: int | None) -> str:
+def _end_of(path: str, most: int) -> str:
     """A path in at most so many characters, the last of them: what tells images apart is the name."""
-    return path if most is None or len(path) <= most else f"…{path[1 - most :]}"
+    return path if len(path) <= most else f"…{path[1 - most :]}"
 
 
-def _cells(path: str, one: "Classification", *, compare: bool) -> Sequence[str]:
-    from rich.markup import escape
+def _start_of(label: str, most: int) -> str:
+    """A label in at most so many characters, the first of them."""
+    return label if len(label) <= most else f"{label[: most - 1]}…"
 
-    if one.error is not None or one.scores is None:
-        code = "" if one.error is None else one.error.code
-        return [escape(path), f"[red]{code}[/]", "", "", ""][: 5 if compare else 4]
-    best, *others = one.scores.top or ()
-    cells = [
-        escape(path),
-        escape(best.label),
-        f"{best.probability:.1%}",
-        ", ".join(f"{escape(other.label)} {other.probability:.1%}" for other in others),
-    ]
-    if compare and one.original is not None:
-        style = "dim" if one.original.label == best.label else "yellow"
-        cells.append(f"[{style}]{escape(one.original.label)} {one.original.probability:.1%}[/]")
-    return cells
+
+@dataclass(frozen=True)
+class _Line:
+    """What is told of one image, as plain words; `others` are the next best labels, the better first."""
+
+    path: str
+    label: str
+    share: str = ""
+    original: str = ""
+    others: tuple[str, ...] = ()
+    failed: bool = False
+    changed: bool = False
+
+    @classmethod
+    def of(cls, path: str, one: "Classification", longest: int, *, compare: bool) -> "_Line":
+        """The words, labels in at most `longest` characters."""
+        if one.error is not None or one.scores is None:
+            return cls(path, "" if one.error is None else one.error.code, failed=True)
+        best, *others = one.scores.top or ()
+        told = tuple(f"{other.label} {other.probability:.1%}" for other in others)
+        label, share = _start_of(best.label, longest), f"{best.probability:.1%}"
+        if not compare or one.original is None:
+            return cls(path, label, share, others=told)
+        was = f" {one.original.probability:.1%}"
+        original = _start_of(one.original.label, longest - len(was)) + was
+        return cls(path, label, share, original, told, changed=one.original.label != best.label)
+
+    def cells(self, room: int, *, compare: bool) -> list[str]:
+        """In the order of the columns, for rich: brackets of labels are no markup."""
+        from rich.markup import escape
+
+        label = f"[not bold red]{escape(self.label)}[/]" if self.failed else escape(self.label)
+        original = f"[{'yellow' if self.changed else 'dim'}]{escape(self.original)}[/]" if self.original else ""
+        cells = [escape(self.path), label, self.share, *([original] if compare else [])]
+        return [*cells, escape(_fitting(self.others, room))]
+
+
+def _widest(lines: Sequence[_Line]) -> int:
+    """Characters that all columns but the last take, with the gaps between them."""
+    columns = zip(*((line.path, line.label, line.share, line.original) for line in lines), strict=True)
+    widths = [max(map(len, column)) for column in columns]
+    widths[-1] = widths[-1] and max(widths[-1], len("without the memory"))
+    return sum(width + _GAP for width in widths if width)
+
+
+def _fitting(words: Sequence[str], room: int) -> str:
+    """As many of the words as there is room for."""
+    told = ""
+    for word in words:
+        longer = f"{told}, {word}" if told else word
+        if len(longer) > room:
+            break
+        told = longer
+    return told

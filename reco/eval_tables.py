@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from reco.console import console
+from reco.console import console, say
 from reco.counted import counted
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from evaluation.run import TaskResult
 
 _WIDE = 132  # also where standard error is no terminal: a log need not fold at 80
+_WITHOUT_COPIES = " without copies"
 _SIDES = {"text_to_image": ("gallery", "query"), "image_to_text": ("query", "gallery")}  # what image and text are
 
 
@@ -28,31 +29,37 @@ def print_result(result: "TaskResult", num_seeds: int, *, query_only: bool = Fal
         f"{texts}, k = {result.k}"
     )
     for code, count in sorted(task.rejected.items()):
-        console.print(f"  {counted(count, 'row')} left out: {code}", style="yellow")
+        say(f"  {counted(count, 'row')} left out: {code}", style="yellow")
     for section in result.sections:
+        say(f"\n{_title(section, num_seeds)}", style="bold")
         out = console if console.is_terminal else Console(stderr=True, width=max(console.width, _WIDE))
-        out.print(_table(section, num_seeds, narrow=out.width < _WIDE, query_only=query_only))
+        out.quiet = console.quiet
+        out.print(_table(section, narrow=out.width < _WIDE, query_only=query_only))
     found = f"near-duplicates (image cosine above {duplicates.cosine:g}): "
     if len(duplicates.item_ids):
         found += f"memory items {len(duplicates.item_ids):,}, of {duplicates.images:,} of the task's images"
-        console.print(f"{found}; trust the column without copies", style="yellow", soft_wrap=True)
+        say(f"{found}; trust the column without copies", style="yellow")
     else:
-        console.print(f"{found}none", style="dim")
+        say(f"{found}none", style="dim")
     for note in result.notes:
-        console.print(note, style="yellow", markup=False)
+        say(note, style="yellow")
 
 
-def _table(section: "Section", num_seeds: int, *, narrow: bool, query_only: bool) -> "Table":
+def _title(section: "Section", num_seeds: int) -> str:
+    seeds = f", mean of {num_seeds} fusions ± half their range" if num_seeds > 1 else ""
+    return f"{section.title}: {section.asked}; in %{seeds}"
+
+
+def _table(section: "Section", *, narrow: bool, query_only: bool) -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    seeds = f", mean of {num_seeds} fusions ± half their range" if num_seeds > 1 else ""
-    table = Table(
-        title=f"{section.title}, in %{seeds}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
-    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("refined", no_wrap=True)
     for name in section.measures:
         table.add_column(name.replace(" without ", "\nwithout ").replace("median ", "median\n"), justify="right")
+    chances = [section.chance.get(name.removesuffix(_WITHOUT_COPIES)) for name in section.measures]
+    table.add_row("chance", *("" if one is None else f"{one:.1f}" for one in chances), style="dim")
     scorings = [
         scoring
         for scoring in next(iter(section.measures.values()))
@@ -60,7 +67,12 @@ def _table(section: "Section", num_seeds: int, *, narrow: bool, query_only: bool
     ]
     for scoring in scorings:
         cells = [
-            _cell(measure[scoring], name in section.lower_is_better, narrow)
+            _cell(
+                measure[scoring],
+                name in section.lower_is_better,
+                narrow,
+                name.removesuffix(_WITHOUT_COPIES) == section.headline,
+            )
             for name, measure in section.measures.items()
         ]
         table.add_row(_label(section.name, scoring), *cells, style="dim" if scoring == "none" else "")
@@ -74,24 +86,27 @@ def _label(section: str, scoring: str) -> str:
     return {"none": "none: frozen CLIP", "ensemble": "sum of the four"}.get(scoring, scoring)
 
 
-def _cell(figure: "Figure", lower_is_better: bool, narrow: bool) -> "Text":
-    """Value and spread; below them the gain and its interval, coloured where the interval leaves zero out."""
+def _cell(figure: "Figure", lower_is_better: bool, narrow: bool, headline: bool) -> "Text":
+    """Value and spread; below them the gain and its interval, coloured where the interval leaves zero out.
+
+    Where the terminal is narrow each has a line of its own, and only the headline its interval.
+    """
     from rich.text import Text
 
     from evaluation.gallery import signed
 
-    cell = Text(f"{figure.mean:.1f}", style="bold")
+    cell, apart = Text(f"{figure.mean:.1f}", style="bold"), "\n" if narrow else " "
     if figure.spread:
-        cell.append(f" ±{figure.spread:.1f}", style="not bold")
+        cell.append(f"{apart}±{figure.spread:.1f}", style="not bold")
     if figure.gain is None:
         return cell
     better = (figure.gain > 0) != lower_is_better
     certain = figure.interval is not None and (figure.interval[0] > 0 or figure.interval[1] < 0)
     style = ("green" if better else "red") if certain else "dim"
     cell.append(f"\n{signed(figure.gain)}", style=f"not bold {style}")
-    if figure.interval is not None:
+    if figure.interval is not None and (headline or not narrow):
         low, high = map(signed, figure.interval)
-        cell.append(f"{chr(10) if narrow else ' '}[{low}, {high}]", style="not bold dim")
+        cell.append(f"{apart}[{low}, {high}]", style="not bold dim")
     return cell
 
 

@@ -284,11 +284,23 @@ def _choose(
 
 
 def _fit(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> "tuple[Fusion, dict[str, Any]]":
+    from models.label_set_words import RULE
     from models.training.choice import measure
+    from models.training.dataset.entity_pairs import asked_word_for_word
     from models.training.fitting.evidence import fit_evidence
     from models.training.recipes import fusion_config
 
     fusion = fit_evidence(pairs, fusion_config("evidence", embed_dim, k), seed)
     frozen, refined = measure(pairs, None, k), measure(pairs, fusion, k)
-    console.print(f"its own entities, named from fresh prompts: frozen {frozen:.1f} %, refined {refined:.1f} %")
+    verbatim = asked_word_for_word(pairs, k)
+    how = "named by their captions word for word" if verbatim else "named from fresh prompts"
+    say(f"its own entities, {how}: frozen {frozen:.1f} %, refined {refined:.1f} %")
+    if verbatim:
+        say(
+            "Prompts are worded otherwise. All captions of a thing being alike, the fusion knows no other words, and "
+            f"may take such labels for unknown: reco eval tells. {RULE}. What helps is captions in different words.",
+            style="yellow",
+        )
+    else:
+        say(f"{RULE}; reco eval and /classify tell their share (unknown_labels).", style="dim")
     return fusion, {"pairs": len(pairs.image), "entities": pairs.num_entities, "seed": seed}

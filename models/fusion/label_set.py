@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models.fusion.evidence import EvidenceFusion, quadratic_term
 from models.fusion.fusion import Fusion
+from models.label_set_words import FEW_UNKNOWN, MANY_UNKNOWN
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6, 2.4, 4.0, 8.0, 16.0)
 # Sharpness of the softmax, in units of one over the scores' spread: the best of them is used for each weight.
@@ -23,7 +24,6 @@ SHARPNESS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 IMAGE_SHARE = 0.06  # the image side's weight, as a multiple of the root of the text side's
 MAX_IMAGES = 512  # more of them steady the choice no further, and cost time
 _KNOWN = 0.1  # a label whose presence is below has nothing in the memory
-_FEW_UNKNOWN, _MANY_UNKNOWN = 0.10, 0.25  # shares of such labels: below the one full weight, above the other none
 _COPY = 0.985  # images as similar as this are one image; it is memory.DUPLICATE_COSINE, which is out of reach here
 _LEAST_ATTENTION = 0.05
 
@@ -63,7 +63,7 @@ def weigh_label_set(
     attention = side.attend(similarities, mask)
     presence = side.presence(side.signs(values, similarities, mask, attention))
     unknown = float((presence < _KNOWN).float().mean())
-    trust = min(max((_MANY_UNKNOWN - unknown) / (_MANY_UNKNOWN - _FEW_UNKNOWN), 0.0), 1.0)
+    trust = min(max((MANY_UNKNOWN - unknown) / (MANY_UNKNOWN - FEW_UNKNOWN), 0.0), 1.0)
     weight = 0.0
     if trust > 0 and len(texts) > 1:
         weight = trust * _best_weight(side, texts, values, attention, presence)

@@ -39,11 +39,14 @@ def test_labels_are_looked_for_as_whole_words_and_the_longest_counts() -> None:
 
 def test_what_is_told_is_what_the_captions_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = LabelSetWeights(0.0, 0.0, 1.0)
-    assert "1 of 3 are in no caption of it (wren)." in why(monkeypatch, LABELS, nothing)[0]
+    missing = why(monkeypatch, LABELS, nothing)[0]
+    assert "In no caption of it: 1 of 3 (wren)." in missing
+    assert "unknown_labels 1.00" in missing, "one label of three is not the reason, and the reader should see what is"
     held = why(monkeypatch, LABELS[1:], nothing)[0]
-    assert "its captions mention every label, but for 100% of the labels the pairs it finds" in held
+    assert "for 100% of them the pairs it finds do not look like one thing" in held
+    assert "captions mention every label; where all captions of a thing are worded alike" in held
     told_apart = why(monkeypatch, LABELS[1:], LabelSetWeights(0.0, 0.0, 0.0))[0]
-    assert "mention every label, but the pairs it finds do not tell the labels apart." in told_apart
+    assert "the pairs it finds do not tell the labels apart. Its captions mention every label." in told_apart
     assert "gets no weight" in why(monkeypatch, ["", ""], nothing)[0]
     assert why(monkeypatch, LABELS, LabelSetWeights(0.4, 0.1, 1.0)) == []
     assert why(monkeypatch, LABELS, None) == []

@@ -17,6 +17,7 @@ from models.training.dataset.entities import NO_ENTITY, only_repeated
 MOST_PAIRS, MOST_ENTITIES = 20_000, 2_000  # more steady nothing further that is fitted here
 MOST_QUERIES, MOST_PAIR_QUERIES = 2_000, 500
 SAME_CAPTION = 0.999  # cosine
+_MOSTLY = 0.5
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,12 @@ def ask(pairs: EntityPairs, modality: Modality, k: int, *, hidden: bool = False,
     numbers = entity if of is None else of[entity]
     own = pairs.entity.unsqueeze(0) == numbers.unsqueeze(1)  # (B, N)
     return _search(pairs, modality, k, queries, entity, own if hidden else own & pairs.asks)
+
+
+def asked_word_for_word(pairs: EntityPairs, k: int) -> bool:
+    """Whether most names find a caption that equals them: then nothing tells how other words for them would fare."""
+    found = ask(pairs, "text", k)
+    return bool((found.similarities.amax(dim=1) > SAME_CAPTION).float().mean() > _MOSTLY)
 
 
 def ask_for_pair(pairs: EntityPairs, modality: Modality, k: int, of: Tensor | None = None) -> Asked:

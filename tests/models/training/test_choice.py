@@ -9,7 +9,7 @@ from models.fusion import Fusion
 from models.training import TrainingPairs
 from models.training.choice import Candidate, Choice, choose, measure
 from models.training.dataset.entities import by_caption, by_folder
-from models.training.dataset.entity_pairs import EntityPairs, ask, ask_for_pair
+from models.training.dataset.entity_pairs import EntityPairs, ask, ask_for_pair, asked_word_for_word
 from models.training.fitting.evidence import fit_evidence
 from models.training.recipes import fusion_config
 
@@ -48,6 +48,12 @@ def test_what_asks_is_not_what_answers(pairs: EntityPairs, modality: str) -> Non
     hidden = ask(pairs, modality, 8, hidden=True)  # type: ignore[arg-type]
     assert not (pairs.entity[hidden.rows] == hidden.entity.unsqueeze(1)).any()
     torch.testing.assert_close(asked.similarities.sort(dim=1, descending=True).values, asked.similarities)
+
+
+def test_names_that_are_captions_word_for_word_are_noticed(pairs: EntityPairs) -> None:
+    assert not asked_word_for_word(pairs, 8)
+    first = torch.stack([pairs.text[pairs.entity == one][0] for one in range(pairs.num_entities)])
+    assert asked_word_for_word(EntityPairs(pairs.image, first[pairs.entity], pairs.entity), 8)
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])

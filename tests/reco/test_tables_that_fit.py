@@ -1,0 +1,72 @@
+"""Tables on a terminal of 80 columns: each row whole, nothing folded in the middle of a number, nothing lost."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from evaluation.figures import Figure, Section
+from evaluation.refinement import SCORINGS
+from reco.classify import _show
+from reco.eval_tables import _table, _title
+from reco_client.results import Classification, ItemError, LabelScore, Scores
+
+SECTIONS = {
+    "zero_shot": (("top-1", "mean per class", "top-1 without copies"), "top-1"),
+    "entities": (("seen", "unseen", "harmonic mean", "harmonic mean without copies"), "harmonic mean"),
+    "image_to_text": (("R@1", "R@5", "R@10", "median rank", "R@1 without copies"), "R@1"),
+}
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+@pytest.mark.parametrize("seeds", [(88.8,), (85.1, 92.5)])
+def test_an_evaluation(name: str, seeds: tuple[float, ...]) -> None:
+    measures, headline = SECTIONS[name]
+    figure = Figure(seeds, 10.0, (10.1, 13.4))
+    told = {one: {scoring: Figure(seeds) if scoring == "none" else figure for scoring in SCORINGS} for one in measures}
+    chance = {one: 1.25 for one in measures if one != "median rank"}
+    section = Section(name, name, told, headline, asked="1,234 images", chance=chance)
+    out = io.StringIO()
+    Console(file=out, width=80, color_system=None).print(_table(section, narrow=True, query_only=False))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in out.getvalue()
+    with_interval = [one for one in measures if one.removesuffix(" without copies") == headline]
+    assert out.getvalue().count("[+10.1, +13.4]") == (len(SCORINGS) - 1) * len(with_interval)
+    row = next(line.split() for line in lines if line.strip().startswith("chance"))
+    assert row[1:] == ["1.2"] * len(chance)
+    assert "1,234 images" in _title(section, len(seeds))
+
+
+def shown(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, compare: bool) -> str:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    best = [LabelScore(f"a rather long label [{number}]", number, 0.5 / (number + 1), 0.3) for number in range(3)]
+    scores = Scores(best[0].label, 0, top=best)
+    answers = [
+        (Path("photos/of/many/things/that/lie/deep/in/folders/IMG_0001.jpg"), Classification(0, scores, scores)),
+        (Path("cut.jpg"), Classification(1, error=ItemError(1, "image_truncated", "It ends early."))),
+    ]
+    _show(iter(answers), compare=compare)
+    return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("compare", [False, True])
+def test_classes(compare: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(80, monkeypatch, capsys, compare=compare).splitlines()
+    assert len(lines) == 3, "a head and a line for each image"
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert "IMG_0001.jpg" in lines[1]
+    assert "a rather long label" in lines[1]
+    assert lines[1].count("50.0%") == 1 + compare
+    assert "image_truncated" in lines[2]
+    assert ("without the memory" in lines[0]) == compare
+
+
+def test_the_next_best_are_there_where_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = shown(200, monkeypatch, capsys, compare=True).splitlines()
+    assert "a rather long label [1] 25.0%, a rather long label [2] 16.7%" in lines[1]
