@@ -5,10 +5,12 @@ each asking again once it is answered. Open loop: requests leave by the clock, w
 """
 
 import asyncio
+import gc
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +25,7 @@ class Outcome:
     seconds: dict[int, list[float]] = field(default_factory=dict)
     elapsed_s: float = 0.0
     good_by_then: int | None = None  # of an open loop: what was still queued when it ended is no goodput of its time
+    late: list[float] = field(default_factory=list)  # seconds that an open loop sent each request after its time
 
     def add(self, status: int, seconds: float) -> None:
         self.seconds.setdefault(status, []).append(seconds)
@@ -40,6 +43,10 @@ class Outcome:
         """Milliseconds within which that share was answered."""
         found = self.seconds.get(status, [])
         return float(np.quantile(found, share)) * 1000 if found else float("nan")
+
+    def late_ms(self, share: float) -> float:
+        """Milliseconds that share of the requests was sent late at most: what the client itself was held up."""
+        return float(np.quantile(self.late, share)) * 1000 if self.late else 0.0
 
     def counts(self) -> dict[int, int]:
         return dict(Counter({status: len(found) for status, found in sorted(self.seconds.items())}))
@@ -92,15 +99,25 @@ class Connection:
             self._writer = None
 
 
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """A collection in the middle of a run would hold the client up, and be told as the server's latency."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 async def closed_loop(
     address: tuple[str, int], requests: Sequence[bytes], *, concurrency: int, seconds: float, first: int = 0
 ) -> Outcome:
     """Keep `concurrency` requests open for `seconds`; requests are taken in turn, from `first` on."""
     outcome = Outcome()
-    started = time.perf_counter()
     turn = first
 
-    async def client() -> None:
+    async def client(started: float) -> None:
         nonlocal turn
         connection = Connection(*address)
         while (begun := time.perf_counter()) - started < seconds:
@@ -109,7 +126,9 @@ async def closed_loop(
             outcome.add(status, time.perf_counter() - begun)
         connection.close()
 
-    await asyncio.gather(*(client() for _ in range(concurrency)))
+    with no_collections():
+        started = time.perf_counter()
+        await asyncio.gather(*(client(started) for _ in range(concurrency)))
     outcome.elapsed_s = time.perf_counter() - started
     return outcome
 
@@ -125,23 +144,25 @@ async def open_loop(
     async def one(number: int) -> None:
         connection = idle.pop() if idle else Connection(*address)
         begun = time.perf_counter()
+        outcome.late.append(begun - started - number / rate)
         status, _ = await connection.ask(requests[number % len(requests)])
         outcome.add(status, time.perf_counter() - begun)
         idle.append(connection)
 
-    started = time.perf_counter()
-    for number in range(int(rate * seconds)):
-        wait = started + number / rate - time.perf_counter()
-        if wait > 0:
-            await asyncio.sleep(wait)
-        if len(tasks) >= most_open:
-            outcome.add(0, 0.0)
-            continue
-        task = asyncio.create_task(one(number))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-    outcome.elapsed_s, outcome.good_by_then = time.perf_counter() - started, len(outcome.good)
-    await asyncio.gather(*tasks)
+    with no_collections():
+        started = time.perf_counter()
+        for number in range(int(rate * seconds)):
+            wait = started + number / rate - time.perf_counter()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            if len(tasks) >= most_open:
+                outcome.add(0, 0.0)
+                continue
+            task = asyncio.create_task(one(number))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        outcome.elapsed_s, outcome.good_by_then = time.perf_counter() - started, len(outcome.good)
+        await asyncio.gather(*tasks)
     for connection in idle:
         connection.close()
     return outcome

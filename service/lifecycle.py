@@ -17,6 +17,7 @@ from service.generation import Generations
 from service.label_sets import LabelSets
 from service.observing.logs import Refusals
 from service.observing.metrics import Metrics
+from service.pipeline.batcher import LANES
 from service.pipeline.engine import Engine
 from service.pipeline.pipeline import Pipeline
 from service.pipeline.workers import Workers
@@ -93,6 +94,11 @@ class Service:
             Problem: queue_full, not_ready.
         """
         self.pipeline.refuse_if_full(*modalities)
+
+    @property
+    def items(self) -> int:
+        """Images and texts that are admitted and not answered yet."""
+        return 0 if self._workers is None else sum(map(self._workers.batcher.admitted, LANES))
 
     @property
     def model_name(self) -> str:

@@ -5,19 +5,19 @@ open finishes, exit code 0. A second one skips that delay, as SIGINT does, and t
 """
 
 import asyncio
-import gc
 import logging
 import logging.config
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import uvicorn
 from fastapi import FastAPI
 
+from service import collecting
 from service.app import create_app
 from service.door.protocol import Connection
 from service.lifecycle import Service
@@ -62,8 +62,6 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 async def _serve(settings: Settings) -> None:
     app = create_app(settings, tracing=open_tracing())
-    gc.collect()
-    gc.freeze()  # what was imported stays: a full collection would look at all of it again, and hold every request up
     service: Service = app.state.service
     servers = [_Server(server_config(app, settings))]
     if settings.operator_port is not None:
@@ -74,16 +72,17 @@ async def _serve(settings: Settings) -> None:
     loop.add_signal_handler(signal.SIGINT, ending.stop)
     tasks: set[asyncio.Task[None]] = set()  # the loop itself holds a task only weakly
 
-    def reload() -> None:
-        task = loop.create_task(_reload(service))
+    def begin(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = loop.create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        return task
 
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    try:
+    loop.add_signal_handler(signal.SIGHUP, lambda: begin(_reload(service)))
+    with collecting.by_the_clock():
+        garbage = begin(collecting.collect(lambda: service.reason is None, lambda: service.items))
         await asyncio.gather(*(server.serve() for server in servers))
-    finally:
-        gc.unfreeze()  # or libraries that count what is left at the end tell of hundreds of leaks
+        garbage.cancel()
 
 
 async def _reload(service: Service) -> None:

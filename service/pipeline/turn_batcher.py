@@ -65,6 +65,7 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
         max_batch_s: float = math.inf,
         max_wait_s: float = math.inf,
         concurrent_batches: int = 1,
+        on_thread: Callable[[], None] = lambda: None,
         on_share: Callable[[float], None] = lambda share: None,
         on_batch: Callable[[Batch], None] = lambda batch: None,
         on_restart: Callable[[], None] = lambda: None,
@@ -77,6 +78,7 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
             max_queue_items: most items admitted and not answered, per modality.
             max_batch_s, max_wait_s: see `Pace`.
             concurrent_batches: compute threads.
+            on_thread: told, in a compute thread, that it begins.
             on_share: told, in the compute thread and before each batch, what share of the machine the batch has.
             on_batch: told of each computed batch, in the compute thread.
             on_restart: told, in the compute thread, that it goes on after a fault of ours.
@@ -84,7 +86,7 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
         self._compute = compute
         self._max_queue_items = max_queue_items
         self._pace = Pace(max_batch_size=max_batch_size, max_batch_s=max_batch_s, max_wait_s=max_wait_s)
-        self._on_share, self._on_batch, self._on_restart = on_share, on_batch, on_restart
+        self._on_thread, self._on_share, self._on_batch, self._on_restart = on_thread, on_share, on_batch, on_restart
         self._changed = threading.Condition()
         self._waiting: dict[Modality, deque[_Entry[QueryT, AnswerT]]] = {lane: deque() for lane in LANES}
         self._admitted: dict[Modality, int] = dict.fromkeys(LANES, 0)
@@ -173,6 +175,7 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
     def _serve(self, number: int) -> None:
         """A compute thread. Whatever ends it, nobody is left waiting."""
         try:
+            self._on_thread()
             while (taken := self._take(number)) is not None:
                 try:
                     self._on_share(taken.share)
