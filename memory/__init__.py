@@ -58,7 +58,7 @@ from memory.errors import (
     WriteFailed,
 )
 from memory.format.deletes import write_deletes
-from memory.format.encoder_record import check_encoder, undeclared_encoder
+from memory.format.encoder_record import check_encoder, encoder_name, undeclared_encoder
 from memory.format.manifest import (
     Contents,
     DeleteRecord,
@@ -173,6 +173,7 @@ __all__ = [
     "default_copy_directory",
     "default_stamp_directory",
     "difference",
+    "encoder_name",
     "is_address",
     "key_hash",
     "latest_version",

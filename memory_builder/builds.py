@@ -145,7 +145,8 @@ def _encoding(config: BuildConfig, encoder: "Encoder") -> Task:
     }
     fingerprint = encoder.fingerprint
     mapper = open_mapper(config, encoder)
-    return Task("encode", readers, mapper, row_options, fingerprint.record(), fingerprint.encoded_with())
+    encoded_with = {**fingerprint.encoded_with(), "model": encoder.name}
+    return Task("encode", readers, mapper, row_options, fingerprint.record(), encoded_with)
 
 
 def _importing(config: BuildConfig, readers: Sequence[EmbeddingsReader], origin: Origin) -> Task:

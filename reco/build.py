@@ -164,7 +164,7 @@ def build(
 
         reco build --reindex -o my-memory --max-bytes-per-pair 256
     """
-    say(_opening(corpus or embeddings, output), style="dim")
+    _say_first(corpus)
     from memory_builder import BuildConfig
 
     index = index_options(recall, max_bytes_per_pair, index_factory)
@@ -209,10 +209,10 @@ def _reindexed(memory: Path, index: "IndexOptions | None", *, alone: bool, as_js
     return True
 
 
-def _opening(sources: list[str] | None, output: Path) -> str:
-    """The first line, said before anything is imported."""
-    more = f" and {len(sources) - 1:,} more" if sources and len(sources) > 1 else ""
-    return f"looking at {sources[0]}{more}" if sources else f"looking at {output}"
+def _say_first(corpus: list[str] | None) -> None:
+    """The first line of what will load torch, said before anything is imported."""
+    if corpus:
+        say(f"looking at {corpus[0]}" + (f" and {len(corpus) - 1:,} more" if len(corpus) > 1 else ""), style="dim")
 
 
 def _check_sources(

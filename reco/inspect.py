@@ -38,7 +38,7 @@ def info(
 
         reco memory info my-memory --plot recall.png
     """
-    from memory import Memory, list_receipts, list_versions
+    from memory import Memory, encoder_name, list_receipts, list_versions
 
     root = local_memory(memory, allow_remote, remote_cache)
     with Memory.open(root, stamps=stamp_directory()) as opened:
@@ -55,8 +55,11 @@ def info(
         f"{memory}, version {told['version']}",
         [
             *_contents(told, removed),
-            ("encoder", f"{told['encoder']['architecture']}, D = {told['embed_dim']}"),
-            ("encoded with", ", ".join(f"{name} {value}" for name, value in told["encoded_with"].items())),
+            ("encoder", f"{encoder_name(told['encoder'], told['encoded_with'])}, D = {told['embed_dim']}"),
+            (
+                "encoded with",
+                ", ".join(f"{name} {one}" for name, one in told["encoded_with"].items() if name != "model"),
+            ),
             *((f"{index['modality']} index", index_line(index) + _speed(root, index)) for index in told["indices"]),
             ("corpora", ", ".join((told["sources"] or {}).get("corpora", ())) or "not told"),
             ("size", f"{megabytes(told['bytes'])} in this version, {megabytes(_on_disk(root))} on disk"),

@@ -148,3 +148,13 @@ def _is_sha256(value: object) -> bool:
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def encoder_name(encoder: Mapping[str, Any], encoded_with: Mapping[str, Any]) -> str:
+    """What a person calls the encoder of a manifest, with its architecture where the name does not say that.
+
+    A model of one's own has an architecture like custom-385b26aec22b, which nobody recognises.
+    """
+    architecture = str(encoder["architecture"])
+    name = str(encoded_with.get("model", architecture))
+    return name if name.startswith(architecture) else f"{name} ({architecture})"

@@ -36,7 +36,7 @@ class Task:
         mapper: entered for as long as units are mapped.
         row_options: settings that change what is stored of a row.
         encoder: record of the encoder that makes or made the embeddings.
-        encoded_with: device and dtype of that, for the manifest.
+        encoded_with: device and dtype of that, and its name for people, for the manifest.
     """
 
     stage: str
