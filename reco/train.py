@@ -1,5 +1,6 @@
 """`reco train`: the fusion, on cached embeddings: computed in seconds, or trained by gradient in minutes."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -7,7 +8,7 @@ import typer
 
 from reco.acknowledging import acknowledging
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri, model_option
-from reco.console import console, loading, refuse, say, stop
+from reco.console import Bars, console, loading, refuse, say, stop
 from reco.counted import counted
 from reco.memory_tables import Json, show_json
 from reco.remote import AllowRemote, RemoteCache
@@ -273,7 +274,8 @@ def _choose(
         return best.design, None, best.learning_rate
     if design == AUTO:
         assert entity_pairs is not None
-        choice = choose(entity_pairs, options.k, options.seed)
+        with Bars() as bars:
+            choice = choose(entity_pairs, options.k, options.seed, bars.update)
         say(choice.reason)
         design = choice.design
         if not choice.gains and len(entity_pairs.image) < FEW_SHOW_ONE * len(loop.chosen()):
@@ -290,9 +292,14 @@ def _fit(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> "tuple[Fusi
     from models.training.fitting.evidence import fit_evidence
     from models.training.recipes import fusion_config
 
-    fusion = fit_evidence(pairs, fusion_config("evidence", embed_dim, k), seed)
-    frozen, refined = measure(pairs, None, k), measure(pairs, fusion, k)
-    verbatim = asked_word_for_word(pairs, k)
+    with Bars() as bars:
+        told = partial(bars.update, "computing the fusion")
+        fusion = fit_evidence(pairs, fusion_config("evidence", embed_dim, k), seed, told=told)
+        bars.update("measuring it", 0, 3)
+        frozen, refined = measure(pairs, None, k), measure(pairs, fusion, k)
+        bars.update("measuring it", 2, 3)
+        verbatim = asked_word_for_word(pairs, k)
+        bars.update("measuring it", 3, 3)
     how = "named by their captions word for word" if verbatim else "named from fresh prompts"
     say(f"its own entities, {how}: frozen {frozen:.1f} %, refined {refined:.1f} %")
     if verbatim:

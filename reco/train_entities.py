@@ -78,6 +78,7 @@ def _by_listed(captions: Sequence[str], chosen: "NDArray[np.int64]", names: List
     from models.training.dataset.entities import by_names
 
     file, listed = names
+    say(f"looking for {counted(len(listed), 'name')} in {counted(len(captions), 'caption')}", style="dim")
     try:
         entity = by_names(captions, listed)
         numbers = by_names(listed, listed)  # of each name: as a caption it mentions itself

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from reco.console import Bar, console, say, stop
+from reco.console import Bar, Bars, console, say, stop
 from reco.counted import counted
 
 if TYPE_CHECKING:
@@ -118,7 +118,9 @@ class Loop:
 
         _, search = self._settings("copy")
         try:
-            choice = choose_for_pairs(self._candidates(self.chosen(), search), self._options.k, self._options.seed)
+            pairs = self._candidates(self.chosen(), search)
+            with Bars() as bars:
+                choice = choose_for_pairs(pairs, self._options.k, self._options.seed, bars.update)
         except ValueError as error:
             stop(str(error), code=2)
         say(choice.reason)

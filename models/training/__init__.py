@@ -6,7 +6,7 @@ Its folders build on each other one way (tests/test_house.py):
     fitting/      the design that is fitted at once
     gradients/    the designs that are trained epoch after epoch
     finetuning/   the encoder itself, to compare with
-    config, recipes               how to train, and complete ways to
+    config, recipes, progress     how to train, and complete ways to; who is told how far it is
     choice, pair_choice           a design chosen by what is held out, for entities and for single pairs
 """
 

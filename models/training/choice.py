@@ -5,6 +5,7 @@ side; without, only the loss of held-out pairs is left to choose by. Shapes: N p
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -13,7 +14,8 @@ from models.fusion.label_set import weigh_label_set
 from models.training.dataset.entity_pairs import EntityPairs, ask
 from models.training.dataset.pairs import TrainingPairs
 from models.training.fitting.evidence import fit_evidence
-from models.training.gradients.loop import train
+from models.training.gradients.loop import Surroundings, train
+from models.training.progress import Told, unheard
 from models.training.recipes import fusion_config, recipe
 
 HELD_OUT = 0.2
@@ -56,11 +58,14 @@ class Choice:
         return sentence
 
 
-def choose(pairs: EntityPairs, k: int, seed: int = 0) -> Choice:
+def choose(pairs: EntityPairs, k: int, seed: int = 0, told: Told = unheard) -> Choice:
     """Train what is worth a try on most of the entities, and measure it on the others.
 
     What is tried: `evidence` and `copy`, and the paper's layer where the data is large or the names are weak. The
     designs that are trained by gradient get a sample of the pairs and few epochs: enough to compare.
+
+    Args:
+        told: what is tried, how much of it is done, and how much there is.
     """
     sample = pairs.sample(torch.Generator().manual_seed(seed))
     order = torch.randperm(sample.num_entities, generator=torch.Generator().manual_seed(seed))
@@ -70,15 +75,16 @@ def choose(pairs: EntityPairs, k: int, seed: int = 0) -> Choice:
     tried: list[Design] = ["evidence", "copy"]
     if len(pairs.image) >= LARGE or frozen < WEAK:
         tried.append("faithful")
-    measured = [Candidate(design, measure(held_out, _trained(design, shown, k, seed), k)) for design in tried]
+    measured = [Candidate(design, measure(held_out, _trained(design, shown, k, seed, told), k)) for design in tried]
     return Choice(frozen, tuple(sorted(measured, key=lambda one: -one.accuracy)))  # of equals, the simpler
 
 
-def _trained(design: Design, shown: EntityPairs, k: int, seed: int) -> Fusion:
+def _trained(design: Design, shown: EntityPairs, k: int, seed: int, told: Told) -> Fusion:
+    progress = partial(told, f"trying {design}")
     if design == "evidence":
-        return fit_evidence(shown, fusion_config(design, shown.image.shape[1], k), seed, alone=False)
+        return fit_evidence(shown, fusion_config(design, shown.image.shape[1], k), seed, alone=False, told=progress)
     config = recipe(design, shown.image.shape[1], k=k, seed=seed, epochs=EPOCHS)
-    return train(TrainingPairs.from_entities(shown), config)
+    return train(TrainingPairs.from_entities(shown), config, surroundings=Surroundings(progress=progress))
 
 
 @torch.inference_mode()

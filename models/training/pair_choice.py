@@ -7,6 +7,7 @@ D embedding dim.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,8 @@ from models.fusion.label_set import SHARPNESS
 from models.training.config import TrainConfig
 from models.training.dataset.pairs import TrainingPairs
 from models.training.gradients.batches import plain_side
-from models.training.gradients.loop import train
+from models.training.gradients.loop import Surroundings, train
+from models.training.progress import Told, unheard
 from models.training.recipes import recipe
 
 HELD_OUT = 0.2
@@ -68,13 +70,14 @@ class PairChoice:
         return sentence if self.gains else f"{sentence}. None has a lower loss than the frozen encoder: expect no gain"
 
 
-def choose_for_pairs(pairs: TrainingPairs, k: int, seed: int = 0) -> PairChoice:
+def choose_for_pairs(pairs: TrainingPairs, k: int, seed: int = 0, told: Told = unheard) -> PairChoice:
     """Train `TRIED` on most of the pairs, and measure them on the others.
 
     Args:
         pairs: with their candidates; a sample of them is enough to compare by.
         k: neighbours a query.
         seed: of the sample, the split and the training.
+        told: what is tried, how much of it is done, and how much there is.
 
     Raises:
         ValueError: fewer than two pairs in a part.
@@ -87,7 +90,9 @@ def choose_for_pairs(pairs: TrainingPairs, k: int, seed: int = 0) -> PairChoice:
     measured = []
     for design, rate in TRIED:
         config = recipe(design, sample.embed_dim, k=k, seed=seed, epochs=EPOCHS, learning_rate=rate)
-        measured.append(PairCandidate(design, rate, *_measure(held_out, train(shown, config), config)))
+        around = Surroundings(progress=partial(told, f"trying {design} at {rate:g}"))
+        fusion = train(shown, config, surroundings=around)
+        measured.append(PairCandidate(design, rate, *_measure(held_out, fusion, config)))
     frozen = _measure(held_out, None, config)
     return PairChoice(frozen, tuple(sorted(measured, key=lambda one: one.loss)))
 

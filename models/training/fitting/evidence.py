@@ -6,6 +6,9 @@ that stand alone (`stand_alone.py`). The last two are fitted on entities that th
 Shapes: N pairs, G entities, K neighbours, D embedding dim.
 """
 
+import itertools
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,7 +31,14 @@ _RIDGE = 1e-4
 _NEWTON_STEPS = 30
 
 
-def fit_evidence(pairs: EntityPairs, config: FusionConfig, seed: int = 0, *, alone: bool = True) -> Fusion:
+def fit_evidence(
+    pairs: EntityPairs,
+    config: FusionConfig,
+    seed: int = 0,
+    *,
+    alone: bool = True,
+    told: Callable[[int, int], None] | None = None,
+) -> Fusion:
     """Fit both sides.
 
     Args:
@@ -36,6 +46,7 @@ def fit_evidence(pairs: EntityPairs, config: FusionConfig, seed: int = 0, *, alo
         config: of the design `evidence`.
         seed: of the entities that are held out, and of what is hidden and mixed up.
         alone: fit the weight of queries that stand alone too; label sets do without.
+        told: called with the steps done, and how many there are.
 
     Returns:
         The fusion, on the CPU, in evaluation mode.
@@ -46,14 +57,29 @@ def fit_evidence(pairs: EntityPairs, config: FusionConfig, seed: int = 0, *, alo
     count = max(2, round(HELD_OUT * len(order)))
     shown, held_out = pairs.of_entities(order[count:]), pairs.of_entities(order[:count])
     fusion = Fusion(config).eval().requires_grad_(False)
+    step = _steps(6 if alone else 4, told)
     for modality, side in _sides(fusion):
         _fit_whitening(side, shown, modality, config.k)
         _fit_presence(side, held_out, modality, config.k, dice)
+        step()
     if alone:
-        _fit_alone(fusion, pairs, order, config.k, torch.Generator().manual_seed(seed))
+        _fit_alone(fusion, pairs, order, config.k, torch.Generator().manual_seed(seed), step)
     for modality, side in _sides(fusion):
         _fit_whitening(side, pairs, modality, config.k)
+        step()
     return fusion
+
+
+def _steps(total: int, told: Callable[[int, int], None] | None) -> Callable[[], None]:
+    """To be called after each step; tells that none is done now."""
+    done = itertools.count()
+
+    def step() -> None:
+        if told is not None:
+            told(next(done), total)
+
+    step()
+    return step
 
 
 def _sides(fusion: Fusion) -> list[tuple[Modality, EvidenceFusion]]:
@@ -109,7 +135,9 @@ def _fit_presence(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, 
 
 
 @torch.no_grad()
-def _fit_alone(fusion: Fusion, pairs: EntityPairs, order: Tensor, k: int, dice: torch.Generator) -> None:
+def _fit_alone(
+    fusion: Fusion, pairs: EntityPairs, order: Tensor, k: int, dice: torch.Generator, step: Callable[[], None]
+) -> None:
     """The weight for queries that stand alone, on the half of the entities that the whitening did not see.
 
     They search all pairs: among half of them, neighbours would be less similar than in use.
@@ -122,6 +150,7 @@ def _fit_alone(fusion: Fusion, pairs: EntityPairs, order: Tensor, k: int, dice: 
         tried = trials(pairs, modality, k, held_out, dice, LACKING_CARE)
         fit_stand_alone(side, tried, with_handicap=modality == "text")
         _fit_products(side.stand_alone, pairs, modality)
+        step()
 
 
 def _fit_products(alone: StandAlone, pairs: EntityPairs, modality: Modality) -> None:

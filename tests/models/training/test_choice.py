@@ -98,6 +98,18 @@ def test_the_best_design_on_held_out_entities_is_chosen_and_told(pairs: EntityPa
     assert f"frozen {choice.frozen:.1f}" in choice.reason
 
 
+def test_a_choice_and_a_fit_tell_how_far_they_are(pairs: EntityPairs) -> None:
+    heard: dict[str, list[tuple[int, int]]] = {}
+    choose(pairs, 5, told=lambda what, done, total: heard.setdefault(what, []).append((done, total)))
+    assert {"trying evidence", "trying copy"} <= heard.keys()
+    for told in heard.values():
+        assert told == sorted(told), "never backwards"
+        assert told[-1][0] == told[-1][1], "to the end"
+    steps: list[tuple[int, int]] = []
+    fit_evidence(pairs, fusion_config("evidence", 128, 5), told=lambda done, total: steps.append((done, total)))
+    assert steps == [(done, 6) for done in range(7)]
+
+
 def test_no_gain_is_said() -> None:
     assert "Nothing beats the frozen encoder" in Choice(50.0, (Candidate("evidence", 50.0),)).reason
 
