@@ -2,16 +2,19 @@
 
 import io
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from evaluation.figures import Figure, Section
 from evaluation.refinement import SCORINGS
 from reco.classify import _show
+from reco.cli import app
 from reco.eval_tables import _table, _title
-from reco_client.results import Classification, ItemError, LabelScore, Scores
+from reco_client.results import Classification, Classifications, ItemError, LabelScore, Scores
 
 SECTIONS = {
     "zero_shot": (("top-1", "mean per class", "top-1 without copies"), "top-1"),
@@ -70,3 +73,22 @@ def test_the_next_best_are_there_where_there_is_room(
 ) -> None:
     lines = shown(200, monkeypatch, capsys, compare=True).splitlines()
     assert "a rather long label [1] 25.0%, a rather long label [2] 16.7%" in lines[1]
+
+
+@pytest.mark.parametrize(("weight", "said"), [(0.0, True), (0.4, False)])
+def test_labels_without_weight_are_told(
+    weight: float, said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one.jpg").write_bytes(b"")
+    scores = Scores("a", 0, top=[LabelScore("a", 0, 0.9, 0.3)])
+    trust = {"text": weight, "image": weight / 10, "unknown_labels": 1.0}
+    answer = Classifications([Classification(0, scores)], "space", 1, "model", "both", trust)
+
+    class Client:
+        def stream_classify(self, *_: object, **__: object) -> list[Classifications]:
+            return [answer]
+
+    monkeypatch.setattr("reco.classify.asking", lambda *_, **__: nullcontext(Client()))
+    done = CliRunner().invoke(app, ["classify", str(tmp_path / "one.jpg"), "--labels", "a,b"])
+    assert done.exit_code == 0, done.output
+    assert ("no weight" in done.stderr and "unknown_labels 1.00" in done.stderr) == said
