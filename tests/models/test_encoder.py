@@ -357,10 +357,13 @@ def test_device_and_dtype_are_checked_before_anything_is_loaded() -> None:
 
 
 @pytest.mark.parametrize("given", [None, "512"])
-def test_the_kernels_kept_on_a_cpu_are_bounded(encoder_dir, monkeypatch: pytest.MonkeyPatch, given: str | None) -> None:
-    """Else oneDNN keeps one for each number of tokens it meets. What the user set stays."""
-    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", given or "")  # so that it is as before after the test
+@pytest.mark.parametrize("variable", ["ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"])
+def test_the_kernels_kept_on_a_cpu_are_bounded(
+    encoder_dir, monkeypatch: pytest.MonkeyPatch, variable: str, given: str | None
+) -> None:
+    """Else one is kept for each number of tokens that is met. What the user set stays."""
+    monkeypatch.setenv(variable, given or "")  # so that it is as before after the test
     if given is None:
-        monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+        monkeypatch.delenv(variable)
     Encoder.open(str(encoder_dir), device="cpu", dtype="float32")
-    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == (given or "128")
+    assert os.environ[variable] == (given or "32")
