@@ -8,7 +8,7 @@ import torch
 from models.cores import usable_cores
 from models.errors import EncoderError
 
-_CACHED_KERNELS = 32
+_CACHED_KERNELS = 64
 _KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")  # oneDNN's, and of each thread of torch
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -44,9 +44,9 @@ def choose_threads(asked: int | None = None) -> int:
 def bound_cached_kernels(environ: MutableMapping[str, str] = os.environ) -> None:
     """Bound the kernels that are kept on a CPU; call it before the first product, which reads the variables.
 
-    oneDNN makes one for each new shape, of some 0.4 MB and in a fifth of a millisecond, and would keep 1,024 of them;
-    and each thread of torch another 1,024, which lets none go that oneDNN does: 0.8 GB after 250 batches of texts.
-    A batch needs about ten. What the user set stays.
+    oneDNN makes one for each new shape, of some 0.4 MB and in a fifth of a millisecond, and would keep 1,024 of them.
+    So would each thread of torch, and what a thread holds is not freed where oneDNN lets go of it: a build of 5,000
+    rows had 100 MB of them. A batch needs about ten, of a convolutional tower twenty. What the user set stays.
     """
     for variable in _KERNEL_CACHES:
         environ.setdefault(variable, str(_CACHED_KERNELS))

@@ -366,4 +366,4 @@ def test_the_kernels_kept_on_a_cpu_are_bounded(
     if given is None:
         monkeypatch.delenv(variable)
     Encoder.open(str(encoder_dir), device="cpu", dtype="float32")
-    assert os.environ[variable] == (given or "32")
+    assert os.environ[variable] == (given or "64")
