@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
 WRONG_COMMAND = 2
+_SHOWN = 80  # characters of an input that failed
 _HINTS = {  # what to do about a service's answer, by its code
     "unauthorized": "Name it in RECO_API_KEY, or a file that holds it alone with --key-file.",
 }
@@ -110,7 +111,8 @@ def tell_failures(failed: Counter[str], first: str) -> None:
     """What could not be done, by code; ends the command with exit code 1 if there was anything."""
     if failed:
         counts = ", ".join(f"{count:,} {code}" for code, count in failed.most_common())
-        shown = first if first.isprintable() else json.dumps(first)  # a terminal obeys control characters
+        short = first if len(first) <= _SHOWN else f"{first[: _SHOWN - 1]}…"  # a text may be of thousands of characters
+        shown = short if short.isprintable() else json.dumps(short)  # a terminal obeys control characters
         stop(f"{failed.total():,} failed: {counts}. The first: {shown}")
 
 

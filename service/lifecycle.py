@@ -218,7 +218,8 @@ class Service:
             if self.reason != "stopping":
                 self.reason = code
             # What has a code says what to do; its traceback would only stand before that.
-            logger.error("not ready: %s: %s", code, error, exc_info=error if code == UNKNOWN else None)
+            told = str(error).removeprefix(f"{code}: ")
+            logger.error("not ready: %s: %s", code, told, exc_info=error if code == UNKNOWN else None)
             return
         if self.reason != "stopping":
             self.reason = None

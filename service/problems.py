@@ -84,7 +84,7 @@ KINDS: Mapping[str, Kind] = {
     "image_undecodable": Kind(422, "An image file is damaged."),
     "image_aspect_ratio": Kind(422, "An image is too long for its width or too wide for its height."),
     "text_empty": Kind(422, "A text has no visible character."),
-    "text_too_long": Kind(422, "A text has more characters than the limit."),
+    "text_too_long": Kind(422, "A text has more characters than RECO_MAX_TEXT_CHARACTERS."),
     "text_invalid_unicode": Kind(422, "A text holds a lone surrogate."),
     "text_control_character": Kind(422, "A text holds a control character."),
     "text_special_token": Kind(422, "A text holds one of the tokenizer's special tokens."),

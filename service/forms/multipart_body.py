@@ -34,7 +34,8 @@ def parse_form(body: bytes, content_type: str, *, max_files: int, max_file_bytes
 
     Raises:
         Problem: multipart_invalid, multipart_truncated, batch_too_large, image_too_large, field_too_large,
-            duplicate_field, text_invalid_unicode.
+            duplicate_field, text_invalid_unicode; field_unknown for a file that is no text, under another name than
+            `files`.
     """
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
@@ -64,6 +65,7 @@ class _Collector:
         self._header_value = bytearray()
         self._disposition = b""
         self._name = ""
+        self._is_file = False
         self._data = bytearray()
 
     def callbacks(self) -> dict[str, object]:
@@ -88,11 +90,13 @@ class _Collector:
         self._header_name, self._header_value = bytearray(), bytearray()
 
     def _on_headers_finished(self) -> None:
-        name = parse_options_header(self._disposition)[1].get(b"name")
+        options = parse_options_header(self._disposition)[1]
+        name = options.get(b"name")
         if name is None or len(name) > _MAX_NAME_BYTES:
             raise Problem("multipart_invalid")
         # Never printed: an unknown name is refused later without being repeated.
         self._name = name.decode("latin-1")
+        self._is_file = b"filename" in options
         if self._name == FILES_FIELD:
             if len(self.form.files) == self._max_files:
                 raise Problem("batch_too_large", extensions={"limit": self._max_files})
@@ -118,6 +122,8 @@ class _Collector:
         try:
             self.form.fields[self._name] = self._data.decode("utf-8")
         except UnicodeDecodeError:
+            if self._is_file:  # an image under another name
+                raise Problem("field_unknown", extensions={"known_fields": [FILES_FIELD]}) from None
             raise Problem("text_invalid_unicode") from None
 
     def _on_end(self) -> None:

@@ -114,6 +114,7 @@ def test_the_longest_allowed_image_passes_in_every_form() -> None:
         (form(part("files", bytes(1001))), BOUNDARY, "", "image_too_large"),
         (form(part("k", b"5"), part("k", b"5"), part("files", b"x")), BOUNDARY, "", "duplicate_field"),
         (form(part("image", b"x", '; filename="a"'), part("files", b"x")), BOUNDARY, "", "field_unknown"),
+        (form(part("file", b"\xff\xd8", '; filename="a.jpg"')), BOUNDARY, "", "field_unknown"),
         (form(part("k", b"\xff"), part("files", b"x")), BOUNDARY, "", "text_invalid_unicode"),
         (form(part("k", bytes(2**21)), part("files", b"x")), BOUNDARY, "", "field_too_large"),
         (form(*[part(f"f{i}", b"x") for i in range(17)]), BOUNDARY, "", "multipart_invalid"),
