@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
@@ -57,7 +57,8 @@ def say(sentence: str, style: str | None = None) -> None:
 def loading(what: str) -> None:
     """Say what is loaded next, if that takes seconds: torch and what needs it; nothing where it is there already."""
     if "torch" not in sys.modules:
-        say(f"loading {what}", style="dim")
+        with suppress(OSError):  # a log on a full disk is no reason not to serve
+            say(f"loading {what}", style="dim")
 
 
 def stop(message: str, code: int = 1) -> NoReturn:
