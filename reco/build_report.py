@@ -22,9 +22,11 @@ def show_result(result: "BuildResult", output: Path) -> None:
     for code, count in sorted(result.rejected.items()):
         console.print(f"  {count:,} x {code}")
     if result.near_duplicates:
+        from memory.format.work_files import NEAR_DUPLICATES
+
         console.print(
             f"  {result.near_duplicates:,} of the added images are nearly those of earlier items, {result.copies:,} "
-            f"of them copies: {output}/work/near_duplicates.jsonl"
+            f"of them copies: {output / NEAR_DUPLICATES}"
         )
     _say_next(result, output)
 

@@ -10,8 +10,7 @@ def check_model(model: str) -> None:
     Raises:
         EncoderError: encoder_directory_missing, or what `read_model_config` refuses.
     """
-    from models.errors import EncoderError
-    from models.sources.config import CONFIG_NAME, WEIGHTS_NAME, read_model_config
+    from models.sources.config import CONFIG_NAME, directory_missing, read_model_config
 
     if os.sep not in model and not model.startswith((".", "~")):
         return
@@ -19,8 +18,4 @@ def check_model(model: str) -> None:
     if directory.is_dir():
         read_model_config(directory / CONFIG_NAME)
     elif directory.is_absolute() or model.startswith("."):  # else an architecture such as ViT-B/32
-        raise EncoderError(
-            "encoder_directory_missing",
-            f"{model} is no directory. Give one with {CONFIG_NAME} and {WEIGHTS_NAME}, or an open_clip architecture "
-            "such as ViT-B-32.",
-        )
+        raise directory_missing(model)

@@ -14,6 +14,15 @@ CONFIG_NAME, WEIGHTS_NAME = "open_clip_config.json", "open_clip_model.safetensor
 _TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
 
 
+def directory_missing(model: str) -> EncoderError:
+    """What is wrong with a path that leads to no model."""
+    return EncoderError(
+        "encoder_directory_missing",
+        f"{model!r} is not a directory. Give a directory with {CONFIG_NAME} and {WEIGHTS_NAME}, or an open_clip "
+        "architecture such as ViT-B-32.",
+    )
+
+
 def read_model_config(path: Path) -> dict[str, Any]:
     """The `model_cfg` of a directory's `open_clip_config.json`.
 

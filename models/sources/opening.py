@@ -15,7 +15,7 @@ import open_clip
 import torch
 
 from models.errors import EncoderError
-from models.sources.config import CONFIG_NAME, WEIGHTS_NAME, read_model_config
+from models.sources.config import CONFIG_NAME, WEIGHTS_NAME, directory_missing, read_model_config
 from models.sources.weights import check_safetensors, resolve_pretrained, unsafe_weights
 
 MERGES_NAME = "bpe.txt.gz"
@@ -55,11 +55,7 @@ def open_model(model: str, pretrained: str | None) -> OpenedModel:
     if directory.is_dir():
         return _open_directory(directory)
     if "/" in model or os.sep in model:
-        raise EncoderError(
-            "encoder_directory_missing",
-            f"{model!r} is not a directory. Give a directory with {CONFIG_NAME} and {WEIGHTS_NAME}, or an open_clip "
-            "architecture such as ViT-B-32.",
-        )
+        raise directory_missing(model)
     raise EncoderError(
         "architecture_unknown",
         f"{model!r} is neither an open_clip architecture (see open_clip.list_models()) nor a directory here.",

@@ -88,7 +88,9 @@ def test_another_encoder_is_refused_by_name_of_what_differs(saved: Path, part: s
 
 
 def test_probe_vectors_do_not_tie_a_fusion_to_a_device(saved: Path) -> None:
-    load_fusion(saved, {**ENCODER, "probes": {"image": [[1.0]], "text": []}})
+    elsewhere = load_fusion(saved, {**ENCODER, "probes": {"image": [[1.0]], "text": []}})
+    here = load_fusion(saved, ENCODER).state_dict()
+    assert all(torch.equal(weight, here[name]) for name, weight in elsewhere.state_dict().items())
 
 
 def test_a_missing_checkpoint_is_said_so(tmp_path: Path) -> None:

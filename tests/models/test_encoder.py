@@ -231,7 +231,8 @@ def test_F20_a_configuration_that_leads_out_of_its_directory_is_refused(
 def test_F20_a_model_directory_is_opened_without_a_network(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("something was looked up"))
-    open_directory(directory)
+    encoder = open_directory(directory)
+    assert encoder.encode_text(encoder.tokenize(["a bird"]).ids).shape == (1, encoder.embed_dim)
 
 
 def test_missing_weights(directory: Path) -> None:
