@@ -26,6 +26,7 @@ import httpx
 from reco_client.results import ItemError
 
 _OF_BALANCERS = frozenset({429, 502, 503, 504})
+_TOLD = ("limit", "known_fields", "expected", "reason")
 _POINTER = re.compile(r"/(?:images|texts|input)/(\d+)")
 
 
@@ -80,7 +81,7 @@ class APIError(RecoError):
         request_id: what the service's log calls this request.
         items: the bad inputs by their place in the call, if there are such.
         pointers: where else in the request the fault lies, as JSON pointers.
-        told: every other member of the answer (`limit`, `known_fields`, `reason`).
+        told: every other member of the answer (`limit`, `known_fields`, `expected`, `reason`).
         retry_after_s: when the service asked to come back.
     """
 
@@ -152,7 +153,7 @@ def error_of(response: httpx.Response, places: Sequence[int] = ()) -> RecoError:
             items.append(ItemError(places[int(found[1])], str(error.get("code")), str(error.get("detail"))))
         elif pointer:
             pointers.append(pointer)
-    told = {name: body[name] for name in ("limit", "known_fields", "reason") if body.get(name) is not None}
+    told = {name: body[name] for name in _TOLD if body.get(name) is not None}
     return _class_of(response.status_code)(
         code,
         response.status_code,

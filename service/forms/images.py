@@ -7,12 +7,12 @@ Depends on the request parsers and problems.
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, get_args
 
 from service.forms.json_body import parse, parse_object
-from service.forms.multipart_body import parse_form
+from service.forms.multipart_body import FILES_FIELD, Word, parse_form
 from service.problems import ItemError, Problem
 from service.schemas.requests import RequestModel, validate
 from service.settings import Settings
@@ -23,6 +23,11 @@ _DATA_URI = re.compile(r"data:image/[a-zA-Z0-9.+-]{1,64};base64,")
 _URL = re.compile(r"(?:https?|ftp|file|s3|gs)://", re.IGNORECASE)
 _INTEGER = re.compile(r"[0-9]{1,9}")
 _BOOLEANS = {"true": True, "false": False}
+_LISTS = {  # fields whose word is a JSON list, each with one
+    "labels": '["kiwi", "lemon"]',
+    "templates": '["a photo of a {}."]',
+}
+_EXPECTED_FILES = f"each image in a part of its own, all of them named {FILES_FIELD}"
 
 
 @dataclass(frozen=True)
@@ -64,15 +69,16 @@ def read_images(
         refuse_query(query)
         limits = {"max_files": settings.max_images, "max_file_bytes": settings.max_image_bytes}
         form = parse_form(body, content_type, **limits)
+        _refuse_misnamed(form.fields, options)
         _check_count(len(form.files), settings)
-        return ImageRequest(form.files, validate(options, _from_words(form.fields, options, settings)))
+        values = _from_words(form.fields, options, settings)
+        return ImageRequest(form.files, validate(options, values, beside=[FILES_FIELD]))
     if media_type.startswith("image/"):
         if len(body) > settings.max_image_bytes:
             where = ItemError("/images/0", "image_too_large")
             raise Problem("image_too_large", errors=[where], extensions={"limit": settings.max_image_bytes})
-        if len(dict(query)) != len(query):
-            raise Problem("duplicate_field")
-        return ImageRequest([body], validate(options, _from_words(dict(query), options, settings)))
+        words = [Word(*pair) for pair in query]
+        return ImageRequest([body], validate(options, _from_words(words, options, settings)))
     raise Problem("media_type_unsupported")
 
 
@@ -121,15 +127,29 @@ def _check_count(count: int, settings: Settings) -> None:
         raise Problem("batch_too_large", extensions={"limit": settings.max_images})
 
 
-def _from_words(words: Mapping[str, str], options: type[RequestModel], settings: Settings) -> dict[str, Any]:
+def _refuse_misnamed(words: Sequence[Word], options: type[RequestModel]) -> None:
+    """An image under another name than `files` is told so before anything that comes of its absence."""
+    if any(word.is_file and word.name not in options.model_fields for word in words):
+        known = sorted([FILES_FIELD, *options.model_fields])
+        raise Problem("field_unknown", extensions={"known_fields": known, "expected": _EXPECTED_FILES})
+
+
+def _from_words(words: Sequence[Word], options: type[RequestModel], settings: Settings) -> dict[str, Any]:
     """Form fields and query parameters are words: true, 5, base64, or a JSON list for labels and templates.
 
     What is not of its field's form stays a string, for the model to refuse.
+
+    Raises:
+        Problem: duplicate_field, text_invalid_unicode; field_invalid, or what bounds JSON, for a list that is none.
     """
     values: dict[str, Any] = {}
-    for name, word in words.items():
-        if name in ("labels", "templates"):
-            values[name] = parse(word.encode("utf-8"), max_values=max_json_values(settings))
+    for name, word, _ in words:
+        if name in values:
+            raise _of_field("duplicate_field", name, options)
+        if word is None:
+            raise _of_field("text_invalid_unicode", name, options)
+        if name in _LISTS and name in options.model_fields:
+            values[name] = _list_of(name, word, options, settings)
         elif name in ("k", "top_k") and _INTEGER.fullmatch(word):
             values[name] = int(word)
         elif word in _BOOLEANS and _takes_boolean(options, name):
@@ -137,6 +157,25 @@ def _from_words(words: Mapping[str, str], options: type[RequestModel], settings:
         else:
             values[name] = word
     return values
+
+
+def _list_of(name: str, word: str, options: type[RequestModel], settings: Settings) -> list[Any]:
+    """The JSON list that a word is; whether its items are texts is the model's to see."""
+    try:
+        value = parse(word.encode("utf-8"), max_values=max_json_values(settings))
+    except Problem as problem:  # json_invalid would be of the whole body
+        raise _of_field("field_invalid" if problem.code == "json_invalid" else problem.code, name, options) from None
+    if not isinstance(value, list):
+        raise _of_field("field_invalid", name, options)
+    return value
+
+
+def _of_field(code: str, name: str, options: type[RequestModel]) -> Problem:
+    """What is wrong with a word; a name that is no field's is the client's own text, and not repeated."""
+    if name not in options.model_fields:
+        return Problem(code)
+    form = f"one field {name} with a JSON list, {name}={_LISTS[name]}" if name in _LISTS else None
+    return Problem(code, errors=[ItemError(f"/{name}", code)], extensions={"expected": form} if form else {})
 
 
 def _takes_boolean(options: type[RequestModel], name: str) -> bool:

@@ -1,11 +1,12 @@
 """Multipart bodies, parsed in memory: no temporary file, and a missing closing boundary is an error.
 
 The name of a part decides what it is (`files` holds an image, anything else is a field); file names are
-ignored. Depends on python-multipart and problems.
+ignored. Which fields there are is the caller's to know. Depends on python-multipart and problems.
 """
 
 import logging
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -21,21 +22,27 @@ _MAX_NAME_BYTES = 64
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
+class Word(NamedTuple):
+    """A field: the client's own name for it, its text (None if it is none), and whether it came as a file."""
+
+    name: str
+    text: str | None
+    is_file: bool = False
+
+
 @dataclass
 class Form:
-    """What a multipart body held: images in order, and text fields by name."""
+    """What a multipart body held: images, and fields, both in order."""
 
     files: list[bytes] = field(default_factory=list)
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: list[Word] = field(default_factory=list)
 
 
 def parse_form(body: bytes, content_type: str, *, max_files: int, max_file_bytes: int) -> Form:
     """Parse a multipart/form-data body.
 
     Raises:
-        Problem: multipart_invalid, multipart_truncated, batch_too_large, image_too_large, field_too_large,
-            duplicate_field, text_invalid_unicode; field_unknown for a file that is no text, under another name than
-            `files`.
+        Problem: multipart_invalid, multipart_truncated, batch_too_large, image_too_large, field_too_large.
     """
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
@@ -100,8 +107,6 @@ class _Collector:
         if self._name == FILES_FIELD:
             if len(self.form.files) == self._max_files:
                 raise Problem("batch_too_large", extensions={"limit": self._max_files})
-        elif self._name in self.form.fields:
-            raise Problem("duplicate_field")
         elif len(self.form.fields) == MAX_FIELDS:
             raise Problem("multipart_invalid", extensions={"limit": MAX_FIELDS})
 
@@ -120,11 +125,10 @@ class _Collector:
             self.form.files.append(bytes(self._data))
             return
         try:
-            self.form.fields[self._name] = self._data.decode("utf-8")
+            text = self._data.decode("utf-8")
         except UnicodeDecodeError:
-            if self._is_file:  # an image under another name
-                raise Problem("field_unknown", extensions={"known_fields": [FILES_FIELD]}) from None
-            raise Problem("text_invalid_unicode") from None
+            text = None
+        self.form.fields.append(Word(self._name, text, self._is_file))
 
     def _on_end(self) -> None:
         self.ended = True

@@ -35,6 +35,7 @@ class ProblemBody(BaseModel):
     errors: list[ErrorItem] | None = None
     limit: int | None = None
     known_fields: list[str] | None = None
+    expected: str | None = Field(None, description="The form that a field is to have.")
     reason: str | None = None
 
 

@@ -3,7 +3,7 @@
 Depends on pydantic and problems. Counts and ranges that settings bound are checked where these are known.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -130,8 +130,11 @@ class LabelSetRequest(RequestModel):
     )
 
 
-def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
+def validate(model: type[Model], values: Mapping[str, Any], *, beside: Sequence[str] = ()) -> Model:
     """Build a request model.
+
+    Args:
+        beside: fields that the body may have beside those of the model, to be told with them.
 
     Raises:
         Problem: field_missing, field_unknown or field_invalid, with pointers of our own words and numbers.
@@ -143,7 +146,7 @@ def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
         # An option may be None inside only: that a wrong value is not None either is no news.
         found = [_item_error(item, model) for item in told if item["type"] != "none_required"]
         unknown = any(item.code == "field_unknown" for item in found)
-        extensions = {"known_fields": sorted(model.model_fields)} if unknown else {}
+        extensions = {"known_fields": sorted([*beside, *model.model_fields])} if unknown else {}
         problem = Problem(found[0].code, errors=list(dict.fromkeys(found))[:_MAX_LISTED], extensions=extensions)
         raise problem from None
 

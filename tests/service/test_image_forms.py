@@ -126,7 +126,44 @@ def test_refused(body: bytes, content_type: str, query: str, code: str) -> None:
     assert refused.value.code == code
 
 
+@pytest.mark.parametrize("word", ["kiwi,lemon", "kiwi", '"kiwi"', '["kiwi"', "5", ""])
+def test_labels_that_are_no_list_are_told_of_the_field_and_of_its_form(word: str) -> None:
+    models = {"options": ClassifyOptions, "json_request": ClassifyRequest}
+    for field in ("labels", "templates"):
+        for body, query in ((form(part("files", b"x"), part(field, word.encode())), ""), (b"x", f"{field}={word}")):
+            with pytest.raises(Problem) as refused:
+                read(body, "image/png" if query else BOUNDARY, query, **models)
+            assert refused.value.errors == [ItemError(f"/{field}", "field_invalid")]
+            assert f'JSON list, {field}=["' in refused.value.extensions["expected"]
+
+
+def test_a_list_is_one_field_and_not_several() -> None:
+    models = {"options": ClassifyOptions, "json_request": ClassifyRequest}
+    twice = form(part("files", b"x"), part("labels", b'["a"]'), part("labels", b'["b"]'))
+    for body, content_type, query in ((twice, BOUNDARY, ""), (b"x", "image/png", 'labels=["a"]&labels=["b"]')):
+        with pytest.raises(Problem) as refused:
+            read(body, content_type, query, **models)
+        assert refused.value.errors == [ItemError("/labels", "duplicate_field")]
+        assert refused.value.extensions["expected"].startswith("one field labels")
+
+
+def test_a_form_knows_files_and_repeats_no_name_it_does_not_know() -> None:
+    for strange in (part("photo", b"\xff\xd8", '; filename="a.jpg"'), part("photo", b"x")):
+        with pytest.raises(Problem) as refused:
+            read(form(strange, part("files", b"x")), BOUNDARY)
+        told = refused.value
+        assert (told.code, "files" in told.extensions["known_fields"]) == ("field_unknown", True)
+        assert {"k", "enhance"} < set(told.extensions["known_fields"])
+        assert "photo" not in repr((told.errors, told.extensions))
+    with pytest.raises(Problem) as refused:  # no image at all, but for the misnamed one
+        read(form(part("file", b"\xff\xd8", '; filename="a.jpg"')), BOUNDARY)
+    assert refused.value.extensions["expected"].endswith("named files")
+    with pytest.raises(Problem) as refused:  # the query of a raw body has no such field
+        read(b"x", "image/png", "kk=5")
+    assert "files" not in refused.value.extensions["known_fields"]
+
+
 def test_file_names_are_ignored() -> None:
     hostile = '; filename="../../../etc/passwd\x00\\"'
     parsed = parse_form(form(part("files", b"x", hostile)), BOUNDARY, max_files=1, max_file_bytes=10)
-    assert (parsed.files, parsed.fields) == ([b"x"], {})
+    assert (parsed.files, parsed.fields) == ([b"x"], [])
