@@ -1,8 +1,11 @@
 """What the commands that ask a running service share: where it is, who asks, which images, and how it went."""
 
 import json
+import math
 import os
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,17 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reco.console import console, stop
+from reco.console import say, stop
 from reco.counted import counted
 
 if TYPE_CHECKING:
-    from reco_client import Client
+    from reco_client import Client, RecoError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
 WRONG_COMMAND = 2
 _SHOWN = 80  # characters of an input that failed
+_QUIET_S = 30.0  # between two lines that say that no answer comes
 _HINTS = {  # what to do about a service's answer, by its code
-    "unauthorized": "Name it in RECO_API_KEY, or a file that holds it alone with --key-file.",
+    "unauthorized": "the service takes a valid key: --key-file FILE, which holds it alone, or RECO_API_KEY.",
 }
 
 URL_HELP = "The service.  [RECO_URL, or http://127.0.0.1 at RECO_PORT, or 8000]"
@@ -46,13 +50,36 @@ def asking(
     except ImportError:
         stop("this command needs the client: pip install ./client, or make install")
     try:
-        with Client(url, api_key=api_key(key_file), **arguments) as client:
+        with Client(url, api_key=api_key(key_file), on_retry=_Waiting(), **arguments) as client:
             yield client
     except ConnectionFailed as error:
         stop(f"{error} Start one with `reco serve` or `reco demo`, or name it with --url.")
     except RecoError as error:
-        known = {**_HINTS, **(hints or {})}
-        stop(f"{error} {known.get(str(getattr(error, 'code', '')), '')}".rstrip())
+        hint = {**_HINTS, **(hints or {})}.get(str(getattr(error, "code", "")))
+        stop(f"{hint} It answered: {error}" if hint else str(error))
+
+
+class _Waiting:
+    """Says at once that nobody answers and that the client asks again, not for each request and each attempt."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # requests under way fail side by side
+        self._said_at = -math.inf
+
+    def __call__(self, failure: "RecoError", attempt: int, wait_s: float) -> None:
+        from reco_client import ConnectionFailed, Retries
+
+        if isinstance(failure, ConnectionFailed):
+            what, how_long = str(failure).partition(". ")[0], f", for up to {Retries().in_all_s:.0f} s"
+        elif getattr(failure, "code", None) == "not_ready":
+            what, how_long = str(failure), ""  # it says when to come back
+        else:
+            return  # a full service is asked again in silence
+        with self._lock:
+            if time.monotonic() - self._said_at < _QUIET_S:
+                return
+            self._said_at = time.monotonic()
+        say(f"{what}; asking again{how_long}", style="yellow")
 
 
 def api_key(file: Path | None) -> str | None:
@@ -119,11 +146,6 @@ def tell_failures(failed: Counter[str], first: str) -> None:
 def duration(seconds: float) -> str:
     """Seconds for people."""
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60} s"
-
-
-def say(sentence: str) -> None:
-    """A line on standard error, beside what goes to standard output."""
-    console.print(sentence, soft_wrap=True)
 
 
 def _full(lines: Iterable[str]) -> Iterator[str]:

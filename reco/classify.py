@@ -17,7 +17,8 @@ from reco.console import say, stop
 if TYPE_CHECKING:
     from reco_client import Classification, Classifications
 
-_SHOWN_AT_ONCE = 50  # rows of a table whose columns are fitted to them
+_SHOWN_AT_ONCE = 50  # rows that wait for one another
+_COLUMNS = ("image", "label", "", "without the memory")  # and the next best labels, where there is room
 _WIDE = 1000  # columns where nobody folds: in a pipe a row is a line
 _GAP = 2  # between columns
 _LEAST_ROOM = 16  # for the next best labels; with less the column is left out
@@ -84,7 +85,7 @@ def classify(
             for path, one in answers():
                 typer.echo(json.dumps(_line(path, one), ensure_ascii=False))
         else:
-            _show(answers(), compare=compare)
+            _show(answers(), paths, compare=compare)
     if trust and not trust["text"] and not trust["image"]:
         say(no_weight(trust["unknown_labels"]), style="yellow")
     tell_failures(failed, first)
@@ -111,8 +112,11 @@ def _line(path: Path, one: "Classification") -> dict[str, Any]:
     return line
 
 
-def _show(answers: Iterator[tuple[Path, "Classification"]], *, compare: bool) -> None:
-    """Tables of some rows at a time, so that a long job shows where it is; each row is one line."""
+def _show(answers: Iterator[tuple[Path, "Classification"]], paths: Sequence[Path], *, compare: bool) -> None:
+    """One table, some rows at a time, so that a long job shows where it is; each row is one line.
+
+    Columns have the width of what was shown so far, and of all `paths`: they widen where they must.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -123,15 +127,24 @@ def _show(answers: Iterator[tuple[Path, "Classification"]], *, compare: bool) ->
     if out.is_terminal:
         most = round(_SHARE * out.width)
         longest = (out.width - most - len("100.0%") - 3 * _GAP) // (2 if compare else 1)
+    shown = _COLUMNS if compare else _COLUMNS[:-1]
+    widths = [len(name) for name in shown]
+    widths[0] = max(widths[0], *(min(most, len(str(path))) for path in paths))
+    begun = False
     while rows := list(itertools.islice(answers, _SHOWN_AT_ONCE)):
         lines = [_Line.of(_end_of(str(path), most), one, longest, compare=compare) for path, one in rows]
-        room = out.width - _widest(lines) if out.is_terminal else _WIDE
-        table = Table(box=None, pad_edge=False)
-        for name, style in (("image", None), ("label", "bold")):
-            table.add_column(name, style=style, no_wrap=True, overflow="ellipsis")
-        table.add_column("", justify="right", no_wrap=True)
-        if compare:
-            table.add_column("without the memory", no_wrap=True, overflow="ellipsis")
+        widths = [max(width, *(len(line.words[at]) for line in lines)) for at, width in enumerate(widths)]
+        room = out.width - sum(width + _GAP for width in widths) if out.is_terminal else _WIDE
+        table, begun = Table(box=None, pad_edge=False, show_header=not begun), True
+        for name, width in zip(shown, widths, strict=True):
+            table.add_column(
+                name,
+                style="bold" if name == "label" else None,
+                justify="left" if name else "right",
+                min_width=width,
+                no_wrap=True,
+                overflow="ellipsis",
+            )
         if room >= _LEAST_ROOM:
             table.add_column("next best", style="dim", no_wrap=True, overflow="ellipsis")
         for line in lines:
@@ -175,6 +188,11 @@ class _Line:
         original = _start_of(one.original.label, longest - len(was)) + was
         return cls(path, label, share, original, told, changed=one.original.label != best.label)
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """In the order of the columns, as long as they are shown."""
+        return self.path, self.label, self.share, self.original
+
     def cells(self, room: int, *, compare: bool) -> list[str]:
         """In the order of the columns, for rich: brackets of labels are no markup."""
         from rich.markup import escape
@@ -183,14 +201,6 @@ class _Line:
         original = f"[{'yellow' if self.changed else 'dim'}]{escape(self.original)}[/]" if self.original else ""
         cells = [escape(self.path), label, self.share, *([original] if compare else [])]
         return [*cells, escape(_fitting(self.others, room))]
-
-
-def _widest(lines: Sequence[_Line]) -> int:
-    """Characters that all columns but the last take, with the gaps between them."""
-    columns = zip(*((line.path, line.label, line.share, line.original) for line in lines), strict=True)
-    widths = [max(map(len, column)) for column in columns]
-    widths[-1] = widths[-1] and max(widths[-1], len("without the memory"))
-    return sum(width + _GAP for width in widths if width)
 
 
 def _fitting(words: Sequence[str], room: int) -> str:

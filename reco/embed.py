@@ -20,10 +20,9 @@ from reco.asking import (
     duration,
     images_in,
     lines_of,
-    say,
     tell_failures,
 )
-from reco.console import progress_bar, stop
+from reco.console import progress_bar, say, stop
 from reco.counted import counted
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from reco.asking import WRONG_COMMAND, KeyFile, Url, asking, images_in, say
-from reco.console import stop
+from reco.asking import WRONG_COMMAND, KeyFile, Url, asking, images_in
+from reco.console import say, stop
 from reco.counted import counted
 
 _HINTS = {
-    "not_found": "What operators ask is there once the service has a key for it: "
+    "not_found": "what operators ask is there once the service has a key for it: "
     "`reco key new NAME --only-operator --file keys`, and RECO_API_KEYS_FILE=keys where it is served."
 }
 Json = Annotated[bool, typer.Option("--json", help="For machines: the service's answer as it is.")]

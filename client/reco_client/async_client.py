@@ -16,7 +16,7 @@ from reco_client.errors import ConnectionFailed, RecoError, error_of
 from reco_client.images import ImageSource
 from reco_client.options import ClassifyOptions, EmbedOptions
 from reco_client.results import Classifications, Embeddings
-from reco_client.retries import Retries
+from reco_client.retries import OnRetry, Retries
 from reco_client.settings import http_arguments
 from reco_client.streams import Cut, Stream
 from reco_client.wire import (
@@ -44,6 +44,7 @@ class AsyncClient:
         api_key: str | None = None,
         timeout_s: float = 60.0,
         retries: Retries | None = None,
+        on_retry: OnRetry | None = None,
         in_flight: int = 8,
         texts_per_request: int = 64,
         images_per_request: int = 16,
@@ -52,6 +53,7 @@ class AsyncClient:
         """Nothing is sent yet; the arguments are those of `Client`."""
         self._http = httpx.AsyncClient(**http_arguments(url, api_key, timeout_s, in_flight))
         self._retries = retries or Retries()
+        self._on_retry = on_retry
         self._in_flight = in_flight
         self._cut = Cut(texts_per_request, images_per_request, bytes_per_request)
 
@@ -194,4 +196,6 @@ class AsyncClient:
             wait_s = self._retries.wait_s(attempt, failure, repeatable=ask.repeatable)
             if wait_s is None:
                 raise failure
+            if self._on_retry is not None:
+                self._on_retry(failure, attempt, wait_s)
             await asyncio.sleep(wait_s)

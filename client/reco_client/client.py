@@ -17,7 +17,7 @@ from reco_client.errors import ConnectionFailed, RecoError, error_of
 from reco_client.images import ImageSource
 from reco_client.options import ClassifyOptions, EmbedOptions
 from reco_client.results import Classifications, Embeddings
-from reco_client.retries import Retries
+from reco_client.retries import OnRetry, Retries
 from reco_client.settings import http_arguments
 from reco_client.streams import Cut, Stream
 from reco_client.wire import (
@@ -45,6 +45,7 @@ class Client:
         api_key: str | None = None,
         timeout_s: float = 60.0,
         retries: Retries | None = None,
+        on_retry: OnRetry | None = None,
         in_flight: int = 8,
         texts_per_request: int = 64,
         images_per_request: int = 16,
@@ -58,11 +59,14 @@ class Client:
             timeout_s: without a byte from the service, or without one that it takes, until an attempt is given up; one
                 that trickles may take longer, and waits between attempts come on top.
             retries: when to try again; `Retries(attempts=1)` never does.
+            on_retry: called with what failed, how many attempts have, and the seconds until the next, in the thread of
+                the request: for whoever wants to know why there is no answer yet.
             in_flight: requests under way at a time; no more of a stream is taken than they hold.
             texts_per_request, images_per_request, bytes_per_request: how a stream is cut.
         """
         self._http = httpx.Client(**http_arguments(url, api_key, timeout_s, in_flight))
         self._retries = retries or Retries()
+        self._on_retry = on_retry
         self._in_flight = in_flight
         self._cut = Cut(texts_per_request, images_per_request, bytes_per_request)
 
@@ -229,5 +233,9 @@ class Client:
             except httpx.TransportError as error:
                 failure = ConnectionFailed.of(error, self._http.base_url)
             wait_s = self._retries.wait_s(attempt, failure, repeatable=ask.repeatable)
-            if wait_s is None or (left or threading.Event()).wait(wait_s):
+            if wait_s is None:
+                raise failure
+            if self._on_retry is not None:
+                self._on_retry(failure, attempt, wait_s)
+            if (left or threading.Event()).wait(wait_s):
                 raise failure

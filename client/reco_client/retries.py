@@ -1,9 +1,12 @@
 """When to try again, and after how long. Pure; depends on errors only."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from reco_client.errors import ConnectionFailed, Overloaded, RecoError
+
+OnRetry = Callable[[RecoError, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,11 @@ class Retries:
     first_s: float = 0.25
     longest_s: float = 8.0
     patience_s: float = 60.0
+
+    @property
+    def in_all_s(self) -> float:
+        """The longest that all waits of our own choice take together."""
+        return sum(self._whole_s(attempt) for attempt in range(1, self.attempts))
 
     def wait_s(self, attempt: int, failure: RecoError, *, repeatable: bool = True) -> float | None:
         """Seconds until the next attempt; None: there is none.
@@ -43,5 +51,8 @@ class Retries:
         return max(asked_s + random.uniform(0, 0.25 * max(asked_s, self.first_s)), self._own_wait_s(attempt))
 
     def _own_wait_s(self, attempt: int) -> float:
-        whole = min(self.longest_s, self.first_s * 2.0 ** (attempt - 1))
+        whole = self._whole_s(attempt)
         return random.uniform(whole / 2, whole)
+
+    def _whole_s(self, attempt: int) -> float:
+        return min(self.longest_s, self.first_s * 2.0 ** (attempt - 1))

@@ -220,10 +220,14 @@ def test_what_waiting_cannot_cure_is_told_at_once(scripted: Any, kind: str, repl
 
 @both
 def test_nobody_there(kind: str) -> None:
-    started = time.monotonic()
-    with pytest.raises(ConnectionFailed, match=r"no answer from http://127\.0\.0\.1:9"):
-        call(kind, "http://127.0.0.1:9", retries=Retries(attempts=3, first_s=0.01))
+    started, told = time.monotonic(), list[tuple[Any, ...]]()
+    retries = Retries(attempts=3, first_s=0.01)
+    with pytest.raises(ConnectionFailed, match=r"no answer from http://127\.0\.0\.1:9") as failed:
+        call(kind, "http://127.0.0.1:9", retries=retries, on_retry=lambda *told_of: told.append(told_of))
     assert time.monotonic() - started < 5
+    assert [attempt for _, attempt, _ in told] == [1, 2], "before each wait, and not at the end"
+    assert {str(failure) for failure, _, _ in told} == {str(failed.value)}
+    assert sum(wait_s for _, _, wait_s in told) <= retries.in_all_s == pytest.approx(0.03)
 
 
 @both

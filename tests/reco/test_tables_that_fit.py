@@ -52,7 +52,7 @@ def shown(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
         (Path("photos/of/many/things/that/lie/deep/in/folders/IMG_0001.jpg"), Classification(0, scores, scores)),
         (Path("cut.jpg"), Classification(1, error=ItemError(1, "image_truncated", "It ends early."))),
     ]
-    _show(iter(answers), compare=compare)
+    _show(iter(answers), [path for path, _ in answers], compare=compare)
     return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
 
 
@@ -73,6 +73,27 @@ def test_the_next_best_are_there_where_there_is_room(
 ) -> None:
     lines = shown(200, monkeypatch, capsys, compare=True).splitlines()
     assert "a rather long label [1] 25.0%, a rather long label [2] 16.7%" in lines[1]
+
+
+@pytest.mark.parametrize("compare", [False, True])
+def test_many_images_are_one_table(
+    compare: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def answer(number: int) -> tuple[Path, Classification]:
+        label = "a long label" if number == 0 else "kiwi"  # later rows alone would make narrower columns
+        best = [LabelScore(label, 0, 0.5, 0.3), LabelScore("plum", 1, 0.25, 0.3)]
+        scores = Scores(label, 0, top=best)
+        return Path(f"{number}.jpg"), Classification(number, scores, scores)
+
+    answers = [answer(number) for number in range(130)]
+    _show(iter(answers), [path for path, _ in answers], compare=compare)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert len(lines) == 131, "one head, and a line for each image"
+    assert len({line.index("plum 25.0%") for line in lines[1:]}) == 1
+    assert lines[0].index("next best") == lines[-1].index("plum 25.0%")
 
 
 @pytest.mark.parametrize(("weight", "said"), [(0.0, True), (0.4, False)])
