@@ -1,6 +1,7 @@
 """`reco serve`: the HTTP service."""
 
 import os
+import sys
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -8,6 +9,8 @@ import typer
 
 from reco.console import loading, stop
 from reco.listening import who_serves, why_not
+
+_OPTIONS = {"milvus_uri": "--uri"}  # where an option is not called as its setting
 
 
 def serve(
@@ -58,7 +61,9 @@ def serve(
         "port": port,
         "device": device,
     }
-    settings = load_settings(**given)
+    settings = load_settings(
+        options={name: _OPTIONS.get(name, f"--{name.replace('_', '-')}") for name in given}, **given
+    )
     if show_config or os.environ.get(SHOW_CONFIG, "") not in ("", "0", "false"):
         typer.echo(show_settings(settings))
         return
@@ -67,9 +72,20 @@ def serve(
         known = who_serves(settings.host, settings.port)
         told = reason if known is None else f"{reason} ({known})"
         stop(f"nothing can listen on {where}: {told}; choose another with --port (RECO_PORT)")
-    if settings.log_format == "text":  # a log of JSON has only lines of JSON
-        loading("torch, the encoder and the memory")
+    _say_loading(settings.log_format)
     from service.serving import run
 
     with suppress(KeyboardInterrupt):  # Ctrl-C ends a server as it is meant to end
         run(settings)
+
+
+def _say_loading(log_format: str) -> None:
+    """Say what takes seconds now; a log of JSON has only lines of JSON."""
+    what = "torch, the encoder and the memory"
+    if log_format == "text":
+        loading(what)
+        return
+    from service.observing.logs import json_line
+
+    with suppress(OSError):  # as in `loading`
+        print(json_line("reco.serving", f"loading {what}"), file=sys.stderr, flush=True)

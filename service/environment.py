@@ -18,11 +18,14 @@ OF_THE_CLIENT = frozenset({"RECO_URL", "RECO_API_KEY", "RECO_API_KEY_FILE"})
 SHOW_CONFIG = "RECO_SHOW_CONFIG"  # handled by `reco serve`: print the effective settings and exit
 
 
-def load_settings(environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
+def load_settings(
+    environ: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None, **flags: Any
+) -> Settings:
     """Settings from command-line flags, then the environment, then defaults.
 
     Args:
         environ: The environment to check for unknown `RECO_*` names; the process's own by default.
+        options: What settings are called on the command line, to be named before their variables.
         **flags: Settings given on the command line; None means "not given".
 
     Raises:
@@ -33,13 +36,19 @@ def load_settings(environ: Mapping[str, str] | None = None, **flags: Any) -> Set
     try:
         return Settings(**given)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{PREFIX}{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
-            if item["loc"]
-            else item["msg"]
-            for item in error.errors(include_url=False, include_input=False)
-        )
+        told = error.errors(include_url=False, include_input=False)
+        problems = "; ".join(_problem(item["loc"], item["type"], item["msg"], options or {}) for item in told)
         raise SettingsError(f"settings not accepted: {problems}") from None
+
+
+def _problem(place: tuple[int | str, ...], kind: str, message: str, options: Mapping[str, str]) -> str:
+    """What is wrong with a setting, and how to give it: by its option if it has one, and its variable."""
+    if not place:
+        return message
+    variable = f"{PREFIX}{'_'.join(map(str, place)).upper()}"
+    option = options.get(str(place[0]))
+    name = f"{option} ({variable})" if option else variable
+    return f"{name} is needed" if kind == "missing" else f"{name}: {message}"
 
 
 def show_settings(settings: Settings) -> str:

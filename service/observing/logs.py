@@ -90,6 +90,11 @@ class JsonFormatter(logging.Formatter):
         return text if text and text.isascii() else json.dumps(line, ensure_ascii=True, default=str)
 
 
+def json_line(logger: str, message: str) -> str:
+    """A line of the log before logging is set up, which is in the server's own hands."""
+    return JsonFormatter().format(logging.LogRecord(logger, logging.INFO, __file__, 0, message, (), None))
+
+
 class TextFormatter(logging.Formatter):
     """A record for people."""
 

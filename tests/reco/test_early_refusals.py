@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from reco.serve import _say_loading
+
 TINY_CLIP = str(Path(__file__).parents[2] / "demo" / "tiny_clip")
 _RUN = (
     "import json, sys\n"
@@ -17,6 +19,12 @@ _RUN = (
     "except SystemExit as end: code = end.code\n"
     "print(json.dumps({'code': code, 'torch': 'torch' in sys.modules}))\n"
 )
+
+
+def test_a_log_of_json_says_what_is_loaded_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    _say_loading("json")
+    lines = capsys.readouterr().err.splitlines()
+    assert [json.loads(line)["message"] for line in lines] == ["loading torch, the encoder and the memory"]
 
 
 def reco(*arguments: object, at: Path, **settings: str) -> tuple[dict[str, object], str]:
@@ -65,7 +73,8 @@ def folder(tmp_path: Path) -> Path:
         ("eval nowhere nowhere task.npz --kind zeroshot", "unknown kind"),
         ("eval nowhere nowhere photos --model ViT-B-32 --classes nowhere.txt", "classes_invalid"),
         ("eval --ablations nowhere", "world_unknown"),
-        ("serve --port 99999", "RECO_PORT"),
+        ("serve", "--model (RECO_MODEL) is needed; --memory (RECO_MEMORY) is needed"),
+        ("serve --port 99999", "--port (RECO_PORT)"),
     ],
 )
 def test_without_torch(arguments: str, said: str, folder: Path) -> None:
