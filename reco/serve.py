@@ -88,4 +88,4 @@ def _say_loading(log_format: str) -> None:
     from service.observing.logs import json_line
 
     with suppress(OSError):  # as in `loading`
-        print(json_line("reco.serving", f"loading {what}"), file=sys.stderr, flush=True)
+        sys.stderr.write(f"{json_line('reco.serving', f'loading {what}')}\n")
