@@ -5,7 +5,7 @@ Imports torch, open_clip (through models.sources) and the rooms beside it in mod
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -75,9 +75,8 @@ class Encoder:
         self._raw_pixels = RawPixels(self.preprocess.record, device)
         self.takes_raw = device.type != "cpu"
         int8 = None if int8_pictures is None else fit_int8_tower(frozen, self._pixels_of(int8_pictures))
-        self._image_tower, self._text_tower = _choose_towers(frozen, device, dtype)
+        self._image_tower, self._text_tower, self._text_multiple = _choose_towers(frozen, device, dtype)
         self._model = frozen.to(device=device, dtype=dtype)
-        self._text_length = (_TEXT_LENGTHS if device.type == "cuda" else 1) if can_cut(frozen) else self.context_length
         self._embed_image: Embed = self._image_embeddings
         self._embed_text: Embed = self._text_embeddings
         if device.type == "cuda":
@@ -177,7 +176,9 @@ class Encoder:
             EncoderError: nonfinite_embedding, with the rows to blame.
         """
         assert tokens.ndim == 2, f"tokens must be (B, L), got {tuple(tokens.shape)}"
-        return self._embed(self._embed_text, cut(tokens, self._text_length) if len(tokens) else tokens)
+        if self._text_multiple is not None and len(tokens):
+            tokens = cut(tokens, self._text_multiple)
+        return self._embed(self._embed_text, tokens)
 
     def warm_up(self, most: int) -> None:
         """Record what a GPU is asked for batches of up to `most` images and short texts; nothing to do on a CPU."""
@@ -237,11 +238,20 @@ def _unit(features: torch.Tensor) -> torch.Tensor:
     return unit
 
 
-def _choose_towers(model: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> tuple[Tower, Tower]:
+class _Towers(NamedTuple):
+    """The image and the text tower, and of what the length of texts is to be a multiple; None takes them whole."""
+
+    image: Tower
+    text: Tower
+    text_multiple: int | None
+
+
+def _choose_towers(model: Any, device: torch.device, dtype: torch.dtype) -> _Towers:
     """The fastest towers that give the model's own features, before it is cast and moved."""
     packs = can_pack(device, dtype)
-    image = pack_image_tower(model, dtype) if packs else None
-    text = pack_text_tower(model, dtype) if packs else None
-    if text is None and can_cut(model):
-        text = partial(encode_text_cut, model)
-    return image or model.encode_image, text or model.encode_text  # type: ignore[return-value]
+    image = (pack_image_tower(model, dtype) if packs else None) or model.encode_image
+    if packs and (packed := pack_text_tower(model, dtype)):
+        return _Towers(image, packed, None)  # it leaves the padding out itself
+    if can_cut(model):
+        return _Towers(image, partial(encode_text_cut, model), _TEXT_LENGTHS if device.type == "cuda" else 1)
+    return _Towers(image, model.encode_text, None)
