@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -119,12 +118,12 @@ class RetrievalEnhancedEncoder:
         if self.fusion is None:
             raise RuntimeError("no fusion is loaded: train one with `reco train` and name it")
         side = self.fusion.side(modality)
+        given = _tensors(queries, neighbours)
         if weights is None:
-            given = (queries, neighbours.values, neighbours.similarities, neighbours.mask, neighbours.keys)
-            refined = self._refine[modality](*(torch.from_numpy(np.ascontiguousarray(one)) for one in given))
+            refined = self._refine[modality](*given)
         elif isinstance(side, EvidenceFusion):
-            parts, keys = self._tensors(queries, neighbours), self._tensor(neighbours.keys)
-            refined = _fuse_weighed(side, parts, keys, torch.from_numpy(weights).to(self.encoder.device))
+            device = self.encoder.device
+            refined = _fuse_weighed(side, [one.to(device) for one in given], torch.from_numpy(weights).to(device))
         else:
             raise ValueError(f"the design {self.fusion.config.design} takes no weights")
         embeddings: NDArray[np.float32] = refined.float().cpu().numpy()
@@ -140,7 +139,10 @@ class RetrievalEnhancedEncoder:
         Returns:
             None without a fusion, and for designs that know no such weights.
         """
-        return None if self.fusion is None else weigh_label_set(self.fusion, *self._tensors(class_texts, neighbours))
+        if self.fusion is None:
+            return None
+        parts = _tensors(class_texts, neighbours)[:-1]  # their own side has no say
+        return weigh_label_set(self.fusion, *(part.to(self.encoder.device) for part in parts))
 
     def refine(
         self, queries: NDArray[np.float32], *, modality: Modality, k: int | Sequence[int] | None = None
@@ -153,13 +155,11 @@ class RetrievalEnhancedEncoder:
         neighbours = self.search(queries, modality=modality, k=k)
         return Refined(self.fuse(queries, neighbours, modality=modality), neighbours)
 
-    def _tensors(self, queries: NDArray[np.float32], neighbours: Neighbours) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What a fusion module takes, on its device."""
-        values, similarities, mask = neighbours.values, neighbours.similarities, neighbours.mask
-        return self._tensor(queries), self._tensor(values), self._tensor(similarities), self._tensor(mask)
 
-    def _tensor(self, part: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(part)).to(self.encoder.device)
+def _tensors(queries: NDArray[np.float32], neighbours: Neighbours) -> tuple[Tensor, ...]:
+    """What `Fusion.refine` takes after the modality, in its order, on the CPU."""
+    parts = (queries, neighbours.values, neighbours.similarities, neighbours.mask, neighbours.keys)
+    return tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
 
 
 def _from_cpu(function: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
@@ -169,14 +169,13 @@ def _from_cpu(function: Callable[..., Tensor], device: torch.device) -> Callable
     return lambda *batch: function(*(one.to(device) for one in batch))
 
 
-def _fuse_weighed(
-    side: EvidenceFusion, parts: tuple[Tensor, Tensor, Tensor, Tensor], keys: Tensor, weights: Tensor
-) -> Tensor:
-    """Each row with its own weight (B,): rows of the trained default (NaN) apart, rows of weight 0 not at all."""
-    refined = parts[0].clone()  # (B, D)
+def _fuse_weighed(side: EvidenceFusion, given: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """What `_tensors` makes, each row with its own weight (B,): rows of the trained default (NaN) apart, rows of
+    weight 0 not at all."""
+    refined = given[0].clone()  # (B, D)
     alone = weights.isnan()
     for rows, weight in ((alone, None), (~alone & (weights != 0), weights)):
         if rows.any():
-            given = None if weight is None else weight[rows]
-            refined[rows] = side(*(part[rows] for part in parts), weight=given, keys=keys[rows])
+            *found, keys = (part[rows] for part in given)
+            refined[rows] = side(*found, weight=None if weight is None else weight[rows], keys=keys)
     return refined
