@@ -1,7 +1,7 @@
 """A fusion on disk: a directory with fusion-<hash>.safetensors and config.json, which names the encoder it is for.
 
 The config names its weights by their hash and is replaced in one step, last: whoever reads or is killed at any moment
-finds the old checkpoint or the new one. Never a pickle. Imports models.fusion, safetensors and memory.format.durable.
+finds the old checkpoint or the new one. Never a pickle. Imports models.fusion, safetensors and memory.format.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from memory.format.durable import make_directory, write_bytes
+from memory.format.encoder_record import is_undeclared
 from models.checkpoint_files import CONFIG, FORMAT, config_bytes, id_of, parse_config, read_config
 from models.errors import CheckpointError
 from models.fusion import Fusion, FusionConfig
@@ -23,7 +24,6 @@ _WEIGHTS = "fusion-{}.safetensors"
 _FORMER_WEIGHTS = "fusion.safetensors"  # of checkpoints from before weights were named by their hash
 # What makes embeddings of two encoders comparable. Probe vectors are left to the memory's own, tolerant check.
 _IDENTITY = ("architecture", "weights_sha256", "preprocessing", "tokenizer", "embed_dim")
-_UNDECLARED = "undeclared"  # tokenizer kind of an encoder known by a name only: memory/format/encoder_record.py
 
 
 class SavedFusion(NamedTuple):
@@ -141,7 +141,7 @@ def _load(directory: Path, config: Mapping[str, Any]) -> Fusion:
 
 def _check_encoder(directory: Path, trained_for: Mapping[str, Any], encoder: Mapping[str, Any]) -> None:
     differing = [name for name in _IDENTITY if trained_for.get(name) != encoder.get(name)]
-    if differing and _is_undeclared(trained_for) and not _is_undeclared(encoder):
+    if differing and is_undeclared(trained_for) and not is_undeclared(encoder):
         raise CheckpointError(
             "encoder_mismatch",
             f"{directory} was trained on embeddings whose encoder is declared by the name "
@@ -154,8 +154,3 @@ def _check_encoder(directory: Path, trained_for: Mapping[str, Any], encoder: Map
             f"{directory} was trained for the encoder {trained_for.get('architecture')}, and the one in use differs in "
             f"{', '.join(differing)}: open that encoder, or train a fusion for this one with `reco train`",
         )
-
-
-def _is_undeclared(encoder: Mapping[str, Any]) -> bool:
-    tokenizer = encoder.get("tokenizer")
-    return isinstance(tokenizer, Mapping) and tokenizer.get("kind") == _UNDECLARED

@@ -16,8 +16,7 @@ from memory.neighbours import MODALITIES
 
 # Another device or precision of the same weights moves a probe by less than this; other weights by far more.
 PROBE_COSINE: Final = 0.999
-# Tokenizer kind of an undeclared encoder; models/checkpoint.py, which may not import this room, knows the word too.
-UNDECLARED: Final = "undeclared"
+_UNDECLARED: Final = "undeclared"  # tokenizer kind of an encoder that is known by a name only
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -31,10 +30,16 @@ def undeclared_encoder(name: str, embed_dim: int) -> dict[str, Any]:
         "architecture": name,
         "weights_sha256": told,
         "preprocessing": {},
-        "tokenizer": {"kind": UNDECLARED, "sha256": told, "context_length": 0},
+        "tokenizer": {"kind": _UNDECLARED, "sha256": told, "context_length": 0},
         "embed_dim": embed_dim,
         "probes": {modality: [] for modality in MODALITIES},
     }
+
+
+def is_undeclared(record: Mapping[str, Any]) -> bool:
+    """Whether the record is `undeclared_encoder`'s."""
+    tokenizer = record.get("tokenizer")
+    return isinstance(tokenizer, Mapping) and tokenizer.get("kind") == _UNDECLARED
 
 
 def check_encoder_record(record: object) -> Mapping[str, Any]:
@@ -78,7 +83,7 @@ def check_encoder(stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """
     names = (set(stored) | set(given)) - {"probes"}
     differing = sorted(name for name in names if stored.get(name) != given.get(name))
-    if differing and (_is_undeclared(stored) or _is_undeclared(given)):
+    if differing and (is_undeclared(stored) or is_undeclared(given)):
         raise EncoderMismatch(_undeclared_mismatch(stored, given))
     if differing:
         told = "; ".join(
@@ -108,20 +113,15 @@ def check_encoder(stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
             )
 
 
-def _is_undeclared(record: Mapping[str, Any]) -> bool:
-    tokenizer = record.get("tokenizer")
-    return isinstance(tokenizer, Mapping) and tokenizer.get("kind") == UNDECLARED
-
-
 def _undeclared_mismatch(stored: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     ours, theirs = (f"{record.get('architecture')} (D = {record.get('embed_dim')})" for record in (stored, given))
-    if not _is_undeclared(stored):
+    if not is_undeclared(stored):
         return (
             f"this memory was built with the encoder {ours}, and the embeddings are declared by the name {theirs} "
             "only. Name their encoder with --model instead of --encoder-name, or build a memory of their own."
         )
     told = f"this memory was built from embeddings whose encoder is declared by the name {ours} only"
-    if _is_undeclared(given):
+    if is_undeclared(given):
         return f"{told}, and here by {theirs}: give the same name, or build a memory of their own."
     return (
         f"{told}, so nothing shows that {theirs} made them. If it did, build the memory again with "
