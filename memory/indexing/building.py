@@ -44,7 +44,7 @@ from memory.indexing.reports import (
     training_report,
     wanted_options,
 )
-from memory.indexing.shards import link_shard, write_shard
+from memory.indexing.shards import ShardWriter, link_shard
 from memory.indexing.timing import keep_times
 from memory.indexing.training import Split, mean_similarity, split_rows, train
 from memory.indexing.trial import Trial, try_out
@@ -173,13 +173,13 @@ class _Generation:
         """Write a shard for each segment, or take over the one it has; positions of those that are new."""
         files = _files(before.record) if before else {}
         kept = {shard.segment: shard_name(i) for i, shard in enumerate(before.record.shards)} if before else {}
-        new = []
+        writer, new = ShardWriter(trained), []
         for position, (shard, embeddings) in enumerate(zip(self.shards, sides, strict=True)):
             name = shard_name(position)
             if shard.segment in kept:
                 self._written[name] = link_shard(self.root, files[kept[shard.segment]], self.staging / name)
             else:
-                self._written[name] = write_shard(self.staging / name, trained, embeddings)
+                self._written[name] = writer.write(self.staging / name, embeddings)
                 new.append(position)
         return new
 

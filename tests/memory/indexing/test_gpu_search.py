@@ -17,6 +17,7 @@ import pytest
 import memory
 from memory import Gpu, GpuSearchUnavailable, IndexOptions, Memory, num_gpus
 from memory.format.families import Family
+from memory.indexing import shards
 from memory.indexing.gpu import placing, searcher
 from memory.indexing.gpu.owner import GpuIndex, GpuOwner, gpu_owner
 from memory.indexing.gpu.rows import GpuRows
@@ -146,6 +147,21 @@ def test_more_lists_than_a_gpu_takes_are_looked_at_on_the_cpu(owner, built, monk
         monkeypatch.setattr("memory.indexing.gpu.lists.MOST", 4)
         found, expected = (one.search(QUERIES, 200, modality="image") for one in (on_gpu, on_cpu))
         np.testing.assert_array_equal(found.ids, expected.ids)
+
+
+@pytest.mark.parametrize("words", ["IVF8,SQ8", "IVF8,RaBitQ"])
+def test_a_gpu_that_fills_shards_gets_their_centroids_once(
+    owner, built, factory, rows, tmp_path, monkeypatch, words
+) -> None:
+    if not isinstance(owner, StandIn):
+        pytest.skip("what is copied to a GPU is counted where none is")
+    expected = memory.read_manifest(built(words))
+    monkeypatch.setattr(shards, "num_gpus", lambda: 1)
+    monkeypatch.setattr(shards, "gpu_owner", lambda device: owner)
+    parts = [factory.slice_rows(rows, a, b) for a, b in itertools.pairwise(CUTS)]
+    made = factory.commit(tmp_path / "memory", parts, options=IndexOptions(factory=words))
+    assert made.digest == expected.digest
+    assert len(owner.made) == len(memory.MODALITIES), "four shards of each"
 
 
 def test_ties_beyond_the_first_candidates_are_scanned_again(owner) -> None:
