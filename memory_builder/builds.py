@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from memory.stores import is_address
 from memory_builder.config import BuildConfig
 from memory_builder.embeddings import EmbeddingsReader, Importer, Origin, open_source
 from memory_builder.embeddings.reader import check_same_dim
@@ -18,7 +17,7 @@ from memory_builder.planning.forecast import Forecast, forecast
 from memory_builder.planning.sharing import Share, ShareResult
 from memory_builder.planning.task import Task
 from memory_builder.readers import ReaderOptions, open_reader
-from memory_builder.readers.corpora import expand, expand_paths
+from memory_builder.readers.corpora import check_there, expand, expand_paths
 from memory_builder.reporting.build_result import BuildResult
 from memory_builder.reporting.progress import Progress, Silent
 from memory_builder.runner import do_share, run
@@ -127,12 +126,13 @@ def forecast_from_embeddings(config: BuildConfig, readers: Sequence[EmbeddingsRe
 def check_corpora(config: BuildConfig) -> None:
     """Refuse a name of nothing before an encoder is opened, which takes seconds.
 
-    Lists are not read and object stores not asked: the build does both, once.
+    Lists are not read, object stores not asked, and patterns tried no further than their first match: that is the
+    build's to do, once.
 
     Raises:
         CorpusError: as `build`.
     """
-    expand([one for one in config.corpora if not is_address(one) and not one.lower().endswith(".txt")])
+    check_there(config.corpora)
 
 
 def _encoding(config: BuildConfig, encoder: "Encoder") -> Task:

@@ -44,6 +44,18 @@ def expand(arguments: Iterable[str], allowed: Collection[str] = ()) -> list[Path
     return sources
 
 
+def check_there(arguments: Iterable[str]) -> None:
+    """Refuse a name of nothing, as `expand` would: one match is enough, no list is read and no store asked.
+
+    Raises:
+        CorpusError: corpus_scheme_refused, corpus_pattern_invalid, corpus_not_found.
+    """
+    for argument in arguments:
+        if not is_address(argument) and not argument.lower().endswith(".txt"):
+            for pattern in _patterns(argument, Path()):
+                next(_found(pattern))
+
+
 def expand_paths(arguments: Collection[str]) -> list[Path]:
     """`expand` where no address can be read.
 
@@ -90,6 +102,11 @@ def _listed(path: Path, allowed: Collection[str]) -> Iterator[Path | StoredObjec
 def _matched(argument: str, base: Path, allowed: Collection[str]) -> Iterable[Path | StoredObject]:
     if is_address(argument) and argument.partition(":")[0] in SCHEMES:
         return _stored(argument, allowed)
+    return [Path(name) for pattern in _patterns(argument, base) for name in sorted(_found(pattern))]
+
+
+def _patterns(argument: str, base: Path) -> list[str]:
+    """What the files and folders are called that an argument names, which is no address."""
     if _SCHEME.match(argument):
         raise CorpusError(
             "corpus_scheme_refused",
@@ -99,16 +116,22 @@ def _matched(argument: str, base: Path, allowed: Collection[str]) -> Iterable[Pa
     if "\0" in argument or not argument:
         raise CorpusError("corpus_pattern_invalid", "A corpus is named by an empty text or one with a NUL character.")
     literal = base / argument
-    if _exists(literal):
-        return [literal]
-    found: list[Path] = []
-    for pattern in _braces_expanded(str(literal)):
+    return [str(literal)] if _exists(literal) else _braces_expanded(str(literal))
+
+
+def _found(pattern: str) -> Iterator[str]:
+    """The names of a pattern, one at least, in no order; a name that exists is none."""
+    names: Iterator[str] = iter(())
+    if _exists(Path(pattern)):
+        names = iter([pattern])
+    elif glob.has_magic(pattern):
         # Not Path.glob: that takes a pattern relative to a folder, and the user's may be absolute.
-        matches = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
-        if not matches or not _exists(Path(matches[0])):
-            raise CorpusError("corpus_not_found", f"No file or folder is named {pattern}. Corpora are local paths.")
-        found += map(Path, matches)
-    return found
+        names = glob.iglob(pattern, recursive=True)  # noqa: PTH207
+    first = next(names, None)
+    if first is None:
+        raise CorpusError("corpus_not_found", f"No file or folder is named {pattern}. Corpora are local paths.")
+    yield first
+    yield from names
 
 
 def _stored(argument: str, allowed: Collection[str]) -> list[StoredObject]:

@@ -1,12 +1,14 @@
 """What the user may write as CORPUS: existing names, globs, braces, lists, and nothing that is not a local path."""
 
+import glob
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from memory_builder import CorpusError
 from memory_builder.readers import ReaderOptions, open_reader
-from memory_builder.readers.corpora import corpus_name, expand
+from memory_builder.readers.corpora import check_there, corpus_name, expand
 
 
 @pytest.fixture
@@ -40,6 +42,26 @@ def test_a_name_that_exists_is_no_pattern(tmp_path: Path) -> None:
     odd = tmp_path / "a{1..3}[x]*"
     odd.mkdir()
     assert expand([str(odd)]) == [odd]
+
+
+def test_a_look_ahead_refuses_names_of_nothing_and_stops_at_the_first_match(shards: Path, monkeypatch) -> None:
+    looked: list[str] = []
+
+    def names(pattern: str, **_: object) -> Iterator[str]:
+        for number in range(3):
+            looked.append(pattern)
+            yield f"{number}.tar"
+
+    check_there([str(shards / "0*.tar"), str(shards / "00{1,2}.tar"), "not-read.txt", "s3://bucket/not-asked"])
+    for argument in (f"{shards}/4*.tar", f"{shards}/00{{1..3}}.tar", "pipe:cat x.tar", ""):
+        with pytest.raises(CorpusError) as ahead:
+            check_there([argument])
+        with pytest.raises(CorpusError) as later:
+            expand([argument])
+        assert (ahead.value.code, str(ahead.value)) == (later.value.code, str(later.value))
+    monkeypatch.setattr(glob, "iglob", names)
+    check_there(["*.tar"])
+    assert looked == ["*.tar"]
 
 
 def test_a_list_names_corpora_beside_itself(shards: Path) -> None:
