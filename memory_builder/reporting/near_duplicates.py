@@ -70,9 +70,10 @@ def report_near_duplicates(
     """
     old = sum(segment.rows for segment in segments[: len(segments) - added])
     rows = StoredRows([_image_rows(root, segment) for segment in segments])
-    compared = is_compared(len(rows), len(rows) - old)
-    pairs = _compared(rows, old, cosine) if compared else _hashed(rows, old, cosine)
-    first = {late: found for late, found in sorted(pairs.items()) if found[0] not in gone and late not in gone}
+    alive = np.ones(len(rows), dtype=np.bool_)
+    alive[np.fromiter(gone, dtype=np.int64)] = False
+    find = _compared if is_compared(len(rows), len(rows) - old) else _hashed
+    first = dict(sorted(find(rows, alive, old, cosine).items()))
     items = _items(root, segments, {row for late, (early, _) in first.items() for row in (late, early)})
     groups: dict[int, list[int]] = defaultdict(list)
     for late, (early, _) in first.items():
@@ -87,11 +88,11 @@ def report_near_duplicates(
 
 
 Pairs = dict[int, tuple[int, float]]
-"""By row: an earlier row that is nearly the same, the most similar one found, and the cosine."""
+"""By row: an earlier row that is alive and nearly the same, the most similar one found, and the cosine."""
 
 
-def _compared(rows: StoredRows, old: int, cosine: float) -> Pairs:
-    """Every added row with every earlier one."""
+def _compared(rows: StoredRows, alive: NDArray[np.bool_], old: int, cosine: float) -> Pairs:
+    """Every added row with every earlier one; (N,) `alive`."""
     found: Pairs = {}
     for start, block in rows.blocks(old, _BLOCK):
         numbers = np.arange(start, start + len(block))
@@ -101,6 +102,7 @@ def _compared(rows: StoredRows, old: int, cosine: float) -> Pairs:
                 break
             similar = block @ earlier.T  # (b, e)
             similar[np.arange(first, first + len(earlier))[None] >= numbers[:, None]] = -1.0
+            similar[:, ~alive[first : first + len(earlier)]] = -1.0
             at = similar.argmax(axis=1)
             value = similar[np.arange(len(block)), at]
             better = value > best
@@ -110,12 +112,13 @@ def _compared(rows: StoredRows, old: int, cosine: float) -> Pairs:
     return found
 
 
-def _hashed(rows: StoredRows, old: int, cosine: float) -> Pairs:
-    """Added rows with rows beside them in each table."""
+def _hashed(rows: StoredRows, alive: NDArray[np.bool_], old: int, cosine: float) -> Pairs:
+    """Added rows with rows beside them in each table; (N,) `alive`."""
     cells, along = _cells(rows)  # (N, T) each
     found: Pairs = {}
     for table in range(_TABLES):
         order = np.lexsort((along[:, table], cells[:, table]))
+        order = order[alive[order]]
         for step in range(1, _NEXT + 1):
             left, right = order[:-step], order[step:]
             near = (cells[left, table] == cells[right, table]) & (np.maximum(left, right) >= old)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memory import KeyPatterns, remove_keys
 from memory.searching.stored_rows import StoredRows
 from memory_builder import BuildConfig, BuildResult, Origin, build_from_embeddings, open_embeddings
 from memory_builder.reporting import near_duplicates
@@ -76,6 +77,24 @@ def test_what_is_added_is_compared_with_what_is_there(
     assert take_over("third", distinct[:30], near_duplicates=0).near_duplicates == 0
 
 
+@pytest.mark.parametrize("compared", [True, False])
+def test_a_copy_that_was_removed_does_not_hide_one_that_is_there(
+    tmp_path: Path, take_over: Build, monkeypatch: pytest.MonkeyPatch, compared: bool
+) -> None:
+    monkeypatch.setattr(near_duplicates, "is_compared", lambda rows, added: compared)
+    array = images()[[row for row in range(ROWS) if row % 10]]
+    array[31] = array[7]
+    take_over("first", array)
+    remove_keys(tmp_path / "memory", KeyPatterns(keys=["first/7", "first/8"]))
+    result = take_over("second", array[[8, 31]])
+    assert (result.near_duplicates, result.copies) == (1, 1), "first/8 was removed, and first/31 is there"
+    assert groups(tmp_path)[0] == ["first/31", "second/1"]
+    changed = array + 1e-3 * np.eye(len(array), D, dtype="f4")
+    result = take_over("first", changed, upsert=True, restore_removed=True)
+    assert [f"second/{row}" for row in (0, 1)] == [group[0] for group in groups(tmp_path).values()]
+    assert result.near_duplicates == 3, "8, 31 and 7 are those of second, whatever they replace"
+
+
 def test_a_large_memory_is_not_hashed_anew_for_a_few_rows() -> None:
     """Hashing takes every row that is there through 272 products and more, comparing through one for each added row."""
     million = 1_000_000
@@ -91,7 +110,7 @@ def test_the_ram_that_hashing_holds_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     for rows in (20_000, 60_000):
         array = images(rows).astype(np.float16)
         tracemalloc.start()
-        near_duplicates._hashed(StoredRows([array]), 0, 0.985)
+        near_duplicates._hashed(StoredRows([array]), np.ones(rows, dtype=bool), 0, 0.985)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert not near_duplicates.is_compared(60_000, 60_000)
