@@ -34,6 +34,25 @@ def test_pages_between_blocks_in_use_go_back():
     assert freed > 0.5 * 0.9 * BLOCK * BLOCKS
 
 
-def test_another_c_library_is_no_error(monkeypatch):
-    monkeypatch.setattr(allocator, "_trim", None)
+class Musl:
+    """A C library without malloc_trim."""
+
+
+@pytest.mark.parametrize("library", [Musl, OSError("no such library"), TypeError("a name is needed")])
+def test_another_c_library_gives_nothing_back(library, monkeypatch):
+    def loaded(name: None) -> object:
+        if isinstance(library, Exception):
+            raise library
+        return library()
+
+    monkeypatch.setattr(ctypes, "CDLL", loaded)
+    monkeypatch.setattr(allocator, "_trim", trim := allocator._find_trim())
+    assert trim is None
     give_back()
+
+
+def test_glibc_is_asked_for_all_that_is_free(monkeypatch):
+    asked = []
+    monkeypatch.setattr(allocator, "_trim", asked.append)
+    give_back()
+    assert asked == [0]

@@ -4,6 +4,8 @@ import json
 import logging
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.observing.logs import JsonFormatter, TextFormatter, logging_config
+from service.observing.logs import JsonFormatter, TextFormatter
 from service.observing.metrics import Metrics
 from service.problems import KINDS
 
@@ -138,9 +140,33 @@ def test_the_text_format_is_one_line_too(caplog: pytest.LogCaptureFixture) -> No
     assert re.search(r"INFO reco\.access request status=200$", TextFormatter().format(caplog.records[0]))
 
 
+CONFIGURED = """
+import logging.config, sys
+from service.observing.logs import log_request, logging_config
+logging.config.dictConfig(logging_config(sys.argv[1]))
+log_request(status=200)
+logging.getLogger("uvicorn.error").info("started")
+logging.getLogger("uvicorn.access").warning("an address")
+logging.getLogger("another.library").info("chatter")
+for _ in range(15):
+    logging.getLogger("another.library").warning("the same")
+"""
+
+
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_the_logging_config_is_accepted(log_format: Any) -> None:
-    logging.config.DictConfigurator(logging_config(log_format))
+def test_a_process_that_is_configured_writes_our_lines_and_the_warnings_of_others(log_format: str) -> None:
+    run = subprocess.run([sys.executable, "-c", CONFIGURED, log_format], capture_output=True, text=True, check=True)
+    assert run.stdout == ""
+    lines = run.stderr.splitlines()
+    if log_format == "json":
+        told = [json.loads(line) for line in lines]
+        assert told[0]["status"] == 200
+        messages = [f"{line['logger']} {line['message']}" for line in told]
+    else:
+        assert lines[0].endswith("request status=200")
+        messages = [line.partition("INFO ")[2] or line.partition("WARNING ")[2] for line in lines]
+        messages[0] = messages[0].removesuffix(" status=200")
+    assert messages == ["reco.access request", "uvicorn.error started", *["another.library the same"] * 10]
 
 
 def test_an_unforeseen_fault_is_a_500_that_says_nothing(
