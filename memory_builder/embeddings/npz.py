@@ -60,8 +60,8 @@ class NpzShard:
             image, text = self._headers["image"].shape, self._headers["text"].shape
             check_same_dim((f"image in {path}", image[1]), (f"text in {path}", text[1]))
             self._num_texts = text[0]
-            self._by_label = image[0] != text[0]
             self.rows, self.embed_dim = image
+            self._by_label = image[0] != text[0] or self._is_one_image_a_class(archive)
             self._check_columns()
             if self._by_label:
                 self._check_labels(_load(archive, "label"))
@@ -105,6 +105,13 @@ class NpzShard:
                 arrays["label"] = arrays["label"].astype(np.int64)
             self._texts = {name: _as_texts(arrays.pop(name)) for name in _KINDS if name in arrays and name != "label"}
             self._arrays = arrays
+
+    def _is_one_image_a_class(self, archive: zipfile.ZipFile) -> bool:
+        """Whether as many images as texts are one image for each text, which label orders, and not pairs by row."""
+        label, names = self._headers.get("label"), self._headers.get("class_name")
+        if label is None or label.shape != (self.rows,) or (names is not None and names.shape != (self.rows,)):
+            return False
+        return np.array_equal(np.sort(_load(archive, "label")), np.arange(self.rows))
 
     def _check_columns(self) -> None:
         if self._by_label and "label" not in self._headers:

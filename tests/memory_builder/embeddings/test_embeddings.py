@@ -198,6 +198,29 @@ def test_an_npz_with_a_text_for_each_class(tmp_path: Path, memory: Path, take_ov
         assert_finds(opened, {"image": image, "text": text[label]}, queries=40, k=3)
 
 
+def test_an_npz_with_one_image_for_each_class_in_another_order(tmp_path: Path, memory: Path, take_over: Build) -> None:
+    """As many images as texts: that they are pairs by row is what an .npz without such labels says."""
+    image, text, label = vectors(7, 1), vectors(7, 2), np.array([3, 1, 0, 2, 6, 5, 4])
+    np.savez(tmp_path / "shots.npz", image=image, text=text, label=label, class_name=[f"bird {n}" for n in range(7)])
+    take_over(tmp_path / "shots.npz")
+    with Memory.open(memory) as opened:
+        assert opened.captions() == [f"bird {n}" for n in label]
+        assert_finds(opened, {"image": image, "text": text[label]}, queries=7, k=3)
+
+
+@pytest.mark.parametrize("label", [[0, 1, 1, 2, 0, 1, 2], list("abcdefg"), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
+def test_pairs_that_tell_a_class_of_each_row_stay_pairs(
+    tmp_path: Path, memory: Path, take_over: Build, label: list[object]
+) -> None:
+    image, text = vectors(7, 1), vectors(7, 2)
+    captions = [f"a photo of bird {n}" for n in range(7)]
+    np.savez(tmp_path / "pairs.npz", image=image, text=text, label=label, caption=captions, class_name=["x", "y", "z"])
+    take_over(tmp_path / "pairs.npz")
+    with Memory.open(memory) as opened:
+        assert opened.captions() == captions
+        assert_finds(opened, {"image": image, "text": text}, queries=7, k=3)
+
+
 def test_copies_of_an_image_have_one_content_hash(tmp_path: Path, memory: Path, take_over: Build) -> None:
     image = vectors(4, 1)
     image[3] = image[1]
