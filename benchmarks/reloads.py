@@ -10,7 +10,6 @@ version and shows the pair of another would be mixed.
 
 import argparse
 import asyncio
-import hashlib
 import sys
 import time
 from collections import Counter
@@ -20,21 +19,11 @@ from typing import Any
 
 import httpx
 import numpy as np
-import pyarrow as pa
 
 from benchmarks.serving_bed import server, write_result
+from benchmarks.synthetic_memory import rows_of, write_random
 from demo.clip import tiny_clip_directory
-from memory import (
-    ITEMS_SCHEMA,
-    Contents,
-    Rows,
-    UnitRecord,
-    add_rows,
-    build_indexes,
-    list_versions,
-    publish,
-    write_segment,
-)
+from memory import add_rows, list_versions
 from models.checkpoint import save_fusion
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig
@@ -51,39 +40,6 @@ class Seen:
     statuses: Counter[int] = field(default_factory=Counter)
     versions: Counter[int] = field(default_factory=Counter)
     mixed: int = 0
-
-
-def rows_of(keys: list[str], captions: list[str], images: Any, texts: Any) -> Rows:
-    """Pairs as the memory takes them."""
-    columns = {
-        "key": keys,
-        "caption": captions,
-        "source": ["random"] * len(keys),
-        "content_sha256": [hashlib.sha256(caption.encode()).hexdigest() for caption in captions],
-        "thumbnail": [None] * len(keys),
-    }
-    return Rows(images.astype(np.float16), texts.astype(np.float16), pa.table(columns, schema=ITEMS_SCHEMA))
-
-
-def unit(count: int, embed_dim: int, seed: int) -> Any:
-    """Random rows of unit norm."""
-    rows = np.random.default_rng(seed).standard_normal((count, embed_dim)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def write_memory(root: Path, encoder: Encoder, pairs: int) -> None:
-    """Version 1: random pairs."""
-    keys = [f"pair-{number}" for number in range(pairs)]
-    rows = rows_of(keys, keys, unit(pairs, encoder.embed_dim, 0), unit(pairs, encoder.embed_dim, 1))
-    segments = (write_segment(root, [rows], [UnitRecord("random", pairs)]),)
-    fingerprint = encoder.fingerprint
-    contents = Contents(
-        encoder=fingerprint.record(),
-        encoded_with=fingerprint.encoded_with(),
-        segments=segments,
-        indexes=build_indexes(root, segments),
-    )
-    publish(root, contents)
 
 
 def commit(root: Path, encoder: Encoder, text: Any, version: int) -> None:
@@ -158,7 +114,7 @@ def main() -> None:
     options = parser.parse_args()
     encoder = Encoder.open(str(tiny_clip_directory()), device="cpu", dtype="float32")
     root, fusion = options.bed / "memory", options.bed / "fusion"
-    write_memory(root, encoder, options.pairs)
+    write_random(root, encoder, options.pairs)
     commit(root, encoder, encoder.encode_text(encoder.tokenize([ASKED]).ids), 2)
     save_fusion(fusion, Fusion(FusionConfig(design="copy", embed_dim=encoder.embed_dim)), encoder.fingerprint.record())
     key = new_key()

@@ -1,7 +1,9 @@
-"""A memory of random pairs in clusters, written in blocks: for benchmarks that need many rows and no meaning."""
+"""Memories of random pairs, for benchmarks and long tests that need many rows and no meaning."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +18,12 @@ from memory import (
     Rows,
     UnitRecord,
     build_index,
+    build_indexes,
     publish,
     undeclared_encoder,
     write_segment,
 )
+from models.encoder import Encoder
 
 _BLOCK = 50_000
 
@@ -32,18 +36,11 @@ def write_clustered(
     centres = [dice.standard_normal((max(100, pairs // 100), embed_dim), dtype=np.float32) for _ in MODALITIES]
     parts = []
     for start in range(0, pairs, _BLOCK):
-        count = min(_BLOCK, pairs - start)
-        chosen = dice.integers(0, len(centres[0]), count)
+        numbers = range(start, min(start + _BLOCK, pairs))
+        chosen = dice.integers(0, len(centres[0]), len(numbers))
         image, text = (_around(centre[chosen], spread, dice) for centre in centres)
-        numbers = range(start, start + count)
-        columns = {
-            "key": [f"pair-{number}" for number in numbers],
-            "caption": [f"a caption of cluster {one}" for one in chosen],
-            "source": ["synthetic"] * count,
-            "content_sha256": [hashlib.sha256(str(number).encode()).hexdigest() for number in numbers],
-            "thumbnail": [None] * count,
-        }
-        parts.append(Rows(image, text, pa.table(columns, schema=ITEMS_SCHEMA)))
+        keys = [f"pair-{number}" for number in numbers]
+        parts.append(rows_of(keys, [f"a caption of cluster {one}" for one in chosen], image, text))
     segments = (write_segment(root, parts, [UnitRecord("synthetic", pairs)]),)
     contents = Contents(
         encoder=undeclared_encoder("synthetic", embed_dim),
@@ -53,6 +50,37 @@ def write_clustered(
     )
     publish(root, contents)
     return Memory.open(root)
+
+
+def write_random(root: Path, encoder: Encoder, pairs: int) -> None:
+    """Version 1 of a memory of `encoder`: random pairs."""
+    keys = [f"pair-{number}" for number in range(pairs)]
+    images, texts = (random_units(pairs, encoder.embed_dim, seed) for seed in (0, 1))
+    segments = (write_segment(root, [rows_of(keys, keys, images, texts)], [UnitRecord("random", pairs)]),)
+    made_by = {"encoder": encoder.fingerprint.record(), "encoded_with": encoder.fingerprint.encoded_with()}
+    publish(root, Contents(**made_by, segments=segments, indexes=build_indexes(root, segments)))
+
+
+def rows_of(keys: Sequence[str], captions: Sequence[str], images: NDArray[Any], texts: NDArray[Any]) -> Rows:
+    """Pairs as the memory takes them: images and texts (N, D) unit norm."""
+    columns = {
+        "key": keys,
+        "caption": captions,
+        "source": ["synthetic"] * len(keys),
+        "content_sha256": [
+            hashlib.sha256(f"{key}\0{caption}".encode()).hexdigest()
+            for key, caption in zip(keys, captions, strict=True)
+        ],
+        "thumbnail": [None] * len(keys),
+    }
+    return Rows(images.astype(np.float16), texts.astype(np.float16), pa.table(columns, schema=ITEMS_SCHEMA))
+
+
+def random_units(count: int, embed_dim: int, seed: int) -> NDArray[np.float32]:
+    """(count, D) float32 of unit norm."""
+    rows = np.random.default_rng(seed).standard_normal((count, embed_dim), dtype=np.float32)
+    units: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return units
 
 
 def _around(centres: NDArray[np.float32], spread: float, dice: np.random.Generator) -> NDArray[np.float16]:

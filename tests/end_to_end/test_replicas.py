@@ -7,7 +7,6 @@ Every version holds a pair whose text is what is asked, whose caption is the ver
 version's own: an answer made of two versions would show the caption of one beside the vector of another.
 """
 
-import hashlib
 import os
 import shutil
 import signal
@@ -25,12 +24,12 @@ from typing import Any
 
 import httpx
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
+from benchmarks.synthetic_memory import random_units, rows_of, write_random
 from demo.clip import tiny_clip_directory
-from memory import ITEMS_SCHEMA, Contents, Rows, UnitRecord, add_rows, build_indexes, publish, write_segment
+from memory import add_rows
 from models.checkpoint import save_fusion
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig
@@ -133,7 +132,7 @@ class Site:
     def commit(self, version: int) -> None:
         """The next version: its pair in the place of the one before."""
         text = self.encoder.encode_text(self.encoder.tokenize([ASKED]).ids)
-        rows = as_rows(["marker"], [f"version {version}"], random_units(1, version), text)
+        rows = rows_of(["marker"], [f"version {version}"], random_units(1, self.encoder.embed_dim, 100 + version), text)
         assert add_rows(self.memory, rows, encoder=self.encoder.fingerprint.record(), replace=True).version == version
 
 
@@ -161,36 +160,6 @@ class Seen:
         return sum(map(len, self.answers.values()))
 
 
-def as_rows(keys: list[str], captions: list[str], images: Any, texts: Any) -> Rows:
-    columns = {
-        "key": keys,
-        "caption": captions,
-        "source": ["random"] * len(keys),
-        "content_sha256": [hashlib.sha256(caption.encode()).hexdigest() for caption in captions],
-        "thumbnail": [None] * len(keys),
-    }
-    return Rows(images.astype(np.float16), texts.astype(np.float16), pa.table(columns, schema=ITEMS_SCHEMA))
-
-
-def random_units(count: int, seed: int) -> Any:
-    rows = np.random.default_rng(seed).standard_normal((count, 128), dtype=np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def write_memory(root: Path, encoder: Encoder) -> None:
-    """Version 1: random pairs."""
-    keys = [f"pair-{number}" for number in range(PAIRS)]
-    segments = (
-        write_segment(
-            root,
-            [as_rows(keys, keys, random_units(PAIRS, 100), random_units(PAIRS, 101))],
-            [UnitRecord("random", PAIRS)],
-        ),
-    )
-    made_by = {"encoder": encoder.fingerprint.record(), "encoded_with": encoder.fingerprint.encoded_with()}
-    publish(root, Contents(**made_by, segments=segments, indexes=build_indexes(root, segments)))
-
-
 def write_fusion(directory: Path, encoder: Encoder) -> None:
     """Weights are drawn, not trained: what is refined lies far from what was asked."""
     torch.manual_seed(1)
@@ -212,7 +181,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     root = tmp_path_factory.mktemp("replicas")
     encoder = Encoder.open(str(tiny_clip_directory()), device="cpu", dtype="float32")
-    write_memory(root / "memory", encoder)
+    write_random(root / "memory", encoder, PAIRS)
     write_fusion(root / "fusion", encoder)
     key = new_key()
     settings = {

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -291,6 +292,19 @@ def test_B24_no_usable_row_is_an_error_and_no_version(
     assert caught.value.rejected == {"image_empty": 5}
     assert len(ledger(memory)) == 5
     assert list_versions(memory) == []
+
+
+def test_tars_without_a_single_row_are_told_as_an_empty_source(
+    run: Run, tmp_path: Path, memory: Path, write_shard: Callable[..., Path]
+) -> None:
+    empty = write_shard(tmp_path / "empty.tar", [])
+    with tarfile.open(tmp_path / "other.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("notes.md"))
+    with pytest.raises(CorpusError, match=r"no image .* other kinds \(1, such as notes\.md\)") as caught:
+        run(empty, tmp_path / "other.tar")
+    assert caught.value.code == "source_empty"
+    assert run(write_shard(tmp_path / "full.tar", range(4)), empty).added == 4
+    assert not run(empty).created, "a memory that grows by nothing stays as it is"
 
 
 def test_X06_a_second_builder_is_refused_at_once(
