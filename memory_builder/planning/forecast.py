@@ -27,7 +27,6 @@ from memory_builder.reporting.near_duplicates import used_ram
 _SAMPLED_UNITS = 8
 _SAMPLED_BATCHES = 4
 _KEY_BYTES = 200  # of RAM for each row: its key, and what the memory holds under it
-_SEGMENT_COPIES = 2  # of a unit until the version is published: in the unit store and in its segment
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Forecast:
         index: what the index would be, in FAISS's words, or `exact`.
         rows_per_s: as fast as the sample went.
         stages: share of the lanes' time by stage; empty where nothing is encoded.
-        peak_bytes, final_bytes: on disk while the memory is built, and of its files afterwards.
+        peak_bytes, final_bytes: that the build still takes on disk, and of the memory's files afterwards.
         free_bytes: on that disk.
         ram_bytes, free_ram_bytes: what the build would use, and what is free.
     """
@@ -113,7 +112,7 @@ def forecast(config: BuildConfig, task: Task) -> Forecast:
     todo = [unit for unit in plan.units if unit.id not in published and unit.id not in finished]
     with task.mapper as mapper:
         sample = _Sample.take(mapper, todo, config.batch_size)
-    rows_todo = sum(unit.piece.rows for unit in todo)
+    rows_todo = sum(unit.piece.rows for unit in todo)  # a row goes to the unit store, and then to a segment
     row_bytes = 4 * task.embed_dim + sample.item_bytes  # both embeddings as fp16
     held = sum(segment.rows for segment in previous.segments) if previous else 0
     rows_new = sum(unit.piece.rows for unit in plan.units if unit.id not in published)
@@ -131,7 +130,7 @@ def forecast(config: BuildConfig, task: Task) -> Forecast:
         index=family.factory,
         rows_per_s=sample.rows_per_s,
         stages=sample.stages,
-        peak_bytes=round(rows_todo * (_SEGMENT_COPIES * row_bytes + index_bytes) + held * index_bytes),
+        peak_bytes=round((rows_todo + rows_new) * row_bytes + (rows_new + held) * index_bytes),
         final_bytes=round((rows_new + held) * (row_bytes + index_bytes)),
         free_bytes=shutil.disk_usage(_existing(config.memory)).free,
         ram_bytes=_used_ram() + (plan.rows + held) * _KEY_BYTES + duplicates,

@@ -115,3 +115,17 @@ def test_units_of_an_unfinished_build_are_tried_again_too(config: BuildConfig, e
         build(replace(config, max_error_rate=0.0), encoder)
     result = build(replace(config, retry_failed=True), encoder)
     assert (result.units_resumed, result.units_encoded, result.added) == (2, 1, 39)
+
+
+def test_units_of_an_unfinished_build_are_copied_and_indexed_still(config: BuildConfig, encoder: Encoder) -> None:
+    fresh = forecast_build(config, encoder)
+    with pytest.raises(Exception, match="too_many_rejected"):
+        build(replace(config, max_error_rate=0.0), encoder)
+    rows = [
+        path for path in (config.memory / "work/units").rglob("*") if path.name.startswith(("image", "text", "items"))
+    ]
+    stored = sum(path.stat().st_size for path in rows)
+    again = forecast_build(config, encoder)
+    assert (again.rows_done, again.sampled) == (40, 0)
+    assert again.final_bytes > 0.5 * stored
+    assert again.peak_bytes == again.final_bytes < fresh.peak_bytes
