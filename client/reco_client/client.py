@@ -13,13 +13,11 @@ import httpx
 
 from reco_client import streams
 from reco_client.batches import Batch
-from reco_client.errors import ConnectionFailed, RecoError, error_of
+from reco_client.caller import Caller
 from reco_client.images import ImageSource
 from reco_client.options import ClassifyOptions, EmbedOptions
 from reco_client.results import Classifications, Embeddings
-from reco_client.retries import OnRetry, Retries
-from reco_client.settings import http_arguments
-from reco_client.streams import Cut, Stream
+from reco_client.streams import Stream
 from reco_client.wire import (
     Ask,
     ask_add_pairs,
@@ -35,45 +33,10 @@ from reco_client.wire import (
 Part = TypeVar("Part")
 
 
-class Client:
+class Client(Caller[httpx.Client]):
     """A service to ask. Use it as a context manager, or `close` it; threads may share it."""
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        api_key: str | None = None,
-        timeout_s: float = 60.0,
-        retries: Retries | None = None,
-        on_retry: OnRetry | None = None,
-        in_flight: int = 8,
-        texts_per_request: int = 64,
-        images_per_request: int = 16,
-        bytes_per_request: int = 32 * 2**20,
-    ) -> None:
-        """Nothing is sent yet.
-
-        Args:
-            url: of the service; by default RECO_URL, or http://127.0.0.1 at RECO_PORT, or 8000.
-            api_key: by default RECO_API_KEY, or what the file RECO_API_KEY_FILE holds.
-            timeout_s: without a byte from the service, or without one that it takes, until an attempt is given up; one
-                that trickles may take longer, and waits between attempts come on top.
-            retries: when to try again; `Retries(attempts=1)` never does.
-            on_retry: called with what failed, how many attempts have, and the seconds until the next, in the thread of
-                the request: for whoever wants to know why there is no answer yet.
-            in_flight: requests under way at a time; no more of a stream is taken than they hold.
-            texts_per_request, images_per_request, bytes_per_request: how a stream is cut.
-        """
-        self._http = httpx.Client(**http_arguments(url, api_key, timeout_s, in_flight))
-        self._retries = retries or Retries()
-        self._on_retry = on_retry
-        self._in_flight = in_flight
-        self._cut = Cut(texts_per_request, images_per_request, bytes_per_request)
-
-    @property
-    def url(self) -> str:
-        """Of the service."""
-        return str(self._http.base_url)
+    _http_class = httpx.Client
 
     def close(self) -> None:
         """Close the connections."""
@@ -224,18 +187,13 @@ class Client:
         attempt = 0
         while True:
             attempt += 1
-            failure: RecoError
+            outcome: httpx.Response | httpx.TransportError
             try:
-                response = self._http.request(ask.method, ask.path, **ask.arguments)
-                if response.is_success:
-                    return response
-                failure = error_of(response, ask.places_in_call)
+                outcome = self._http.request(ask.method, ask.path, **ask.arguments)
             except httpx.TransportError as error:
-                failure = ConnectionFailed.of(error, self._http.base_url)
-            wait_s = self._retries.wait_s(attempt, failure, repeatable=ask.repeatable)
-            if wait_s is None:
-                raise failure
-            if self._on_retry is not None:
-                self._on_retry(failure, attempt, wait_s)
-            if (left or threading.Event()).wait(wait_s):
+                outcome = error
+            if isinstance(outcome, httpx.Response) and outcome.is_success:
+                return outcome
+            failure, wait_s = self._failed(ask, attempt, outcome)
+            if wait_s is None or (left or threading.Event()).wait(wait_s):
                 raise failure

@@ -1,0 +1,74 @@
+"""What both clients are beside their way of waiting: where the service is, how streams are cut, when to try again.
+
+No connection is touched here. Depends on httpx and the parts beside it.
+"""
+
+from typing import Generic, TypeVar
+
+import httpx
+
+from reco_client.errors import ConnectionFailed, RecoError, error_of
+from reco_client.retries import OnRetry, Retries
+from reco_client.settings import http_arguments
+from reco_client.streams import Cut
+from reco_client.wire import Ask
+
+Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
+
+
+class Caller(Generic[Http]):
+    """A service to ask; `Client` and `AsyncClient` say how."""
+
+    _http_class: type[Http]
+    _http: Http
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 60.0,
+        retries: Retries | None = None,
+        on_retry: OnRetry | None = None,
+        in_flight: int = 8,
+        texts_per_request: int = 64,
+        images_per_request: int = 16,
+        bytes_per_request: int = 32 * 2**20,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            url: of the service; by default RECO_URL, or http://127.0.0.1 at RECO_PORT, or 8000.
+            api_key: by default RECO_API_KEY, or what the file RECO_API_KEY_FILE holds.
+            timeout_s: without a byte from the service, or without one that it takes, until an attempt is given up; one
+                that trickles may take longer, and waits between attempts come on top.
+            retries: when to try again; `Retries(attempts=1)` never does.
+            on_retry: called with what failed, how many attempts have, and the seconds until the next, in the thread of
+                the request: for whoever wants to know why there is no answer yet.
+            in_flight: requests under way at a time; no more of a stream is taken than they hold.
+            texts_per_request, images_per_request, bytes_per_request: how a stream is cut.
+        """
+        self._http = self._http_class(**http_arguments(url, api_key, timeout_s, in_flight))
+        self._retries = retries or Retries()
+        self._on_retry = on_retry
+        self._in_flight = in_flight
+        self._cut = Cut(texts_per_request, images_per_request, bytes_per_request)
+
+    @property
+    def url(self) -> str:
+        """Of the service."""
+        return str(self._http.base_url)
+
+    def _failed(
+        self, ask: Ask, attempt: int, outcome: httpx.Response | httpx.TransportError
+    ) -> tuple[RecoError, float | None]:
+        """How the `attempt`-th attempt failed, and seconds until the next, of which is told; None: there is none."""
+        failure: RecoError
+        if isinstance(outcome, httpx.Response):
+            failure = error_of(outcome, ask.places_in_call)
+        else:
+            failure = ConnectionFailed.of(outcome, self._http.base_url)
+        wait_s = self._retries.wait_s(attempt, failure, repeatable=ask.repeatable)
+        if wait_s is not None and self._on_retry is not None:
+            self._on_retry(failure, attempt, wait_s)
+        return failure, wait_s
