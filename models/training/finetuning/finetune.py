@@ -115,13 +115,18 @@ def finetune(
 def validation_loss(
     model: torch.nn.Module, pairs: CaptionedPictures, config: FinetuneConfig, device: str = "cpu"
 ) -> float:
-    """The mean contrastive loss over fixed batches, whole pictures."""
+    """The mean contrastive loss over fixed batches, whole pictures.
+
+    Raises:
+        ValueError: it is not finite.
+    """
     model.eval()
     total = 0.0
     for packed, tokens, positives in pairs.batches(config.batch_size, torch.Generator().manual_seed(0)):
         pixels = pairs.codec.unpack(packed.to(device))
         loss = _loss(model, pixels, tokens.to(device), positives.to(device), config)
         total += loss.item() * len(tokens) / len(pairs)
+    _check_finite(total)
     return total
 
 
@@ -144,14 +149,18 @@ def _loss(model: Any, pixels: Tensor, tokens: Tensor, positives: Tensor, config:
 
 
 def _step(model: Any, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    if not bool(torch.isfinite(loss)):
-        raise ValueError("the loss is no longer finite: lower the learning rate")
+    _check_finite(loss.item())
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     with torch.no_grad():
         model.logit_scale.clamp_(0, math.log(100))
+
+
+def _check_finite(loss: float) -> None:
+    if not math.isfinite(loss):
+        raise ValueError("the loss is no longer finite: lower the learning rate")
 
 
 def _optimizer(

@@ -167,6 +167,12 @@ def test_a_loss_that_is_not_finite_stops(corpus: Path, tmp_path: Path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+def test_weights_that_a_last_step_broke_stop_too(corpus: Path) -> None:
+    """The loss before it was finite: only the validation after it tells."""
+    with pytest.raises(ValueError, match="lower the learning rate"):
+        tuned(corpus, FinetuneConfig(epochs=1, batch_size=40, learning_rate=1e30, weight_decay=0.0))
+
+
 @pytest.mark.parametrize(
     "wrong", ["no captions", "one pair", "unknown model", "no corpus", "no names", "taken", "a file above"]
 )
