@@ -179,7 +179,8 @@ class _Direction:
             return ()
         found, refined = self._without_each(self._queries, row)
         scores = refined @ self._met()[1].T  # (K + 1, A)
-        leads = scores[:, relevant].max(axis=1) - scores[:, ~relevant].max(axis=1)
+        wrong = scores[:, ~relevant].max(axis=1, initial=-1.0)  # a cosine's least, where every answer is right
+        leads = scores[:, relevant].max(axis=1) - wrong
         return self._used(found, leads[0] - leads[1:])
 
     def _answer_neighbours(self, row: int, right: int) -> tuple[UsedNeighbour, ...]:

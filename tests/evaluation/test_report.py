@@ -155,6 +155,18 @@ def test_influence_is_the_lead_lost_without_the_neighbour(
         assert neighbour.influence == pytest.approx(lead(-1) - lead(number), abs=1e-5)
 
 
+def test_an_image_to_which_every_text_belongs_has_no_wrong_answer_to_lead_by(
+    world: Any, run: Callable[..., TaskResult], evaluated: Evaluated, tmp_path: Path
+) -> None:
+    with np.load(world.retrieval) as arrays:
+        np.savez(tmp_path / "one.npz", image=arrays["image"][:2], text=arrays["text"][:3], pair=np.zeros(3, dtype=int))
+    result = run(tmp_path / "one.npz", EvalConfig())
+    fusion = next(iter(evaluated.fusions.values()))
+    [shown] = [one for one in examples(result, evaluated.memory, fusion, "both") if one.queries == "image"]
+    assert [len(example.right) for example in shown.shown] == [3]
+    assert np.isfinite([neighbour.influence for neighbour in shown.shown[0].neighbours]).all()
+
+
 def test_influence_on_a_label_is_at_the_weight_of_its_set(world: Any, evaluated: Evaluated) -> None:
     fusion = Fusion(FusionConfig("evidence", 64, k=4)).eval()
     task = open_task(world.zero_shot, None, RawOptions(None, lambda *_: None))
