@@ -31,8 +31,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
 def prepare(environ: Mapping[str, str]) -> None:
     """See to it that there is something to serve."""
     if not demo_wanted(environ):
-        check_own(environ)
-        say(f"found the memory {environ['RECO_MEMORY']}")
+        say(check_own(environ))
         return
     demo = demo_directory()
     if (demo / SETTINGS).is_file():
@@ -59,18 +58,23 @@ def demo_wanted(environ: Mapping[str, str]) -> bool:
     return True
 
 
-def check_own(environ: Mapping[str, str]) -> None:
-    """End the process unless what the settings name is there; `reco serve` checks it in depth."""
-    from memory import list_versions
+def check_own(environ: Mapping[str, str]) -> str:
+    """End the process unless what the settings name is there, which `reco serve` checks in depth; what was found.
 
-    memory = Path(environ["RECO_MEMORY"])
-    if not list_versions(memory):
+    A memory in Milvus or in an object store is left to `serve`: nothing here may use the network.
+    """
+    from memory import is_address, list_versions
+
+    memory = environ["RECO_MEMORY"]
+    elsewhere = environ.get("RECO_BACKEND") == "milvus" or is_address(memory)
+    if not elsewhere and not list_versions(Path(memory)):
         stop(f"no memory at RECO_MEMORY={memory}. Build one there with `reco build`, or unset RECO_MEMORY.")
     fusion = environ.get("RECO_FUSION")
     if fusion and not Path(fusion).is_dir():
         stop(f"no fusion checkpoint at RECO_FUSION={fusion}. Train one there with `reco train`, or unset it.")
     if not environ.get("RECO_MODEL"):
         stop(f"RECO_MEMORY={memory} needs RECO_MODEL: the model that its pairs were encoded with.")
+    return f"the memory {memory} is not on this disk: serve looks for it" if elsewhere else f"found the memory {memory}"
 
 
 def demo_settings(directory: Path) -> dict[str, str]:

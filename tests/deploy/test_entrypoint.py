@@ -88,6 +88,22 @@ def test_prepare_finds_a_memory(entrypoint: ModuleType, tmp_path: Path, capsys: 
 
 
 @pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"RECO_MEMORY": "birds", "RECO_BACKEND": "milvus"},
+        {"RECO_MEMORY": "s3://bucket/birds", "RECO_ALLOW_REMOTE": "s3"},
+    ],
+)
+def test_prepare_leaves_a_memory_that_is_elsewhere_to_serve(
+    entrypoint: ModuleType, elsewhere: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    entrypoint.main(["prepare"], OWN | elsewhere)
+    assert f"the memory {elsewhere['RECO_MEMORY']} is not on this disk" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="needs RECO_MODEL"):
+        entrypoint.main(["prepare"], elsewhere)
+
+
+@pytest.mark.parametrize(
     ("command", "changed", "sentence"),
     [
         ("serve", {"RECO_MEMORY": ""}, "RECO_MODEL is set but RECO_MEMORY is not"),
