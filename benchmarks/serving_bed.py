@@ -136,8 +136,13 @@ def write_result(name: str, result: Mapping[str, Any]) -> None:
     """Print a result and keep it as benchmarks/results/NAME.json; parts that were not measured now stay as they are."""
     path = RESULTS / f"{name}.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
-    path.write_text(json.dumps({**known, **machine(), **result}, indent=2) + "\n")
+    kept = {name: {**known[name], **part} for name, part in result.items() if _both_have_parts(known.get(name), part)}
+    path.write_text(json.dumps({**known, **machine(), **result, **kept}, indent=2) + "\n")
     print(json.dumps(result, indent=2))  # noqa: T201
+
+
+def _both_have_parts(known: Any, found: Any) -> bool:
+    return isinstance(known, dict) and isinstance(found, dict)
 
 
 @dataclass(frozen=True)
