@@ -10,6 +10,7 @@ import json
 import statistics
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def main(directory: Path, budget: str) -> None:
     )
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     told = {
+        "versions": {"autofaiss": version("autofaiss"), "faiss": faiss.__version__},
         "factory": infos["index_key"],
         "tuned_to": infos["index_param"],
         "build_s": round(seconds, 1),

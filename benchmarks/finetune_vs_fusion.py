@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from benchmarks.measured_on import measured_on
 from demo.clip import tiny_clip_directory
 from demo.corpus import GUIDE, NEWCOMERS, draw_world
 from demo.measure import COLUMNS, TRAINING_KEYS, VALIDATION_KEYS, Quiz, Row, num_classes
@@ -91,7 +92,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--world", type=Path, default=Path("reco-demo"), help="folder of the demo's pictures")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--date", default="2026-11-25", help="for the record")
     parser.add_argument("--output", type=Path, default=RESULTS, help="where the results go")
     options = parser.parse_args()
     draw_world(options.world)
@@ -99,8 +99,8 @@ def main() -> None:
     with TemporaryDirectory() as work:
         compared = compare(options.world, Path(work), list(range(options.seeds)))
     told = {
-        "date": options.date,
-        "machine": "two shared x86 cores, one thread",
+        **measured_on(),
+        "threads": 1,
         "command": f"python -m benchmarks.finetune_vs_fusion --world reco-demo --seeds {options.seeds}",
         "classes": {column: num_classes(groups) for column, groups in COLUMNS.items()},
         **compared,

@@ -15,7 +15,6 @@ import shutil
 import sys
 import tempfile
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import torch
 
 from benchmarks.fan_out import simulate
 from benchmarks.growth_parts import EXACT, measure_encoding, measure_training, timed
+from benchmarks.measured_on import measured_on
 from benchmarks.synthetic_memory import write_clustered
 from memory import Memory
 from models.training.dataset.candidates import find_candidates
@@ -31,7 +31,6 @@ from models.training.dataset.exclusion import SearchSettings
 
 RESULTS = Path(__file__).parent / "results" / "growth.json"
 D, K, SINGLE, BATCH, TRAINED = 512, 10, 30, 256, 1024
-MACHINE = "two shared x86 cores (AMD EPYC, avx512_bf16), other programs at work; one thread, processor time"
 
 
 SIZES = {
@@ -53,8 +52,12 @@ def main() -> None:
     given = arguments.parse_args()
     torch.set_num_threads(1)
     result = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    result |= {"machine": MACHINE, "embed_dim": D}
-    result["versions"] = {name: version(name) for name in ("numpy", "faiss-cpu", "torch", "open_clip_torch")}
+    here = measured_on()
+    result |= {
+        "machine": f"{here['machine']}; one thread, processor time",
+        "embed_dim": D,
+        "versions": here["versions"],
+    }
     for part in given.only:
         result[part] = measured_part(part, given.most)
         RESULTS.write_text(json.dumps(result, indent=1) + "\n")

@@ -43,7 +43,9 @@ def measure_training(pairs: int) -> dict[str, Any]:
         memory = write_clustered(folder / "memory", pairs, D, options=EXACT)
         ids = torch.from_numpy(np.sort(np.random.default_rng(1).permutation(pairs)[:SEARCHED]))
         search_s, _ = timed(lambda: find_candidates(memory, ids, SearchSettings()))
-        step_ms = 1000 / measure_loop(memory, BATCH, STEPS, amp=False)["processor_time"]["pairs_per_second"]
+        step_ms = (
+            1000 / measure_loop(memory, BATCH, STEPS, amp=False, device="cpu")["processor_time"]["pairs_per_second"]
+        )
         memory.close()
     finally:
         shutil.rmtree(folder)

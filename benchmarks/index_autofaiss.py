@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 import memory
 from benchmarks.index_families import GENERATED, K, contents, generate, read_segment, stored
+from benchmarks.measured_on import measured_on
 from memory import IndexOptions, Memory, Modality
 from memory.indexing.kernels import kernel_for, processor_flags
 from memory.indexing.measuring import Asked
@@ -164,9 +165,7 @@ def main() -> None:
             log.info("%s", json.dumps(told, indent=1))
             table[rows, modality, arguments.budget] = told
     result = {
-        "machine": "two shared x86 cores (AMD EPYC of the Zen 4 generation)",
-        "date": time.strftime("%Y-%m-%d"),
-        "versions": {"faiss": faiss.__version__, "autofaiss": "2.18.0", "its_faiss": "1.9.0"},
+        **measured_on(),
         "comparisons": [table[key] for key in sorted(table)],
     }
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")

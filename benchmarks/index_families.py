@@ -24,11 +24,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import pyarrow as pa
 
 import memory
+from benchmarks.measured_on import measured_on
 from benchmarks.mixtures import Mixture, fit, match, real
 from memory import MODALITIES, IndexOptions, Memory
 from memory.format.manifest import FileRecord
@@ -255,10 +255,8 @@ def main() -> None:
         generate(arguments)
         return
     result = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": "two shared x86 cores (AMD EPYC, avx512_bf16)",
+        **measured_on(),
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "faiss": faiss.__version__,
         "load_average": os.getloadavg()[0],
         "real": [] if arguments.no_real else real_rows(arguments),
         "generated": generated(arguments),

@@ -12,13 +12,11 @@ import json
 import logging
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import faiss
-
 from benchmarks.index_families import GENERATED, generated
+from benchmarks.measured_on import measured_on
 from evaluation.plots import save_plot
 
 log = logging.getLogger("index_growth")
@@ -102,10 +100,8 @@ def main() -> None:
         return
     ordered = [table[rows] for rows in sorted(table)]
     result = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": "two shared x86 cores (AMD EPYC, avx512_bf16)",
+        **measured_on(),
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "faiss": faiss.__version__,
         "growth": ordered,
     }
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")

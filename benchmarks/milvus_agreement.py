@@ -13,13 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.measured_on import measured_on
 from benchmarks.synthetic_memory import write_clustered
 from memory import MemoryUnavailable
 from memory.milvus import MilvusMemory, MilvusServer, choose_index, connect, push
@@ -86,6 +86,7 @@ def main() -> None:
         finally:
             process.kill()
             process.wait()
+    here = measured_on()
     result = {
         "pairs": given.pairs,
         "embed_dim": D,
@@ -94,9 +95,8 @@ def main() -> None:
         "agreement_told_by_push": round(done.agreement, 4),
         **measured,
         "peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
-        "machine": "two shared x86 cores (AMD EPYC), other programs at work",
-        "date": datetime.now(UTC).date().isoformat(),
-        "versions": {name: version(name) for name in ("pymilvus", "milvus-lite", "faiss-cpu", "torch")},
+        **here,
+        "versions": {**here["versions"], **{name: version(name) for name in ("pymilvus", "milvus-lite")}},
     }
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))  # noqa: T201

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.measured_on import measured_on
 from demo.clip import tiny_clip_directory
 from demo.corpus import QUIZ, quiz_shots
 from demo.measure import COLUMNS
@@ -109,14 +110,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, help="an .npz of cached pairs")
     parser.add_argument("--names", type=Path, help="names of what the pairs show, one a line: one fusion more")
     parser.add_argument("--demo", type=Path, help="a folder that `reco demo` has finished")
-    parser.add_argument("--date", default="2026-11-25", help="for the record")
-    parser.add_argument("--machine", default="two shared x86 cores (AMD EPYC, avx512_bf16)", help="for the record")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if options.pairs is None and options.demo is None:
         parser.error("name --pairs, --demo or both")
     told = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-    told |= {"date": options.date, "machine": options.machine, "split": {"seed": SEED, "memory_share": MEMORY_SHARE}}
+    told |= {**measured_on(), "split": {"seed": SEED, "memory_share": MEMORY_SHARE}}
     with TemporaryDirectory() as folder:
         if options.pairs is not None:
             told["pairs"] = of_pairs(options.pairs, options.names, Path(folder))

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.index_families import K
+from benchmarks.measured_on import measured_on
 from memory import MODALITIES, Memory, Modality
 from memory.indexing import list_search
 from memory.indexing.measuring import Asked
@@ -66,8 +67,7 @@ def main() -> None:
         indices = [{name: index[name] for name in ("modality", "factory", "search")} for index in opened.indices()]
         rows = opened.num_rows
     result = {
-        "machine": "two shared x86 cores (AMD EPYC of the Zen 4 generation)",
-        "date": time.strftime("%Y-%m-%d"),
+        **measured_on(),
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         "load_average": round(os.getloadavg()[0], 1),
         "rows": rows,

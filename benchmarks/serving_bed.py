@@ -8,7 +8,6 @@ quality 90; without one they are drawn, and the result says so.
 import argparse
 import json
 import os
-import platform
 import random
 import shutil
 import signal
@@ -20,8 +19,6 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from benchmarks.measured_on import measured_on
 from models.checkpoint import save_fusion
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig
@@ -116,28 +114,12 @@ def make_fusion(bed: Bed) -> Path:
     return path
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    flags = [name for name in ("avx512_bf16", "avx512_vnni", "amx_bf16") if torch.cpu.get_capabilities().get(name)]
-    name = str(torch.cpu.get_capabilities().get("cpu_name", platform.machine()))
-    names = ("torch", "torchvision", "open_clip_torch", "faiss-cpu", "faiss-gpu", "pillow", "uvicorn", "fastapi")
-    installed = {one.metadata["Name"].lower() for one in distributions()}
-    card = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
-    return {
-        "machine": f"{os.cpu_count()} x86 cores ({name}: {', '.join(flags)}), shared with other work",
-        **card,
-        "date": datetime.now(UTC).date().isoformat(),
-        "versions": {name: version(name) for name in names if name in installed}
-        | {"python": platform.python_version()},
-    }
-
-
 def write_result(name: str, result: Mapping[str, Any]) -> None:
     """Print a result and keep it as benchmarks/results/NAME.json; parts that were not measured now stay as they are."""
     path = RESULTS / f"{name}.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
     kept = {name: {**known[name], **part} for name, part in result.items() if _both_have_parts(known.get(name), part)}
-    path.write_text(json.dumps({**known, **machine(), **result, **kept}, indent=2) + "\n")
+    path.write_text(json.dumps({**known, **measured_on(), **result, **kept}, indent=2) + "\n")
     print(json.dumps(result, indent=2))  # noqa: T201
 
 

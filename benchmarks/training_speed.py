@@ -29,6 +29,7 @@ import pyarrow as pa
 import torch
 
 import memory
+from benchmarks.measured_on import measured_on
 from memory import MODALITIES, Memory
 from models.training import SearchSettings, Surroundings, TrainingPairs, train
 from models.training.dataset.candidate_store import Candidates
@@ -215,8 +216,6 @@ def main() -> None:
     parser.add_argument(
         "--device", default="cpu", help="where it is trained; a GPU's figures go to a file of their own"
     )
-    parser.add_argument("--date", default="2026-11-25", help="for the record")
-    parser.add_argument("--machine", default="two shared x86 cores (AMD EPYC, avx512_bf16)", help="for the record")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     load = os.getloadavg()
@@ -227,8 +226,7 @@ def main() -> None:
     trained = FULL_PAIRS * FULL_EPOCHS / loop["processor_time"]["pairs_per_second"]
     searched = 4 * D * FULL_PAIRS**2 / (search["gflop_per_processor_second"] * 1e9)
     result = {
-        "date": options.date,
-        "machine": options.machine,
+        **measured_on(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if options.device != "cpu" else "cpu",
         "design": "faithful",

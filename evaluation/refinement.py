@@ -16,9 +16,8 @@ from memory import Modality
 from models.fusion import Fusion
 
 FloatArray = NDArray[np.float32]
-Mode = Literal["none", "image", "text", "both"]
+Mode = Literal["none", "image", "text", "both"]  # which side is refined before they meet
 Scoring = Literal["none", "image", "text", "both", "ensemble"]
-MODES: Final[tuple[Mode, ...]] = get_args(Mode)  # which side is refined before they meet
 SCORINGS: Final[tuple[Scoring, ...]] = get_args(Scoring)  # ensemble: the sum of the four modes' scores
 _REFINE_BATCH = 1024
 _BLOCK_ELEMENTS = 1 << 24  # float32 scores at a time: 64 MiB

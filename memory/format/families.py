@@ -65,11 +65,6 @@ class Family:
         return self.kind == EXACT
 
     @property
-    def is_mapped(self) -> bool:
-        """Whether shards stay on disk; FAISS reads the SIMD layout into memory, whatever it is asked."""
-        return self.kind != RABITQ_FS
-
-    @property
     def code_bytes(self) -> int:
         """Of one row in a shard."""
         sizes: dict[str, int] = {

@@ -30,9 +30,9 @@ def open_plain(root: Path, relative: str) -> int:
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in path.parts[:-1]:
-            descriptor = _step(descriptor, part, os.O_DIRECTORY, relative)
+            descriptor = _step(descriptor, part, os.O_DIRECTORY)
         # O_NONBLOCK: a FIFO would otherwise wait for a writer
-        descriptor = _step(descriptor, path.parts[-1], os.O_NONBLOCK, relative)
+        descriptor = _step(descriptor, path.parts[-1], os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise FileMissing(relative, "is named by the manifest and does not exist; restore it") from error
     except OSError as error:
@@ -43,7 +43,7 @@ def open_plain(root: Path, relative: str) -> int:
     return descriptor
 
 
-def _step(directory: int, name: str, flags: int, relative: str) -> int:
+def _step(directory: int, name: str, flags: int) -> int:
     """Open `name` inside `directory`, which is closed whatever happens."""
     try:
         return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=directory)

@@ -226,7 +226,8 @@ def test_F13_the_mismatch_names_what_differs(built, factory):
 def test_the_same_encoder_on_another_device_is_welcome(built, factory):
     record = json.loads(json.dumps(factory.encoder_record()))
     record["probes"]["image"][1][0] = 0.02  # cosine 0.9998
-    Memory.open(built, encoder=record).close()
+    with Memory.open(built, encoder=record) as opened:
+        assert opened.encoder["probes"] != record["probes"]
 
 
 def test_describe_is_plain_json_without_probes(built):
