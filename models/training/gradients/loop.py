@@ -84,7 +84,9 @@ def train(
 
     while len(state.reports) < config.epochs and not 0 < config.patience <= state.waited:
         loss = _epoch(fusion, optimizer, batches, dice, len(state.reports), around)
-        measured = math.nan if validation is None else validation_loss(fusion, validation, config, around)
+        measured = math.nan
+        if validation is not None:
+            measured = _finite(validation_loss(fusion, validation, config, around), len(state.reports), config)
         if validation is None or measured < state.best:
             state.best, state.waited, best = measured, 0, copy.deepcopy(fusion.state_dict())
         else:
@@ -137,12 +139,16 @@ def _epoch(
         done += len(chosen)
         if around.progress is not None:
             around.progress(done, config.epochs * len(batches.pairs))
-    mean = float(around.world.add_up(torch.stack(losses)).mean())
-    if not math.isfinite(mean):
+    return _finite(float(around.world.add_up(torch.stack(losses)).mean()), epoch, config)
+
+
+def _finite(loss: float, epoch: int, config: TrainConfig) -> float:
+    """The loss of an epoch, from 0, if it is one."""
+    if not math.isfinite(loss):
         raise ValueError(
-            f"the loss is {mean} in epoch {epoch + 1}: take a lower learning rate than {config.learning_rate:g}"
+            f"the loss is {loss} in epoch {epoch + 1}: take a lower learning rate than {config.learning_rate:g}"
         )
-    return mean
+    return loss
 
 
 def _fit_features(fusion: Fusion, pairs: TrainingPairs, config: TrainConfig, dice: torch.Generator) -> None:

@@ -63,6 +63,15 @@ def test_the_epoch_that_validates_best_is_kept(named_memory: Memory) -> None:
     assert math.isclose(validation_loss(fusion, held_out, config), best, rel_tol=1e-5)
 
 
+def test_a_last_step_that_ruins_the_weights_is_told(named_memory: Memory) -> None:
+    """The loss before it was a number: only validation sees what came of it, and kept the untrained weights."""
+    found = TrainingPairs.from_memory(named_memory, np.arange(60))
+    held_out = TrainingPairs.from_memory(named_memory, np.arange(120, 180))
+    config = recipe("copy", 128, k=5, epochs=1, batch_size=60, learning_rate=1e30)
+    with pytest.raises(ValueError, match="lower learning rate than 1e\\+30"):
+        train(found, config, held_out)
+
+
 def test_drawn_neighbours_keep_order_and_obey_their_shares() -> None:
     config = replace(recipe("copy", 128, k=5), neighbour_dropout=0.5, random_k=0.4, miss=0.25, miss_rank=30)
     dice = torch.Generator().manual_seed(0)
