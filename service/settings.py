@@ -163,6 +163,13 @@ class Settings(BaseSettings):
     )
     max_image_bytes: int = Field(20 * MIB, ge=64, description="One encoded image, bytes (413).")
     max_image_pixels: int = Field(50_000_000, ge=1, description="One image, pixels by its header (413).")
+    max_inflight_pixels: int = Field(
+        default_factory=setting_defaults.inflight_pixels,
+        ge=1,
+        description="Pixels of images accepted and not decoded yet, by their headers; while there are so many, "
+        "requests with images are refused (503). By default what the decoders do in about seven seconds: 560 million "
+        "for each.",
+    )
     max_images: int = Field(64, ge=1, le=4096, description="Images in one request (422).")
     max_texts: int = Field(256, ge=1, le=4096, description="Texts in one request (422).")
     max_text_characters: int = Field(

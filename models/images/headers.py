@@ -16,6 +16,7 @@ _MAX_GIF_BLOCKS = 160_000
 _MAX_GIF_EXTENSIONS = 100
 _MAX_JPEG_JUNK_BYTES = 65_536
 _JPEG_SEARCH_BYTES = 2**20
+_SIZE_BYTES = 2**18  # of a file, in which its size is found: only profiles and thumbnails stand before it
 # A progressive scan visits all pixels however few bytes it has; encoders write 3 to 16.
 _MAX_JPEG_SCANS = 100
 _MAX_JPEG_SCANNED_PIXELS = 600_000_000
@@ -73,6 +74,20 @@ def read_header(data: bytes) -> ImageHeader:
     if data[4:8] == b"ftyp" and _has_avif_brand(data):
         return ImageHeader("AVIF", None, _boxes_are_complete(data))
     raise image_error("image_format_unsupported")
+
+
+def count_pixels(data: bytes, most: int) -> int:
+    """Pixels that decoding a file allocates, as its first bytes tell, before anything is spent on it.
+
+    Returns:
+        `most` where only the decoder can tell; 0 for what is refused undecoded, as a file of more than `most` is.
+    """
+    try:
+        size = read_header(data[:_SIZE_BYTES]).size
+    except ImageError:
+        return 0
+    pixels = most if size is None else size[0] * size[1]
+    return pixels if pixels <= most else 0
 
 
 def _read_jpeg(data: bytes) -> ImageHeader:

@@ -69,6 +69,9 @@ class Metrics:
         self.queue_depth = Gauge(
             "reco_queue_depth", "Items admitted and not answered yet.", ("modality",), registry=registry
         )
+        self.undecoded = Gauge(
+            "reco_undecoded_pixels", "Pixels of images admitted and not decoded yet.", registry=registry
+        )
         self.queue_wait = Histogram(
             "reco_queue_wait_seconds", "From queued to computed.", ("modality",), buckets=_SECONDS, registry=registry
         )

@@ -23,6 +23,7 @@ from service.observing.metrics import Metrics
 from service.pipeline.batcher import LANES, BatcherStopped, Done, QueueFull
 from service.pipeline.engine import Answer, Content, Engine, FloatArray, Query, Tokenised
 from service.pipeline.trace import Trace
+from service.pipeline.undecoded import pixels_by_headers
 from service.pipeline.waiting import gather, item_code, whole, within
 from service.pipeline.weighing import weigh_classes
 from service.pipeline.workers import Workers
@@ -31,6 +32,7 @@ from service.settings import Settings
 
 Result = TypeVar("Result")
 Outcome: TypeAlias = "Answer | ItemError"
+_SHORT_BYTES = 64 * 1024  # of a request's images: their headers are read faster than a thread could be asked to
 _SHORT_CHARACTERS = 200  # of a request's texts: tokenised faster than a thread could be asked to
 
 
@@ -70,10 +72,13 @@ class Pipeline:
         """Shed a request before its body is read, if none of these (of all, if none is named) has room.
 
         Raises:
-            Problem: queue_full.
+            Problem: queue_full, pixels_full.
         """
-        if not any(self.batcher.has_room(modality) for modality in modalities or LANES):
+        with_room = [modality for modality in modalities or LANES if self.batcher.has_room(modality)]
+        if not with_room:
             raise Problem("queue_full")
+        if with_room == ["image"] and not self._workers.undecoded.has_room:
+            raise Problem("pixels_full")
 
     async def embed_images(
         self, images: Sequence[bytes | ItemError], ask: Ask, deadline: float, trace: Trace
@@ -81,20 +86,28 @@ class Pipeline:
         """Decode and embed; an outcome for each image in order. Images go to the batcher as they are decoded.
 
         Raises:
-            Problem: queue_full before anything is decoded, deadline_exceeded.
+            Problem: queue_full or pixels_full before anything is decoded, deadline_exceeded.
         """
 
         async def one(index: int, image: bytes | ItemError) -> Outcome:
             if isinstance(image, ItemError):
                 return image
             try:
-                pixels = await self._timed("decode", self._workers.images.decode(image), trace)
+                try:
+                    pixels = await self._timed("decode", self._workers.images.decode(image), trace)
+                finally:
+                    decoded(index)
                 [future] = self._submit("image", [ask.query(pixels)], deadline)
                 return await self._answer("image", future, trace)
             except Exception as error:
                 return ItemError(f"/images/{index}", item_code(error))
 
-        with self._admit("image", len(images)):
+        with ExitStack() as stack:
+            stack.enter_context(self._admit("image", len(images)))
+            counts = await within(deadline, self._count_pixels(images))
+            if not self._workers.undecoded.has_room:
+                raise Problem("pixels_full")
+            decoded = stack.enter_context(self._workers.undecoded.share(counts))
             outcomes = await within(deadline, gather([one(i, image) for i, image in enumerate(images)]))
         self._observe_items("image", outcomes)
         return outcomes
@@ -209,6 +222,12 @@ class Pipeline:
             *self._submit("text", [ask.query(tokens.ids)], deadline),
         ]
         await within(deadline, gather([self._finish(future, trace) for future in futures]))
+
+    async def _count_pixels(self, images: Sequence[bytes | ItemError]) -> list[int]:
+        count = partial(pixels_by_headers, images, self._settings.max_image_pixels)
+        if sum(len(image) for image in images if isinstance(image, bytes)) <= _SHORT_BYTES:
+            return count()
+        return await asyncio.to_thread(count)
 
     def _tokenize(self, texts: Sequence[str], pointers: Sequence[str], deadline: float) -> list[ItemError | Tokenised]:
         rows: list[ItemError | Tokenised] = []

@@ -21,6 +21,7 @@ from service.pipeline.batcher import LANES, Batch, Done
 from service.pipeline.decoding import DecodeProcesses, Decoders, DecodeThreads
 from service.pipeline.engine import Answer, Engine, Query
 from service.pipeline.turn_batcher import TurnBatcher
+from service.pipeline.undecoded import Undecoded
 from service.pipeline.watchdog import Watchdog
 from service.settings import Settings
 
@@ -50,6 +51,7 @@ class Workers:
         self._cores = choose_threads(settings.threads)
         own = min(_ON_CPU, self._cores) if encoder.device == "cpu" else _ON_ACCELERATOR
         self.images = _decoders(settings, encoder)
+        self.undecoded = Undecoded(settings.max_inflight_pixels)
         self.texts = ThreadPoolExecutor(_TEXT_WORKERS, thread_name_prefix="reco-tokenize")
         self.weighers = ThreadPoolExecutor(_WEIGHERS, thread_name_prefix="reco-weigh")
         self.batcher: TurnBatcher[Asked, Answer] = TurnBatcher(
@@ -65,6 +67,7 @@ class Workers:
             on_restart=metrics.worker_restarts.inc,
         )
         self._watchdog = Watchdog(self.batcher, max_batch_s=settings.hang_timeout_s)
+        metrics.undecoded.set_function(lambda: self.undecoded.pixels)
         for lane in LANES:
             metrics.queue_depth.labels(lane).set_function(partial(self.batcher.admitted, lane))
 

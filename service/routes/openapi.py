@@ -144,6 +144,7 @@ IMAGES: Sequence[str] = (
     "base64_invalid",
     "data_uri_invalid",
     "url_not_supported",
+    "pixels_full",
     *(code for code in KINDS if code.startswith("image_")),
 )
 TEXTS: Sequence[str] = tuple(code for code in KINDS if code.startswith("text_") and code != "text_invalid_unicode")
