@@ -1,6 +1,7 @@
 """Where a memory is kept, as options of the commands that search one: a directory, an object store, or Milvus."""
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,7 +72,7 @@ class Kept:
         """What names it to a command whose argument it is."""
         elsewhere = f" --backend {MILVUS} --uri {self.uri}" if self.backend == MILVUS else ""
         allowing = "".join(f" --allow-remote {scheme}" for scheme in allowed(self.allow_remote))
-        return f"{self.where}{elsewhere}{allowing}"
+        return f"{shlex.quote(self.where)}{elsewhere}{allowing}"
 
 
 def model_option() -> str:

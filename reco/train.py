@@ -1,10 +1,13 @@
 """`reco train`: the fusion, on cached embeddings: computed in seconds, or trained by gradient in minutes."""
 
+import importlib
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from rich.markup import escape
 
 from reco.acknowledging import acknowledging
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri, model_option
@@ -194,6 +197,7 @@ def _train(
     opened = kept.open()
     _check_size(opened, options.k)
     loading("torch")
+    importlib.import_module("torch._dynamo")  # the first optimizer would load it, in silence between two bars
     from models.checkpoint import save_fusion
     from models.training.recipes import told as told_recipe
 
@@ -215,10 +219,10 @@ def _train(
         checkpoint = save_fusion(output, fusion, opened.encoder, trained)
         made = {"fusion": str(output), "checkpoint": checkpoint, "design": design, "k": options.k, **trained}
         loop.forget()
-        console.print(f"fusion {checkpoint} in {output}")
-        model = model_option()
-        console.print(f"next: [bold]reco eval {kept.arguments} {output} TEST{model}[/]", soft_wrap=True)
-        console.print(f"then: [bold]reco serve {kept.options} --fusion {output}{model}[/]", soft_wrap=True)
+        console.print(f"fusion {checkpoint} in {escape(str(output))}")
+        named, model = escape(shlex.quote(str(output))), model_option()
+        console.print(f"next: [bold]reco eval {escape(kept.arguments)} {named} TEST{model}[/]", soft_wrap=True)
+        console.print(f"then: [bold]reco serve {escape(kept.options)} --fusion {named}{model}[/]", soft_wrap=True)
     loop.world.leave()
     return made
 
@@ -301,7 +305,8 @@ def _fit(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> "tuple[Fusi
         verbatim = asked_word_for_word(pairs, k)
         bars.update("measuring it", 3, 3)
     how = "named by their captions word for word" if verbatim else "named from fresh prompts"
-    say(f"its own entities, {how}: frozen {frozen:.1f} %, refined {refined:.1f} %")
+    asked = counted(len(pairs.questions[1]), "image")
+    say(f"its own entities, {how}: frozen {frozen:.1f} %, refined {refined:.1f} % of {asked}")
     if verbatim:
         say(
             "Prompts are worded otherwise. All captions of a thing being alike, the fusion knows no other words, and "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from models.fusion import Design, Fusion
 from models.fusion.label_set import weigh_label_set
@@ -15,6 +16,7 @@ from models.training.dataset.entity_pairs import EntityPairs, ask
 from models.training.dataset.pairs import TrainingPairs
 from models.training.fitting.evidence import fit_evidence
 from models.training.gradients.loop import Surroundings, train
+from models.training.lead import Lead, told_leads
 from models.training.progress import Told, unheard
 from models.training.recipes import fusion_config, recipe
 
@@ -34,10 +36,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """The candidates in order of accuracy, best first, and the frozen encoder's accuracy beside them."""
+    """The candidates in order of accuracy, best first, and the frozen encoder's accuracy beside them.
+
+    Attributes:
+        asked: images that accuracies are shares of, and the entities among which each was named.
+        leads: of the best over the next best and over the frozen encoder, in percent.
+    """
 
     frozen: float
     candidates: tuple[Candidate, ...]
+    asked: tuple[int, int]
+    leads: tuple[Lead, ...] = ()
 
     @property
     def design(self) -> Design:
@@ -52,7 +61,13 @@ class Choice:
     def reason(self) -> str:
         """One sentence for a person."""
         measured = ", ".join(f"{one.design} {one.accuracy:.1f}" for one in self.candidates)
-        sentence = f"design {self.design}: {measured}, frozen {self.frozen:.1f} (% of held-out images named rightly)"
+        images, entities = self.asked
+        sentence = (
+            f"design {self.design}: {measured}, frozen {self.frozen:.1f} "
+            f"(% named rightly of {images:,} held-out images of {entities:,} entities)"
+        )
+        if self.leads:
+            sentence += f"; {told_leads(self.leads, '.1f')} (± the standard error over entities)"
         if not self.gains:
             sentence += ". Nothing beats the frozen encoder here: does each entity have several pairs, and a name?"
         return sentence
@@ -71,12 +86,18 @@ def choose(pairs: EntityPairs, k: int, seed: int = 0, told: Told = unheard) -> C
     order = torch.randperm(sample.num_entities, generator=torch.Generator().manual_seed(seed))
     count = max(2, round(HELD_OUT * len(order)))
     shown, held_out = sample.of_entities(order[count:]), sample.of_entities(order[:count])
-    frozen = measure(held_out, None, k)
+    plain = named_rightly(held_out, None, k)
+    frozen = _percent(plain)
     tried: list[Design] = ["evidence", "copy"]
     if len(pairs.image) >= LARGE or frozen < WEAK:
         tried.append("faithful")
-    measured = [Candidate(design, measure(held_out, _trained(design, shown, k, seed, told), k)) for design in tried]
-    return Choice(frozen, tuple(sorted(measured, key=lambda one: -one.accuracy)))  # of equals, the simpler
+    named = {design: named_rightly(held_out, _trained(design, shown, k, seed, told), k) for design in tried}
+    measured = [Candidate(design, _percent(right)) for design, right in named.items()]
+    best, *others = sorted(measured, key=lambda one: -one.accuracy)  # of equals, the simpler
+    rivals = {others[0].design: named[others[0].design], "frozen": plain}
+    entity = held_out.questions[1]
+    leads = [Lead.of(name, 100 * named[best.design], 100 * right, entity) for name, right in rivals.items()]
+    return Choice(frozen, (best, *others), (len(entity), held_out.num_entities), tuple(leads))
 
 
 def _trained(design: Design, shown: EntityPairs, k: int, seed: int, told: Told) -> Fusion:
@@ -87,9 +108,18 @@ def _trained(design: Design, shown: EntityPairs, k: int, seed: int, told: Told) 
     return train(TrainingPairs.from_entities(shown), config, surroundings=Surroundings(progress=progress))
 
 
-@torch.inference_mode()
 def measure(pairs: EntityPairs, fusion: Fusion | None, k: int) -> float:
-    """Zero-shot accuracy in percent among the entities, both sides refined.
+    """Zero-shot accuracy in percent among the entities: the share of `named_rightly`."""
+    return _percent(named_rightly(pairs, fusion, k))
+
+
+def _percent(right: Tensor) -> float:
+    return float(right.mean() * 100)
+
+
+@torch.inference_mode()
+def named_rightly(pairs: EntityPairs, fusion: Fusion | None, k: int) -> Tensor:
+    """Which images are named rightly among the entities, both sides refined: (Q,) 1.0 or 0.0, as `pairs.questions`.
 
     Half of each entity's pairs ask: each image on its own, and the captions' mean for the name; what they search is
     told by `ask`. Without a fusion: the frozen encoder's.
@@ -103,4 +133,4 @@ def measure(pairs: EntityPairs, fusion: Fusion | None, k: int) -> float:
         else:
             names = fusion.text(names, *of_names, torch.tensor(weights.text))
             images = fusion.image(images, *of_images, torch.tensor(weights.image))
-    return float((images @ names.T).argmax(dim=1).eq(labels).float().mean() * 100)
+    return (images @ names.T).argmax(dim=1).eq(labels).float()

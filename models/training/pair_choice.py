@@ -20,6 +20,7 @@ from models.training.config import TrainConfig
 from models.training.dataset.pairs import TrainingPairs
 from models.training.gradients.batches import plain_side
 from models.training.gradients.loop import Surroundings, train
+from models.training.lead import Lead, told_leads
 from models.training.progress import Told, unheard
 from models.training.recipes import recipe
 
@@ -43,10 +44,17 @@ class PairCandidate:
 
 @dataclass(frozen=True)
 class PairChoice:
-    """The candidates by loss, best first, and loss and found of the frozen encoder beside them."""
+    """The candidates by loss, best first, and loss and found of the frozen encoder beside them.
+
+    Attributes:
+        asked: held-out pairs; each asks with its text and with its image.
+        leads: of the best by loss over the next one and over the frozen encoder.
+    """
 
     frozen: tuple[float, float]
     candidates: tuple[PairCandidate, ...]
+    asked: int
+    leads: tuple[Lead, ...] = ()
 
     @property
     def best(self) -> PairCandidate:
@@ -64,10 +72,15 @@ class PairChoice:
         best = self.best
         measured = [f"{one.design} at {one.learning_rate:g} {one.found:.1f}" for one in self.candidates]
         told = (
-            f"{', '.join(measured)}, frozen {self.frozen[1]:.1f} (% of held-out pairs that a refined query finds first)"
+            f"{', '.join(measured)}, frozen {self.frozen[1]:.1f} "
+            f"(% of {self.asked:,} held-out pairs that a refined query finds first)"
         )
         sentence = f"design {best.design}, rate {best.learning_rate:g}, by its loss: {told}"
-        return sentence if self.gains else f"{sentence}. None has a lower loss than the frozen encoder: expect no gain"
+        if not self.gains:
+            return f"{sentence}. None has a lower loss than the frozen encoder: expect no gain"
+        if self.leads:
+            sentence += f"; its loss is {told_leads(self.leads, '.3f')} (± the standard error)"
+        return sentence
 
 
 def choose_for_pairs(pairs: TrainingPairs, k: int, seed: int = 0, told: Told = unheard) -> PairChoice:
@@ -87,23 +100,27 @@ def choose_for_pairs(pairs: TrainingPairs, k: int, seed: int = 0, told: Told = u
     order = torch.randperm(len(sample), generator=dice)
     count = min(max(2, round(HELD_OUT * len(order))), MOST_HELD_OUT)
     held_out, shown = sample.kept(order[:count].sort().values), sample.kept(order[count:].sort().values)
-    measured = []
+    measured = dict[PairCandidate, Tensor]()
     for design, rate in TRIED:
         config = recipe(design, sample.embed_dim, k=k, seed=seed, epochs=EPOCHS, learning_rate=rate)
         around = Surroundings(progress=partial(told, f"trying {design} at {rate:g}"))
         fusion = train(shown, config, surroundings=around)
-        measured.append(PairCandidate(design, rate, *_measure(held_out, fusion, config)))
-    frozen = _measure(held_out, None, config)
-    return PairChoice(frozen, tuple(sorted(measured, key=lambda one: one.loss)))
+        losses, found = _measure(held_out, fusion, config)
+        measured[PairCandidate(design, rate, float(losses.mean()), found)] = losses
+    plain, found = _measure(held_out, None, config)
+    best, *others = sorted(measured, key=lambda one: one.loss)
+    rivals = {f"{others[0].design} at {others[0].learning_rate:g}": measured[others[0]], "frozen": plain}
+    leads = [Lead.of(name, losses, measured[best]) for name, losses in rivals.items()]  # the lower is ahead
+    return PairChoice((float(plain.mean()), found), (best, *others), len(held_out), tuple(leads))
 
 
 @torch.inference_mode()
-def _measure(pairs: TrainingPairs, fusion: Fusion | None, config: TrainConfig) -> tuple[float, float]:
-    """Loss and share found, mean of both directions; equal captions are right for each other."""
+def _measure(pairs: TrainingPairs, fusion: Fusion | None, config: TrainConfig) -> tuple[Tensor, float]:
+    """Loss (V,) and the share found, mean of both directions; equal captions are right for each other."""
     everyone = torch.arange(len(pairs))
     sides = {modality: plain_side(pairs, modality, everyone, config) for modality in MODALITIES}
     right = pairs.positives(everyone)
-    losses, found = list[float](), list[float]()
+    losses, found = list[Tensor](), list[float]()
     directions: Sequence[tuple[Modality, Modality]] = (("text", "image"), ("image", "text"))
     for asks, answers in directions:
         side = sides[asks]
@@ -113,11 +130,12 @@ def _measure(pairs: TrainingPairs, fusion: Fusion | None, config: TrainConfig) -
         scores = queries @ sides[answers].query.T  # (V, V)
         losses.append(_loss(scores, right))
         found.append(float(right.gather(1, scores.argmax(dim=1, keepdim=True)).float().mean()) * 100)
-    return sum(losses) / 2, sum(found) / 2
+    return torch.stack(losses).mean(dim=0), sum(found) / 2
 
 
-def _loss(scores: Tensor, right: Tensor) -> float:
-    """Cross-entropy at its best sharpness."""
+def _loss(scores: Tensor, right: Tensor) -> Tensor:
+    """Cross-entropy (V,) at the sharpness that is best for all."""
     scores = scores / scores.std(dim=1).mean().clamp(min=1e-6)
     target = right / right.sum(dim=1, keepdim=True)
-    return min(float(F.cross_entropy(factor * scores, target)) for factor in SHARPNESS)
+    tried = (F.cross_entropy(factor * scores, target, reduction="none") for factor in SHARPNESS)
+    return min(tried, key=lambda losses: float(losses.mean()))

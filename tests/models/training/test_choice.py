@@ -96,6 +96,12 @@ def test_the_best_design_on_held_out_entities_is_chosen_and_told(pairs: EntityPa
     assert choice.frozen + 50 < accuracies[0]
     assert f"evidence {accuracies[0]:.1f}" in choice.reason
     assert f"frozen {choice.frozen:.1f}" in choice.reason
+    assert "held-out images of 6 entities)" in choice.reason
+    runner_up, frozen = choice.leads
+    assert (runner_up.over, frozen.over) == (choice.candidates[1].design, "frozen")
+    assert runner_up.by == pytest.approx(accuracies[0] - accuracies[1], abs=1e-4)
+    assert frozen.by == pytest.approx(accuracies[0] - choice.frozen, abs=1e-4)
+    assert f"ahead of frozen by {frozen.by:.1f} ± {frozen.error:.1f}" in choice.reason
 
 
 def test_a_choice_and_a_fit_tell_how_far_they_are(pairs: EntityPairs) -> None:
@@ -111,7 +117,7 @@ def test_a_choice_and_a_fit_tell_how_far_they_are(pairs: EntityPairs) -> None:
 
 
 def test_no_gain_is_said() -> None:
-    assert "Nothing beats the frozen encoder" in Choice(50.0, (Candidate("evidence", 50.0),)).reason
+    assert "Nothing beats the frozen encoder" in Choice(50.0, (Candidate("evidence", 50.0),), (10, 2)).reason
 
 
 def test_the_fitted_evidence_names_fresh_pictures(

@@ -12,6 +12,7 @@ from memory import Memory
 from models.checkpoint import load_fusion
 from models.checkpoint_files import read_config
 from models.training import TrainingPairs
+from models.training.lead import Lead
 from models.training.pair_choice import PairCandidate, PairChoice, choose_for_pairs
 from reco.cli import app
 
@@ -30,10 +31,12 @@ def single_pairs(make_memory: Callable[..., Memory], tmp_path: Path) -> Memory:
 
 
 def test_the_lowest_loss_is_taken_if_it_is_below_the_frozen_encoders() -> None:
-    gains = PairChoice((0.45, 81.0), (COPY, GATE))
+    gains = PairChoice((0.45, 81.0), (COPY, GATE), 1234, (Lead("frozen", 0.05, 0.03),))
     assert (gains.gains, gains.best) == (True, COPY)
     assert "design copy, rate 3e-05, by its loss: copy at 3e-05 82.0, gate at 0.01 80.0, frozen 81.0" in gains.reason
-    none = PairChoice((0.3, 90.0), (COPY, GATE))
+    assert "(% of 1,234 held-out pairs" in gains.reason
+    assert "its loss is ahead of frozen by 0.050 ± 0.030, within noise" in gains.reason
+    none = PairChoice((0.3, 90.0), (COPY, GATE), 1234)
     assert (none.gains, none.best) == (False, GATE)
     assert "expect no gain" in none.reason
 
@@ -44,6 +47,8 @@ def test_what_a_memory_knows_shows_in_the_choice(named_memory: Memory) -> None:
     choice = choose_for_pairs(pairs, k=5)
     assert choice.gains
     assert choice.best.found > choice.frozen[1] + 20
+    assert choice.leads[-1].by == pytest.approx(choice.frozen[0] - choice.candidates[0].loss, abs=1e-4)
+    assert choice.asked == 48
     assert [one.loss for one in choice.candidates] == sorted(one.loss for one in choice.candidates)
 
 
