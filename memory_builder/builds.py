@@ -6,13 +6,17 @@ Chooses readers and mapper; the runner does the rest for both alike, and plannin
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memory import latest_version
 from memory_builder.config import BuildConfig
 from memory_builder.embeddings import EmbeddingsReader, Importer, Origin, open_source
 from memory_builder.embeddings.reader import check_same_dim
 from memory_builder.encoding.mapper import open_mapper
 from memory_builder.engines import Engine, LocalEngine
+from memory_builder.errors import NothingUsable
+from memory_builder.planning.first_look import FirstLook, look_at
 from memory_builder.planning.forecast import Forecast, forecast
 from memory_builder.planning.sharing import Share, ShareResult
 from memory_builder.planning.task import Task
@@ -123,16 +127,24 @@ def forecast_from_embeddings(config: BuildConfig, readers: Sequence[EmbeddingsRe
     return forecast(config, _importing(config, readers, origin))
 
 
-def check_corpora(config: BuildConfig) -> None:
-    """Refuse a name of nothing before an encoder is opened, which takes seconds.
+def check_corpora(config: BuildConfig) -> FirstLook:
+    """Refuse a name of nothing, and rows of which none can be stored, before an encoder is opened: that takes seconds.
 
     Lists are not read, object stores not asked, and patterns tried no further than their first match: that is the
     build's to do, once.
 
     Raises:
         CorpusError: as `build`.
+        NothingUsable: a small corpus of broken rows.
     """
-    check_there(config.corpora)
+    first = [source for source in check_there(config.corpora) if source.suffix.lower() != ".txt"]
+    look = look_at(open_reader(source, _reader_options(config)) for source in first)
+    if look.warning is None:
+        return look
+    all_seen = look.complete and all(Path(corpus) in first for corpus in config.corpora)
+    if all_seen and latest_version(config.memory) is None:
+        raise NothingUsable(look.warning, look.rejected)
+    return look
 
 
 def _encoding(config: BuildConfig, encoder: "Encoder") -> Task:

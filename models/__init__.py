@@ -11,6 +11,7 @@ Its folders build on each other one way (tests/test_house.py), and none on what 
     encoder, fingerprint          the frozen encoder, and what makes two of them the same
     refine, checkpoint            encoder, memory and fusion composed; a fusion on disk
     checkpoint_files, designs     of a fusion, what can be read and refused before torch is loaded
+    run_settings                  of its training, what can be named so
     label_set_words               why a memory gets no weight for some labels, said alike everywhere
     graphed, pinned_rows          what a GPU is asked for at once, and where it copies from
     devices, cores, places        what the machine has and allows: devices and number formats, cores, places to write to

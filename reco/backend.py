@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reco.console import stop
+from reco.memory_files import check_memory
 from reco.remote import allowed, remote_memories
 from reco.stamps import stamp_directory
 
@@ -54,6 +55,8 @@ class Kept:
 
     def open(self) -> "SearchableMemory":
         """Open it; wrong options end the command with code 2."""
+        if self.backend == FAISS:
+            check_memory(self.where)
         from memory import open_memory
 
         if self.backend not in (FAISS, MILVUS):

@@ -19,7 +19,7 @@ from reco.console import BuildProgress, console, loading, say, stop
 from reco.index_options import IndexFactory, MaxBytesPerPair, Recall, Reindex, index_options
 from reco.index_options import reindex as reindex_memory
 from reco.memory_tables import Json, show_json
-from reco.model_files import check_model
+from reco.model_files import check_device, check_model
 from reco.remote import AllowRemote, allowed
 from reco.stamps import stamp_directory
 
@@ -234,6 +234,7 @@ def _check_sources(
 
 def _open_encoder(model: str, pretrained: str | None, device: str, dtype: str) -> "Encoder":
     check_model(model)
+    check_device(device)
     loading("torch and open_clip")
     from models.encoder import Encoder
 
@@ -256,7 +257,8 @@ def _encode(
     from memory_builder import build as build_memory
     from memory_builder import check_corpora
 
-    check_corpora(config)
+    if (warning := check_corpora(config).warning) is not None:
+        say(warning, style="yellow")
 
     def work() -> "BuildResult":
         encoder = open_encoder()

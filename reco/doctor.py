@@ -87,23 +87,19 @@ def _look_at_settings() -> "Iterator[Finding]":
 def _look_at_model(model: str) -> "Finding":
     """The files of a model directory; nothing is loaded, and nothing asked of an architecture's weights."""
     from models.errors import EncoderError
-    from models.sources.config import CONFIG_NAME, WEIGHTS_NAME, read_model_config
+    from models.sources.config import WEIGHTS_NAME, weights_missing
     from reco.machine import Finding
+    from reco.model_files import check_model
 
     directory = Path(model).expanduser()
-    advice = (
-        f"A directory holds {CONFIG_NAME} and {WEIGHTS_NAME}; or name an architecture, as ViT-B-32: docs/choosing.md."
-    )
-    if not directory.is_dir():
-        if directory.is_absolute() or model.startswith("."):
-            return Finding("RECO_MODEL", "bad", f"{model} is no directory", advice)
-        return Finding("RECO_MODEL", "good", f"{model}: no directory here, so open_clip's architecture of that name")
     try:
-        read_model_config(directory / CONFIG_NAME)
+        check_model(model)
+        if not directory.is_dir():
+            return Finding("RECO_MODEL", "good", f"{model}: an architecture of open_clip")
+        if not (directory / WEIGHTS_NAME).is_file():
+            raise weights_missing(directory)
     except EncoderError as error:
-        return Finding("RECO_MODEL", "bad", error.message, advice)
-    if not (directory / WEIGHTS_NAME).is_file():
-        return Finding("RECO_MODEL", "bad", f"{model} has no {WEIGHTS_NAME}", advice)
+        return Finding("RECO_MODEL", "bad", error.message, "docs/choosing.md says what to name.")
     return Finding("RECO_MODEL", "good", f"{model}: its configuration and weights are there")
 
 

@@ -9,7 +9,7 @@ import typer
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri
 from reco.console import Bars, console, loading, refuse, say, stop
 from reco.counted import counted
-from reco.model_files import check_model
+from reco.model_files import check_device, check_model
 from reco.remote import AllowRemote, RemoteCache
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def evaluate(
             _ablate(ablations, (memory, fusion, tasks), output, (seeds, quick, bootstrap), as_json)
             return
         assert memory is not None and fusion is not None and tasks
+        check_device(device)
         words = *_checked_words(kind, show, output), output is not None
         fusions, raw = [fusion, *(more_fusions or [])], _checked_paths(tasks, model, classes or unseen)
         prompts, trained = _read_prompts(templates, classes, unseen), _read_configs(fusions)

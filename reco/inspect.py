@@ -38,9 +38,9 @@ def info(
 
         reco memory info my-memory --plot recall.png
     """
+    root = local_memory(memory, allow_remote, remote_cache)
     from memory import Memory, encoder_name, list_receipts, list_versions
 
-    root = local_memory(memory, allow_remote, remote_cache)
     with Memory.open(root, stamps=stamp_directory()) as opened:
         told = opened.describe()
         if plot is not None:
@@ -87,9 +87,9 @@ def verify(
 
         reco memory verify my-memory --full
     """
+    root = local_memory(memory, allow_remote, remote_cache)
     from memory import list_versions, verify_memory
 
-    root = local_memory(memory, allow_remote, remote_cache)
     report = verify_memory(root, full=full, version=version)
     if as_json:
         show_json({**asdict(report), "ok": report.ok})

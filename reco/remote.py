@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reco.console import Bar, stop
+from reco.memory_files import check_memory
 from reco.stamps import copy_directory, stamp_directory
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def remote_memories(schemes: list[str] | None, cache: Path | None) -> "Iterator[
 
 def local_memory(memory: str, schemes: list[str] | None, cache: Path | None) -> Path:
     """The directory of a memory that is named by a path or an address."""
+    check_memory(memory)
     from memory import local_copy
 
     with remote_memories(schemes, cache) as remote:
@@ -69,6 +71,7 @@ def local_memory(memory: str, schemes: list[str] | None, cache: Path | None) -> 
 
 def only_local(memory: str) -> Path:
     """A memory that is to be changed, which is no object store's."""
+    check_memory(memory)
     from memory import is_address
 
     if is_address(memory):

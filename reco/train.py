@@ -14,6 +14,7 @@ from reco.backend import FAISS, Backend, Kept, TokenFile, Uri, model_option
 from reco.console import Bars, console, loading, refuse, say, stop
 from reco.counted import counted
 from reco.memory_tables import Json, show_json
+from reco.model_files import check_device
 from reco.remote import AllowRemote, RemoteCache
 from reco.train_entities import Listed, find_entity_pairs, read_names
 from reco.train_loop import AUTO, Loop, LoopOptions
@@ -230,6 +231,7 @@ def _train(
 def _checked(design: str, told: tuple[Path | None, bool], options: LoopOptions) -> "Listed | None":
     """Refuse what can be before torch is loaded; the names that --names lists, if it was given."""
     from models.designs import DESIGNS
+    from models.run_settings import check_recipe, read_settings
 
     if design != AUTO and design not in DESIGNS:
         stop(f"unknown design {design!r}: choose one of {AUTO}, {', '.join(DESIGNS)}", code=2)
@@ -241,8 +243,11 @@ def _checked(design: str, told: tuple[Path | None, bool], options: LoopOptions) 
         stop("--names and --folders both say which pairs show the same thing: give one of them", code=2)
     try:
         options.rate()
+        check_recipe(options.recipe)
+        read_settings(options.settings)
     except ValueError as error:
         stop(str(error), code=2)
+    check_device(options.device)
     return None if told[0] is None else read_names(told[0])
 
 

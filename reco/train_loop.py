@@ -4,10 +4,11 @@ Loads no torch before it is used, so that `reco --help` answers at once.
 """
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from models.run_settings import read_settings
 from reco.console import Bar, Bars, console, say, stop
 from reco.counted import counted
 
@@ -160,11 +161,12 @@ class Loop:
     def _settings(self, design: str) -> "tuple[TrainConfig, SearchSettings]":
         """The recipe and the search as the options want them."""
         from models.training import SearchSettings, TrainConfig
-        from models.training.config import read_settings
         from models.training.recipes import recipe
 
         options = self._options
-        named, search = read_settings(options.settings, TrainConfig, SearchSettings)
+        told = read_settings(options.settings)
+        named = {name: value for name, value in told.items() if name in {one.name for one in fields(TrainConfig)}}
+        search = {name: value for name, value in told.items() if name not in named}
         changes = {
             "epochs": options.epochs,
             "batch_size": options.batch_size,

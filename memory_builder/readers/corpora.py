@@ -44,16 +44,17 @@ def expand(arguments: Iterable[str], allowed: Collection[str] = ()) -> list[Path
     return sources
 
 
-def check_there(arguments: Iterable[str]) -> None:
+def check_there(arguments: Iterable[str]) -> list[Path]:
     """Refuse a name of nothing, as `expand` would: one match is enough, no list is read and no store asked.
+
+    Returns:
+        A match of each pattern, which need not be the first of those that `expand` names.
 
     Raises:
         CorpusError: corpus_scheme_refused, corpus_pattern_invalid, corpus_not_found.
     """
-    for argument in arguments:
-        if not is_address(argument) and not argument.lower().endswith(".txt"):
-            for pattern in _patterns(argument, Path()):
-                next(_found(pattern))
+    named = (one for one in arguments if not is_address(one) and not one.lower().endswith(".txt"))
+    return [Path(next(_found(pattern))) for argument in named for pattern in _patterns(argument, Path())]
 
 
 def expand_paths(arguments: Collection[str]) -> list[Path]:

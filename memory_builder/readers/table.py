@@ -18,7 +18,7 @@ from memory_builder.readers.table_lines import DELIMITERS, JSON_LINES, Line, col
 from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
 
 TABLE_EXTENSIONS = (*DELIMITERS, *JSON_LINES)
-IMAGE_COLUMNS = ("path", "image", "file", "filename")
+IMAGE_COLUMNS = ("path", "image", "file", "filename", "filepath")
 CAPTION_COLUMNS = ("caption", "text", "title")
 
 

@@ -1,10 +1,12 @@
-"""Read the configuration of a model directory, and refuse one that would reach beyond that directory.
+"""A model by its name or directory: what is missing, and a configuration that would reach beyond its directory.
 
 Standard library only.
 """
 
+import difflib
+import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,28 @@ def directory_missing(model: str) -> EncoderError:
         f"{model!r} is not a directory. Give a directory with {CONFIG_NAME} and {WEIGHTS_NAME}, or an open_clip "
         "architecture such as ViT-B-32.",
     )
+
+
+def architecture_unknown(model: str, known: Collection[str]) -> EncoderError:
+    """What is wrong with a bare name that is none of the `known` ones of open_clip."""
+    near = difflib.get_close_matches(model, known, n=3, cutoff=0.5)
+    return EncoderError(
+        "architecture_unknown",
+        f"{model!r} is neither an open_clip architecture nor a directory here. "
+        + (f"Near it are {', '.join(near)}." if near else "open_clip.list_models() names them all, such as ViT-B-32."),
+    )
+
+
+def weights_missing(directory: Path) -> EncoderError:
+    """What is wrong with a model directory that has a configuration alone."""
+    return EncoderError("weights_missing", f"{directory} has no {WEIGHTS_NAME}. Put the weights there under that name.")
+
+
+def known_architectures() -> Collection[str]:
+    """open_clip's names, of its files: open_clip itself takes seconds to load. None if it is not installed."""
+    found = importlib.util.find_spec("open_clip")
+    folders = found.submodule_search_locations if found else None
+    return {file.stem for folder in folders or () for file in (Path(folder) / "model_configs").glob("*.json")}
 
 
 def read_model_config(path: Path) -> dict[str, Any]:

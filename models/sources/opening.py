@@ -15,7 +15,14 @@ import open_clip
 import torch
 
 from models.errors import EncoderError
-from models.sources.config import CONFIG_NAME, WEIGHTS_NAME, directory_missing, read_model_config
+from models.sources.config import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    architecture_unknown,
+    directory_missing,
+    read_model_config,
+    weights_missing,
+)
 from models.sources.weights import check_safetensors, resolve_pretrained, unsafe_weights
 
 MERGES_NAME = "bpe.txt.gz"
@@ -56,10 +63,7 @@ def open_model(model: str, pretrained: str | None) -> OpenedModel:
         return _open_directory(directory)
     if "/" in model or os.sep in model:
         raise directory_missing(model)
-    raise EncoderError(
-        "architecture_unknown",
-        f"{model!r} is neither an open_clip architecture (see open_clip.list_models()) nor a directory here.",
-    )
+    raise architecture_unknown(model, open_clip.list_models())
 
 
 def _open_architecture(architecture: str, pretrained: str | None) -> OpenedModel:
@@ -81,9 +85,7 @@ def _open_directory(directory: Path) -> OpenedModel:
         )
         if others:
             raise unsafe_weights(others[0])
-        raise EncoderError(
-            "weights_missing", f"{directory} has no {WEIGHTS_NAME}. Put the weights there under that name."
-        )
+        raise weights_missing(directory)
     check_safetensors(weights)
     model = _create(f"local-dir:{directory}", weights)
     tokenizer = _create_tokenizer(f"local-dir:{directory}", _merges_of(directory, config["text_cfg"]))

@@ -1,8 +1,6 @@
 """How to train, as one frozen value that is checked where it is made. `recipes.py` has complete ones."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any, get_type_hints
+from dataclasses import dataclass
 
 from models.fusion import FusionConfig
 
@@ -66,40 +64,3 @@ class TrainConfig:
                 raise ValueError(f"{name} is a number from 0, not {getattr(self, name)}")
         if self.memory_share == 0:
             raise ValueError("memory_share is 0: no batch would see any of the memory")
-
-
-def read_settings(texts: Iterable[str], *kinds: type) -> list[dict[str, Any]]:
-    """Read `name=value` settings for the number and yes/no fields of config classes.
-
-    Args:
-        texts: such as `["miss=0.3", "amp=true"]`.
-        kinds: dataclasses, `TrainConfig` for one.
-
-    Returns:
-        For each of the kinds, its settings.
-
-    Raises:
-        ValueError: no `=`, an unknown name, or a value of another type; the sentence names what is known.
-    """
-    fields_of = [_readable_fields(kind) for kind in kinds]
-    read = [_read(text, {name: hint for one in fields_of for name, hint in one.items()}) for text in texts]
-    return [{name: value for name, value in read if name in one} for one in fields_of]
-
-
-def _readable_fields(kind: type) -> dict[str, type]:
-    hints = get_type_hints(kind)
-    return {one.name: hints[one.name] for one in fields(kind) if hints[one.name] in (int, float, bool)}
-
-
-def _read(text: str, known: dict[str, type]) -> tuple[str, Any]:
-    name, separator, value = (part.strip() for part in text.partition("="))
-    if not separator:
-        raise ValueError(f"{text!r} is not of the form name=value")
-    if name not in known:
-        raise ValueError(f"there is no setting {name!r}: choose among {', '.join(known)}")
-    kind = known[name]
-    try:
-        return name, {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
-    except (KeyError, ValueError):
-        wanted = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
-        raise ValueError(f"{name} is {wanted}, not {value!r}") from None

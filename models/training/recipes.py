@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from models.fusion import Design, FusionConfig
+from models.run_settings import check_recipe
 from models.training.config import TrainConfig
 
 
@@ -25,8 +26,7 @@ def recipe(
     Raises:
         ValueError: an unknown name, or a change out of range.
     """
-    if name is not None and name not in NAMED:
-        raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(NAMED)}")
+    check_recipe(name)
     make = _RECIPES[design] if name is None else NAMED[name]
     made = make(fusion_config(design, embed_dim, k))
     return replace(made, seed=seed, **{field: value for field, value in changes.items() if value is not None})

@@ -81,7 +81,8 @@ def test_the_file_of_keys_is_read(tmp_path: Path) -> None:
     [
         (str(TINY_CLIP), "good", "are there"),
         ("ViT-B/32", "good", "architecture"),
-        ("/nonexistent", "bad", "is no directory"),
+        ("ViT-B-33", "bad", "Near it are ViT-B-32"),
+        ("/nonexistent", "bad", "is not a directory"),
         (str(TINY_CLIP.parent), "bad", "open_clip_config.json"),
     ],
 )

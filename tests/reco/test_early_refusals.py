@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from memory import MemoryNotFound, read_manifest
 from reco.serve import _say_loading
 
 TINY_CLIP = str(Path(__file__).parents[2] / "demo" / "tiny_clip")
@@ -17,7 +19,7 @@ _RUN = (
     "code = 0\n"
     "try: main()\n"
     "except SystemExit as end: code = end.code\n"
-    "print(json.dumps({'code': code, 'torch': 'torch' in sys.modules}))\n"
+    "print(json.dumps({'code': code, **{name: name in sys.modules for name in ('torch', 'faiss')}}))\n"
 )
 
 
@@ -45,9 +47,14 @@ def reco(*arguments: object, at: Path, **settings: str) -> tuple[dict[str, objec
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "a.png").write_bytes(b"")
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
     (tmp_path / "photos" / "a.txt").write_text("a bird")
     (tmp_path / "task.npz").write_bytes(b"")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"no image")
+    (tmp_path / "broken" / "a.txt").write_text("a bird")
+    (tmp_path / "outside.csv").write_text(f"path,caption\n{tmp_path}/photos/a.png,a bird\n../a.png,a bird\n")
+    (tmp_path / "odd.csv").write_text("address,caption\na.png,a bird\n")
     (tmp_path / "empty.txt").write_text("\n")
     return tmp_path
 
@@ -57,6 +64,10 @@ def folder(tmp_path: Path) -> Path:
     [
         ("build nowhere -o m --model ViT-B-32", "corpus_not_found"),
         ("build photos -o m", "which encoder?"),
+        ("build broken -o m --model ViT-B-32", "nothing_usable: None of the 1 rows can be stored: image_format_uns"),
+        ("build broken -o m --model ViT-B-32 --plan", "The first: broken/a.png"),
+        ("build outside.csv -o m --model ViT-B-32", "path_outside 2. The first: outside.csv row 1, path_out"),
+        ("build odd.csv -o m --model ViT-B-32", "table_columns"),
         ("build photos -o m --model ./nowhere", "encoder_directory_missing"),
         ("build photos -o m --model photos/", "config_missing"),
         ("build photos -o m --plan --model ./nowhere", "encoder_directory_missing"),
@@ -65,6 +76,13 @@ def folder(tmp_path: Path) -> Path:
         ("train nowhere -o f --names empty.txt", "one name a line"),
         ("train nowhere -o f --design eviden", "unknown design"),
         ("train nowhere -o task.npz", "output_refused"),
+        ("train nowhere -o f --recipe mine", "unknown recipe 'mine': choose one of paper"),
+        ("train nowhere -o f --set mis=0.3", "there is no setting 'mis'"),
+        ("train nowhere -o f --set miss=often", "miss is a number, not 'often'"),
+        ("train nowhere -o f --device gpu", "device_unavailable"),
+        ("build photos -o m --model ViT-B-33", "architecture_unknown: 'ViT-B-33'"),
+        ("build photos -o m --model ViT-B-32 --device gpu", "device_unavailable"),
+        ("eval nowhere nowhere photos --model ViT-B-33", "Near it are ViT-B-32"),
         ("train nowhere -o f --learning-rate fast", "--learning-rate"),
         ("eval nowhere nowhere nowhere.npz", "task_not_found"),
         ("eval nowhere nowhere task.npz", "checkpoint_not_found"),
@@ -83,6 +101,16 @@ def test_without_torch(arguments: str, said: str, folder: Path) -> None:
     assert told["code"] in (1, 2)
     assert not told["torch"], "seconds for nothing"
     assert "loading" not in stderr
+
+
+@pytest.mark.parametrize("command", ["memory info", "memory verify", "memory compact", "train"])
+def test_a_memory_that_is_not_there_is_told_before_faiss_is_loaded(command: str, folder: Path) -> None:
+    words = [*command.split(), "nowhere", *(["-o", "f"] if command == "train" else [])]
+    told, stderr = reco(*words, at=folder)
+    assert not told["faiss"]
+    with pytest.raises(MemoryNotFound) as refused:
+        read_manifest(Path("nowhere"))
+    assert f"memory_not_found: {refused.value}" in " ".join(stderr.split())
 
 
 def test_what_loads_torch_says_so_first_and_not_when_quiet(folder: Path) -> None:

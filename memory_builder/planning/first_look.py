@@ -1,0 +1,80 @@
+"""A corpus's first rows, looked at before an encoder is opened: can any of them be stored? Imports no torch.
+
+A table of absolute paths, or a folder of broken images, is told at once instead of after the seconds an encoder takes.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from memory_builder.readers.reader import Reader
+from memory_builder.records import Rejected, Row, RowRejected
+from memory_builder.reporting.ledger import advice
+from models.errors import InputError
+from models.images.decoding import decode_image
+
+_ROWS = 64
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """Rows that cannot be stored, up to the first that can.
+
+    Attributes:
+        rejected: of these, by code.
+        example: the first of them, for people.
+        usable: whether a row that can be stored was found, or there is none at all.
+        complete: whether all rows were looked at.
+    """
+
+    rejected: Counter[str]
+    example: str
+    usable: bool
+    complete: bool
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence if nothing that was looked at can be stored."""
+        if self.usable:
+            return None
+        codes = ", ".join(f"{code} {count:,}" for code, count in self.rejected.most_common())
+        which = "" if self.complete else "first "
+        return (
+            f"None of the {which}{self.rejected.total():,} rows can be stored: {codes}. The first: "
+            f"{self.example}.{advice(self.rejected)} docs/builder.md says what each code means."
+        )
+
+
+def look_at(readers: Iterable[Reader[Row]]) -> FirstLook:
+    """Look at rows until one can be stored, 64 at most; captions are read, and left to the encoder to judge.
+
+    Raises:
+        CorpusError: as reading it does.
+    """
+    rejected, example = Counter[str](), ""
+    for row in _rows(readers):
+        code = _fault(row)
+        if code is None:
+            return FirstLook(rejected, example, usable=True, complete=False)
+        rejected[code] += 1
+        example = example or f"{row.source}, {code}"
+        if rejected.total() == _ROWS:
+            return FirstLook(rejected, example, usable=False, complete=False)
+    return FirstLook(rejected, example, usable=not rejected, complete=True)
+
+
+def _rows(readers: Iterable[Reader[Row]]) -> Iterator[Row]:
+    for reader in readers:
+        for piece in reader.pieces(_ROWS):
+            yield from reader.read(piece)
+
+
+def _fault(row: Row) -> str | None:
+    """The code of what keeps a row from being stored; None where nothing is seen to."""
+    if isinstance(row, Rejected):
+        return row.code
+    try:
+        decode_image(row.image())
+    except (RowRejected, InputError) as error:
+        return error.code
+    return None
