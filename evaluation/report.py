@@ -19,7 +19,7 @@ from evaluation.gallery import gallery
 from evaluation.plots import draw_plots
 from evaluation.refinement import Mode
 from evaluation.run import EvalConfig, TaskResult
-from memory import Memory, SearchableMemory, encoder_name
+from memory import SearchableMemory, encoder_of
 from models.fusion import Fusion
 
 FORMAT = 1
@@ -161,9 +161,8 @@ def gallery_page(evaluated: Evaluated, tasks: Sequence[TaskResult]) -> str:
     """The gallery of what was measured, as HTML."""
     memory = evaluated.memory
     first = next(iter(evaluated.fusions.values()))
-    name = encoder_name(memory.encoder, memory.manifest.encoded_with if isinstance(memory, Memory) else {})
     about = [
-        f"Encoder {name}; memory {memory.digest[:12]} of "
+        f"Encoder {encoder_of(memory)}; memory {memory.digest[:12]} of "
         f"{memory.num_items:,} items; {first.config.design} fusion {', '.join(evaluated.fusions)}.",
     ]
     shown = []

@@ -58,7 +58,7 @@ from memory.errors import (
     WriteFailed,
 )
 from memory.format.deletes import write_deletes
-from memory.format.encoder_record import check_encoder, encoder_name, undeclared_encoder
+from memory.format.encoder_record import check_encoder, encoder_name, encoder_of, undeclared_encoder
 from memory.format.manifest import (
     Contents,
     DeleteRecord,
@@ -174,6 +174,7 @@ __all__ = [
     "default_stamp_directory",
     "difference",
     "encoder_name",
+    "encoder_of",
     "is_address",
     "key_hash",
     "latest_version",

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from memory.errors import MemoryClosed, MemoryFileError, QueryShapeError
-from memory.format.encoder_record import check_encoder
+from memory.format.encoder_record import check_encoder, encoder_name
 from memory.format.manifest import METRIC, Manifest
 from memory.format.rows import storable
 from memory.format.segments import Segment
@@ -73,7 +73,7 @@ class Memory:
         while True:
             manifest = read_manifest(root, version)
             if encoder is not None:
-                check_encoder(manifest.encoder, encoder)
+                check_encoder(manifest.encoder, encoder, encoder_name(manifest.encoder, manifest.encoded_with))
             try:
                 check_files(root, manifest.files, stamps=Stamps(stamps, root) if stamps else None, force=verify)
                 return cls(root, manifest, open_version(root, manifest, gpu))
@@ -86,6 +86,11 @@ class Memory:
     def encoder(self) -> Mapping[str, Any]:
         """Record of the encoder that made the embeddings."""
         return self.manifest.encoder
+
+    @property
+    def encoded_with(self) -> Mapping[str, Any]:
+        """What the encoder ran on, and what a person calls it (`encoder_name`)."""
+        return self.manifest.encoded_with
 
     @property
     def version(self) -> int:

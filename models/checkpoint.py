@@ -151,6 +151,7 @@ def _check_encoder(directory: Path, trained_for: Mapping[str, Any], encoder: Map
     if differing:
         raise CheckpointError(
             "encoder_mismatch",
-            f"{directory} was trained for the encoder {trained_for.get('architecture')}, and the one in use differs in "
-            f"{', '.join(differing)}: open that encoder, or train a fusion for this one with `reco train`",
+            f"{directory} was trained for another encoder ({trained_for.get('architecture')}) than the one in use "
+            f"({encoder.get('architecture')}), which differs in {', '.join(differing)}: name the memory that it was "
+            "trained on, or train a fusion for this one with `reco train`",
         )

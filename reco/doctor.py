@@ -105,7 +105,7 @@ def _look_at_model(model: str) -> "Finding":
 
 def _look_at_memory(settings: "Settings") -> "Iterator[Finding]":
     """The memory where it is kept, the fusion's files, and whether both are of one encoder; no model is loaded."""
-    from memory import Memory, encoder_name
+    from memory import encoder_of
     from models.checkpoint import load_fusion
     from reco.machine import Finding
     from service.elsewhere import open_served
@@ -114,7 +114,7 @@ def _look_at_memory(settings: "Settings") -> "Iterator[Finding]":
         where = open_served(settings)
         with closing(where) as memory:
             encoder, version, items = memory.encoder, memory.version, memory.num_items
-            name = encoder_name(encoder, memory.manifest.encoded_with if isinstance(memory, Memory) else {})
+            name = encoder_of(memory)
         told = f"{settings.memory}, version {version}, {counted(items, 'item')} of {name}"
         yield Finding("RECO_MEMORY", "good", told)
     except Exception as error:

@@ -279,14 +279,14 @@ def _open_encoder(
     evaluated: "Evaluated", model: str | None, pretrained: str | None, device: str, dtype: str
 ) -> "Encoder | None":
     """The encoder for raw images, which must be the memory's own; None if none was named."""
-    from memory import check_encoder
+    from memory import check_encoder, encoder_of
     from models.encoder import Encoder
 
     if model is None:
         return None
     say(f"opening the encoder {model}")
     encoder = Encoder.open(model, pretrained, device=device, dtype=dtype)
-    check_encoder(evaluated.memory.encoder, encoder.fingerprint.record())
+    check_encoder(evaluated.memory.encoder, encoder.fingerprint.record(), encoder_of(evaluated.memory))
     return encoder
 
 

@@ -72,11 +72,14 @@ def check_encoder_record(record: object) -> Mapping[str, Any]:
     return record
 
 
-def check_encoder(stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def check_encoder(stored: Mapping[str, Any], given: Mapping[str, Any], called: str = "") -> None:
     """Refuse an encoder that is not the one the memory was built with.
 
     The same encoder has all fields equal except the probes, and each probe vector at a cosine of at least
     `PROBE_COSINE`: another device or precision of the same encoder is welcome, other weights are not.
+
+    Args:
+        called: what a person calls the stored one (`encoder_name`); its architecture if nothing is given.
 
     Raises:
         EncoderMismatch: naming what differs.
@@ -90,7 +93,8 @@ def check_encoder(stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
             f"{name}: memory {_short(stored.get(name))}, here {_short(given.get(name))}" for name in differing
         )
         raise EncoderMismatch(
-            f"this memory was built with another encoder ({told}). Open it with that encoder, or build it again."
+            f"this memory was built with {called or encoder_name(stored, {})}, and the encoder here is another one "
+            f"({told}). Open it with that encoder, or build it again."
         )
     for modality in MODALITIES:
         embed_dim = int(stored["embed_dim"])
@@ -153,8 +157,15 @@ def _short(value: object) -> str:
 def encoder_name(encoder: Mapping[str, Any], encoded_with: Mapping[str, Any]) -> str:
     """What a person calls the encoder of a manifest, with its architecture where the name does not say that.
 
-    A model of one's own has an architecture like custom-385b26aec22b, which nobody recognises.
+    A model of one's own has an architecture like custom-385b26aec22b, which nobody recognises; memories from before
+    names were kept have nothing else.
     """
     architecture = str(encoder["architecture"])
-    name = str(encoded_with.get("model", architecture))
+    own = "a model of one's own" if architecture.startswith("custom-") else architecture
+    name = str(encoded_with.get("model", own))
     return name if name.startswith(architecture) else f"{name} ({architecture})"
+
+
+def encoder_of(memory: Any) -> str:
+    """`encoder_name` of an opened memory, wherever it is kept."""
+    return encoder_name(memory.encoder, getattr(memory, "encoded_with", {}))  # arrays in memory have no names

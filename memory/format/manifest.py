@@ -185,8 +185,13 @@ class Manifest(Contents):
 
 
 def content_digest(contents: Contents) -> str:
-    """SHA-256 (hex) over what a version holds, without version and parent: equal contents, equal digest."""
-    return hashlib.sha256(canonical_bytes(_content_fields(contents))).hexdigest()
+    """SHA-256 (hex) over what a version holds, without version and parent: equal contents, equal digest.
+
+    What a person calls the encoder is left out: `encoder` says which it is, and a renamed folder holds the same model.
+    """
+    fields = _content_fields(contents)
+    encoded_with = {name: value for name, value in contents.encoded_with.items() if name != "model"}
+    return hashlib.sha256(canonical_bytes({**fields, "encoded_with": encoded_with})).hexdigest()
 
 
 def serialise(manifest: Manifest) -> bytes:

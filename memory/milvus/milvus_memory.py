@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.errors import BackendRefused, ItemNotFound, MemoryNotFound, QueryShapeError
-from memory.format.encoder_record import check_encoder
+from memory.format.encoder_record import check_encoder, encoder_name
 from memory.milvus.connection import Connection, MilvusServer, connect
 from memory.milvus.record import Record
 from memory.neighbours import MODALITIES, OTHER_MODALITY, Modality, Neighbours
@@ -85,7 +85,7 @@ class MilvusMemory:
         if record is None:
             raise MemoryNotFound(f"{missing}; one was begun and not finished" if collection != name else missing)
         if encoder is not None:
-            check_encoder(record.encoder, encoder)
+            check_encoder(record.encoder, encoder, encoder_name(record.encoder, record.encoded_with))
         connection.read("load_collection", collection)
         return cls(connection, collection, record)
 
@@ -93,6 +93,11 @@ class MilvusMemory:
     def encoder(self) -> Mapping[str, Any]:
         """Record of the encoder that made the embeddings."""
         return self.record.encoder
+
+    @property
+    def encoded_with(self) -> Mapping[str, Any]:
+        """As `Memory.encoded_with`."""
+        return self.record.encoded_with
 
     @property
     def version(self) -> int:

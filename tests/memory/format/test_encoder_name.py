@@ -8,4 +8,6 @@ def test_a_directory_is_known_by_its_name_and_a_tag_says_its_architecture() -> N
     assert encoder_name(own, {"model": "tiny_clip"}) == "tiny_clip (custom-385b26aec22b)"
     assert encoder_name(known, {"model": "ViT-B-32/openai"}) == "ViT-B-32/openai"
     assert encoder_name(known, {"model": "our-clip"}) == "our-clip (ViT-B-32)"
-    assert encoder_name(own, {"device": "cpu"}) == "custom-385b26aec22b", "a memory from before names were kept"
+    before_names_were_kept = {"device": "cpu"}
+    assert encoder_name(own, before_names_were_kept) == "a model of one's own (custom-385b26aec22b)"
+    assert encoder_name(known, before_names_were_kept) == "ViT-B-32"

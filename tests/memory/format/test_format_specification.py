@@ -42,7 +42,9 @@ class SpecReader:
         assert (manifest["format"], manifest["metric"]) == (1, "inner_product")
         assert manifest["self_sha256"] == sha256(canonical({k: v for k, v in manifest.items() if k != "self_sha256"}))
         unnamed = ("version", "parent", "self_sha256")
-        self.digest = sha256(canonical({k: v for k, v in manifest.items() if k not in unnamed}))
+        hashed = {k: v for k, v in manifest.items() if k not in unnamed}
+        hashed["encoded_with"] = {k: v for k, v in manifest["encoded_with"].items() if k != "model"}
+        self.digest = sha256(canonical(hashed))
         self.dim = manifest["encoder"]["embed_dim"]
         self.files = {path: self._checked(path) for path in manifest["files"]}
         owned = self._segments() | self._indexes() | self._lists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,6 +43,22 @@ def test_equal_contents_have_an_equal_digest(tmp_path, factory):
     assert first.digest == later.digest == content_digest(later)
     assert first.digest != read_manifest(tmp_path / "b", 1).digest
     assert first.files == later.files  # every byte of every file
+
+
+def test_a_renamed_model_makes_the_same_contents_and_another_precision_does_not(built):
+    manifest = read_manifest(built)
+    digests = [
+        replace(manifest, encoded_with={"device": "cpu", "dtype": dtype, **name}).digest
+        for dtype, name in (
+            ("f", {}),
+            ("f", {"model": "my-clip"}),
+            ("f", {"model": "moved"}),
+            ("g", {"model": "moved"}),
+        )
+    ]
+    assert digests[0] == digests[1] == digests[2] != digests[3]
+    other = {**manifest.encoder, "weights_sha256": "0" * 64}
+    assert replace(manifest, encoder=other).digest != manifest.digest
 
 
 def test_nothing_of_this_host_or_hour_is_hashed(built):
@@ -219,7 +236,7 @@ def test_F13_another_encoder_is_refused(built, factory, edit):
 
 def test_F13_the_mismatch_names_what_differs(built, factory):
     record = {**factory.encoder_record(), "architecture": "ViT-B-32"}
-    with pytest.raises(memory.EncoderMismatch, match="architecture: memory tiny, here ViT-B-32"):
+    with pytest.raises(memory.EncoderMismatch, match=r"built with tiny.*architecture: memory tiny, here ViT-B-32"):
         Memory.open(built, encoder=record)
 
 
