@@ -26,7 +26,7 @@ def test_that_nobody_answers_is_said_at_once_and_once(
     quiet: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(console, "quiet", quiet)
-    monkeypatch.setattr("reco_client.client.Retries", lambda: Retries(attempts=3, first_s=0.01))
+    monkeypatch.setattr("reco_client.caller.Retries", lambda: Retries(attempts=3, first_s=0.01))
     with pytest.raises(SystemExit), asking(NOWHERE, None) as client:
         client.memory()
     *first, last = capsys.readouterr().err.splitlines()
