@@ -3,16 +3,20 @@
     python -m benchmarks.serving_overload --photos /path/to/photographs
 
 Requests leave by the clock at 2, 5 and 10 times the capacity. Client and server share the cores, so goodput is compared
-with the capacity beside a process that burns what the overloading client burnt. Then the latency of a few texts a
+with the capacity beside a process that burns what the overloading client burnt; how much of their time the threads
+that compute encode, with a queue that is never empty, says what lies between two batches. Then the latency of a few texts a
 second, alone and beside 32 clients that send images as fast as they are answered, with batches bounded by
 RECO_MAX_BATCH_MS and not. Takes about eight minutes; writes benchmarks/results/serving-overload.json.
 """
 
 import argparse
 import asyncio
+import os
+import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +27,7 @@ from benchmarks.serving_load import Outcome, closed_loop, open_loop
 from memory import Modality
 
 TIMES: dict[Modality, tuple[int, ...]] = {"image": (2, 5, 10), "text": (2, 5, 10)}
+CONCURRENT_BATCHES = min(2, os.cpu_count() or 1)  # the service's default on a CPU
 TEXTS_PER_S = 5
 BOUNDS = (100, 250, 100_000)  # of a batch, in milliseconds; the last bounds nothing
 _BURN = """
@@ -33,6 +38,15 @@ while True:
     while time.perf_counter() < end: pass
     time.sleep(0.02 * (1 - share))
 """
+
+
+def encoding_s(server: Server) -> float:
+    """Seconds that the service's batches have been encoded for so far, by its own metrics."""
+    with urllib.request.urlopen("http://{}:{}/metrics".format(*server.address)) as answer:
+        text = answer.read().decode()
+    found = re.search(r'^reco_stage_duration_seconds_sum\{stage="encode"\} (\S+)$', text, re.M)
+    assert found, "no batch has been encoded yet"
+    return float(found[1])
 
 
 @contextmanager
@@ -58,7 +72,10 @@ def overload(server: Server, requests: Sequence[bytes], times: int, options: arg
     capacity, own_share = closed(server, requests, options.seconds)
     cpu = time.process_time()
     # Long enough that the queue, which is filled at first, is a small part of it.
+    encoding, started = encoding_s(server), time.perf_counter()
     sent = asyncio.run(open_loop(server.address, requests, rate=times * capacity.rate, seconds=2.5 * options.seconds))
+    # Up to the last answer; until then the queue is never empty, and a thread that does not encode is between batches.
+    encoding = (encoding_s(server) - encoding) / (time.perf_counter() - started) / CONCURRENT_BATCHES
     share = (time.process_time() - cpu) / sent.elapsed_s
     with burning(max(0.0, share - own_share)):
         beside, _ = closed(server, requests, options.seconds)
@@ -72,6 +89,7 @@ def overload(server: Server, requests: Sequence[bytes], times: int, options: arg
         "refusal_p99_ms": round(sent.quantile_ms(0.99, 503), 1),
         "accepted_p99_ms": round(sent.quantile_ms(0.99), 1),
         "sent_late_p99_ms": round(sent.late_ms(0.99), 1),
+        "encoding_share_of_threads": round(encoding, 3),
         "client_share_of_a_core": round(share, 2),
         "statuses": sent.counts(),
     }

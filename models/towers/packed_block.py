@@ -1,8 +1,9 @@
 """One residual attention block of CLIP on a CPU: the same numbers as open_clip's, with less work and faster products.
 
 Weights lie packed as oneDNN wants them: on many CPUs its products are twice as fast as MKL's, and a batch of one need
-not repack them. The activation is fused into its product, texts carry no padding through the linear layers, and where
-one token of an item is read, the last block computes that one only. Imports torch and open_clip's classes.
+not repack them. The activation is fused into its product, texts carry no padding through the linear layers
+(text_blocks), and where one token of an item is read, the last block computes that one only. Imports torch and
+open_clip's classes.
 Shapes: B items, L tokens an item, T tokens in all, C width, H heads.
 """
 
@@ -12,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from open_clip.transformer import LayerNorm, QuickGELU, ResidualAttentionBlock
 from torch import Tensor, nn
+
+from models.towers.text_blocks import linear
 
 _QUICK_GELU = 1.702
 _FEW_TOKENS = 64
@@ -36,12 +39,6 @@ class Places:
         self.ends = lengths.cumsum(0) - 1  # (B,) in T
         self.seen_by_ends = (steps <= ends[:, None])[:, None, None]  # (B, 1, 1, L)
 
-    def pad(self, x: Tensor) -> Tensor:
-        """(T, C) to (B, L, C), zero where a text has ended."""
-        padded = x.new_zeros(self.num_texts * self.longest, x.shape[-1])
-        padded[self.padded] = x
-        return padded.view(self.num_texts, self.longest, -1)
-
 
 class PackedLinear:
     """y = act(x Wᵀ + b) by oneDNN, with W packed for it."""
@@ -52,8 +49,12 @@ class PackedLinear:
         self._activation = activation
 
     def __call__(self, x: Tensor) -> Tensor:
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, self._activation, [], "none")
-        return y
+        return linear(x, self._weight, self._bias, self._activation)
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """Packed weight, and bias."""
+        return self._weight, self._bias
 
 
 class PackedBlock:
@@ -69,7 +70,7 @@ class PackedBlock:
             last: only one token of each item is wanted from it.
         """
         attention, mlp = block.attn, block.mlp
-        self._num_heads = attention.num_heads
+        self._num_heads, self._last = attention.num_heads, last
         self._ln_1, self._ln_2 = block.ln_1, block.ln_2
         weight, bias, width = attention.in_proj_weight, attention.in_proj_bias, attention.embed_dim
         if last:
@@ -81,7 +82,8 @@ class PackedBlock:
         # x·sigmoid(1.702x) is swish(1.702x) / 1.702, which oneDNN fuses: the factor goes into the weights around it.
         quick = isinstance(mlp.gelu, QuickGELU)
         scale = _QUICK_GELU if quick else 1.0
-        self._up = PackedLinear(mlp.c_fc.weight * scale, mlp.c_fc.bias * scale, dtype, "swish" if quick else "gelu")
+        self.activation = "swish" if quick else "gelu"
+        self._up = PackedLinear(mlp.c_fc.weight * scale, mlp.c_fc.bias * scale, dtype, self.activation)
         self._down = PackedLinear(mlp.c_proj.weight / scale, mlp.c_proj.bias, dtype)
 
     def all_tokens(self, x: Tensor) -> Tensor:
@@ -96,20 +98,12 @@ class PackedBlock:
         (q,) = self._heads(self._query(normed[:, :1]), 1)  # (B, H, 1, C/H)
         return self._rest(x[:, 0], joined(F.scaled_dot_product_attention(q, k, v))[:, 0])
 
-    def causal_tokens(self, x: Tensor, places: Places) -> Tensor:
-        """(T, C) to (T, C); a token sees itself and what is before it, in its own text."""
-        q, k, v = self._heads(places.pad(self._query_key_value(self._ln_1(x))), 3)  # (B, H, L, C/H)
-        # Padding stands behind every token of its text, where a causal token does not look.
-        attended = joined(F.scaled_dot_product_attention(q, k, v, is_causal=True))  # (B, L, C)
-        return self._rest(x, attended.flatten(0, 1)[places.padded])
-
-    def end_tokens(self, x: Tensor, places: Places) -> Tensor:
-        """(T, C) to (B, C): the end token of each text, which sees all of its text."""
-        normed = self._ln_1(x)
-        k, v = self._heads(places.pad(self._key_value(normed)), 2)
-        (q,) = self._heads(self._query(normed[places.ends])[:, None], 1)  # (B, H, 1, C/H)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=places.seen_by_ends)
-        return self._rest(x[places.ends], joined(attended)[:, 0])
+    def text_parts(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Its tensors as `run_text_blocks` takes them: before attention, and after it."""
+        first = [self._query, self._key_value] if self._last else [self._query_key_value]
+        before = [self._ln_1.weight, self._ln_1.bias, *(tensor for product in first for tensor in product.parts)]
+        after = [*self._out.parts, self._ln_2.weight, self._ln_2.bias, *self._up.parts, *self._down.parts]
+        return before, after
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(B, L, parts·C) to `parts` of (B, H, L, C/H)."""

@@ -13,6 +13,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from models.towers.packed_block import PackedBlock, PackedLinear, Places, is_plain
+from models.towers.text_blocks import compiled
 
 Tower = Callable[..., Tensor]
 
@@ -94,7 +95,9 @@ def pack_text_tower(model: nn.Module, dtype: torch.dtype) -> Tower | None:
         and all(map(is_plain, clip.transformer.resblocks))
     ):
         return None
+    num_heads, eps = clip.transformer.resblocks[0].attn.num_heads, clip.ln_final.eps
     blocks = _take_blocks(clip.transformer, dtype)
+    run = compiled()
 
     def encode_text(tokens: Tensor, normalize: bool = False) -> Tensor:
         """Features (B, D), not normalised, of tokens (B, L) int64; what follows an end token has no part in them."""
@@ -102,9 +105,10 @@ def pack_text_tower(model: nn.Module, dtype: torch.dtype) -> Tower | None:
         places = Places(tokens.argmax(dim=-1))  # the end token has the largest id of its row
         x = clip.token_embedding(tokens[places.rows, places.columns])  # (T, C)
         x = x + clip.positional_embedding[places.columns]
-        for block in blocks[:-1]:
-            x = block.causal_tokens(x, places)
-        features: Tensor = clip.ln_final(blocks[-1].end_tokens(x, places)) @ clip.text_projection
+        befores, afters = map(list, zip(*(block.text_parts() for block in blocks), strict=True))
+        where = places.padded, places.ends, places.seen_by_ends, places.longest
+        x = run(x, *where, befores, afters, num_heads, blocks[0].activation, eps)  # (B, C)
+        features: Tensor = clip.ln_final(x) @ clip.text_projection
         return features
 
     return encode_text

@@ -7,8 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from models.towers import packed_towers
 from models.towers.packed_block import Places
 from models.towers.packed_towers import can_pack, pack_image_tower, pack_text_tower
+from models.towers.text_blocks import compiled, run_text_blocks
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(not can_pack(CPU, torch.float32), reason="needs an x86 CPU with AVX2 and oneDNN")
@@ -75,6 +77,24 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
     for row in range(7):
         torch.testing.assert_close(image(pixels()[row : row + 1])[0], images[row], atol=2e-5, rtol=1e-4)
         torch.testing.assert_close(text(tokens()[row : row + 1])[0], texts[row], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_compiled_text_blocks_give_what_the_functions_themselves_give(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(compiled(), torch.jit.ScriptFunction), "or each operation takes the interpreter's lock"
+    one, other = tiny_clip(), tiny_clip()
+    text = pack_text_tower(one, dtype)
+    monkeypatch.setattr(packed_towers, "compiled", lambda: run_text_blocks)
+    plain = pack_text_tower(other, dtype)
+    assert text is not None
+    assert plain is not None
+    for model in (one, other):
+        model.to(dtype)
+    for rows in (tokens(), tokens()[:1], tokens()[2:5], tokens()):  # TorchScript recompiles after what it has seen
+        torch.testing.assert_close(text(rows), plain(rows), rtol=0, atol=0)
 
 
 def test_weights_are_not_kept_twice() -> None:

@@ -1,0 +1,85 @@
+"""The blocks of a packed text tower in one compiled call: the interpreter's lock is let go once a batch.
+
+From Python each of a batch's 300 operations takes that lock again, and beside an event loop that is busy with refusals
+each waits for it. Where torch has no TorchScript, the same functions run as they are. Imports torch only.
+Shapes: B texts, L tokens of the longest, T tokens in all, C width, H heads.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
+    """y = act(x Wᵀ + b) by oneDNN, with W packed for it."""
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
+    return y
+
+
+def _heads(x: Tensor, padded: Tensor, num_texts: int, longest: int, num_heads: int, parts: int) -> Tensor:
+    """(T, parts·C) to (parts, B, H, L, C/H), zero where a text has ended."""
+    rows = torch.zeros([num_texts * longest, x.size(1)], dtype=x.dtype)
+    rows[padded] = x
+    return rows.view(num_texts, longest, parts, num_heads, -1).permute(2, 0, 3, 1, 4)
+
+
+def _rest(x: Tensor, attended: Tensor, after: list[Tensor], activation: str, eps: float) -> Tensor:
+    """(T, C): what follows attention; `after` are weight and bias of its projection, norm and MLP."""
+    x = x + linear(attended, after[0], after[1], "none")
+    hidden = linear(F.layer_norm(x, [x.size(1)], after[2], after[3], eps), after[4], after[5], activation)
+    return x + linear(hidden, after[6], after[7], "none")
+
+
+def run_text_blocks(
+    x: Tensor,
+    padded: Tensor,
+    ends: Tensor,
+    seen_by_ends: Tensor,
+    longest: int,
+    befores: list[list[Tensor]],
+    afters: list[list[Tensor]],
+    num_heads: int,
+    activation: str,
+    eps: float,
+) -> Tensor:
+    """All blocks: tokens (T, C) to the end token of each text (B, C).
+
+    Args:
+        x: (T, C); a token sees itself and what is before it in its own text.
+        padded, ends, seen_by_ends, longest: of `Places`.
+        befores: of each block, weight and bias of its first norm and of queries, keys and values together; of the last
+            one those of the queries apart.
+        afters: of each block, see `_rest`.
+        num_heads: H.
+        activation: of the MLP, in oneDNN's words.
+        eps: of the norms.
+    """
+    num_texts, width = ends.size(0), [x.size(1)]
+    for before, after in zip(befores[:-1], afters[:-1]):  # noqa: B905 - TorchScript's zip has no strict
+        normed = F.layer_norm(x, width, before[0], before[1], eps)
+        qkv = _heads(linear(normed, before[2], before[3], "none"), padded, num_texts, longest, num_heads, 3)
+        # Padding stands behind every token of its text, where a causal token does not look.
+        attended = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], is_causal=True)  # (B, H, L, C/H)
+        x = _rest(x, attended.transpose(1, 2).flatten(2).flatten(0, 1)[padded], after, activation, eps)
+    before = befores[-1]
+    normed = F.layer_norm(x, width, before[0], before[1], eps)
+    kv = _heads(linear(normed, before[4], before[5], "none"), padded, num_texts, longest, num_heads, 2)
+    q = linear(normed[ends], before[2], before[3], "none").view(num_texts, 1, num_heads, -1).transpose(1, 2)
+    attended = F.scaled_dot_product_attention(q, kv[0], kv[1], attn_mask=seen_by_ends)  # (B, H, 1, C/H)
+    return _rest(x[ends], attended.transpose(1, 2).flatten(2)[:, 0], afters[-1], activation, eps)
+
+
+@functools.cache
+def compiled() -> Callable[..., Tensor]:
+    """`run_text_blocks`, compiled if torch can."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and nothing else gives the lock back for a whole batch
+        try:
+            run: Callable[..., Tensor] = torch.jit.script(run_text_blocks)
+        except (AttributeError, RuntimeError):
+            return run_text_blocks
+    return run
