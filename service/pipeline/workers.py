@@ -29,7 +29,9 @@ _TEXT_WORKERS = 1  # tokenising holds the interpreter's lock; a thread of its ow
 _WEIGHERS = 1  # one label set at a time: the neighbours of a large one take hundreds of megabytes
 _ON_CPU, _ON_ACCELERATOR = 2, 1  # batches at once
 
-_GIVES_WAY = 5  # of niceness: about a third of the processor time of an equal that wants all of it
+# Of niceness: about a third of the processor time of an equal that wants all of it. No setting: more starves a batch
+# beside decoders that never pause, less leaves the event loop waiting, and `nice` moves the whole process.
+_GIVES_WAY = 5
 _USABLE_SHARE = 0.7  # of a request's time, for waiting and computing: the rest is decoding, and error of the estimate
 
 
@@ -61,7 +63,7 @@ class Workers:
             max_batch_s=settings.max_batch_ms / 1000,
             max_wait_s=_USABLE_SHARE * settings.request_timeout_s,
             concurrent_batches=settings.concurrent_batches or own,
-            on_thread=_give_way if encoder.device == "cpu" else _stay,
+            on_thread=partial(_give_way, encoder.device),
             on_share=self._take_cores,
             on_batch=self._observe,
             on_restart=metrics.worker_restarts.inc,
@@ -101,18 +103,14 @@ class Workers:
         self._metrics.observe_stages(batch.seconds)
 
 
-def _give_way() -> None:
+def _give_way(device: str) -> None:
     """Let the event loop and the decoders go before the thread that calls, and those that torch starts for it.
 
     They need a core for moments, and whoever waits for one of these waits for a whole batch's turn otherwise. Only
-    Linux has priorities of threads; it costs nothing where cores are free.
+    Linux has priorities of threads; it costs nothing where cores are free. Feeding an accelerator takes moments, too.
     """
-    if sys.platform == "linux":
+    if device == "cpu" and sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _GIVES_WAY)
-
-
-def _stay() -> None:
-    """Feeding an accelerator takes moments, too."""
 
 
 def _decoders(settings: Settings, encoder: Encoder) -> Decoders:
