@@ -80,6 +80,6 @@ def compiled() -> Callable[..., Tensor]:
         warnings.simplefilter("ignore")  # it is deprecated, and nothing else gives the lock back for a whole batch
         try:
             run: Callable[..., Tensor] = torch.jit.script(run_text_blocks)
-        except (AttributeError, RuntimeError):
+        except (AttributeError, OSError, RuntimeError):  # OSError: there is no source to compile
             return run_text_blocks
     return run
