@@ -1,10 +1,13 @@
-"""Giving freed memory back to the system: what the C library keeps after large blocks came and went among small ones.
+"""Giving freed memory back to the system: what the C library keeps after large blocks came and went among small ones,
+and what Arrow keeps of tables that were written.
 
-Standard library only. It changes no contents and no results, only what the system counts as ours.
+pyarrow only. It changes no contents and no results, only what the system counts as ours.
 """
 
 import ctypes
 from collections.abc import Callable
+
+import pyarrow as pa
 
 
 def _find_trim() -> Callable[[int], int] | None:
@@ -22,5 +25,6 @@ _trim = _find_trim()
 
 def give_back() -> None:
     """Return freed pages, those between blocks in use too. Takes milliseconds, in which other threads may wait."""
+    pa.default_memory_pool().release_unused()
     if _trim is not None:
         _trim(0)

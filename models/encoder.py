@@ -44,6 +44,7 @@ class Encoder:
         int8_cosine: of an image tower in 8 bits, the smallest cosine to float32 that it was admitted with; else None.
         preprocess: image bytes to (3, S, S) float32.
         takes_raw: whether raw pixels, uint8, are the quicker input: `preprocess(data, raw=True)`.
+        packs_texts: whether a text costs its own tokens, and not those of the longest in its batch.
         fingerprint: what it is, see models.fingerprint.
     """
 
@@ -75,7 +76,8 @@ class Encoder:
         self._raw_pixels = RawPixels(self.preprocess.record, device)
         self.takes_raw = device.type != "cpu"
         int8 = None if int8_pictures is None else fit_int8_tower(frozen, self._pixels_of(int8_pictures))
-        self._image_tower, self._text_tower, self._text_multiple = _choose_towers(frozen, device, dtype)
+        towers = _choose_towers(frozen, device, dtype)
+        self._image_tower, self._text_tower, self._text_multiple, self.packs_texts = towers
         self._model = frozen.to(device=device, dtype=dtype)
         self._embed_image: Embed = self._image_embeddings
         self._embed_text: Embed = self._text_embeddings
@@ -239,11 +241,13 @@ def _unit(features: torch.Tensor) -> torch.Tensor:
 
 
 class _Towers(NamedTuple):
-    """The image and the text tower, and of what the length of texts is to be a multiple; None takes them whole."""
+    """The image and the text tower; of what the length of texts is to be a multiple, None takes them whole; and whether
+    the text tower leaves the padding out itself."""
 
     image: Tower
     text: Tower
     text_multiple: int | None
+    packs_texts: bool = False
 
 
 def _choose_towers(model: Any, device: torch.device, dtype: torch.dtype) -> _Towers:
@@ -251,7 +255,7 @@ def _choose_towers(model: Any, device: torch.device, dtype: torch.dtype) -> _Tow
     packs = can_pack(device, dtype)
     image = (pack_image_tower(model, dtype) if packs else None) or model.encode_image
     if packs and (packed := pack_text_tower(model, dtype)):
-        return _Towers(image, packed, None)  # it leaves the padding out itself
+        return _Towers(image, packed, None, packs_texts=True)
     if can_cut(model):
         return _Towers(image, partial(encode_text_cut, model), _TEXT_LENGTHS if device.type == "cuda" else 1)
     return _Towers(image, model.encode_text, None)

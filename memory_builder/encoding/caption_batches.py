@@ -1,7 +1,7 @@
 """Different captions of a unit to embeddings, captions of like length together. Imports torch within its functions.
 
 A text tower works as long as the longest text of its batch needs: a batch of short captions costs a fraction of a mixed
-one. M captions, L tokens, D embedding dim.
+one. Where texts are packed it works for each token alone. M captions, L tokens, D embedding dim.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from memory_builder.encoding.lanes.lane import Lanes
     from models.encoder import Encoder
+
+_TOKENS_A_CAPTION = 16  # of most; a batch of long ones has fewer of them
 
 
 class CaptionEncoder:
@@ -45,7 +47,7 @@ class CaptionEncoder:
 
         texts: dict[str, NDArray[np.float16]] = {}
         accepted, tokens, refused = self._tokenize(captions, heard)
-        batches = _by_length(tokens, self._batch_size) if accepted else []
+        batches = self._batches(tokens) if accepted else []
         futures = [self._lanes.texts(tokens[batch]) for batch in batches]
         try:
             for batch, future in zip(batches, futures, strict=True):
@@ -60,6 +62,11 @@ class CaptionEncoder:
             for future in futures:
                 future.cancel()
         return texts, refused
+
+    def _batches(self, tokens: "torch.Tensor") -> list[list[int]]:
+        if self._encoder.packs_texts:
+            return _by_tokens(tokens, self._batch_size * _TOKENS_A_CAPTION)
+        return _by_length(tokens, self._batch_size)
 
     def _tokenize(
         self, captions: Sequence[str], heard: Callable[[], None]
@@ -99,3 +106,20 @@ def _by_length(tokens: "torch.Tensor", batch_size: int) -> list[list[int]]:
     """Rows of (M, L) tokens, padded with zeros, in batches of like length; equal lengths keep their order."""
     order: list[int] = tokens.count_nonzero(dim=1).argsort(stable=True).tolist()
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def _by_tokens(tokens: "torch.Tensor", budget: int) -> list[list[int]]:
+    """Rows as in `_by_length`, each batch with as many tokens as the budget allows, and at least one row.
+
+    Batches of nearly equal numbers of tokens need but a few of the kernels that a CPU keeps for each number.
+    """
+    lengths: list[int] = tokens.count_nonzero(dim=1).tolist()
+    batches: list[list[int]] = []
+    room = 0
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if not batches or lengths[row] > room:
+            batches.append([])
+            room = budget
+        batches[-1].append(row)
+        room -= lengths[row]
+    return batches

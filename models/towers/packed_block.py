@@ -18,13 +18,13 @@ from models.towers.text_blocks import linear
 
 _QUICK_GELU = 1.702
 _FEW_TOKENS = 64
-_ROUND_TOKENS = 16  # oneDNN makes and keeps a kernel for each new number of tokens: some hundred megabytes of them
+_ROUND = 16  # oneDNN makes and keeps a kernel for each new number of rows: some hundred megabytes of them
 
 
 class Places:
     """Where each token of a batch of texts is, in the batch (B, L) and in the row of all tokens (T).
 
-    The last token stands there again until T is a multiple of 16.
+    The last token stands there again until T is a multiple of 16, and the last text among the ends (E >= B) likewise.
     """
 
     def __init__(self, ends: Tensor) -> None:
@@ -33,10 +33,11 @@ class Places:
         self.num_texts, self.longest = len(ends), int(lengths.max())
         steps = torch.arange(self.longest)
         places = (steps < lengths[:, None]).nonzero()  # (tokens, 2)
-        places = torch.cat([places, places[-1:].expand(-len(places) % _ROUND_TOKENS, 2)])
+        places = torch.cat([places, places[-1:].expand(-len(places) % _ROUND, 2)])
         self.rows, self.columns = places.unbind(1)  # (T,) each
         self.padded = self.rows * self.longest + self.columns  # (T,) in the flattened (B, L)
-        self.ends = lengths.cumsum(0) - 1  # (B,) in T
+        self.texts = torch.arange(len(ends) + -len(ends) % _ROUND).clamp_(max=len(ends) - 1)  # (E,) in B
+        self.ends = (lengths.cumsum(0) - 1)[self.texts]  # (E,) in T
         self.seen_by_ends = (steps <= ends[:, None])[:, None, None]  # (B, 1, 1, L)
 
 

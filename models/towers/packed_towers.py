@@ -106,10 +106,10 @@ def pack_text_tower(model: nn.Module, dtype: torch.dtype) -> Tower | None:
         x = clip.token_embedding(tokens[places.rows, places.columns])  # (T, C)
         x = x + clip.positional_embedding[places.columns]
         befores, afters = map(list, zip(*(block.text_parts() for block in blocks), strict=True))
-        where = places.padded, places.ends, places.seen_by_ends, places.longest
-        x = run(x, *where, befores, afters, num_heads, blocks[0].activation, eps)  # (B, C)
+        where = places.padded, places.ends, places.texts, places.seen_by_ends, places.longest
+        x = run(x, *where, befores, afters, num_heads, blocks[0].activation, eps)  # (E, C)
         features: Tensor = clip.ln_final(x) @ clip.text_projection
-        return features
+        return features[: places.num_texts]
 
     return encode_text
 

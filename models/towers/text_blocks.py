@@ -2,7 +2,7 @@
 
 From Python each of a batch's 300 operations takes that lock again, and beside an event loop that is busy with refusals
 each waits for it. Where torch has no TorchScript, the same functions run as they are. Imports torch only.
-Shapes: B texts, L tokens of the longest, T tokens in all, C width, H heads.
+Shapes: B texts, E ends (B and the last one again), L tokens of the longest, T tokens in all, C width, H heads.
 """
 
 import functools
@@ -38,6 +38,7 @@ def run_text_blocks(
     x: Tensor,
     padded: Tensor,
     ends: Tensor,
+    texts: Tensor,
     seen_by_ends: Tensor,
     longest: int,
     befores: list[list[Tensor]],
@@ -46,11 +47,11 @@ def run_text_blocks(
     activation: str,
     eps: float,
 ) -> Tensor:
-    """All blocks: tokens (T, C) to the end token of each text (B, C).
+    """All blocks: tokens (T, C) to the end token of each text (E, C).
 
     Args:
         x: (T, C); a token sees itself and what is before it in its own text.
-        padded, ends, seen_by_ends, longest: of `Places`.
+        padded, ends, texts, seen_by_ends, longest: of `Places`.
         befores: of each block, weight and bias of its first norm and of queries, keys and values together; of the last
             one those of the queries apart.
         afters: of each block, see `_rest`.
@@ -58,7 +59,7 @@ def run_text_blocks(
         activation: of the MLP, in oneDNN's words.
         eps: of the norms.
     """
-    num_texts, width = ends.size(0), [x.size(1)]
+    num_texts, width = seen_by_ends.size(0), [x.size(1)]
     for before, after in zip(befores[:-1], afters[:-1]):  # noqa: B905 - TorchScript's zip has no strict
         normed = F.layer_norm(x, width, before[0], before[1], eps)
         qkv = _heads(linear(normed, before[2], before[3], "none"), padded, num_texts, longest, num_heads, 3)
@@ -68,9 +69,9 @@ def run_text_blocks(
     before = befores[-1]
     normed = F.layer_norm(x, width, before[0], before[1], eps)
     kv = _heads(linear(normed, before[4], before[5], "none"), padded, num_texts, longest, num_heads, 2)
-    q = linear(normed[ends], before[2], before[3], "none").view(num_texts, 1, num_heads, -1).transpose(1, 2)
+    q = linear(normed[ends], before[2], before[3], "none")[:num_texts].view(num_texts, 1, num_heads, -1).transpose(1, 2)
     attended = F.scaled_dot_product_attention(q, kv[0], kv[1], attn_mask=seen_by_ends)  # (B, H, 1, C/H)
-    return _rest(x[ends], attended.transpose(1, 2).flatten(2)[:, 0], afters[-1], activation, eps)
+    return _rest(x[ends], attended.transpose(1, 2).flatten(2)[:, 0][texts], afters[-1], activation, eps)
 
 
 @functools.cache

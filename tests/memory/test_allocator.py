@@ -1,8 +1,10 @@
 """Freed memory goes back to the system, also where blocks in use lie between."""
 
 import ctypes
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from memory import allocator
@@ -32,6 +34,23 @@ def test_pages_between_blocks_in_use_go_back():
     for block in kept:
         library.free(block)
     assert freed > 0.5 * 0.9 * BLOCK * BLOCKS
+
+
+def write_tables() -> None:
+    """As a build writes its units: columns of small blobs, through a stream."""
+    for _ in range(3):
+        table = pa.table({"thumbnail": pa.array([b"x" * 1200] * 8192, pa.binary())})
+        with pa.ipc.new_file(pa.BufferOutputStream(), table.schema) as writer:
+            writer.write_table(table)
+
+
+@pytest.mark.skipif(pa.default_memory_pool().backend_name == "system", reason="Arrow keeps nothing of its own")
+def test_what_arrow_keeps_of_written_tables_goes_back():
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: write_tables(), range(2)))
+        before = own_bytes()
+        give_back()
+        assert before - own_bytes() > 10e6
 
 
 class Musl:

@@ -121,3 +121,31 @@ def test_captions_of_like_length_share_a_batch_and_come_back_in_order(encoder: E
     for caption in captions:
         expected = encoder.encode_text(encoder.tokenize([caption]).ids)[0]
         assert abs(float(texts[caption].astype("f4") @ expected) - 1) < 1e-3
+
+
+def test_packed_captions_share_a_batch_by_their_tokens(encoder: Encoder) -> None:
+    """Each number of tokens has kernels of its own: batches have nearly the same, however long their captions are."""
+    if not encoder.packs_texts:
+        pytest.skip("texts are not packed on this CPU")
+    captions = [f"{'a red bird on a branch ' * (n % 5)}a bird {n}" for n in range(300)]
+    batches: list[tuple[int, int]] = []  # tokens of all its captions, of the longest
+
+    class Counted(ThreadLanes):
+        def texts(self, tokens: torch.Tensor):
+            lengths = tokens.count_nonzero(dim=1)
+            batches.append((int(lengths.sum()), int(lengths.max())))
+            return super().texts(tokens)
+
+    lanes = Counted(encoder, workers=2, batch_size=8, thumbnail_px=0)
+    texts, _ = CaptionEncoder(encoder, lanes, 8).encode(captions, lambda: None)
+    lanes.close()
+    assert set(texts) == set(captions)
+    assert all(budget - longest < total <= budget for total, longest in batches[:-1] for budget in [8 * 16])
+
+
+def test_a_caption_longer_than_a_batch_has_one_of_its_own(encoder: Encoder) -> None:
+    lanes = ThreadLanes(encoder, workers=1, batch_size=1, thumbnail_px=0)
+    captions = ["a bird", "a red bird on a branch of an old tree beside two umbrellas at night " * 2]
+    texts, _ = CaptionEncoder(encoder, lanes, 1).encode(captions, lambda: None)
+    lanes.close()
+    assert set(texts) == set(captions)

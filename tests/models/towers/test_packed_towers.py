@@ -139,5 +139,6 @@ def test_texts_of_ever_new_lengths_come_in_few_shapes() -> None:
         assert real <= len(places.rows) < real + 16
         assert (places.rows[real:] == 11).all()  # the last token again: nothing of another text
         assert (places.columns[real:] == ends[-1]).all()
+        assert places.texts.tolist() == [*range(12), 11, 11, 11, 11]
         assert places.ends[-1] == real - 1
     assert all(count % 16 == 0 for count in tokens)
