@@ -6,6 +6,7 @@ Imports models (texts) and memory's row types; lanes decode and encode the batch
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,7 +77,8 @@ class Mapper:
     The rows and their batches depend on the unit alone, not on lanes or timing: a unit done again gives equal bytes.
 
     Attributes:
-        units_at_once: two, so that the lanes have work while a unit's texts are encoded and its rows written.
+        units_at_once: two, so that the lanes have work while a unit's texts are encoded and its rows written. They
+            hand in their images one after the other: side by side, both would be held whole until both are done.
     """
 
     units_at_once = 2
@@ -87,6 +89,7 @@ class Mapper:
         self._batch_size = batch_size
         self._captions = CaptionEncoder(encoder, lanes, batch_size)
         self._limits = TextLimits(max_characters=max_characters)
+        self._turn = Lock()
 
     def map_unit(
         self, rows: Iterable[Row], known: KnownKeys, checkpoint: Checkpoint, begun: BegunUnit | None = None
@@ -117,13 +120,14 @@ class Mapper:
         """Have lanes decode and encode all rows that may be stored, a few batches ahead of what is collected."""
         told, told_rejected = 0, 0
         try:
-            for batch, read in self._batches(unit, rows, images.known):
-                if batch:
-                    images.begin(batch, [unit.kept[number] for number in batch])
-                while len(images) >= self._lanes.ahead:
-                    unit.enter(*images.next())
-                checkpoint(read - told, unit.num_refused - told_rejected)
-                told, told_rejected = read, unit.num_refused
+            with self._turn:
+                for batch, read in self._batches(unit, rows, images.known):
+                    if batch:
+                        images.begin(batch, [unit.kept[number] for number in batch])
+                    while len(images) >= self._lanes.ahead:
+                        unit.enter(*images.next())
+                    checkpoint(read - told, unit.num_refused - told_rejected)
+                    told, told_rejected = read, unit.num_refused
             while images:
                 unit.enter(*images.next())
                 checkpoint(0, unit.num_refused - told_rejected)

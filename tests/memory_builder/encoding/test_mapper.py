@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -311,3 +312,32 @@ def test_progress_adds_up_and_a_stop_is_heard_between_batches(encoder: Encoder) 
     ):
         mapper.map_unit(endless(), KnownKeys({}), stop)
     assert read <= 4 + 2 * 4 + 1
+
+
+def test_units_led_at_once_hand_in_their_images_one_after_the_other(encoder: Encoder) -> None:
+    """Side by side both would be held whole until both are done, and no unit's images would run beside texts."""
+    handed_in: list[str] = []
+
+    class Noting(ThreadLanes):
+        def images(self, candidates: Any) -> Any:
+            handed_in.append(candidates[0].record.key[0])
+            return super().images(candidates)
+
+    lanes = Noting(encoder, batch_size=2, workers=2, thumbnail_px=0)
+    mapper = Mapper(encoder, lanes, batch_size=2, max_characters=100)
+    units = [[record(f"{name}{n}") for n in range(20)] for name in "ab"]
+    with ThreadPoolExecutor(2) as threads:
+        done = list(threads.map(lambda rows: mapper.map_unit(rows, KnownKeys({}), lambda *_: None), units))
+    lanes.close()
+    assert [keys(unit) for unit in done] == [[row.key for row in unit] for unit in units]
+    assert handed_in in (["a"] * 10 + ["b"] * 10, ["b"] * 10 + ["a"] * 10)
+
+
+def test_a_unit_that_fails_gives_its_turn_away(encoder: Encoder) -> None:
+    def stop(read: int, rejected: int) -> None:
+        raise KeyboardInterrupt
+
+    with open_small(encoder) as mapper:
+        with pytest.raises(KeyboardInterrupt):
+            mapper.map_unit([record(f"k{n}") for n in range(9)], KnownKeys({}), stop)
+        assert len(keys(mapper.map_unit([record("a")], KnownKeys({}), lambda *_: None))) == 1
