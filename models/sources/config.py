@@ -41,7 +41,7 @@ def weights_missing(directory: Path) -> EncoderError:
 
 
 def known_architectures() -> Collection[str]:
-    """open_clip's names, read off its files, as open_clip itself takes seconds to load; empty if it is not installed."""
+    """open_clip's names, by its files: open_clip itself takes seconds to load. Empty if it is not installed."""
     found = importlib.util.find_spec("open_clip")
     folders = found.submodule_search_locations if found else None
     return {file.stem for folder in folders or () for file in (Path(folder) / "model_configs").glob("*.json")}
