@@ -24,9 +24,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
 WRONG_COMMAND = 2
 _SHOWN = 80  # characters of an input that failed
 _QUIET_S = 30.0  # between two lines that say that no answer comes
-_HINTS = {  # what to do about a service's answer, by its code
-    "unauthorized": "the service takes a valid key: --key-file FILE, which holds it alone, or RECO_API_KEY.",
-}
+_NO_KEY = "the service takes a key: --key-file FILE, which holds it alone, or RECO_API_KEY."
+_WRONG_KEY = "the service does not know the key of --key-file, RECO_API_KEY or RECO_API_KEY_FILE."
 
 URL_HELP = "The service.  [RECO_URL, or http://127.0.0.1 at RECO_PORT, or 8000]"
 Url = Annotated[str | None, typer.Option("--url", help=URL_HELP)]
@@ -55,7 +54,9 @@ def asking(
     except ConnectionFailed as error:
         stop(f"{error} Start one with `reco serve` or `reco demo`, or name it with --url.")
     except RecoError as error:
-        hint = {**_HINTS, **(hints or {})}.get(str(getattr(error, "code", "")))
+        key = key_file or os.environ.get("RECO_API_KEY") or os.environ.get("RECO_API_KEY_FILE")
+        known = {"unauthorized": _WRONG_KEY if key else _NO_KEY} | dict(hints or {})
+        hint = known.get(str(getattr(error, "code", "")))
         stop(f"{hint} It answered: {error}" if hint else str(error))
 
 

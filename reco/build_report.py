@@ -32,12 +32,13 @@ def show_result(result: "BuildResult", output: Path) -> None:
 
 
 def _say_next(result: "BuildResult", output: Path) -> None:
-    """After the first build a fusion; a memory that grew has one, and perhaps a service that does not know yet."""
+    """After the first build a fusion; a memory that grew may have one, and a service that does not know yet."""
     if result.version == 1:
         console.print(f"next: [bold]reco train {output} -o my-fusion[/]", soft_wrap=True)
         say("      with --names FILE, if captions mention the names to tell apart", style="dim")
     elif result.created:
         say(
-            "next: nothing to train, a fusion made before serves on. A running service takes the version up on SIGHUP, "
-            "when asked by `reco operator reload`, or by itself with RECO_WATCH_MEMORY_S."
+            f"next: a fusion made before serves on; if there is none, `reco train {output} -o my-fusion`. A running "
+            "service takes the version up on SIGHUP, when asked by `reco operator reload`, or by itself with "
+            "RECO_WATCH_MEMORY_S."
         )

@@ -140,10 +140,14 @@ def _look_at_keys(settings: "Settings") -> "Finding":
 
     if settings.api_keys or settings.api_keys_file:
         try:
-            opens = "use and operate" if read_keys(settings).opens("operator") else "use"
+            keys = read_keys(settings)
         except SettingsError as error:
             return Finding("keys", "bad", str(error), "`reco key new` makes a key: docs/operations.md.")
-        return Finding("keys", "good", f"asked for; there are some to {opens} it")
+        if keys.opens("use"):
+            opens = "use and operate" if keys.opens("operator") else "use"
+            return Finding("keys", "good", f"asked for; there are some to {opens} it")
+        if not settings.listens_beyond_loopback:
+            return Finding("keys", "good", "one to operate it; to use it takes none, and only this machine reaches it")
     if settings.listens_beyond_loopback:
         advice = "Set keys, or put a proxy that has them in front: docs/operations.md."
         return Finding("keys", "bad", f"none, and {settings.host} is open to others", advice)

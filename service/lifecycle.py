@@ -219,7 +219,8 @@ class Service:
                 self.reason = code
             # What has a code says what to do; its traceback would only stand before that.
             told = str(error).removeprefix(f"{code}: ")
-            logger.error("not ready: %s: %s", code, told, exc_info=error if code == UNKNOWN else None)
+            cause = error if code == UNKNOWN else None
+            logger.error("not ready: %s: %s (up, and tried again on SIGHUP)", code, told, exc_info=cause)
             return
         if self.reason != "stopping":
             self.reason = None

@@ -1,6 +1,7 @@
 """How it went: what commands say of inputs that a service refused."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,17 @@ def test_what_to_do_here_comes_before_what_the_service_says(code: str, capsys: p
         raise NotAuthorised(code, 401, "Authorization: Bearer KEY.")
     told = capsys.readouterr().err
     assert 0 < told.index("--key-file" if code == "unauthorized" else "reco key new") < told.index("Bearer KEY")
+
+
+def test_a_key_that_was_sent_is_told_from_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RECO_API_KEY", raising=False)
+    (tmp_path / "wrong.key").write_text("wrong")
+    for key_file, expected in ((None, "takes a key"), (tmp_path / "wrong.key", "does not know the key")):
+        with pytest.raises(SystemExit), asking(NOWHERE, key_file):
+            raise NotAuthorised("unauthorized", 401, "Authorization: Bearer KEY.")
+        assert expected in capsys.readouterr().err
 
 
 def test_an_input_that_failed_is_shown_in_part(capsys: pytest.CaptureFixture[str]) -> None:
