@@ -9,6 +9,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from conftest import Reader
 from pages import ROOT, blocks
 
+from models.encoder import Encoder
+
 pytestmark = [pytest.mark.docs, pytest.mark.timeout(600)]
 RUNNABLE = ("bash", "python")
 
@@ -28,6 +30,12 @@ def test_from_clip_retrieval(tmp_path: Path) -> None:
     someone = Reader(tmp_path)
     follow("from-clip-retrieval.md", someone)
     assert (tmp_path / "my-memory" / "HEAD").exists()
+
+
+def test_a_model_directory_of_your_own(tmp_path: Path) -> None:
+    follow("choosing.md", Reader(tmp_path))
+    encoder = Encoder.open(str(tmp_path / "my-clip"), device="cpu")
+    assert (encoder.name, encoder.embed_dim) == ("my-clip", 512)
 
 
 def follow(page: str, reader: Reader) -> None:
