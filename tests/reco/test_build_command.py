@@ -85,7 +85,7 @@ def test_what_comes_next_is_a_fusion_first_and_a_running_service_then(arrays: Pa
     np.savez(arrays.parent / "more.npz", **more)
     grown = CliRunner().invoke(app, [*build, str(arrays.parent / "more.npz")]).stderr
     assert "reco operator reload" in grown
-    assert "reco train" not in grown
+    assert "a fusion made before serves on; if there is none, `reco train" in grown
 
 
 def test_a_build_without_a_model_is_told_every_way_to_name_one(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
