@@ -64,9 +64,14 @@ class CaptionEncoder:
         return texts, refused
 
     def _batches(self, tokens: "torch.Tensor") -> list[list[int]]:
+        """Rows of (M, L) tokens that share a batch: as many texts in each or, where texts are packed, as many tokens.
+
+        A CPU keeps kernels for each number of tokens: batches of nearly the same number need but a few.
+        """
+        lengths: list[int] = tokens.count_nonzero(dim=1).tolist()
         if self._encoder.packs_texts:
-            return _by_tokens(tokens, self._batch_size * _TOKENS_A_CAPTION)
-        return _by_length(tokens, self._batch_size)
+            return _by_length(lengths, lengths, self._batch_size * _TOKENS_A_CAPTION)
+        return _by_length(lengths, [1] * len(lengths), self._batch_size)
 
     def _tokenize(
         self, captions: Sequence[str], heard: Callable[[], None]
@@ -102,24 +107,14 @@ class CaptionEncoder:
         return refused
 
 
-def _by_length(tokens: "torch.Tensor", batch_size: int) -> list[list[int]]:
-    """Rows of (M, L) tokens, padded with zeros, in batches of like length; equal lengths keep their order."""
-    order: list[int] = tokens.count_nonzero(dim=1).argsort(stable=True).tolist()
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-
-
-def _by_tokens(tokens: "torch.Tensor", budget: int) -> list[list[int]]:
-    """Rows as in `_by_length`, each batch with as many tokens as the budget allows, and at least one row.
-
-    Batches of nearly equal numbers of tokens need but a few of the kernels that a CPU keeps for each number.
-    """
-    lengths: list[int] = tokens.count_nonzero(dim=1).tolist()
+def _by_length(lengths: Sequence[int], costs: Sequence[int], budget: int) -> list[list[int]]:
+    """Captions (M,), shortest first, in batches whose costs stay within the budget; one that costs more is alone."""
     batches: list[list[int]] = []
     room = 0
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if not batches or lengths[row] > room:
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):  # equal lengths keep their order
+        if not batches or costs[row] > room:
             batches.append([])
             room = budget
         batches[-1].append(row)
-        room -= lengths[row]
+        room -= costs[row]
     return batches
