@@ -5,6 +5,7 @@ Shapes: B items, L tokens an item, T tokens in all, C width, D embedding dim, S 
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -99,13 +100,19 @@ def pack_text_tower(model: nn.Module, dtype: torch.dtype) -> Tower | None:
     blocks = _take_blocks(clip.transformer, dtype)
     run = compiled()
 
+    @cache
+    def parts() -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+        """Of all blocks, before and after attention: once, when the model has been cast, and with it the norms."""
+        befores, afters = zip(*(block.text_parts() for block in blocks), strict=True)
+        return list(befores), list(afters)
+
     def encode_text(tokens: Tensor, normalize: bool = False) -> Tensor:
         """Features (B, D), not normalised, of tokens (B, L) int64; what follows an end token has no part in them."""
         assert not normalize, "the encoder normalises, in float32"
         places = Places(tokens.argmax(dim=-1))  # the end token has the largest id of its row
         x = clip.token_embedding(tokens[places.rows, places.columns])  # (T, C)
         x = x + clip.positional_embedding[places.columns]
-        befores, afters = map(list, zip(*(block.text_parts() for block in blocks), strict=True))
+        befores, afters = parts()
         where = places.padded, places.ends, places.texts, places.seen_by_ends, places.longest
         x = run(x, *where, befores, afters, num_heads, blocks[0].activation, eps)  # (E, C)
         features: Tensor = clip.ln_final(x) @ clip.text_projection
