@@ -48,14 +48,14 @@ def asking(
         from reco_client import Client, ConnectionFailed, RecoError
     except ImportError:
         stop("this command needs the client: pip install ./client, or make install")
+    client = Client(url, api_key=api_key(key_file), on_retry=_Waiting(), **arguments)
     try:
-        with Client(url, api_key=api_key(key_file), on_retry=_Waiting(), **arguments) as client:
+        with client:
             yield client
     except ConnectionFailed as error:
         stop(f"{error} Start one with `reco serve` or `reco demo`, or name it with --url.")
     except RecoError as error:
-        key = key_file or os.environ.get("RECO_API_KEY") or os.environ.get("RECO_API_KEY_FILE")
-        known = {"unauthorized": _WRONG_KEY if key else _NO_KEY} | dict(hints or {})
+        known = {"unauthorized": _WRONG_KEY if client.sends_key else _NO_KEY} | dict(hints or {})
         hint = known.get(str(getattr(error, "code", "")))
         stop(f"{hint} It answered: {error}" if hint else str(error))
 

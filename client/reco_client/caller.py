@@ -59,6 +59,11 @@ class Caller(Generic[Http]):
         """Of the service."""
         return str(self._http.base_url)
 
+    @property
+    def sends_key(self) -> bool:
+        """Whether a key goes with each request, given here or found around."""
+        return "Authorization" in self._http.headers
+
     def _failed(
         self, ask: Ask, attempt: int, outcome: httpx.Response | httpx.TransportError
     ) -> tuple[RecoError, float | None]:
