@@ -17,6 +17,7 @@ from models.towers.packed_block import PackedBlock, PackedLinear, Places, is_pla
 from models.towers.text_blocks import compiled
 
 Tower = Callable[..., Tensor]
+_SMALL = 16
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
@@ -27,7 +28,19 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
         and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and _onednn_packs(dtype)
     )
+
+
+@cache
+def _onednn_packs(dtype: torch.dtype) -> bool:
+    """Ask oneDNN itself: which CPUs it packs bfloat16 for changes with its version, and on the others it raises."""
+    square = torch.zeros(_SMALL, _SMALL, dtype=dtype)
+    try:
+        PackedLinear(square, square[0], dtype)(square)
+    except RuntimeError:
+        return False
+    return True
 
 
 def is_plain_image_tower(visual: Any) -> bool:
