@@ -41,7 +41,8 @@ def reference(document: Mapping[str, Any]) -> str:
 
 
 def _route(method: str, path: str, operation: Mapping[str, Any], document: Mapping[str, Any]) -> str:
-    parts = [f"### {method} {path}\n", f"{operation['summary']}. {operation.get('description', '')}".strip() + "\n"]
+    summary = operation["summary"] if operation["summary"].endswith("?") else f"{operation['summary']}."
+    parts = [f"### {method} {path}\n", f"{summary} {operation.get('description', '')}".strip() + "\n"]
     examples = [example.replace("{base}", _BASE) for example in CURL.get(f"{method} {path}", CURL.get(path, ()))]
     if examples:
         parts.append("".join(f"    {line}\n" for line in examples))
@@ -52,7 +53,8 @@ def _route(method: str, path: str, operation: Mapping[str, Any], document: Mappi
         parts.append(_table(("parameter", "in", ""), rows))
     if content:
         parts.append(f"Body: {', '.join(f'`{name}`' for name in content)}.\n")
-        parts.append(_table(("field", "type", "default", ""), _fields(content["application/json"]["schema"])))
+        schema = _resolved(content["application/json"]["schema"], document)
+        parts.append(_table(("field", "type", "default", ""), _fields(schema)))
     good = next(iter(operation["responses"].values())).get("content", {})
     schema = _resolved(good.get("application/json", {}).get("schema", {}), document)
     if schema.get("properties"):

@@ -36,10 +36,12 @@ CURL: Mapping[str, tuple[str, ...]] = {
     ),
     "DELETE /label_sets/{name}": ("curl -X DELETE -H 'Authorization: Bearer KEY' {base}/label_sets/NAME",),
     "/operator/reload": ("curl -X POST -H 'Authorization: Bearer KEY' {base}/operator/reload",),
-    "/operator/pairs": (
+    "GET /operator/pairs": ("curl -H 'Authorization: Bearer KEY' '{base}/operator/pairs?limit=10'",),
+    "POST /operator/pairs": (
         "curl -H 'Authorization: Bearer KEY' -F files=@photo.jpg -F name=puffin {base}/operator/pairs",
     ),
-    "/operator/pairs/{key}": ("curl -X DELETE -H 'Authorization: Bearer KEY' {base}/operator/pairs/mine/0001",),
+    "GET /operator/pairs/{key}": ("curl -H 'Authorization: Bearer KEY' {base}/operator/pairs/mine/0001",),
+    "DELETE /operator/pairs/{key}": ("curl -X DELETE -H 'Authorization: Bearer KEY' {base}/operator/pairs/mine/0001",),
     "/memory": ("curl {base}/memory",),
     "/memory/items": ("curl '{base}/memory/items?sample=24&seed=1'",),
     "/memory/items/{id}/thumbnail": ("curl {base}/memory/items/0/thumbnail -o thumbnail.jpg",),
@@ -55,7 +57,7 @@ def render_docs(openapi: Mapping[str, Any], base_url: str) -> str:
         base_url: where the reader reached us, for the examples to be pasted.
     """
     operations = "\n".join(
-        _operation(method, path, operation, base_url)
+        _operation(method, path, operation, base_url, openapi["components"]["schemas"])
         for path, methods in openapi["paths"].items()
         for method, operation in methods.items()
     )
@@ -78,7 +80,7 @@ def _cells(*contents: str) -> str:
     return "".join(f"<td>{content}</td>" for content in contents)
 
 
-def _operation(method: str, path: str, operation: Mapping[str, Any], base_url: str) -> str:
+def _operation(method: str, path: str, operation: Mapping[str, Any], base_url: str, schemas: Mapping[str, Any]) -> str:
     parts = [
         f"<section><h2><code>{method.upper()} {path}</code> {html.escape(operation['summary'])}</h2>",
         f"<p>{html.escape(operation.get('description', ''))}</p>",
@@ -91,7 +93,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], base_url: s
     content = operation.get("requestBody", {}).get("content", {})
     if content:
         parts.append(f"<p>Content types: {', '.join(f'<code>{html.escape(name)}</code>' for name in content)}</p>")
-        parts.append(_fields(content["application/json"]["schema"]))
+        parts.append(_fields(schemas[content["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]]))
     parts.append("</section>")
     return "\n".join(parts)
 

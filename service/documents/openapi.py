@@ -49,6 +49,8 @@ def complete(document: dict[str, Any], scope_of: Callable[[str, str], Scope | No
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             _add_key(operation, scope_of(method.upper(), path), path)
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                content["schema"] = _named(content["schema"], schemas)
             for status, response in operation["responses"].items():
                 headers = dict(_HEADERS)
                 if path in _VECTORS and status == "200":

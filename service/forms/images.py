@@ -22,7 +22,7 @@ Sent: TypeAlias = "bytes | ItemError"
 _DATA_URI = re.compile(r"data:image/[a-zA-Z0-9.+-]{1,64};base64,")
 _URL = re.compile(r"(?:https?|ftp|file|s3|gs)://", re.IGNORECASE)
 _INTEGER = re.compile(r"[0-9]{1,9}")
-_BOOLEANS = {"true": True, "false": False}
+_BOOLEANS = {"true": True, "True": True, "false": False, "False": False}  # as JSON and as Python writes them
 _LISTS = {  # fields whose word is a JSON list, each with one
     "labels": '["kiwi", "lemon"]',
     "templates": '["a photo of a {}."]',

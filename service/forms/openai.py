@@ -23,6 +23,7 @@ _IMAGE_URI = re.compile(r"data:image/", re.IGNORECASE)
 _ONE: list[dict[str, Any]] = [
     {"type": "string", "description": "A text, or an image as a data:image/...;base64, URI."},
     {
+        "title": "TextOrImage",
         "type": "object",
         "properties": {"text": {"type": "string"}, "image": {"type": "string"}},
         "minProperties": 1,

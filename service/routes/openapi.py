@@ -26,6 +26,7 @@ def json_body(model: type[BaseModel], examples: Mapping[str, Any]) -> dict[str, 
 def image_body(json_model: type[BaseModel], options: type[BaseModel], examples: Mapping[str, Any]) -> dict[str, Any]:
     """A request body in the three forms of an image route."""
     form = _schema(options)
+    form["title"] = json_model.__name__.replace("Request", "Form")
     for name in ("labels", "templates"):
         if name in form["properties"]:
             form["properties"][name] = {
@@ -52,9 +53,13 @@ def image_body(json_model: type[BaseModel], options: type[BaseModel], examples: 
 
 
 def query_parameters(options: type[BaseModel]) -> list[dict[str, Any]]:
-    """The options as query parameters: they belong to a raw image body, other forms refuse them."""
+    """The options as query parameters: they belong to a raw image body, other forms refuse them.
+
+    None has a default: clients that are generated send every default, with whatever body.
+    """
     parameters = []
     for name, schema in _schema(options)["properties"].items():
+        schema.pop("default", None)
         told = schema.pop("description", "")
         if name in ("labels", "templates"):
             schema = {"type": "string"}
@@ -78,7 +83,7 @@ def whole_number(name: str, description: str, default: int) -> dict[str, Any]:
 def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     """Response declarations for the codes of a route, grouped by status."""
     by_status: dict[int, list[str]] = {}
-    for code in codes:
+    for code in dict.fromkeys(codes):
         by_status.setdefault(KINDS[code].status, []).append(code)
     return {
         status: {
@@ -92,7 +97,7 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
 def openai_problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     """The same for a route under /v1, in OpenAI's form and with its statuses."""
     by_status: dict[int, list[str]] = {}
-    for code in codes:
+    for code in dict.fromkeys(codes):
         by_status.setdefault(openai_status(code), []).append(code)
     return {
         status: {

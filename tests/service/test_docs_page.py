@@ -1,6 +1,7 @@
 """The documentation: offline, complete, and its examples are accepted by the service itself."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import httpx
 import pytest
 
 from service.documents.api_reference import documents
+from service.documents.docs_page import CURL
 from service.openai_errors import openai_status
 from service.problems import KINDS
 
@@ -96,6 +98,52 @@ def test_every_route_tells_its_headers_keys_and_every_input_form_has_an_example(
     assert {"X-Reco-Space", "Server-Timing"} <= set(
         openapi["paths"]["/classify"]["post"]["responses"]["200"]["headers"]
     )
+
+
+def operations(openapi: Any) -> Iterator[tuple[str, str, Any]]:
+    """Method, path and declaration of every route."""
+    for path, methods in openapi["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+def test_a_generated_client_sends_no_option_in_the_query_unless_it_is_given(openapi: Any) -> None:
+    # It sends what has a default, and beside a JSON body the query is refused.
+    for _, path, operation in operations(openapi):
+        if "requestBody" in operation:
+            assert not [one["name"] for one in operation.get("parameters", ()) if "default" in one["schema"]], path
+
+
+def test_request_bodies_have_names_to_generate_classes_from(openapi: Any) -> None:
+    named = {
+        path: [content["schema"].get("$ref", "?").rsplit("/", 1)[-1] for content in body["content"].values()][:2]
+        for _, path, operation in operations(openapi)
+        if (body := operation.get("requestBody"))
+    }
+    assert named == {
+        "/embed/image": ["EmbedImageRequest", "EmbedImageForm"],
+        "/embed/text": ["EmbedTextRequest"],
+        "/classify": ["ClassifyRequest", "ClassifyForm"],
+        "/v1/embeddings": ["EmbeddingsRequest"],
+        "/label_sets/{name}": ["LabelSetRequest"],
+        "/operator/pairs": ["PairsRequest", "PairsForm"],
+    }
+
+
+def test_no_refusal_is_told_twice(openapi: Any) -> None:
+    for _, path, operation in operations(openapi):
+        for response in operation["responses"].values():
+            codes = re.findall(r"`(\w+)`", response["description"])
+            assert len(codes) == len(set(codes)), path
+
+
+def test_an_example_with_curl_asks_what_it_stands_beside(openapi: Any) -> None:
+    for method, path, _ in operations(openapi):
+        for example in CURL.get(f"{method} {path}", CURL.get(path, ())):
+            if example.startswith("curl"):
+                said = re.search(r"-X (\w+)", example)
+                sends = re.search(r" (-F|--json|--data\S*) ", example)
+                assert (said[1] if said else "POST" if sends else "GET") == method, example
 
 
 def examples_of(operation: Any) -> list[Any]:

@@ -126,6 +126,14 @@ def test_refused(body: bytes, content_type: str, query: str, code: str) -> None:
     assert refused.value.code == code
 
 
+@pytest.mark.parametrize(("word", "value"), [("true", True), ("True", True), ("false", False), ("False", False)])
+def test_a_truth_value_may_be_written_as_in_json_or_in_python(word: str, value: bool) -> None:
+    # Python's requests, and clients that are generated, write str(True) into a form.
+    sent = form(part("files", b"x"), part("return_neighbours", word.encode()))
+    assert read(sent, BOUNDARY).options.return_neighbours is value
+    assert read(b"x", "image/png", f"return_neighbours={word}").options.return_neighbours is value
+
+
 @pytest.mark.parametrize("word", ["kiwi,lemon", "kiwi", '"kiwi"', '["kiwi"', "5", ""])
 def test_labels_that_are_no_list_are_told_of_the_field_and_of_its_form(word: str) -> None:
     models = {"options": ClassifyOptions, "json_request": ClassifyRequest}
