@@ -156,4 +156,4 @@ def _check_texts(texts: Sequence[str], pointer: str, max_characters: int) -> Non
         except TextError as error:
             errors.append(ItemError(f"{pointer}/{index}", known_code(error.code)))
     if errors:
-        raise Problem.of_items(errors)
+        raise Problem.of_items(errors, {"text_too_long": max_characters})

@@ -25,6 +25,10 @@ def openai_error_response(problem: Problem) -> Response:
     sentence = KINDS[problem.code].title
     if "limit" in problem.extensions:
         sentence += f" The limit is {problem.extensions['limit']}."
+    if "expected" in problem.extensions:
+        sentence += f" Expected: {problem.extensions['expected']}."
+    if "known_fields" in problem.extensions:
+        sentence += f" Known: {', '.join(problem.extensions['known_fields'])}."
     if "reason" in problem.extensions:
         sentence += f" Reason: {problem.extensions['reason']}."
     if param is not None:

@@ -84,7 +84,7 @@ KINDS: Mapping[str, Kind] = {
     "image_undecodable": Kind(422, "An image file is damaged."),
     "image_aspect_ratio": Kind(422, "An image is too long for its width or too wide for its height."),
     "text_empty": Kind(422, "A text has no visible character."),
-    "text_too_long": Kind(422, "A text has more characters than RECO_MAX_TEXT_CHARACTERS."),
+    "text_too_long": Kind(422, "A text has more characters than the limit."),
     "text_invalid_unicode": Kind(422, "A text holds a lone surrogate."),
     "text_control_character": Kind(422, "A text holds a control character."),
     "text_special_token": Kind(422, "A text holds one of the tokenizer's special tokens."),
@@ -168,9 +168,10 @@ class Problem(Exception):  # noqa: N818 (the RFC's own word)
         super().__init__(self.code)
 
     @classmethod
-    def of_items(cls, errors: Sequence[ItemError]) -> "Problem":
-        """The first bad item gives the request its code and status; all of them are listed."""
-        return cls(errors[0].code, errors=errors)
+    def of_items(cls, errors: Sequence[ItemError], limits: Mapping[str, int] | None = None) -> "Problem":
+        """The first bad item gives the request its code and status, and the limit of the code; all are listed."""
+        code = errors[0].code
+        return cls(code, errors=errors, extensions={"limit": limits[code]} if limits and code in limits else {})
 
 
 def known_code(code: str) -> str:

@@ -27,6 +27,7 @@ _LISTS = {  # fields whose word is a JSON list, each with one
     "labels": '["kiwi", "lemon"]',
     "templates": '["a photo of a {}."]',
 }
+_EXPECTED_TYPES = "Content-Type: application/json, multipart/form-data with an image in it, or that of an image file"
 _EXPECTED_FILES = f"each image in a part of its own, all of them named {FILES_FIELD}"
 
 
@@ -79,7 +80,7 @@ def read_images(
             raise Problem("image_too_large", errors=[where], extensions={"limit": settings.max_image_bytes})
         words = [Word(*pair) for pair in query]
         return ImageRequest([body], validate(options, _from_words(words, options, settings)))
-    raise Problem("media_type_unsupported")
+    raise Problem("media_type_unsupported", extensions={"expected": _EXPECTED_TYPES})
 
 
 def read_image_string(text: str, pointer: str, settings: Settings) -> Sent:
@@ -104,7 +105,8 @@ def read_image_string(text: str, pointer: str, settings: Settings) -> Sent:
 def refuse_query(query: Sequence[tuple[str, str]]) -> None:
     """Options go with the body here: one in the query would be ignored, so it is refused."""
     if query:
-        raise Problem("field_unknown", errors=[ItemError("", "field_unknown")])
+        expected = "no query: options go into the body, but for those of a body that is an image file"
+        raise Problem("field_unknown", errors=[ItemError("", "field_unknown")], extensions={"expected": expected})
 
 
 def refuse_charset(content_type: str) -> None:

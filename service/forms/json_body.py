@@ -31,7 +31,7 @@ def parse_object(body: bytes, *, max_values: int) -> dict[str, Any]:
     """
     value = parse(body, max_values=max_values)
     if not isinstance(value, dict):
-        raise Problem("field_invalid", errors=[ItemError("", "field_invalid")])
+        raise Problem("field_invalid", errors=[ItemError("", "field_invalid")], extensions={"expected": "an object"})
     return value
 
 

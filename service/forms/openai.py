@@ -144,7 +144,8 @@ def _modality_of(value: Any, pointer: str) -> tuple[Literal["image", "text"], st
             return name, content
     if _are_tokens(value if isinstance(value, list) else [value]):
         raise Problem("token_ids_unsupported", errors=[ItemError(pointer, "token_ids_unsupported")])
-    raise Problem("field_invalid", errors=[ItemError(pointer, "field_invalid")])
+    expected = 'a string, {"text": "..."} or {"image": "..."}, or a list of them'
+    raise Problem("field_invalid", errors=[ItemError(pointer, "field_invalid")], extensions={"expected": expected})
 
 
 def _are_tokens(values: Iterable[Any]) -> bool:

@@ -125,7 +125,7 @@ async def _classify(
     if waiting and classes.trust is not None:
         outcomes = await refine_images(pipeline, outcomes, classes.trust.image, k, deadline, trace)
     request.state.timing = trace.seconds()
-    refuse_bad_items(outcomes, options.on_error)
+    refuse_bad_items(outcomes, options.on_error, service.settings)
     if plain_if_degraded(outcomes)[1]:
         raise Problem("memory_unavailable")
 
@@ -144,14 +144,18 @@ async def _classes_asked(service: Service, options: ClassifyOptions) -> tuple[Se
         Problem: field_missing, option_conflict, label_set_not_found.
     """
     if options.labels is not None and options.label_set is not None:
-        raise Problem("option_conflict", errors=[ItemError("/label_set", "option_conflict")])
+        where = ItemError("/label_set", "option_conflict")
+        raise Problem("option_conflict", errors=[where], extensions={"expected": "labels or label_set, not both"})
     labels: Sequence[str] | None = options.labels
     templates: Sequence[str] | None = options.templates
     if options.label_set is not None:
         named = await asyncio.to_thread(service.label_sets.get, options.label_set)
         labels, templates = named.labels, named.templates if templates is None else templates
     if labels is None:
-        raise Problem("field_missing", errors=[ItemError("/labels", "field_missing")])
+        expected = "labels, or the name of a label_set"
+        raise Problem(
+            "field_missing", errors=[ItemError("/labels", "field_missing")], extensions={"expected": expected}
+        )
     return labels, DEFAULT_TEMPLATES if templates is None else templates
 
 

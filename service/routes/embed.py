@@ -119,7 +119,7 @@ async def _answer(
     truncated: Sequence[bool] | None = None,
 ) -> Response:
     engine, model = service.pipeline.engine, service.model_name
-    refuse_bad_items(outcomes, options.on_error)
+    refuse_bad_items(outcomes, options.on_error, service.settings)
     outcomes, degraded = plain_if_degraded(outcomes)
     headers = answers.headers(engine, model, enhanced=ask.enhance, degraded=degraded)
     if npy:
@@ -154,7 +154,8 @@ def wants_npy(request: Request, options: EmbedOptions) -> bool:
         return False
     more = options.return_original or options.return_neighbours or options.encoding_format != "float"
     if more or options.on_error == "partial":
-        raise Problem("option_conflict")
+        expected = "no return_original, return_neighbours, encoding_format or on_error beside Accept: application/x-npy"
+        raise Problem("option_conflict", extensions={"expected": expected})
     return True
 
 

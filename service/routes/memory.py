@@ -61,7 +61,8 @@ def router(service: Service) -> APIRouter:
         store = service.pipeline.engine.memory
         numbers = whole_numbers(request, {"sample": 24, "seed": 0})
         if not 1 <= numbers["sample"] <= MAX_SAMPLE:
-            raise Problem("field_invalid", errors=[ItemError("/sample", "field_invalid")])
+            where = ItemError("/sample", "field_invalid")
+            raise Problem("field_invalid", errors=[where], extensions={"expected": f"1 to {MAX_SAMPLE}"})
         found = await asyncio.to_thread(sample_items, store, numbers["sample"], numbers["seed"])
         return {"memory_version": store.version, "digest": store.digest, "items": found}
 

@@ -99,7 +99,7 @@ async def _receive(request: Request, service: Service) -> tuple[EmbeddingsReques
     split = partial(split_inputs, options.input, settings)
     inputs = await off_loop(split, large=large)
     request.state.items = inputs.count
-    refuse_bad_items(inputs.images, "fail")
+    refuse_bad_items(inputs.images, "fail", settings)
     return options, inputs
 
 
@@ -126,7 +126,7 @@ async def _embed(request: Request, service: Service, options: EmbeddingsRequest,
 
     await gather([work() for work, items in ((images, inputs.images), (texts, inputs.texts)) if items])
     request.state.timing = trace.seconds()
-    refuse_bad_items(outcomes, "fail")
+    refuse_bad_items(outcomes, "fail", service.settings)
     whole, degraded = plain_if_degraded([outcome for outcome in outcomes if outcome is not None])
     found = [outcome for outcome in whole if not isinstance(outcome, ItemError)]
     render = partial(

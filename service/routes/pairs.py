@@ -124,7 +124,8 @@ def _add_look_ups(routes: APIRouter, service: Service) -> None:
         """Pairs that `POST /operator/pairs` put there, the newest first; what `reco build` added is not among them."""
         numbers = whole_numbers(request, {"limit": 100, "offset": 0})
         if not 1 <= numbers["limit"] <= MAX_LISTED:
-            raise Problem("field_invalid", errors=[ItemError("/limit", "field_invalid")])
+            where = ItemError("/limit", "field_invalid")
+            raise Problem("field_invalid", errors=[where], extensions={"expected": f"1 to {MAX_LISTED}"})
         engine = service.pipeline.engine
         found = await asyncio.to_thread(list_added, engine, numbers["limit"], numbers["offset"])
         return {**memory_now(engine), **found}

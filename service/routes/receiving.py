@@ -38,7 +38,7 @@ async def receive_images(request: Request, service: Service, options: type, json
     )
     sent = await off_loop(parse, large=len(body) > LARGE_BODY_BYTES)
     request.state.items = len(sent.images)
-    refuse_bad_items(sent.images, sent.options.on_error)
+    refuse_bad_items(sent.images, sent.options.on_error, settings)
     return sent
 
 
@@ -50,7 +50,7 @@ async def receive_json(request: Request, settings: Settings) -> tuple[dict[str, 
     """
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise Problem("media_type_unsupported")
+        raise Problem("media_type_unsupported", extensions={"expected": "Content-Type: application/json"})
     refuse_charset(content_type)
     refuse_query(request.query_params.multi_items())
     body = await read_body(request, settings.max_body_bytes)
@@ -58,11 +58,16 @@ async def receive_json(request: Request, settings: Settings) -> tuple[dict[str, 
     return await off_loop(partial(parse_object, body, max_values=max_json_values(settings)), large=large), large
 
 
-def refuse_bad_items(outcomes: Sequence[object], on_error: str) -> None:
+def refuse_bad_items(outcomes: Sequence[object], on_error: str, settings: Settings) -> None:
     """With on_error=fail, one bad item is the request's problem."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, ItemError)]
     if errors and on_error == "fail":
-        raise Problem.of_items(errors)
+        limits = {
+            "text_too_long": settings.max_text_characters,
+            "image_too_large": settings.max_image_bytes,
+            "image_too_many_pixels": settings.max_image_pixels,
+        }
+        raise Problem.of_items(errors, limits)
 
 
 async def off_loop(function: Callable[[], Result], *, large: bool) -> Result:
@@ -84,7 +89,8 @@ def whole_numbers(request: Request, defaults: dict[str, int]) -> dict[str, int]:
             raise Problem("duplicate_field", errors=[ItemError(f"/{name}", "duplicate_field")])
         number = integer(word)
         if number is None:
-            raise Problem("field_invalid", errors=[ItemError(f"/{name}", "field_invalid")])
+            where = ItemError(f"/{name}", "field_invalid")
+            raise Problem("field_invalid", errors=[where], extensions={"expected": "a whole number"})
         numbers[name] = number
     return defaults | numbers
 

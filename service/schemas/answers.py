@@ -35,7 +35,7 @@ class ProblemBody(BaseModel):
     errors: list[ErrorItem] | None = None
     limit: int | None = None
     known_fields: list[str] | None = None
-    expected: str | None = Field(None, description="The form that a field is to have.")
+    expected: str | None = Field(None, description="What would be taken in the place of what was sent.")
     reason: str | None = None
 
 

@@ -17,6 +17,7 @@ from pydantic import (
     field_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
 
 from service.problems import ItemError, Problem
 
@@ -24,6 +25,9 @@ Model = TypeVar("Model", bound=BaseModel)
 EnhanceMode = Literal["both", "image", "text", "none"]
 EncodingFormat = Literal["float", "base64"]
 OnError = Literal["fail", "partial"]
+
+
+_EXPECTED = "expected"  # the type of errors whose message says what is to be there
 
 
 def without_default(schema: dict[str, Any]) -> None:
@@ -40,7 +44,7 @@ class RequestModel(BaseModel):
     def _refuse_null(cls, value: Any, info: ValidationInfo) -> Any:
         """Leaving an option out means "the service's default"; null would be a second word for it."""
         if value is None and cls.model_fields[str(info.field_name)].json_schema_extra is without_default:
-            raise ValueError("null")
+            raise PydanticCustomError(_EXPECTED, "no null: leave it out for the service's default")
         return value
 
 
@@ -70,6 +74,8 @@ class EmbedImageRequest(EmbedOptions):
 
 
 def _listed(value: Any) -> Any:
+    if not isinstance(value, str | list):
+        raise PydanticCustomError(_EXPECTED, "a string, or a list of strings")
     return [value] if isinstance(value, str) else value
 
 
@@ -145,14 +151,39 @@ def validate(model: type[Model], values: Mapping[str, Any], *, beside: Sequence[
         told = error.errors(include_url=False, include_input=False)
         # An option may be None inside only: that a wrong value is not None either is no news.
         found = [_item_error(item, model) for item in told if item["type"] != "none_required"]
-        unknown = any(item.code == "field_unknown" for item in found)
-        extensions = {"known_fields": sorted([*beside, *model.model_fields])} if unknown else {}
+        extensions: dict[str, Any] = {}
+        if any(item.code == "field_unknown" for item in found):
+            extensions["known_fields"] = sorted([*beside, *model.model_fields])
+        expected = _expected(next(item for item in told if item["type"] != "none_required"))
+        if expected is not None:
+            extensions["expected"] = expected
         problem = Problem(found[0].code, errors=list(dict.fromkeys(found))[:_MAX_LISTED], extensions=extensions)
         raise problem from None
 
 
 _MAX_LISTED = 64
 _CODES = {"missing": "field_missing", "extra_forbidden": "field_unknown"}
+
+
+_FORMS = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "list_type": "a list of strings",  # of what else is none in a request
+    "string_type": "a string",
+}
+
+
+def _expected(item: Mapping[str, Any]) -> str | None:
+    """What is to be in the place of a wrong value, in our own words; None where the code says it all."""
+    told = item.get("ctx", {})
+    match item["type"]:
+        case "literal_error":
+            return f"one of {told['expected']}" if " or " in str(told["expected"]) else str(told["expected"])
+        case "greater_than_equal":
+            return f"at least {told['ge']}"
+        case "expected":
+            return str(item["msg"])
+    return _FORMS.get(item["type"])
 
 
 def _item_error(item: Mapping[str, Any], model: type[BaseModel]) -> ItemError:
