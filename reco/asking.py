@@ -48,7 +48,10 @@ def asking(
         from reco_client import Client, ConnectionFailed, RecoError
     except ImportError:
         stop("this command needs the client: pip install ./client, or make install")
-    client = Client(url, api_key=api_key(key_file), on_retry=_Waiting(), **arguments)
+    try:
+        client = Client(url, api_key=api_key(key_file), on_retry=_Waiting(), **arguments)
+    except ValueError as error:  # what --url, --key-file or their variables hold
+        stop(str(error), WRONG_COMMAND)
     try:
         with client:
             yield client

@@ -1,21 +1,23 @@
-"""The client for asyncio: what `Client` does, awaited. Streams are async iterators.
+"""The client for asyncio: what `Client` does, awaited. Streams are async iterators, and what they take may be one.
 
 Depends on httpx and the parts beside it.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any, Self, TypeVar, Unpack
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
+from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
 import httpx
 
 from reco_client import streams
-from reco_client.batches import Batch
+from reco_client.batches import Batch, cut_async
 from reco_client.caller import Caller
 from reco_client.images import ImageSource
 from reco_client.options import ClassifyOptions, EmbedOptions
 from reco_client.results import Classifications, Embeddings
+from reco_client.retries import Deadline
 from reco_client.streams import Stream
 from reco_client.wire import (
     Ask,
@@ -30,6 +32,8 @@ from reco_client.wire import (
 )
 
 Part = TypeVar("Part")
+Texts: TypeAlias = str | Iterable[str] | AsyncIterable[str]
+Images: TypeAlias = ImageSource | Iterable[ImageSource] | AsyncIterable[ImageSource]
 
 
 class AsyncClient(Caller[httpx.AsyncClient]):
@@ -47,35 +51,27 @@ class AsyncClient(Caller[httpx.AsyncClient]):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def embed_texts(self, texts: str | Iterable[str], **options: Unpack[EmbedOptions]) -> Embeddings:
+    async def embed_texts(self, texts: Texts, **options: Unpack[EmbedOptions]) -> Embeddings:
         """See `Client.embed_texts`."""
         return join_embeddings([part async for part in self.stream_texts(texts, **options)])
 
-    async def embed_images(
-        self, images: ImageSource | Iterable[ImageSource], **options: Unpack[EmbedOptions]
-    ) -> Embeddings:
+    async def embed_images(self, images: Images, **options: Unpack[EmbedOptions]) -> Embeddings:
         """See `Client.embed_images`."""
         return join_embeddings([part async for part in self.stream_images(images, **options)])
 
-    async def classify(
-        self, images: ImageSource | Iterable[ImageSource], **options: Unpack[ClassifyOptions]
-    ) -> Classifications:
+    async def classify(self, images: Images, **options: Unpack[ClassifyOptions]) -> Classifications:
         """See `Client.classify`."""
         return join_classifications([part async for part in self.stream_classify(images, **options)])
 
-    def stream_texts(self, texts: str | Iterable[str], **options: Unpack[EmbedOptions]) -> AsyncIterator[Embeddings]:
+    def stream_texts(self, texts: Texts, **options: Unpack[EmbedOptions]) -> AsyncIterator[Embeddings]:
         """See `Client.stream_texts`."""
         return self._run(streams.embed_texts(texts, self._cut, options))
 
-    def stream_images(
-        self, images: ImageSource | Iterable[ImageSource], **options: Unpack[EmbedOptions]
-    ) -> AsyncIterator[Embeddings]:
+    def stream_images(self, images: Images, **options: Unpack[EmbedOptions]) -> AsyncIterator[Embeddings]:
         """See `Client.stream_images`."""
         return self._run(streams.embed_images(images, self._cut, options))
 
-    def stream_classify(
-        self, images: ImageSource | Iterable[ImageSource], **options: Unpack[ClassifyOptions]
-    ) -> AsyncIterator[Classifications]:
+    def stream_classify(self, images: Images, **options: Unpack[ClassifyOptions]) -> AsyncIterator[Classifications]:
         """See `Client.stream_classify`."""
         return self._run(streams.classify(images, self._cut, options))
 
@@ -140,10 +136,11 @@ class AsyncClient(Caller[httpx.AsyncClient]):
 
         under_way: deque[asyncio.Task[Part]] = deque()
         try:
-            for batch in stream.batches:
-                under_way.append(asyncio.create_task(one(batch)))
-                if len(under_way) == self._in_flight:
-                    yield await under_way.popleft()
+            async with aclosing(cut_async(stream.inputs, stream.cutter)) as batches:
+                async for batch in batches:
+                    under_way.append(asyncio.create_task(one(batch)))
+                    if len(under_way) == self._in_flight:
+                        yield await under_way.popleft()
             while under_way:
                 yield await under_way.popleft()
         finally:
@@ -157,17 +154,18 @@ class AsyncClient(Caller[httpx.AsyncClient]):
 
     async def _send(self, ask: Ask) -> httpx.Response:
         """The answer, after as many attempts as it takes."""
-        attempt = 0
+        attempt, deadline = 0, Deadline(self._deadline_s)
         while True:
             attempt += 1
             outcome: httpx.Response | httpx.TransportError
             try:
-                outcome = await self._http.request(ask.method, ask.path, **ask.arguments)
+                timeout = self._timeout(deadline)
+                outcome = await self._http.request(ask.method, ask.path, timeout=timeout, **ask.arguments)
             except httpx.TransportError as error:
                 outcome = error
             if isinstance(outcome, httpx.Response) and outcome.is_success:
                 return outcome
-            failure, wait_s = self._failed(ask, attempt, outcome)
+            failure, wait_s = self._failed(ask, attempt, outcome, deadline)
             if wait_s is None:
                 raise failure
             await asyncio.sleep(wait_s)

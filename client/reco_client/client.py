@@ -12,11 +12,12 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from reco_client import streams
-from reco_client.batches import Batch
+from reco_client.batches import Batch, cut
 from reco_client.caller import Caller
 from reco_client.images import ImageSource
 from reco_client.options import ClassifyOptions, EmbedOptions
 from reco_client.results import Classifications, Embeddings
+from reco_client.retries import Deadline
 from reco_client.streams import Stream
 from reco_client.wire import (
     Ask,
@@ -167,7 +168,7 @@ class Client(Caller[httpx.Client]):
         pool = ThreadPoolExecutor(self._in_flight, thread_name_prefix="reco-client")
         under_way: deque[Future[Part]] = deque()
         try:
-            for batch in stream.batches:
+            for batch in cut(stream.inputs, stream.cutter):
                 under_way.append(pool.submit(one, batch))
                 if len(under_way) == self._in_flight:
                     yield under_way.popleft().result()
@@ -184,16 +185,17 @@ class Client(Caller[httpx.Client]):
 
     def _send(self, ask: Ask, left: threading.Event | None = None) -> httpx.Response:
         """The answer, after as many attempts as it takes; when `left` is set there are no more."""
-        attempt = 0
+        attempt, deadline = 0, Deadline(self._deadline_s)
         while True:
             attempt += 1
             outcome: httpx.Response | httpx.TransportError
             try:
-                outcome = self._http.request(ask.method, ask.path, **ask.arguments)
+                timeout = self._timeout(deadline)
+                outcome = self._http.request(ask.method, ask.path, timeout=timeout, **ask.arguments)
             except httpx.TransportError as error:
                 outcome = error
             if isinstance(outcome, httpx.Response) and outcome.is_success:
                 return outcome
-            failure, wait_s = self._failed(ask, attempt, outcome)
+            failure, wait_s = self._failed(ask, attempt, outcome, deadline)
             if wait_s is None or (left or threading.Event()).wait(wait_s):
                 raise failure

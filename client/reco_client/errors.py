@@ -46,7 +46,9 @@ class ConnectionFailed(RecoError):
     @classmethod
     def of(cls, error: httpx.TransportError, url: httpx.URL) -> "ConnectionFailed":
         """A failure of the connection to a service."""
-        return cls(f"no answer from {url}: {error or type(error).__name__}. Is the service running, and reachable?")
+        return cls(
+            f"no answer from {url}: {str(error) or type(error).__name__}. Is the service running, and reachable?"
+        )
 
     @classmethod
     def before(cls, response: httpx.Response) -> "ConnectionFailed":

@@ -3,8 +3,8 @@
 Standard library only.
 """
 
-from collections.abc import Sequence
-from typing import Literal, TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
 OnError = Literal["fail", "partial"]
 Enhance = Literal["both", "image", "text", "none"]
@@ -50,3 +50,29 @@ class ClassifyOptions(TypedDict, total=False):
     top_k: int
     compare: bool
     on_error: OnError
+
+
+def check_options(options: Mapping[str, Any], of: type) -> None:
+    """Name a misspelt option; the service would only say that there is one.
+
+    Args:
+        of: EmbedOptions or ClassifyOptions.
+
+    Raises:
+        TypeError: an option that is none of them.
+    """
+    known = of.__annotations__
+    for name in options:
+        if name not in known:
+            raise TypeError(f"there is no option {name!r} here; there are {', '.join(known)}")
+
+
+def listed_labels(name: str, words: Iterable[str]) -> list[str]:
+    """Labels or templates as a list.
+
+    Raises:
+        TypeError: one string, which would be taken for a list of its letters.
+    """
+    if isinstance(words, str):
+        raise TypeError(f"{name} are a list of strings, not one string")
+    return list(words)

@@ -59,6 +59,21 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.vectors)
 
+    def __repr__(self) -> str:
+        """What it is, on one line: its numbers would hide that."""
+        rows, width = self.vectors.shape
+        told = {
+            f"model={self.model!r}": True,
+            f"space={self.space!r}": True,
+            f"memory_version={self.memory_version}": True,
+            "original": self.original is not None,
+            "neighbours": self.neighbours is not None,
+            f"truncated={len(self.truncated)}": self.truncated,
+            f"errors={len(self.errors)}": self.errors,
+            "degraded": self.degraded,
+        }
+        return f"<Embeddings {rows} x {width}, {', '.join(part for part, is_told in told.items() if is_told)}>"
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         wanted = self.vectors if dtype is None else self.vectors.astype(dtype, copy=False)
         return wanted.copy() if copy else wanted

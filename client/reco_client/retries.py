@@ -1,6 +1,7 @@
 """When to try again, and after how long. Pure; depends on errors only."""
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -56,3 +57,18 @@ class Retries:
 
     def _whole_s(self, attempt: int) -> float:
         return min(self.longest_s, self.first_s * 2.0 ** (attempt - 1))
+
+
+class Deadline:
+    """The time by which a request is answered or given up, from now on."""
+
+    def __init__(self, within_s: float | None) -> None:
+        self._end = None if within_s is None else time.monotonic() + within_s
+
+    def shorten(self, seconds: float) -> float:
+        """As long, or what is left if that is less."""
+        return seconds if self._end is None else max(0.001, min(seconds, self._end - time.monotonic()))
+
+    def is_over_after(self, wait_s: float) -> bool:
+        """Whether nothing is left after such a wait."""
+        return self._end is not None and time.monotonic() + wait_s >= self._end

@@ -8,6 +8,7 @@ Standard library and httpx.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,48 @@ DEFAULT_PORT = "8000"
 _KEEPALIVE_S = 4.0  # the service closes idle connections after 5 s; ours should be the shorter patience
 
 
-def http_arguments(url: str | None, api_key: str | None, timeout_s: float, connections: int) -> dict[str, Any]:
-    """Arguments of `httpx.Client` and `httpx.AsyncClient`; `timeout_s` is httpx's: of each read and each write."""
-    headers = {"User-Agent": f"reco-client/{__version__}"}
-    key = api_key if api_key is not None else _key()
+def http_arguments(
+    url: str | None,
+    api_key: str | None,
+    timeout_s: float,
+    connections: int,
+    headers: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Arguments of `httpx.Client` and `httpx.AsyncClient`; `timeout_s` is httpx's: of each read and each write.
+
+    Raises:
+        ValueError: no address of a service, or a key that cannot be sent.
+        OSError: the key's file cannot be read.
+    """
+    ours = {"User-Agent": f"reco-client/{__version__}"}
+    key = (api_key if api_key is not None else _key() or "").strip()
+    if not all("!" <= letter <= "~" for letter in key):
+        raise ValueError("the API key holds a blank or a letter that no key has: is it all of the key, and no more?")
     if key:
-        headers["Authorization"] = f"Bearer {key}"
+        ours["Authorization"] = f"Bearer {key}"
     return {
-        "base_url": url or os.environ.get("RECO_URL") or _here(),
-        "headers": headers,
-        "timeout": httpx.Timeout(timeout_s, connect=min(5.0, timeout_s)),
+        "base_url": _address(url or os.environ.get("RECO_URL") or _here()),
+        "headers": {**ours, **(headers or {})},
+        "timeout": timeout_of(timeout_s),
         "limits": httpx.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_KEEPALIVE_S
         ),
     }
+
+
+def timeout_of(timeout_s: float) -> httpx.Timeout:
+    """Of each read and each write; a connection is there after 5 s, or not at all."""
+    return httpx.Timeout(timeout_s, connect=min(5.0, timeout_s))
+
+
+def _address(url: str) -> httpx.URL:
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL:
+        address = httpx.URL("")
+    if address.scheme not in ("http", "https") or not address.host:
+        raise ValueError(f"{url!r} is no address of a service: one is like {HERE}:{DEFAULT_PORT}")
+    return address
 
 
 def _here() -> str:

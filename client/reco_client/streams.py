@@ -3,15 +3,16 @@
 Depends on batches, wire and the parts beside them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 import httpx
 
-from reco_client.batches import Batch, by_count, by_count_and_bytes
+from reco_client.batches import Batch, Cutter
 from reco_client.images import ImageSource
+from reco_client.options import ClassifyOptions, EmbedOptions, check_options, listed_labels
 from reco_client.results import Classifications, Embeddings
 from reco_client.wire import Ask, ask_images, ask_texts, classifications_of, embeddings_of
 
@@ -29,30 +30,51 @@ class Cut:
 
 @dataclass(frozen=True)
 class Stream(Generic[Part]):
-    """Batches to come, the request that each becomes, and the result of its answer."""
+    """Inputs to come, what cuts them, the request that each batch becomes, and the result of its answer.
 
-    batches: Iterator[Batch[Any]]
+    Attributes:
+        inputs: any iterable; for `AsyncClient` also one to be awaited.
+    """
+
+    inputs: Any
+    cutter: Cutter[Any]
     ask: Callable[[Batch[Any]], Ask]
     answer: Callable[[Ask, httpx.Response | None, int], Part]
 
 
-def embed_texts(texts: str | Iterable[str], cut: Cut, options: Mapping[str, Any]) -> Stream[Embeddings]:
-    """One text or many."""
-    batches = by_count([texts] if isinstance(texts, str) else texts, cut.texts)
-    return Stream(batches, partial(ask_texts, options=options), embeddings_of)
+def embed_texts(texts: Any, cut: Cut, options: Mapping[str, Any]) -> Stream[Embeddings]:
+    """One text or many.
+
+    Raises:
+        TypeError: an option that there is not.
+    """
+    check_options(options, EmbedOptions)
+    inputs = [texts] if isinstance(texts, str) else texts
+    return Stream(inputs, Cutter(cut.texts), partial(ask_texts, options=options), embeddings_of)
 
 
 def embed_images(images: Any, cut: Cut, options: Mapping[str, Any]) -> Stream[Embeddings]:
-    """One image or many."""
-    batches = by_count_and_bytes(listed(images), cut.images, cut.num_bytes)
-    return Stream(batches, partial(ask_images, "/embed/image", options=options), embeddings_of)
+    """One image or many.
+
+    Raises:
+        TypeError: an option that there is not.
+    """
+    check_options(options, EmbedOptions)
+    ask = partial(ask_images, "/embed/image", options=options)
+    return Stream(listed(images), Cutter(cut.images, cut.num_bytes), ask, embeddings_of)
 
 
 def classify(images: Any, cut: Cut, options: Mapping[str, Any]) -> Stream[Classifications]:
-    """One image or many."""
-    lists = {name: list(options[name]) for name in ("labels", "templates") if options.get(name) is not None}
-    batches = by_count_and_bytes(listed(images), cut.images, cut.num_bytes)
-    return Stream(batches, partial(ask_images, "/classify", options={**options, **lists}), classifications_of)
+    """One image or many.
+
+    Raises:
+        TypeError: an option that there is not, or a string where a list of them is to be.
+    """
+    check_options(options, ClassifyOptions)
+    names = [name for name in ("labels", "templates") if options.get(name) is not None]
+    lists = {name: listed_labels(name, options[name]) for name in names}
+    ask = partial(ask_images, "/classify", options={**options, **lists})
+    return Stream(listed(images), Cutter(cut.images, cut.num_bytes), ask, classifications_of)
 
 
 def listed(images: Any) -> Iterable[ImageSource]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from reco_client.batches import Batch
 from reco_client.errors import AnswerInvalid, Degraded, SpaceChanged
 from reco_client.images import ImageSource, read_image
+from reco_client.options import listed_labels
 from reco_client.results import Classification, Classifications, Embeddings, ItemError, LabelScore, Neighbour, Scores
 
 NPY = "application/x-npy"
@@ -86,8 +87,14 @@ def ask_label_set(method: str, name: str) -> Ask:
 
 
 def ask_put_label_set(name: str, labels: Sequence[str], templates: Sequence[str] | None) -> Ask:
-    """A request to make or replace one."""
-    body = {"labels": list(labels)} | ({} if templates is None else {"templates": list(templates)})
+    """A request to make or replace one.
+
+    Raises:
+        TypeError: a string where a list of them is to be.
+    """
+    body = {"labels": listed_labels("labels", labels)}
+    if templates is not None:
+        body["templates"] = listed_labels("templates", templates)
     return replace(ask_label_set("PUT", name), arguments={"json": body})
 
 
@@ -96,8 +103,11 @@ def ask_add_pairs(images: Iterable[ImageSource], options: Mapping[str, Any]) -> 
 
     Raises:
         OSError, TypeError: an image that cannot be read.
+        ValueError: there is none.
     """
     batch = Batch(0, list(images))
+    if not batch.inputs:
+        raise ValueError("there is no image to add")
     ask = ask_images("/operator/pairs", batch, {name: value for name, value in options.items() if value is not None})
     return replace(ask, repeatable=False)
 

@@ -6,12 +6,13 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -235,6 +236,63 @@ def test_a_slow_service_is_a_failed_connection(scripted: Any, kind: str) -> None
     server = scripted(lambda number: Reply(delay_s=0.5))
     with pytest.raises(ConnectionFailed):
         call(kind, server.url, timeout_s=0.1, retries=Retries(attempts=1))
+
+
+@both
+def test_a_connection_that_is_cut_says_so(scripted: Any, kind: str) -> None:
+    server = scripted(lambda number: Reply(cut=True))
+    with pytest.raises(ConnectionFailed, match=r"no answer from http://[\d.:]+: \w.+\. Is the service running"):
+        call(kind, server.url, retries=Retries(attempts=1))
+
+
+def test_a_failure_without_words_is_told_by_its_name() -> None:
+    assert ": ReadError. Is" in str(ConnectionFailed.of(httpx.ReadError(""), httpx.URL("http://host")))
+
+
+@both
+def test_a_deadline_ends_attempts_and_waits(scripted: Any, kind: str) -> None:
+    full = scripted(lambda number: problem(503, "queue_full", retry_after="0.2"))
+    started = time.monotonic()
+    with pytest.raises(Overloaded):
+        call(kind, full.url, deadline_s=0.5, retries=Retries(attempts=99, first_s=0.01))
+    assert time.monotonic() - started < 1.5
+    assert len(full.times) in (1, 2, 3), "no wait is begun that outlasts it"
+    silent = scripted(lambda number: Reply(delay_s=2))
+    started = time.monotonic()
+    with pytest.raises(ConnectionFailed):
+        call(kind, silent.url, deadline_s=0.3)
+    assert time.monotonic() - started < 1.5
+
+
+@both
+def test_a_deadline_that_is_kept_changes_nothing(scripted: Any, kind: str) -> None:
+    server = scripted(lambda number: npy() if number else problem(503, "queue_full"))
+    assert call(kind, server.url, deadline_s=30, retries=QUICK).vectors.shape == (1, 4)
+
+
+@both
+def test_headers_go_along_and_a_key_has_no_blank_around_it(scripted: Any, kind: str) -> None:
+    server = scripted(lambda number: npy())
+    call(kind, server.url, api_key=" secret\n", headers={"X-Tenant": "birds"})
+    assert server.keys == ["Bearer secret"]
+    call(kind, server.url, api_key="secret", headers={"Authorization": "Basic of-a-gateway"})
+    assert server.keys[1:] == ["Basic of-a-gateway"]
+
+
+def test_texts_may_have_to_be_awaited(scripted: Any) -> None:
+    server = scripted(lambda number: npy(2 if number < 2 else 1))
+
+    async def texts() -> AsyncIterator[str]:
+        for number in range(5):
+            await asyncio.sleep(0)
+            yield f"text {number}"
+
+    async def ask() -> Any:
+        async with AsyncClient(server.url, texts_per_request=2, in_flight=1) as client:
+            return await client.embed_texts(texts())
+
+    assert asyncio.run(ask()).vectors.shape == (5, 4)
+    assert [len(json.loads(body)["texts"]) for body in server.bodies] == [2, 2, 1]
 
 
 def test_waits_double_and_never_fall_in_step() -> None:

@@ -3,6 +3,7 @@
 import ast
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 
 import reco_client
-from reco_client import Degraded, Embeddings, SpaceChanged
-from reco_client.batches import by_count, by_count_and_bytes
+from reco_client import Client, Degraded, Embeddings, ItemError, SpaceChanged
+from reco_client.batches import Cutter, cut
 from reco_client.images import read_image
 from reco_client.wire import join_classifications, join_embeddings
 
@@ -19,22 +20,28 @@ PACKAGE = Path(reco_client.__file__).parent
 
 
 def test_batches_keep_the_order_and_count_from_the_first() -> None:
-    batches = list(by_count(map(str, range(7)), 3))
+    batches = list(cut(map(str, range(7)), Cutter(3)))
     assert [(batch.first, list(batch.inputs)) for batch in batches] == [
         (0, ["0", "1", "2"]),
         (3, ["3", "4", "5"]),
         (6, ["6"]),
     ]
-    assert list(by_count([], 3)) == []
+    assert list(cut([], Cutter(3))) == []
     with pytest.raises(ValueError, match="at least one"):
-        list(by_count(["a"], 0))
+        Cutter(0)
+
+
+def test_a_whole_batch_does_not_wait_for_the_next_input() -> None:
+    taken = []
+    batches = cut((taken.append(number) or number for number in range(9)), Cutter(3))  # type: ignore[func-returns-value]
+    assert (next(batches).inputs, taken) == ([0, 1, 2], [0, 1, 2])
 
 
 def test_batches_of_images_are_cut_by_bytes_too(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_bytes(bytes(80))
     images: list[Any] = [bytes(40), bytes(40), path, bytes(300), bytes(1), tmp_path / "missing"]
-    batches = list(by_count_and_bytes(images, 10, 100))
+    batches = list(cut(images, Cutter(10, 100)))
     assert [(batch.first, len(batch.inputs)) for batch in batches] == [(0, 2), (2, 1), (3, 1), (4, 2)]
 
 
@@ -48,6 +55,47 @@ def test_an_image_is_a_path_bytes_or_an_open_file(tmp_path: Path) -> None:
     for wrong in (np.zeros(3), 5, None, io.StringIO("text")):
         with pytest.raises(TypeError, match="save an array or a PIL image"):
             read_image(wrong)  # type: ignore[arg-type]
+
+
+def test_embeddings_are_shown_by_what_they_are_and_not_by_their_numbers() -> None:
+    assert repr(part("s", 2)) == "<Embeddings 2 x 4, model='m', space='s', memory_version=1>"
+    bad = replace(part("s", 2), neighbours=[[]], errors={0: ItemError(0, "c", "d")})
+    assert repr(bad).endswith("memory_version=1, neighbours, errors=1>")
+
+
+def test_a_string_is_no_list_of_labels() -> None:
+    with Client("http://127.0.0.1:9", api_key="") as client:
+        for wrong in ({"labels": "wren"}, {"label_set": "birds", "templates": "a photo of a {}."}):
+            with pytest.raises(TypeError, match="list of strings, not one string"):
+                client.classify(b"x", **wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="labels are a list of strings"):
+            client.put_label_set("birds", "wren")
+
+
+def test_a_misspelt_option_is_named() -> None:
+    with Client("http://127.0.0.1:9", api_key="") as client:
+        with pytest.raises(TypeError, match="no option 'neighbours' here; there are enhance, k, "):
+            client.embed_texts("a", neighbours=True)  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="no option 'label'"):
+            client.classify(b"x", label=["a"])  # type: ignore[call-arg]
+
+
+def test_no_image_is_no_pair() -> None:
+    with Client("http://127.0.0.1:9", api_key="") as client, pytest.raises(ValueError, match="no image to add"):
+        client.add_pairs([], name="puffin")
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost", "ftp://host", "http://", "http://host:port", "//host"])
+def test_what_is_no_address_is_told_before_anything_is_sent(url: str) -> None:
+    with pytest.raises(ValueError, match=r"is no address of a service: one is like http://127\.0\.0\.1:8000"):
+        Client(url)
+
+
+@pytest.mark.parametrize("key", ["reco_se\ncret", "reco_se cret", "reco_sécret"])
+def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(key: str) -> None:
+    with pytest.raises(ValueError, match="the API key holds") as refused:
+        Client("http://127.0.0.1:9", api_key=key)
+    assert "cret" not in str(refused.value)
 
 
 def part(space: str, rows: int, width: int = 4, *, degraded: bool = False) -> Embeddings:

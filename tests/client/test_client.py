@@ -152,8 +152,8 @@ def test_the_rest(call: Call, engine: Engine) -> None:
     assert call("label_sets") == []
     with pytest.raises(RequestRefused, match="not_found"):
         call("label_set", "../x")
-    with pytest.raises(RequestRefused, match=r"field_unknown .*known_fields: \[.*'enhance'.*\]"):
-        call("embed_texts", "a", enhanced=True)
+    with pytest.raises(RequestRefused, match=r"field_invalid .*At /k\. expected: a whole number\."):
+        call("embed_texts", "a", k="5")
 
 
 def test_an_operator_changes_label_sets(serve: Any, photos: list[Any], tmp_path: Path) -> None:
