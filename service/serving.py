@@ -29,6 +29,8 @@ from service.settings import Settings
 
 logger = logging.getLogger("reco.serving")
 
+_CLOSE = (b"connection", b"close")
+
 _LAST_WORK_S = 5.0  # for threads that nobody waits for, the last lines of the log and the last spans
 
 
@@ -107,6 +109,9 @@ class Ending:
             self.stop()
             return
         self._service.draining = True
+        for server in self._servers:
+            if server.config.loaded:  # from the next second on, each answer is the last of its connection:
+                server.config.encoded_headers.append(_CLOSE)  # its client finds another replica before this one is gone
         logger.info("draining: not ready from now on, accepting for another %g s", self._delay_s)
         asyncio.get_running_loop().call_later(self._delay_s, self._close)
 

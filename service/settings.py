@@ -127,13 +127,15 @@ class Settings(BaseSettings):
         None,
         description="Folder that `reco eval -o` wrote, for the page; `evaluation` in the fusion's folder if not set.",
     )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field(
+        "auto", description="auto, cpu, mps, cuda or cuda:N."
+    )
     search_device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
         "auto",
         description="Where the memory is searched: auto (the encoder's GPU if faiss-gpu is there and the memory fits, "
         "else the CPU), cpu, or cuda or cuda:N, which refuse a memory that does not fit (docs/gpu.md).",
     )
-    dtype: str = Field(
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
         description="auto (bfloat16 where the device multiplies in it, else float32), float32, bfloat16 or float16.",
     )
@@ -298,6 +300,18 @@ class Settings(BaseSettings):
             raise ValueError("RECO_CORS_ORIGINS are like https://app.example.com: scheme, host and port, and no path")
         return self
 
+    @model_validator(mode="after")
+    def _check_proxies(self) -> "Settings":
+        """The server would take what is no address for a socket's name, which no connection comes from."""
+        for proxy in addresses_of(self.trusted_proxies):
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise ValueError(
+                    "RECO_TRUSTED_PROXIES are addresses or networks, like 10.0.0.0/8: names are not looked up"
+                ) from None
+        return self
+
     @property
     def memory_is_remote(self) -> bool:
         """Whether RECO_MEMORY is an address, not a directory."""
@@ -317,6 +331,11 @@ class Settings(BaseSettings):
             return not ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return True  # a host name: nobody here can tell, so it counts as reachable
+
+
+def addresses_of(setting: str | None) -> list[str]:
+    """The addresses and networks of `RECO_TRUSTED_PROXIES`; none for `*`, which is everybody."""
+    return [] if setting == "*" else [proxy.strip() for proxy in (setting or "").split(",") if proxy.strip()]
 
 
 def origins_of(setting: str | None) -> list[str]:

@@ -193,6 +193,9 @@ def test_X27_X28_SIGTERM_under_load_loses_nothing_and_ends_with_0(operated: Oper
     drained = operated.client.get("/readyz")
     assert (drained.status_code, drained.json()["reason"]) == (503, "draining")
     assert operated.client.get("/livez").status_code == 200
+    while "close" not in operated.client.get("/livez").headers.get("connection", ""):  # of a connection that is kept
+        assert time.monotonic() < sent_until, "who keeps a connection is cut at the end"
+        time.sleep(0.05)
     for asker in askers:
         asker.join()
     assert operated.process.wait(DRAIN_S + 15) == 0

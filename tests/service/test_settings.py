@@ -111,6 +111,20 @@ def test_origins_that_would_let_in_too_much_or_nobody_are_refused(origins: str, 
     load_settings({}, model="m", memory="m", cors_origins="*")
 
 
+@pytest.mark.parametrize("name", ["dtype", "device"])
+def test_a_word_that_no_reload_could_make_right_ends_the_start(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"RECO_{name.upper()}: "):
+        load_settings(model="m", memory="m", **{name: "fp16"})
+
+
+@pytest.mark.parametrize("proxies", ["balancer", "10.0.0.5, balancer:8000", "10.0.0.1/8"])
+def test_a_proxy_that_would_never_be_recognised_is_refused(proxies: str) -> None:
+    with pytest.raises(SettingsError, match="addresses or networks"):
+        load_settings(model="m", memory="m", trusted_proxies=proxies)
+    for good in ("10.0.0.5, 192.168.0.0/16,::1", "*"):
+        assert load_settings(model="m", memory="m", trusted_proxies=good).trusted_proxies == good
+
+
 def test_a_port_that_is_taken_is_told_before_anything_is_loaded() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
