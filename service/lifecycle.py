@@ -7,6 +7,7 @@ Depends on access, engine, generation, pipeline, workers, metrics, problems and 
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,13 +88,13 @@ class Service:
             raise self._not_ready(self.reason or "starting")
         return pipeline
 
-    def refuse_if_full(self, *modalities: Modality) -> None:
+    def refuse_if_full(self, *modalities: Modality, coming: Mapping[Modality, int]) -> None:
         """Shed a request before it is read; see `Pipeline.refuse_if_full`.
 
         Raises:
             Problem: queue_full, not_ready.
         """
-        self.pipeline.refuse_if_full(*modalities)
+        self.pipeline.refuse_if_full(*modalities, coming=coming)
 
     @property
     def items(self) -> int:

@@ -19,6 +19,7 @@ from service.door.keys import Key, KeyRing, read_keys
 from service.door.keys import Scope as KeyScope
 from service.door.limits import Limiter, Limits
 from service.door.shedding import RefuseIfFull, shed
+from service.door.turns import Turns
 from service.problems import Problem
 from service.settings import Settings
 
@@ -140,6 +141,7 @@ class Door:
         self._app = app
         self._access = access
         self._refuse_if_full = refuse_if_full
+        self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -163,7 +165,7 @@ class Door:
                 with access.limiter.admit(name, limits, lambda: scope["state"].get("items") or 1):
                     told = access.limiter.headers(name, limits)
                     send = _telling(send, told) if told else send
-                    shed(scope, self._refuse_if_full)
+                    await shed(scope, self._refuse_if_full, self._turns)
                     await self._app(scope, receive, send)
         except Problem as problem:
             await answer_problem(Request(scope), problem)(scope, receive, send)

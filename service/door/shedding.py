@@ -1,7 +1,7 @@
 """Refusing before anything is read: a request of a route that computes, when there is no room for what it would ask.
 
-Judged by method and path alone: a server that has more to do than it can must not take requests apart to say so.
-Depends on the pipeline's words and problems.
+Judged by method and path alone: a server that has more to do than it can must not take requests apart to say so. Who is
+let in waits for a turn. Depends on the pipeline's words, problems and turns.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from starlette.types import Scope
 
 from memory import Modality
+from service.door.turns import Turns
 from service.pipeline.batcher import LANES
 
 # Which queues a route fills; with room in any of them a request is let in, for what it holds is in its body.
@@ -34,12 +35,13 @@ _ENDPOINTS: Mapping[str, Endpoint] = {path: Endpoint(path) for path in _QUEUES}
 RefuseIfFull = Callable[..., None]
 
 
-def shed(scope: Scope, refuse_if_full: RefuseIfFull) -> None:
-    """Let a request pass, or not.
+async def shed(scope: Scope, refuse_if_full: RefuseIfFull, turns: Turns) -> None:
+    """Let a request pass when its turn comes, or refuse it now.
 
     Args:
         scope: of the request; a refused one is marked with its endpoint.
-        refuse_if_full: the pipeline's own, told the queues.
+        refuse_if_full: the pipeline's own, told the queues and how many are coming to each.
+        turns: of those let in.
 
     Raises:
         Problem: queue_full, not_ready.
@@ -49,5 +51,6 @@ def shed(scope: Scope, refuse_if_full: RefuseIfFull) -> None:
     if queues is None or scope["method"] != "POST":
         return
     scope["route"] = _ENDPOINTS[path]
-    refuse_if_full(*queues)
+    refuse_if_full(*queues, coming=turns.coming)
     del scope["route"]
+    await turns.take(queues)

@@ -57,8 +57,8 @@ class Batcher(Protocol[QueryContra, AnswerT]):
     def admit(self, modality: Modality, count: int) -> AbstractContextManager[None]:
         """Hold room for `count` items; raises QueueFull at once when there is none."""
 
-    def has_room(self, modality: Modality) -> bool:
-        """Whether one more item would be admitted."""
+    def has_room(self, modality: Modality, coming: int = 0) -> bool:
+        """Whether one more item would be admitted behind those that are coming."""
 
     def submit(
         self, modality: Modality, queries: Sequence[QueryContra], deadline: float

@@ -7,7 +7,7 @@ Depends on batcher, engine, metrics, problems, trace, waiting, weighing and work
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from memory import Modality
 from models.errors import InputError
 from models.fusion.label_set import LabelSetWeights
 from service.observing.metrics import Metrics
-from service.pipeline.batcher import LANES, BatcherStopped, Done, QueueFull
+from service.pipeline.batcher import BatcherStopped, Done, QueueFull
 from service.pipeline.engine import Answer, Content, Engine, FloatArray, Query, Tokenised
 from service.pipeline.trace import Trace
 from service.pipeline.undecoded import pixels_by_headers
@@ -68,13 +68,17 @@ class Pipeline:
         """Items of a long job that are queued at a time: a batch, if the queue holds one."""
         return min(self._settings.max_batch_size, self._settings.max_queue_items)
 
-    def refuse_if_full(self, *modalities: Modality) -> None:
-        """Shed a request before its body is read, if none of these (of all, if none is named) has room.
+    def refuse_if_full(self, *modalities: Modality, coming: Mapping[Modality, int]) -> None:
+        """Shed a request before its body is read, if none of these has room.
+
+        Args:
+            modalities: the queues that it may fill.
+            coming: requests for each of them that were let in and have not been read.
 
         Raises:
             Problem: queue_full, pixels_full.
         """
-        with_room = [modality for modality in modalities or LANES if self.batcher.has_room(modality)]
+        with_room = [modality for modality in modalities if self.batcher.has_room(modality, coming[modality])]
         if not with_room:
             raise Problem("queue_full")
         if with_room == ["image"] and not self._workers.undecoded.has_room:

@@ -138,9 +138,9 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
         """Items admitted and not answered yet."""
         return self._admitted[modality]
 
-    def has_room(self, modality: Modality) -> bool:
+    def has_room(self, modality: Modality, coming: int = 0) -> bool:
         """See `Batcher`."""
-        return self._fits(modality, 1)
+        return self._fits(modality, coming + 1)
 
     @contextmanager
     def admit(self, modality: Modality, count: int) -> Iterator[None]:

@@ -122,7 +122,8 @@ def test_permits_are_counted_per_modality_and_given_back(batcher: TurnBatcher[in
             pytest.fail("no permit was left")
         with batcher.admit("text", 10):
             pass
-    assert batcher.has_room("image")
+    assert batcher.has_room("image", coming=9)
+    assert not batcher.has_room("image", coming=10), "those that were let in before it have the room"
     with pytest.raises(QueueFull), batcher.admit("image", 11):
         pytest.fail("more than the whole queue")
 
