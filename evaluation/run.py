@@ -68,7 +68,7 @@ def evaluate(
         report: told what is being done, how much of it is done, and how much there is.
 
     Raises:
-        EvaluationError: fusions_differ, k_too_large, task_invalid (another D).
+        EvaluationError: fusions_differ, k_too_large, memory_empty, task_invalid (another D).
     """
     k = check_parts(memory, fusions, config.k)
     if task.texts.shape[1] != memory.embed_dim:

@@ -5,7 +5,7 @@ from demo.drawing.geometry import Point, blob, path
 from demo.drawing.palette import BLACK, mix
 from demo.drawing.pen import Pen
 
-_NEAR, _FAR = -1.0, 1.6  # how far, in sixths of a unit forward, a raised wing leans
+_NEAR, _FAR = -1.0, 1.6  # how far a raised wing leans forward, in steps of six units
 
 
 def near_wing(figure: Figure, pen: Pen) -> list[str]:

@@ -3,8 +3,6 @@
 Memory and queries are different draws, each way round once; queries show classes that were never fitted on.
 """
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 
 from evaluation.ablations.world import FloatArray, Items, Part, Question, World
 from evaluation.errors import EvaluationError
+from evaluation.npz import Arrays, read_arrays
 
 KEYS = ("image", "label", "shot_set", "text", "class_name", "train_class", "unseen_class")
 FIRST_DRAWS = (1, 2)  # one side of the swap; the other side is every other draw
@@ -45,6 +44,10 @@ def load_fewshot(path: Path) -> World:
     columns = {f"{len(classes)}-way": classes, f"{len(unseen)}-way": unseen}
     validation_columns = {f"{len(train)}-way": train, f"{count}-way": held_out}
     known = everything.kept(np.isin(label, train))
+    parts = _both_ways(everything, first, text, unseen, columns)
+    validation = _both_ways(known, first[np.isin(label, train)], text, held_out, validation_columns)
+    if not all(len(question.images) for part in (*parts, *validation) for question in part.questions.values()):
+        raise _invalid(path, "the unseen or the validation classes have no image in the draws of one side of the swap")
     return World(
         name=path.stem,
         about={
@@ -54,10 +57,10 @@ def load_fewshot(path: Path) -> World:
             "images": len(image),
         },
         training=known,
-        parts=_both_ways(everything, first, text, unseen, columns),
+        parts=parts,
         choosing=everything.kept(np.isin(label, shown)),
-        validation=_both_ways(known, first[np.isin(label, train)], text, held_out, validation_columns),
-        noise=_noise(path.parent),
+        validation=validation,
+        noise=_noise(path.parent, image.shape[1]),
         weakenable=True,
     )
 
@@ -82,59 +85,63 @@ def _both_ways(
     return tuple(parts)
 
 
-def _noise(folder: Path) -> Items | None:
+def _noise(folder: Path, embed_dim: int) -> Items | None:
     """Other images: every second one has the caption that is nearest to it, the others a random one."""
     if not all((folder / name).is_file() for name in (POOL, NAMES)):
         return None
     image, text = (
         _unit(folder / name, _read(folder / name, (key,))[key]) for name, key in ((POOL, "image"), (NAMES, "text"))
     )
+    for name, rows in ((POOL, image), (NAMES, text)):
+        if rows.shape[1] != embed_dim:
+            raise _invalid(folder / name, f"D = {rows.shape[1]}, and the world beside it has {embed_dim}: take it away")
     caption = np.random.default_rng(_SEED).integers(0, len(text), len(image))
     caption[::2] = (image[::2] @ text.T).argmax(axis=1)
     return Items(image, text[caption], np.full(len(image), -1, dtype=np.int64))
 
 
-def _read(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray[np.generic]]:
-    try:
-        # Opened here: numpy leaves a file that is no zip open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            missing = [key for key in keys if key not in file]
-            if not missing:
-                return {key: file[key] for key in keys}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise EvaluationError("world_invalid", f"{path} cannot be read as an .npz without pickle: {error}") from error
-    raise EvaluationError(
-        "world_invalid", f"{path} has no {', '.join(missing)}: a few-shot world needs {', '.join(keys)}."
-    )
+def _read(path: Path, keys: tuple[str, ...]) -> Arrays:
+    arrays, _ = read_arrays(path, keys, "world_invalid")
+    missing = [key for key in keys if key not in arrays]
+    if missing:
+        raise _invalid(path, f"it has no {', '.join(missing)}, and needs {', '.join(keys)}")
+    return arrays
 
 
-def _check(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
-    image, text, label = arrays["image"], arrays["text"], arrays["label"]
-    count = len(text)
-    wrong = None
+def _check(path: Path, arrays: Arrays) -> None:
+    image, text, label, draws = (arrays[name] for name in ("image", "text", "label", "shot_set"))
+    classes = {name: arrays[name] for name in ("train_class", "unseen_class")}
     if image.ndim != 2 or text.ndim != 2 or image.shape[1:] != text.shape[1:]:
-        wrong = f"image {list(image.shape)} and text {list(text.shape)} are not (N, D) and (C, D)"
-    elif label.shape != (len(image),) or arrays["shot_set"].shape != (len(image),):
-        wrong = "label and shot_set do not have one number an image"
-    elif len(arrays["class_name"]) != count:
-        wrong = "class_name does not have one name a text"
-    else:
-        numbers = np.concatenate([label, arrays["train_class"], arrays["unseen_class"]])
-        if not np.issubdtype(numbers.dtype, np.integer) or numbers.min() < 0 or numbers.max() >= count:
-            wrong = f"label, train_class and unseen_class are not class numbers from 0 to {count - 1}"
-        elif len(arrays["train_class"]) < LEAST_TRAINING or len(arrays["unseen_class"]) < 2:
-            wrong = f"{LEAST_TRAINING} training classes and 2 unseen ones are the least to split"
-        elif np.intersect1d(arrays["train_class"], arrays["unseen_class"]).size:
-            wrong = "a class is in both train_class and unseen_class"
-        elif len(set(np.isin(arrays["shot_set"], FIRST_DRAWS).tolist())) < 2:
-            wrong = "shot_set needs draws 1 and 2 for one side of the swap and others for the other"
-    if wrong is not None:
-        raise EvaluationError("world_invalid", f"{path}: {wrong}.")
+        raise _invalid(path, f"image {list(image.shape)} and text {list(text.shape)} are not (N, D) and (C, D)")
+    if label.shape != (len(image),) or draws.shape != (len(image),):
+        raise _invalid(path, "label and shot_set do not have one number an image")
+    if arrays["class_name"].shape != (len(text),):
+        raise _invalid(path, "class_name does not have one name a text")
+    for numbers in (label, *classes.values()):
+        whole = numbers.ndim == 1 and np.issubdtype(numbers.dtype, np.integer)
+        if not whole or not np.isin(numbers, np.arange(len(text))).all():
+            raise _invalid(path, f"label, train_class and unseen_class are not class numbers from 0 to {len(text) - 1}")
+    for name, numbers in classes.items():
+        if len(np.unique(numbers)) < len(numbers):
+            raise _invalid(path, f"{name} names a class twice")  # it could be fitted on, and validated on as well
+    if len(classes["train_class"]) < LEAST_TRAINING or len(classes["unseen_class"]) < 2:
+        raise _invalid(path, f"{LEAST_TRAINING} training classes and 2 unseen ones are the least to split")
+    if np.intersect1d(classes["train_class"], classes["unseen_class"]).size:
+        raise _invalid(path, "a class is in both train_class and unseen_class")
+    first = np.isin(draws, FIRST_DRAWS)
+    if first.all() or not first.any():
+        raise _invalid(path, "shot_set needs draws 1 and 2 for one side of the swap and others for the other")
 
 
 def _unit(path: Path, rows: NDArray[np.generic]) -> FloatArray:
+    if rows.ndim != 2 or rows.dtype.kind != "f" or not rows.size:
+        raise _invalid(path, f"embeddings are (N, D) of a float type, not {rows.dtype}{list(rows.shape)}")
     single = rows.astype(np.float32)
     lengths = np.linalg.norm(single, axis=1, keepdims=True)
     if not (np.abs(lengths - 1) <= 1e-2).all():  # written so that NaN fails it
-        raise EvaluationError("world_invalid", f"{path}: embeddings must be finite and of unit norm.")
+        raise _invalid(path, "embeddings must be finite and of unit norm")
     return np.ascontiguousarray(single / lengths)
+
+
+def _invalid(path: Path, problem: str) -> EvaluationError:
+    return EvaluationError("world_invalid", f"{path}: {problem}.")

@@ -6,8 +6,6 @@
 numpy only.
 """
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +13,13 @@ from numpy.typing import NDArray
 
 from evaluation.errors import EvaluationError
 from evaluation.forms import Kind
+from evaluation.npz import Arrays, read_arrays
 from evaluation.refinement import FloatArray
 from evaluation.retrieval import RetrievalTask
 from evaluation.tasks.task import EvalTask, check_classes, embeddings, invalid, split_classes
 from evaluation.zero_shot import ZeroShotTask
 
 _KNOWN = ("image", "text", "label", "class_name", "seen_class", "train_class", "unseen_class", "pair", "caption")
-Arrays = dict[str, NDArray[np.generic]]
 
 
 def read_npz(path: Path, kind: Kind | None) -> EvalTask:
@@ -34,7 +32,7 @@ def read_npz(path: Path, kind: Kind | None) -> EvalTask:
     Raises:
         EvaluationError: task_invalid, task_kind.
     """
-    arrays, names = _load(path)
+    arrays, names = read_arrays(path, _KNOWN, "task_invalid")
     for name in ("image", "text"):
         if name not in arrays:
             raise invalid(path.name, f"it has no `{name}`, only {', '.join(names) or 'nothing'}")
@@ -87,22 +85,6 @@ def _retrieval(path: Path, arrays: Arrays, image: FloatArray, text: FloatArray) 
     caption_of = {int(row): caption for row, caption in zip(pair[::-1], captions[::-1], strict=True)}
     image_names = [f"image {row}: {caption_of.get(row, 'no text')}" for row in range(len(image))]
     return EvalTask(path.stem, RetrievalTask(image, text, pair), captions, image_names)
-
-
-def _load(path: Path) -> tuple[Arrays, list[str]]:
-    """The arrays that are known, and the names of all."""
-    try:
-        # Opened here: numpy leaves a file that is no zip open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in _KNOWN if name in file.files}, file.files
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        pickled = "pickle" in str(error).lower()
-        raise invalid(
-            path.name,
-            "it holds Python objects, and pickles are never loaded: save texts as np.array(texts, dtype=str)"
-            if pickled
-            else "it is not a whole .npz file: save it again with numpy.savez",
-        ) from error
 
 
 def _whole_numbers(array: NDArray[np.generic], name: str, count: int | None, source: str) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ Shapes: B embeddings of the evaluation set, D embedding dimension, N rows of the
 """
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,10 @@ from memory.memory import Memory
 
 DUPLICATE_COSINE: Final = 0.985  # of a picture and a copy of it, encoded again, resized or cropped by a little
 _BATCH: Final = 1024
+_UNREADABLE: Final = (  # a RuntimeError: encrypted, or compressed in a way that zipfile does not know
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError),
+    *(RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error),
+)
 _ROUNDING: Final = 1e-5  # fp16 rows and a float32 product: a copy comes out just below 1
 
 
@@ -76,9 +81,10 @@ def read_evaluation_images(path: Path) -> NDArray[np.float32]:
         QueryValueError: a row is zero or not finite.
     """
     try:
-        with np.load(path) as archive:  # an .npy, or a pickle, is no context manager
+        # Opened here: numpy leaves a file that is no zip open. An .npy, or a pickle, is no context manager.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             array = np.asarray(archive["image"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise SelectionInvalid(f"{path} is no .npz that holds 'image', (B, D) embeddings: {error}") from error
     if array.ndim != 2 or not array.size or array.dtype.kind != "f":
         raise SelectionInvalid(f"'image' in {path} is {array.dtype}{list(array.shape)}, expected float[B, D]")

@@ -168,7 +168,13 @@ def test_a_pool_beside_the_file_becomes_noise(few: World, path: Path, save: Save
         ({"shot_set": np.ones(CLASSES * PER_CLASS, dtype=int)}, "draws 1 and 2"),
         ({"image": np.full((CLASSES * PER_CLASS, D), np.nan)}, "unit norm"),
         ({"text": np.ones((CLASSES, D))}, "unit norm"),
-        ({"image": np.array([{}] * 3, dtype=object)}, "without pickle"),
+        ({"image": np.array([{}] * 3, dtype=object)}, "pickles are never loaded"),
+        ({"text": np.float32(1)}, "(N, D) and"),
+        ({"class_name": np.array("a")}, "one name a text"),
+        ({"train_class": np.arange(UNSEEN, CLASSES).reshape(2, -1)}, "not class numbers"),
+        ({"train_class": np.tile(few_shot_arrays()["train_class"], 2)}, "train_class names a class twice"),
+        ({"unseen_class": np.tile(few_shot_arrays()["unseen_class"], 2)}, "unseen_class names a class twice"),
+        ({"image": few_shot_arrays()["image"].astype(str)}, "of a float type"),
         ({"train_class": np.arange(0), "unseen_class": np.arange(0)}, "the least to split"),
     ],
 )
@@ -179,11 +185,25 @@ def test_a_bad_file_is_refused_in_one_sentence(save: Save, changes: dict[str, An
     assert words in refused.value.message
 
 
+def test_classes_that_one_side_of_the_swap_never_shows_are_refused(save: Save) -> None:
+    """Nothing would be asked there, which was noticed minutes later."""
+    arrays = few_shot_arrays()
+    shown = ~np.isin(arrays["label"], arrays["unseen_class"]) | (arrays["shot_set"] > 2)
+    with pytest.raises(EvaluationError, match="no image in the draws of one side"):
+        load_fewshot(save(**{name: arrays[name][shown] for name in ("image", "label", "shot_set")}))
+
+
+def test_a_pool_from_another_encoder_is_refused(save: Save) -> None:
+    file = save()
+    write_pool(file.parent)
+    np.savez(file.parent / "image_pool.npz", image=np.eye(D + 1, dtype=np.float32))
+    with pytest.raises(EvaluationError, match="image_pool"):
+        load_fewshot(file)
+
+
 def test_what_is_no_file_of_arrays_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.npz").write_text("not an archive")
-    for name in ("text.npz", "absent.npz"):
-        with pytest.raises(EvaluationError, match="world_invalid"):
-            load_fewshot(tmp_path / name)
+    with pytest.raises(EvaluationError, match="world_invalid"):
+        load_fewshot(tmp_path / "absent.npz")
     with pytest.raises(EvaluationError, match="world_unfinished"):
         demo_world(tmp_path)
 

@@ -122,7 +122,7 @@ def test_three_thousand_queries_in_seven_thousand_rows_take_a_moment() -> None:
     queries = unit_rows(3000, 512, 3)
     times = []
     for _ in range(2):
-        start = time.perf_counter()
+        start = time.process_time()
         memory.search(queries, 10, modality="image")
-        times.append(time.perf_counter() - start)
-    assert min(times) < 5  # about 0.6 s on two free cores; a busy machine is given time
+        times.append(time.process_time() - start)
+    assert min(times) < 5  # processor time of all threads, about 1 s: a busy machine stretches the clock's without end

@@ -164,6 +164,15 @@ def test_a_file_that_is_no_npz(tmp_path, data):
         memory.read_evaluation_images(tmp_path / "test.npz")
 
 
+def test_an_npz_that_cannot_be_unpacked(tmp_path, factory):
+    np.savez_compressed(tmp_path / "test.npz", image=factory.unit_rows(50, factory.D, 0))
+    whole = (tmp_path / "test.npz").read_bytes()
+    flipped = bytes(255 - byte for byte in whole[60:260])
+    (tmp_path / "test.npz").write_bytes(whole[:60] + flipped + whole[260:])
+    with pytest.raises(memory.SelectionInvalid):
+        memory.read_evaluation_images(tmp_path / "test.npz")
+
+
 def test_every_item_may_be_removed_and_no_version_is_empty(pair, factory):
     remove_keys(pair, KeyPatterns(["*"]))
     assert keys_found(pair, factory) == set()
