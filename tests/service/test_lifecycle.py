@@ -171,6 +171,7 @@ def test_a_full_queue_is_503_before_decoding_and_probes_still_answer(
         worker.start()
         assert held.entered.wait(10)
         before = len(decoded)
+        assert before == 2, "what is counted is what decodes"
         refused = service.client.post("/embed/text", json={"texts": ["c"]})
         assert (refused.status_code, refused.json()["code"]) == (503, "queue_full")
         assert refused.headers["retry-after"] == "1"
