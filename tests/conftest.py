@@ -28,6 +28,7 @@ import torch
 from object_store import bucket, object_store  # noqa: F401 - pytest finds fixtures by their names here
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
+from served_process import free_port
 
 from models.cores import usable_cores
 from models.encoder import Encoder
@@ -103,12 +104,22 @@ def _spread_embeddings(model: open_clip.CLIP) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real data that lie beside a checkout, or where RECO_SHARED_DATA says; they are no part of it."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    directory = Path(os.environ.get("RECO_SHARED_DATA", beside))
-    if not directory.is_dir():
-        pytest.skip("no real data here: set RECO_SHARED_DATA to a folder that has clip_vitb32/ and grocery/")
-    return directory
+    """Real data that lie in a checkout or beside it, or where RECO_SHARED_DATA says; they are no part of it."""
+    named = os.environ.get("RECO_SHARED_DATA")
+    usual = [parent / "shared" / "data" for parent in Path(__file__).resolve().parents[1:3]]
+    for directory in [Path(named)] if named else usual:
+        if directory.is_dir():
+            return directory
+    pytest.skip("no real data here: set RECO_SHARED_DATA to a folder that has clip_vitb32/ and grocery/")
+
+
+@pytest.fixture(scope="session")
+def few_shot(shared_data: Path) -> Path:
+    """Real embeddings of CLIP ViT-B/32: seven images of each of 1,000 classes, and the classes' names."""
+    path = shared_data / "clip_vitb32" / "imagenet_fewshot.npz"
+    if not path.is_file():
+        pytest.skip(f"no clip_vitb32/{path.name} among the real data")
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -166,9 +177,7 @@ class MilvusLite:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -3,19 +3,17 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import torch
+from served_process import free_port, wait_until_ready
 
 from demo.captions import PROMPTS
 from demo.clip import tiny_clip_directory
@@ -91,9 +89,7 @@ def write_evaluation(root: Path, fusion: Fusion) -> None:
 @contextmanager
 def serving(world: Path, **changes: str | None) -> Iterator[str]:
     """`reco serve` on a free port; None takes a setting away."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = {
         "RECO_MODEL": str(tiny_clip_directory()),
         "RECO_MEMORY": str(world / "memory"),
@@ -109,14 +105,7 @@ def serving(world: Path, **changes: str | None) -> Iterator[str]:
     process = subprocess.Popen([sys.executable, "-m", "reco.cli", "serve"], env=environment, stderr=subprocess.DEVNULL)
     try:
         url = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            try:
-                if httpx.get(f"{url}/readyz").status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
-            assert process.poll() is None, "the service ended"
-            time.sleep(0.2)
+        wait_until_ready(url, process)
         yield url
     finally:
         process.terminate()

@@ -3,7 +3,6 @@
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from served_process import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,13 +65,6 @@ def compose_command() -> list[str] | None:
         if shutil.which(command[0]) and not _run([*command, "version"]).returncode:
             return command
     return None
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,16 @@
 """A folder as the reader of the quickstart has it: photos with captions, test images, names, foreign embeddings."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from served_process import free_port, wait_until_ready
 
 from demo.clip import tiny_clip_directory
 from demo.shots import species_shot
@@ -35,9 +33,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RECO_")}
         binaries = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
         own = {"RECO_MODEL": str(tiny_clip_directory()), "RECO_PORT": str(self.port), "RECO_THREADS": "1"}
@@ -67,15 +63,7 @@ class Reader:
             cwd=self.folder,
             env=self.environment,
         )
-        for _ in range(600):
-            assert self._serving.poll() is None, "the service ended"
-            try:
-                if httpx.get(f"http://127.0.0.1:{self.port}/readyz").status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.2)
-        raise AssertionError("never ready")
+        wait_until_ready(f"http://127.0.0.1:{self.port}", self._serving)
 
     def here(self, code: str) -> str:
         """The code with this service's address."""

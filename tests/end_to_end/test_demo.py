@@ -7,7 +7,6 @@ The thresholds were measured once on the finished world and are fixed here, with
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from served_process import free_port, wait_until_ready
 
 from models.cores import usable_cores
 
@@ -79,9 +79,7 @@ def test_a_second_run_takes_up_what_is_there(demo: Path) -> None:
 @pytest.fixture(scope="module")
 def server(demo: Path) -> Iterator[str]:
     """`reco serve` with the demo's settings, as a process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = dict(line.split("=", 1) for line in (demo / "serve.env").read_text().splitlines())
     process = subprocess.Popen(
         [sys.executable, "-m", "reco.cli", "serve", "--port", str(port)],
@@ -90,16 +88,7 @@ def server(demo: Path) -> Iterator[str]:
     )
     base = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(600):
-            try:
-                if httpx.get(f"{base}/readyz", timeout=10).status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
-            assert process.poll() is None, "the server ended"
-            time.sleep(0.2)
-        else:
-            pytest.fail("the server was never ready")
+        wait_until_ready(base, process)
         yield base
     finally:
         process.terminate()

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from served_process import free_port, wait_until_ready
 
 from demo.clip import tiny_clip_directory
 from demo.shots import Shot, species_shot
@@ -87,9 +88,7 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
     write_world(root)
     key = new_key()
     (root / "keys").write_text(key_line("admin", ["operator"], key))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = {
         "RECO_MODEL": str(tiny_clip_directory()),
         "RECO_MEMORY": str(root / "memory"),
@@ -107,27 +106,12 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
         process = subprocess.Popen(command, env={**os.environ, **settings}, stderr=log)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            wait_until(lambda: ready(client), process, root / "log")
+            wait_until_ready(str(client.base_url), process, (root / "log").read_text)
             yield Operated(process, client, root / "memory", {"Authorization": f"Bearer {key}"})
     finally:
         process.kill()
         process.wait()
     assert "Traceback" not in (root / "log").read_text()
-
-
-def ready(client: httpx.Client) -> bool:
-    try:
-        return client.get("/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def wait_until(condition, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.1)
 
 
 def right_answers(operated: Operated) -> int:

@@ -26,6 +26,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from served_process import wait_until_ready
 
 from benchmarks.synthetic_memory import random_units, rows_of, write_random
 from demo.clip import tiny_clip_directory
@@ -95,15 +96,8 @@ class Replica:
             self.process = subprocess.Popen(command, env={**os.environ, **self.settings, **own}, stderr=log)
 
     def wait_until_ready(self) -> None:
-        def ready() -> bool:
-            assert self.process is not None
-            assert self.process.poll() is None, self.log.read_text()
-            try:
-                return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        wait_until(ready)
+        assert self.process is not None
+        wait_until_ready(self.url, self.process, self.log.read_text)
 
     @property
     def answered(self) -> float:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
+from seeded_rows import encoder_record, unit_rows
 
 import memory
 from memory import Memory
@@ -14,23 +15,6 @@ from models.checkpoint import save_fusion
 from models.fusion import Fusion, FusionConfig
 
 D = 64
-
-
-def unit_rows(n: int, embed_dim: int, seed: int) -> np.ndarray:
-    rows = np.random.default_rng(seed).standard_normal((n, embed_dim))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def encoder_record(embed_dim: int = D) -> dict[str, object]:
-    probes = np.eye(embed_dim)[:2].tolist()
-    return {
-        "architecture": "tiny",
-        "weights_sha256": "ab" * 32,
-        "preprocessing": {"size": 32},
-        "tokenizer": {"kind": "simple", "sha256": "cd" * 32, "context_length": 16},
-        "embed_dim": embed_dim,
-        "probes": {"image": probes, "text": probes},
-    }
 
 
 def write_memory(root: Path, image: np.ndarray, text: np.ndarray, captions: list[str], deletes: list[int]) -> Memory:
@@ -117,4 +101,4 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="session")
 def factory() -> SimpleNamespace:
     """The functions of this file, for tests that cannot import it."""
-    return SimpleNamespace(unit_rows=unit_rows, noisy=noisy, write_memory=write_memory, encoder_record=encoder_record)
+    return SimpleNamespace(unit_rows=unit_rows, noisy=noisy, write_memory=write_memory)

@@ -5,14 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from seeded_rows import unit_rows
 
 from evaluation.array_memory import ArrayMemory, SearchesNeighbours
 from memory import MODALITIES, Memory, Modality, Neighbours, QueryShapeError, QueryValueError
-
-
-def unit_rows(n: int, embed_dim: int, seed: int) -> np.ndarray:
-    rows = np.random.default_rng(seed).standard_normal((n, embed_dim))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def full_sort(memory: ArrayMemory, queries: np.ndarray, k: int, modality: Modality) -> Neighbours:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from seeded_rows import encoder_record
 from typer.testing import CliRunner, Result
 
 from memory import Memory
@@ -19,11 +20,6 @@ from models.checkpoint import save_fusion
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig
 from reco.cli import app
-
-SHARED = [parent / "shared" / "data" for parent in Path(__file__).resolve().parents[2:4]]
-FEWSHOT = next(
-    (path for path in (one / "clip_vitb32" / "imagenet_fewshot.npz" for one in SHARED) if path.is_file()), None
-)
 
 
 @pytest.fixture
@@ -94,10 +90,10 @@ def test_what_cannot_be_ends_with_one_sentence_and_code_2(
     reco: Callable[..., Result], world: Any, tmp_path: Path, factory: Any
 ) -> None:
     other = tmp_path / "other"
-    record = {**factory.encoder_record(), "architecture": "another"}
+    record = {**encoder_record(64), "architecture": "another"}
     save_fusion(other, Fusion(FusionConfig("copy", 64, k=4)), record)
     faithful = tmp_path / "faithful"
-    save_fusion(faithful, Fusion(FusionConfig("faithful", 64, k=4)), factory.encoder_record())
+    save_fusion(faithful, Fusion(FusionConfig("faithful", 64, k=4)), encoder_record(64))
     wide = tmp_path / "wide.npz"
     np.savez(wide, image=factory.unit_rows(4, 32, 1), text=factory.unit_rows(2, 32, 2), label=np.array([0, 1, 0, 1]))
     pickled = tmp_path / "pickled.npz"
@@ -250,12 +246,10 @@ def test_another_encoder_is_refused(reco: Callable[..., Result], photos: Photos)
     assert "encoder_mismatch" in done.stderr
 
 
-@pytest.mark.skipif(FEWSHOT is None, reason="no shared/data/clip_vitb32/imagenet_fewshot.npz beside this folder")
 def test_real_embeddings_give_the_accuracy_that_numpy_gives(
-    reco: Callable[..., Result], tmp_path: Path, factory: Any
+    reco: Callable[..., Result], few_shot: Path, tmp_path: Path, factory: Any
 ) -> None:
-    assert FEWSHOT is not None
-    with np.load(FEWSHOT, allow_pickle=False) as file:
+    with np.load(few_shot, allow_pickle=False) as file:
         arrays = dict(file)
     task = arrays["shot_set"] == 4
     image, text, label = arrays["image"].astype(np.float32), arrays["text"].astype(np.float32), arrays["label"]

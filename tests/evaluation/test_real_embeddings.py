@@ -1,6 +1,6 @@
 """The default design on real CLIP ViT-B/32 embeddings: what it gains, and where it must not harm (docs/ablations.md).
 
-Skipped where the arrays do not lie beside this folder. Fitted on training classes; measured, never chosen, on the
+Skipped where there are no real data. Fitted on training classes; measured, never chosen, on the
 images of 400 classes that were not fitted on. Two seeds here, five in the documents.
 """
 
@@ -18,22 +18,13 @@ from evaluation.ablations.weak_names import with_weak_names
 from evaluation.ablations.world import World
 from evaluation.bootstrap import Bootstrap
 
-SHARED = [parent / "shared" / "data" for parent in Path(__file__).resolve().parents[2:4]]
-FEWSHOT = next(
-    (path for path in (one / "clip_vitb32" / "imagenet_fewshot.npz" for one in SHARED) if path.is_file()), None
-)
 SEEDS = 2
 MANY, FEW = "1000-way", "400-way"
 
-pytestmark = pytest.mark.skipif(
-    FEWSHOT is None, reason="no shared/data/clip_vitb32/imagenet_fewshot.npz beside this folder"
-)
-
 
 @pytest.fixture(scope="module")
-def real() -> World:
-    assert FEWSHOT is not None
-    return load_fewshot(FEWSHOT)
+def real(few_shot: Path) -> World:
+    return load_fewshot(few_shot)
 
 
 @pytest.fixture(scope="module")

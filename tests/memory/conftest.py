@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import seeded_rows
+from seeded_rows import unit_rows
 
 import memory
 
@@ -19,20 +21,7 @@ ENCODED_WITH = {"device": "cpu", "dtype": "float32"}
 
 
 def encoder_record(embed_dim: int = D) -> dict[str, Any]:
-    probes = np.eye(embed_dim)[:2].tolist()
-    return {
-        "architecture": "tiny",
-        "weights_sha256": "ab" * 32,
-        "preprocessing": {"size": 32, "mean": [0.5, 0.5, 0.5]},
-        "tokenizer": {"kind": "simple", "sha256": "cd" * 32, "context_length": 16},
-        "embed_dim": embed_dim,
-        "probes": {"image": probes, "text": probes},
-    }
-
-
-def unit_rows(n: int, embed_dim: int, seed: int) -> np.ndarray:
-    rows = np.random.default_rng(seed).standard_normal((n, embed_dim))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return seeded_rows.encoder_record(embed_dim)
 
 
 def make_rows(n: int, embed_dim: int = D, seed: int = 0, *, thumbnails: bool = True) -> memory.Rows:

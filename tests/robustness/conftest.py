@@ -2,16 +2,13 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 from running_service import (  # noqa: F401 - pytest finds fixtures by their names here
     client,
@@ -24,6 +21,7 @@ from running_service import (  # noqa: F401 - pytest finds fixtures by their nam
     service,
     settings,
 )
+from served_process import free_port, wait_until_ready
 
 from service.environment import show_settings
 from service.settings import Settings
@@ -44,12 +42,7 @@ class ServiceProcess:
 
     def wait_until_ready(self, port: int | None = None) -> None:
         """Return once `/readyz` says 200, on the service's port or another of its ports."""
-        url = f"http://127.0.0.1:{port}" if port else self.url
-        end = time.monotonic() + 120
-        while not _is_ready(url):
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < end, self.log.read_text()
-            time.sleep(0.1)
+        wait_until_ready(f"http://127.0.0.1:{port}" if port else self.url, self.process, self.log.read_text)
 
 
 ServeProcess = Callable[..., AbstractContextManager[ServiceProcess]]
@@ -76,18 +69,3 @@ def serve_process(settings: Settings, tmp_path: Path) -> ServeProcess:  # noqa: 
             process.wait()
 
     return start
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=10).status_code == 200
-    except httpx.TransportError:
-        return False

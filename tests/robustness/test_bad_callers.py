@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from served_process import free_port
 
 from service.door.keys import key_line, new_key
 from service.door.limits import Limiter, Limits
@@ -139,9 +140,7 @@ def test_who_has_a_key_or_listens_beyond_loopback_may_have_any_name(serve: Any, 
 def two_ports(serve_process: Any, tmp_path: Path) -> Iterator[tuple[httpx.Client, httpx.Client]]:
     """A service process with an operator's port: a client of each."""
     (tmp_path / "keys").write_text(f"{key_line('web', ['use'], USE)}\n{key_line('admin', ['operator'], OPERATOR)}\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        operator_port = free.getsockname()[1]
+    operator_port = free_port()
     own = {"api_keys_file": tmp_path / "keys", "max_connections": 4, "graceful_shutdown_s": 1}
     with serve_process(operator_port=operator_port, **own) as service:
         service.wait_until_ready(operator_port)

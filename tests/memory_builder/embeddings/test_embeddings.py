@@ -232,13 +232,10 @@ def test_copies_of_an_image_have_one_content_hash(tmp_path: Path, memory: Path, 
     assert len(set(hashes)) == 3
 
 
-def test_real_few_shot_embeddings(shared_data: Path, memory: Path, take_over: Build) -> None:
-    path = shared_data / "clip_vitb32" / "imagenet_fewshot.npz"
-    if not path.is_file():
-        pytest.skip("imagenet_fewshot.npz is not among the shared data")
-    result = take_over(path, unit_rows=2048)
+def test_real_few_shot_embeddings(few_shot: Path, memory: Path, take_over: Build) -> None:
+    result = take_over(few_shot, unit_rows=2048)
     assert (result.rows, result.added, result.rejected, result.units) == (7000, 7000, {}, 4)
-    with np.load(path, allow_pickle=False) as arrays, Memory.open(memory) as opened:
+    with np.load(few_shot, allow_pickle=False) as arrays, Memory.open(memory) as opened:
         label, names = arrays["label"], arrays["class_name"]
         assert opened.captions() == names[label].tolist()
         assert_finds(opened, {"image": arrays["image"], "text": arrays["text"][label]}, queries=200, k=10)

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 from safetensors.torch import load_file
+from served_process import free_port
 
 from models.training.gradients.distributed import ALONE, World
 
@@ -30,15 +30,13 @@ def child() -> ModuleType:
 @pytest.mark.parametrize("design", ["faithful", "copy", "gate"])
 def test_loss_and_gradients_equal_those_of_one_process(design: str, child: ModuleType, tmp_path: Path) -> None:
     """61 pairs on two processes: 30 and 31, equal captions on both sides of the cut, all draws switched on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     output = tmp_path / "found.safetensors"
     around = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
         subprocess.Popen(
             [sys.executable, str(CHILD), "step", design, str(output)],
-            env={**around, "RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": str(Path.cwd())},
+            env={**around, "RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": str(CHILD.parents[4])},
         )
         for rank in range(2)
     ]

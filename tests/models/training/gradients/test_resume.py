@@ -21,7 +21,7 @@ CHILD = Path(__file__).with_name("training_child.py")
 
 def start(state: Path, output: Path, seconds: float) -> subprocess.Popen[str]:
     command = [sys.executable, str(CHILD), "run", str(state), str(output), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(Path.cwd())})
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(CHILD.parents[4])})
 
 
 def test_a_killed_run_ends_in_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
