@@ -18,10 +18,10 @@ from models.encoder import Encoder
 from models.errors import EncoderError
 from models.towers.int8_tower import MIN_PICTURES, fit_int8_tower, has_int8
 
-pytestmark = pytest.mark.skipif(not has_int8(), reason="needs a CPU with 8-bit products (VNNI or AMX)")
-
+needs_products = pytest.mark.skipif(not has_int8(), reason="needs a CPU with 8-bit products (VNNI or AMX)")
 
 VISION = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 4, "head_width": 16}
+RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None}
 TEXT = {"context_length": 20, "vocab_size": 49408, "width": 48, "heads": 3, "layers": 1}
 
 
@@ -40,6 +40,7 @@ def pixels(count: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
+@needs_products
 @pytest.mark.parametrize("quick_gelu", [False, True])
 @torch.inference_mode()
 def test_features_are_near_open_clips(quick_gelu: bool) -> None:
@@ -54,6 +55,7 @@ def test_features_are_near_open_clips(quick_gelu: bool) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()), "the model is whole"
 
 
+@needs_products
 @torch.inference_mode()
 def test_a_row_does_not_depend_on_its_batch() -> None:
     tower, _ = fit_int8_tower(tiny_clip(), pixels(64))
@@ -63,12 +65,26 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
     assert F.cosine_similarity(together, alone).min() >= 0.9999
 
 
-def test_too_few_pictures_are_refused() -> None:
-    with pytest.raises(EncoderError, match=f"at least {MIN_PICTURES} pictures, and these are 5") as refused:
-        fit_int8_tower(tiny_clip(), pixels(5))
-    assert refused.value.code == "int8_pictures"
+@pytest.mark.parametrize(
+    ("products", "count", "vision", "code", "told"),
+    [
+        (True, 5, VISION, "int8_pictures", f"at least {MIN_PICTURES} pictures, and these are 5"),
+        (False, 64, VISION, "int8_unavailable", "This CPU or this torch has no 8-bit products. Leave int8 off"),
+        (True, 64, RESNET, "int8_unavailable", "Only CLIP's own image towers"),
+    ],
+    ids=["few pictures", "an older CPU", "another tower"],
+)
+def test_what_cannot_be_fitted_is_refused_on_every_machine(
+    products: bool, count: int, vision: dict[str, Any], code: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.towers.int8_tower.has_int8", lambda: products)
+    model = open_clip.CLIP(embed_dim=32, vision_cfg=vision, text_cfg=TEXT).eval()
+    with pytest.raises(EncoderError, match=told) as refused:
+        fit_int8_tower(model, pixels(count))
+    assert refused.value.code == code
 
 
+@needs_products
 def test_a_tower_that_moves_pictures_too_far_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.towers.int8_tower.MIN_COSINE", 0.99999)
     with pytest.raises(EncoderError, match=r"keeps only cosine 0\.99") as refused:
@@ -97,6 +113,7 @@ def write_model(directory: Path) -> str:
     return str(directory)
 
 
+@needs_products
 def test_the_encoder_stays_what_it_is(tmp_path: Path) -> None:
     model = write_model(tmp_path)
     plain = Encoder.open(model, device="cpu")
