@@ -12,7 +12,7 @@ from demo.report import write_evaluation
 from demo.samples import write_samples
 from memory import Memory, list_versions
 from memory_builder import BuildConfig, Progress, build
-from models.checkpoint import load_fusion, save_fusion
+from models.checkpoint import open_fusion, save_fusion
 from models.encoder import Encoder
 from models.errors import CheckpointError
 from models.fusion import Fusion
@@ -90,9 +90,11 @@ def _build(corpus: Path, memory: Path, version: int, encoder: Encoder, narrator:
 
 
 def _fusion(directory: Path, memory: Memory, lessons: Lessons, seed: int) -> Fusion:
-    """The seed's fusion: as saved by an earlier run on this memory, or trained now."""
+    """The seed's fusion: as saved by an earlier run on this memory, or fitted now."""
     try:
-        return load_fusion(directory, memory.encoder)
+        saved = open_fusion(directory, memory.encoder)
+        if saved.config.get("trained", {}).get("memory_digest") == memory.digest:
+            return saved.fusion
     except CheckpointError as error:
         if error.code == "checkpoint_invalid":
             raise
