@@ -25,7 +25,7 @@ def label_set_sides_at(
     Args:
         images: (N, D) float32, unit norm.
         labels: (C, D) float32, unit norm, one a class.
-        memory: searched within each side's modality, once, for the largest k.
+        memory: searched within each side's modality, for the largest k.
         fusion: on the CPU, in evaluation mode.
     """
     found = memory.search(np.ascontiguousarray(labels), max(ks), modality="text")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.checks import check_output
+from evaluation.checks import check_matplotlib, check_output
 from evaluation.examples import examples
 from evaluation.gallery import gallery
 from evaluation.plots import draw_plots
@@ -86,6 +86,7 @@ def write_report(directory: Path, evaluated: Evaluated, tasks: Sequence[TaskResu
     Raises:
         EvaluationError: output_refused, dependency_missing.
     """
+    check_matplotlib()
 
     def write(staging: Path) -> None:
         for result in tasks:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from evaluation.ablations.figures import Row, Table
 from evaluation.ablations.run import Ablations
+from evaluation.checks import check_matplotlib
 from evaluation.plots import save_plot
 from evaluation.report import RESULTS, json_text, write_together
 
@@ -38,6 +39,7 @@ def write_ablations(directory: Path, found: Ablations) -> list[str]:
     Raises:
         EvaluationError: output_refused, dependency_missing.
     """
+    check_matplotlib()
 
     def write(staging: Path) -> None:
         for table in found.tables:

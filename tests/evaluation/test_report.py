@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import xml.dom.minidom
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -263,6 +264,15 @@ def test_a_report_that_fails_leaves_nothing_and_an_older_one_alone(
         write_report(tmp_path / "out", evaluated, [run(world.zero_shot)])
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.json"]
     assert (tmp_path / "out" / "results.json").read_text() == "older"
+
+
+def test_without_matplotlib_the_report_says_what_to_install(
+    evaluated: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(EvaluationError, match="dependency_missing"):
+        write_report(tmp_path / "out", evaluated, [])
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_place_that_is_taken_is_refused(world: Any, tmp_path: Path) -> None:
