@@ -5,7 +5,7 @@ Plain ASGI, inside the request's frame and before anything is read. Depends on t
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -162,19 +162,24 @@ class Door:
                     return
                 name = f"key {key.name}" if key is not None else f"address {_network(scope)}"
                 limits = access.limits_of(key)
-                with access.limiter.admit(name, limits, lambda: scope["state"].get("items") or 1):
-                    told = access.limiter.headers(name, limits)
-                    send = _telling(send, told) if told else send
+
+                def items() -> int:
+                    known: int | None = scope["state"].get("items")
+                    return known or 1
+
+                with access.limiter.admit(name, limits, items):
+                    if limits.rate is not None:  # told when the answer begins, and its items are known
+                        send = _telling(send, lambda: access.limiter.headers(name, limits, owed=items() - 1))
                     await shed(scope, self._refuse_if_full, self._turns)
                     await self._app(scope, receive, send)
         except Problem as problem:
             await answer_problem(Request(scope), problem)(scope, receive, send)
 
 
-def _telling(send: Send, headers: Mapping[str, str]) -> Send:
+def _telling(send: Send, headers: Callable[[], Mapping[str, str]]) -> Send:
     async def tell(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(headers)
+            MutableHeaders(scope=message).update(headers())
         await send(message)
 
     return tell

@@ -76,13 +76,17 @@ class Limiter:
             caller.under_way -= 1
             caller.items -= max(0, items() - 1)
 
-    def headers(self, name: str, limits: Limits) -> Mapping[str, str]:
-        """What a client may know of its bucket (draft-ietf-httpapi-ratelimit-headers)."""
+    def headers(self, name: str, limits: Limits, *, owed: int = 0) -> Mapping[str, str]:
+        """What a client may know of its bucket (draft-ietf-httpapi-ratelimit-headers).
+
+        Args:
+            owed: items of the request that is being answered, which it pays at its end.
+        """
         if limits.rate is None:
             return {}
-        caller = self._caller(name, limits)
-        left = max(0, math.floor(caller.items))
-        full_in = math.ceil((limits.burst - caller.items) / limits.rate)
+        items = self._caller(name, limits).items - owed
+        left = max(0, math.floor(items))
+        full_in = math.ceil((limits.burst - items) / limits.rate)
         window = max(1, math.ceil(limits.burst / limits.rate))
         return {
             "RateLimit-Policy": f'"items";q={math.floor(limits.burst)};w={window}',

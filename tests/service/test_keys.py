@@ -142,6 +142,13 @@ def test_K6_too_many_items_are_429_until_the_bucket_is_filled_again(closed: Any)
     assert 'reco_rejections_total{reason="rate_limited"} 1.0' in closed.client.get("/metrics").text
 
 
+def test_an_answer_tells_what_is_left_after_it(serve: Any) -> None:
+    with serve(rate_limit=0.005, rate_burst_s=2000) as service:  # ten items, and no more for hours
+        answers = [service.client.post("/embed/text", json={"texts": ["a bird"] * 4}) for _ in range(2)]
+        lefts = [re.match(r'"items";r=(\d+);', answer.headers["ratelimit"]) for answer in answers]
+    assert [left and left[1] for left in lefts] == ["6", "2"]
+
+
 def test_K6_without_keys_an_address_has_a_bucket(serve: Any) -> None:
     with serve(rate_limit=0.5, rate_burst_s=4) as service:
         assert [ask(service.client).status_code for _ in range(3)] == [200, 200, 429]
