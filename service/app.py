@@ -63,7 +63,9 @@ def create_app(settings: Settings, engine: Engine | None = None, tracing: Tracin
         },  # ours are; asking for them takes 30 µs a request
     )
     app.state.service = service
-    app.add_middleware(Door, access=service.access, refuse_if_full=service.refuse_if_full)
+    app.add_middleware(
+        Door, access=service.access, refuse_if_full=service.refuse_if_full, has_enough=service.has_enough
+    )
     let_origins_in(app, settings)
     app.add_middleware(RequestFrame, metrics=service.metrics, refusals=service.refusals, tracing=tracing)
     app.add_exception_handler(Problem, _on_problem)

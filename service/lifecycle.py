@@ -32,6 +32,7 @@ MEMORY_UNAVAILABLE = "memory_unavailable"
 _MAY_COME_BACK = (MEMORY_UNAVAILABLE, "store_unavailable")
 UNKNOWN = "load_failed"  # why it is not ready, where the error has no code of its own
 AWAY_S = 5.0  # between two looks for a memory that was away at the start
+_ENOUGH_S = 0.25  # of work ahead: two batches, and many pauses of the requests that begin by turns
 CANARY_FRESH_S = 5.0  # a probe every few seconds must not become load of its own
 _CANARY_TEXT = "a photo"
 # The smallest GIF: one grey pixel.
@@ -95,6 +96,10 @@ class Service:
             Problem: queue_full, not_ready.
         """
         self.pipeline.refuse_if_full(*modalities, coming=coming)
+
+    def has_enough(self) -> bool:
+        """Whether what computes has work for a while."""
+        return self._workers is not None and self._workers.batcher.ahead_s >= _ENOUGH_S
 
     @property
     def items(self) -> int:

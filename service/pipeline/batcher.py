@@ -60,6 +60,10 @@ class Batcher(Protocol[QueryContra, AnswerT]):
     def has_room(self, modality: Modality, coming: int = 0) -> bool:
         """Whether one more item would be admitted behind those that are coming."""
 
+    @property
+    def ahead_s(self) -> float:
+        """Seconds that the items admitted and not answered will take, by what items took lately."""
+
     def submit(
         self, modality: Modality, queries: Sequence[QueryContra], deadline: float
     ) -> list[Future[Done[AnswerT]]]:

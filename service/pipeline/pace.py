@@ -33,12 +33,16 @@ class Pace:
         self._first_item_s: dict[Modality, float] = {}  # what one took in a lane's first batch, which warms it up
         self._ceiling: dict[Modality, int] = dict.fromkeys(LANES, max_batch_size)  # lower after memory ran out
 
-    def in_time(self, modality: Modality, admitted: Mapping[Modality, int]) -> bool:
-        """Whether the newest of the items of a lane that are admitted (with both lanes' items) is answered in time."""
+    def in_time(self, modality: Modality, admitted: Mapping[Modality, int], share: float = 1.0) -> bool:
+        """Whether the newest of a lane's items, with those of the other, is answered in time (or in a share of it)."""
         own, other = (
             admitted[lane] * self._item_s.get(lane, 0.0) for lane in sorted(LANES, key=lambda lane: lane != modality)
         )
-        return own + min(own, other) <= self._max_wait_s  # the lanes take turns
+        return own + min(own, other) <= share * self._max_wait_s  # the lanes take turns
+
+    def seconds(self, admitted: Mapping[Modality, int]) -> float:
+        """What these items take; those of a lane of which nothing is known take none."""
+        return sum(count * self._item_s.get(lane, 0.0) for lane, count in admitted.items())
 
     def most(self, modality: Modality, share: float) -> int:
         """How many items may be taken together on a share of the machine, at least 1.

@@ -33,6 +33,9 @@ from service.pipeline.pace import Pace
 
 logger = logging.getLogger("reco.batcher")
 
+# Of the longest wait, for has_room: what an item takes is an estimate, and who was let in should not be refused later.
+_AT_THE_DOOR = 0.9
+
 QueryT = TypeVar("QueryT")
 
 
@@ -138,9 +141,14 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
         """Items admitted and not answered yet."""
         return self._admitted[modality]
 
+    @property
+    def ahead_s(self) -> float:
+        """Seconds that the items admitted and not answered will take, by what items took lately."""
+        return self._pace.seconds(self._admitted)
+
     def has_room(self, modality: Modality, coming: int = 0) -> bool:
         """See `Batcher`."""
-        return self._fits(modality, coming + 1)
+        return self._fits(modality, coming + 1, _AT_THE_DOOR)
 
     @contextmanager
     def admit(self, modality: Modality, count: int) -> Iterator[None]:
@@ -165,12 +173,12 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
             self._changed.notify_all()
         return [entry.future for entry in entries]
 
-    def _fits(self, modality: Modality, count: int) -> bool:
-        """Whether items may come in: room for them, and an answer in time unless they are alone."""
+    def _fits(self, modality: Modality, count: int, share: float = 1.0) -> bool:
+        """Whether items may come in: room for them, and an answer in time (in a share of it) unless they are alone."""
         before = self._admitted[modality]
         if before + count > self._max_queue_items:
             return False
-        return before == 0 or self._pace.in_time(modality, {**self._admitted, modality: before + count})
+        return before == 0 or self._pace.in_time(modality, {**self._admitted, modality: before + count}, share)
 
     def _serve(self, number: int) -> None:
         """A compute thread. Whatever ends it, nobody is left waiting."""

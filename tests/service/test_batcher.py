@@ -253,6 +253,7 @@ def test_X24_who_could_not_be_answered_in_time_is_not_admitted() -> None:
     with batcher.admit("image", 500):  # alone, it may try
         assert not batcher.has_room("image")
     with batcher.admit("image", 5):
+        assert batcher.ahead_s == pytest.approx(0.1, rel=0.5)
         assert batcher.has_room("image")
         with pytest.raises(QueueFull), batcher.admit("image", 6):
             pytest.fail("it would have waited for too long")

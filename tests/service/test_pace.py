@@ -2,6 +2,8 @@
 
 import math
 
+import pytest
+
 from service.pipeline.pace import Pace
 
 
@@ -37,7 +39,10 @@ def test_who_would_wait_too_long_is_late_and_of_unknown_lanes_nobody_is() -> Non
     pace = taught(max_wait_s=0.2)
     assert pace.in_time("image", {"image": 10, "text": 0})
     assert not pace.in_time("image", {"image": 11, "text": 0})
+    assert pace.in_time("image", {"image": 9, "text": 0}, 0.9)
+    assert not pace.in_time("image", {"image": 10, "text": 0}, 0.9), "nine tenths of the time"
     assert pace.in_time("text", {"image": 0, "text": 10_000})
+    assert pace.seconds({"image": 10, "text": 10_000}) == pytest.approx(0.2), "of unknown lanes nothing is counted"
     pace.learn("text", 1, 0.005, 1.0)
     pace.learn("text", 1, 0.005, 1.0)
     assert not pace.in_time("image", {"image": 9, "text": 40}), "the lanes take turns"

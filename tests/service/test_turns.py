@@ -1,6 +1,7 @@
 """Few requests begin in a round of the event loop; who is refused meanwhile does not wait for the others."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -8,9 +9,13 @@ from memory import Modality
 from service.door.turns import Turns
 
 
+def idle() -> bool:
+    return False
+
+
 def test_a_refusal_passes_those_that_wait_for_their_turn() -> None:
     async def run() -> list[object]:
-        turns, begun = Turns(4), list[object]()
+        turns, begun = Turns(idle, 4), list[object]()
 
         async def let_in(number: int) -> None:
             await turns.take(["text"])
@@ -30,7 +35,7 @@ def test_a_refusal_passes_those_that_wait_for_their_turn() -> None:
 
 def test_the_loop_looks_for_what_came_between_two_rounds() -> None:
     async def run() -> list[int]:
-        turns, begun, seen = Turns(4), list[int](), list[int]()
+        turns, begun, seen = Turns(idle, 4), list[int](), list[int]()
 
         async def let_in(number: int) -> None:
             await turns.take(["text"])
@@ -50,7 +55,7 @@ def test_the_loop_looks_for_what_came_between_two_rounds() -> None:
 
 def test_those_that_wait_are_counted_by_what_they_fill_until_they_begin_or_leave() -> None:
     async def run() -> None:
-        turns = Turns(1)
+        turns = Turns(idle, 1)
         queues: list[list[Modality]] = [["text"], ["text"], ["image", "text"]]
         tasks = [asyncio.create_task(turns.take(queue)) for queue in queues]
         await asyncio.sleep(0)
@@ -65,10 +70,29 @@ def test_those_that_wait_are_counted_by_what_they_fill_until_they_begin_or_leave
 
 def test_who_comes_alone_never_waits() -> None:
     async def run() -> None:
-        turns = Turns(1)
+        turns = Turns(idle, 1)
         for _ in range(3):
             with pytest.raises(StopIteration):
                 turns.take(["text"]).send(None)  # done without giving the loop away
             await asyncio.sleep(0)
 
     asyncio.run(run())
+
+
+def test_where_there_is_work_enough_the_loop_has_a_pause_between_two_rounds() -> None:
+    async def run(has_enough: Callable[[], bool]) -> int:
+        turns, begun, looks = Turns(has_enough, 1), list[int](), 0
+
+        async def let_in(number: int) -> None:
+            await turns.take(["text"])
+            begun.append(number)
+
+        tasks = [asyncio.create_task(let_in(number)) for number in range(3)]
+        while len(begun) < 3:
+            await asyncio.sleep(0)
+            looks += 1
+        await asyncio.gather(*tasks)
+        return looks
+
+    assert asyncio.run(run(idle)) < 10
+    assert asyncio.run(run(lambda: True)) > 50
