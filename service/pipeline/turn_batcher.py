@@ -47,13 +47,15 @@ class _Entry(Generic[QueryT, AnswerT]):
     future: Future[Done[AnswerT]] = field(default_factory=Future)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Taken(Generic[QueryT, AnswerT]):
-    """What a thread computes next, and the share of the machine it has for it."""
+    """What a thread computes and since when, the share of the machine it was given, and whether another has joined."""
 
     modality: Modality
     entries: list[_Entry[QueryT, AnswerT]]
     share: float
+    began_at: float = field(default_factory=time.monotonic)
+    joined: bool = False
 
 
 class TurnBatcher(Generic[QueryT, AnswerT]):
@@ -94,7 +96,7 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
         self._waiting: dict[Modality, deque[_Entry[QueryT, AnswerT]]] = {lane: deque() for lane in LANES}
         self._admitted: dict[Modality, int] = dict.fromkeys(LANES, 0)
         self._turn = 0
-        self._busy: dict[int, float] = {}  # when the batch of a thread began, on `time.monotonic`
+        self._busy: dict[int, _Taken[QueryT, AnswerT]] = {}  # what each thread computes
         self._stopping = self._lost = False
         self._last_success: float | None = None
         self._threads = [
@@ -130,7 +132,7 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
     def busy_since(self) -> float | None:
         """When the oldest batch under way began, on `time.monotonic`; None between batches."""
         with self._changed:
-            return min(self._busy.values(), default=None)
+            return min((taken.began_at for taken in self._busy.values()), default=None)
 
     @property
     def last_success(self) -> float | None:
@@ -187,7 +189,7 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
             while (taken := self._take(number)) is not None:
                 try:
                     self._on_share(taken.share)
-                    self._run(taken.modality, _still_wanted(taken.entries), taken.share)
+                    self._run(taken, _still_wanted(taken.entries))
                 except DeviceLost as error:
                     self._lost = True
                     logger.critical("the device is lost, and with it this process", exc_info=error)
@@ -219,15 +221,18 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
             count = min(math.ceil(len(lane) / idle), self._pace.most(modality, share))
             entries = [lane.popleft() for _ in range(count)]
             alone = not self._busy and not any(self._waiting.values())
-            self._busy[number] = time.monotonic()
-            return _Taken(modality, entries, 1.0 if alone else share)
+            for other in self._busy.values():
+                other.joined = True
+            self._busy[number] = taken = _Taken(modality, entries, 1.0 if alone else share)
+            return taken
 
-    def _run(self, modality: Modality, entries: list[_Entry[QueryT, AnswerT]], share: float) -> None:
-        """Compute a batch; if it fails, each half for itself, down to the one item that is to blame."""
+    def _run(self, taken: _Taken[QueryT, AnswerT], entries: list[_Entry[QueryT, AnswerT]]) -> None:
+        """Compute a batch or a part of it; if it fails, each half for itself, down to the one item that is to blame."""
+        modality = taken.modality
         if not entries:
             return
         if len(entries) > self._pace.ceiling(modality):  # it fell while the half before this one was computed
-            self._run_halves(modality, entries, share)
+            self._run_halves(taken, entries)
             return
         started = time.monotonic()
         failure: Exception
@@ -239,7 +244,7 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
         except Exception as error:
             failure = error
         else:
-            self._succeed(modality, entries, share, started)
+            self._succeed(taken, len(entries), started)
             batch = Batch(modality, len(entries), seconds)
             for entry, answer in zip(entries, answers, strict=True):
                 entry.future.set_result(Done(answer, started - entry.queued_at, batch))
@@ -253,19 +258,19 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
             with self._changed:
                 self._pace.lower(modality, len(entries) // 2)
         del failure
-        self._run_halves(modality, entries, share)
+        self._run_halves(taken, entries)
 
-    def _succeed(
-        self, modality: Modality, entries: list[_Entry[QueryT, AnswerT]], share: float, started: float
-    ) -> None:
+    def _succeed(self, taken: _Taken[QueryT, AnswerT], size: int, started: float) -> None:
         with self._changed:
             self._last_success = time.monotonic()
-            self._pace.learn(modality, len(entries), self._last_success - started, share)
+            # What began alone and was joined had the whole machine for a part of its time: nobody knows its share.
+            if not (taken.joined and taken.share == 1.0):
+                self._pace.learn(taken.modality, size, self._last_success - started, taken.share)
 
-    def _run_halves(self, modality: Modality, entries: list[_Entry[QueryT, AnswerT]], share: float) -> None:
+    def _run_halves(self, taken: _Taken[QueryT, AnswerT], entries: list[_Entry[QueryT, AnswerT]]) -> None:
         middle = len(entries) // 2
-        self._run(modality, entries[:middle], share)
-        self._run(modality, entries[middle:], share)
+        self._run(taken, entries[:middle])
+        self._run(taken, entries[middle:])
 
     def _refuse_all(self) -> None:
         with self._changed:

@@ -385,3 +385,25 @@ def test_X22_the_oldest_of_two_batches_is_the_one_that_hangs() -> None:
     wait([first, second], 10)
     batcher.stop()
     assert batcher.busy_since is None
+
+
+def test_X24_a_batch_that_was_joined_is_no_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begun alone, it had all cores until another began: by its time an item would seem to take twice as long."""
+    both = threading.Barrier(2, timeout=10)
+
+    def together(modality: Modality, queries: Sequence[int], /) -> tuple[list[int], Mapping[str, float]]:
+        both.wait()
+        return list(queries), {}
+
+    batcher: TurnBatcher[int, int] = TurnBatcher(
+        together, max_batch_size=1, max_queue_items=1000, max_wait_s=1.0, concurrent_batches=2
+    )
+    batcher.start()
+    shares: list[float] = []
+    monkeypatch.setattr(batcher._pace, "learn", lambda _lane, _size, _seconds, share: shares.append(share))
+    first = submit(batcher, "image", 1)
+    while batcher.busy_since is None:
+        time.sleep(0.001)
+    wait([*first, *submit(batcher, "image", 2)], 10)
+    batcher.stop()
+    assert shares == [0.5], "only of the one that began beside the other"
