@@ -13,8 +13,9 @@ _PACKAGES = ("torch", "torchvision", "open_clip_torch", "faiss-cpu", "faiss-gpu"
 
 def measured_on() -> dict[str, Any]:
     """Machine, date and versions, for a result."""
-    flags = [name for name in ("avx512_bf16", "avx512_vnni", "amx_bf16") if torch.cpu.get_capabilities().get(name)]
-    name = str(torch.cpu.get_capabilities().get("cpu_name", platform.machine()))
+    can = torch.cpu.get_capabilities()
+    flags = [name for name in ("avx2", "avx512_bf16", "avx512_vnni", "amx_bf16") if can.get(name)]
+    name = str(can.get("cpu_name", platform.machine()))
     installed = {one.metadata["Name"].lower() for one in distributions()}
     card = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     return {
