@@ -52,7 +52,10 @@ lock: install ## Renew the pinned requirements from pyproject.toml
 docker: install ## Build the image and try it with Docker Compose (needs a Docker engine)
 	$(BIN)/python -m pytest -m docker tests/deploy
 
-browser: install ## Try the page in a real browser (needs Chromium: Debian's package, or any of that name)
+browser: install ## Try the page in a real browser (needs Chromium; as root on Debian it is installed)
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	  [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get -qq update && apt-get -qq install -y chromium; } || true
 	$(BIN)/python -m pytest -m browser tests/browser
 
 .venv/at-scale: requirements/at-scale.lock .venv/installed
