@@ -196,14 +196,16 @@ def _is_class_folder(path: Path) -> bool:
 def _class_folder(path: Path) -> list[Record]:
     """Every image with its class: the name of the first folder under `path`, an underscore read as a space."""
     limit = ReaderOptions().max_image_bytes
-    return [
-        Record(
-            key=readable(file.relative_to(path).as_posix()),
-            caption=readable(file.relative_to(path).parts[0]).replace("_", " "),
-            image=partial(read_file, file, limit),
-            source=readable(file.relative_to(path).as_posix()),
-        )
-        for file in sorted(path.rglob("*"))
-        if file.suffix[1:].lower() in IMAGE_EXTENSIONS
-        and not any(p.startswith(".") for p in file.relative_to(path).parts)
-    ]
+    folders: dict[str, str] = {}  # by class
+    records = []
+    for file in sorted(path.rglob("*")):
+        parts = file.relative_to(path).parts
+        if file.suffix[1:].lower() not in IMAGE_EXTENSIONS or any(part.startswith(".") for part in parts):
+            continue
+        folder, source = readable(parts[0]), readable(file.relative_to(path).as_posix())
+        name = folder.replace("_", " ")
+        if folders.setdefault(name, folder) != folder:
+            both = f"the folders {folders[name]!r} and {folder!r} are both the class {name!r}"
+            raise invalid(str(path), f"{both}: join or rename one")
+        records.append(Record(key=source, caption=name, image=partial(read_file, file, limit), source=source))
+    return records

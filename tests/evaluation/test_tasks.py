@@ -210,6 +210,12 @@ def test_class_folders_are_a_classification(pictures: Path, encoder: Encoder) ->
     assert all(thumbnail.startswith(b"\xff\xd8\xff") for thumbnail in task.thumbnails)
 
 
+def test_two_folders_of_one_class_are_told(pictures: Path, encoder: Encoder) -> None:
+    write_picture(pictures / "a small bird" / "0.png", 99)
+    with pytest.raises(EvaluationError, match="'a small bird' and 'a_small_bird' are both the class 'a small bird'"):
+        open_task(pictures, None, raw(encoder))
+
+
 def test_unseen_names_make_entities(pictures: Path, encoder: Encoder) -> None:
     task = open_task(pictures, None, raw(encoder, unseen=("parrot",)))
     assert task.kind == "entities"
