@@ -1,0 +1,76 @@
+"""Streams take no more than is under way, may have to be awaited, and leave nothing behind."""
+
+import asyncio
+import itertools
+import json
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from scripted_service import Reply, both, npy, problem
+
+from reco_client import AsyncClient, Client, Retries
+
+
+def threads_of_clients() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("reco-client")]
+
+
+def test_texts_may_have_to_be_awaited(scripted: Any) -> None:
+    server = scripted(lambda number: npy(2 if number < 2 else 1))
+
+    async def texts() -> AsyncIterator[str]:
+        for number in range(5):
+            await asyncio.sleep(0)
+            yield f"text {number}"
+
+    async def ask() -> Any:
+        async with AsyncClient(server.url, texts_per_request=2, in_flight=1) as client:
+            return await client.embed_texts(texts())
+
+    assert asyncio.run(ask()).vectors.shape == (5, 4)
+    assert [len(json.loads(body)["texts"]) for body in server.bodies] == [2, 2, 1]
+
+
+@both
+def test_no_more_is_taken_of_a_stream_than_is_under_way(scripted: Any, kind: str) -> None:
+    taken = itertools.count()
+    server = scripted(lambda number: npy(2))
+    texts = (f"text {number}" for number in taken)  # without end
+
+    if kind == "sync":
+        with Client(server.url, in_flight=3, texts_per_request=2) as client:
+            stream = client.stream_texts(texts)
+            parts = [next(stream) for _ in range(5)]
+            stream.close()  # type: ignore[attr-defined]
+    else:
+
+        async def ask() -> Any:
+            async with AsyncClient(server.url, in_flight=3, texts_per_request=2) as client:
+                stream: Any = client.stream_texts(texts)
+                found = [await anext(stream) for _ in range(5)]
+                await stream.aclose()
+                return found
+
+        parts = asyncio.run(ask())
+    assert [part.vectors.shape for part in parts] == [(2, 4)] * 5
+    assert next(taken) <= (5 + 3) * 2 + 1
+    assert server.most_at_once <= 3
+    assert not threads_of_clients()
+
+
+def test_a_stream_that_nobody_reads_on_is_not_tried_again(scripted: Any) -> None:
+    def by_text(number: int) -> Reply:  # two are sent at once, and either may arrive first
+        return npy(1) if b"text 0" in server.bodies[number] else problem(503, "queue_full")
+
+    server = scripted(by_text)
+    waits = Retries(attempts=99, first_s=0.3, longest_s=0.3)
+    with Client(server.url, in_flight=2, texts_per_request=1, retries=waits) as client:
+        stream = client.stream_texts(f"text {number}" for number in range(9))
+        next(stream)
+        assert threads_of_clients()
+        started = time.monotonic()
+        stream.close()  # type: ignore[attr-defined]
+        assert time.monotonic() - started < 5
+    assert not threads_of_clients()  # a program would wait for them at its end
