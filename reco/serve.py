@@ -46,8 +46,8 @@ def serve(
         reco serve --model ViT-B-32 --pretrained openai --memory my-memory --fusion my-fusion
     """
     # OpenMP reads them once, when torch or FAISS is loaded. Its threads would spin while they wait for one another, on
-    # the cores that requests are read and pictures decoded on: texts cost 11 % more. A moment of it, as
-    # long as waking a thread takes, costs nothing and makes an item that is alone 3 to 9 % faster.
+    # the cores that requests are read and pictures decoded on: texts cost 11 % more. A moment of it, as long as waking
+    # a thread takes, costs nothing and makes an item that is alone 3 to 9 % faster (docs/performance.md).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "passive"
         os.environ.setdefault("GOMP_SPINCOUNT", _MOMENT)

@@ -23,7 +23,7 @@ def test_a_page_does_what_it_says(page: str, reader: Reader) -> None:
 
 @pytest.mark.parametrize("page", ["integrations.md"])
 def test_what_calls_a_service(page: str, reader: Reader) -> None:
-    follow(page, reader)  # the service of the quickstart
+    assert follow(page, reader), "no block of the page was run"  # with the service of the quickstart
 
 
 def test_from_clip_retrieval(tmp_path: Path) -> None:
@@ -38,8 +38,9 @@ def test_a_model_directory_of_your_own(tmp_path: Path) -> None:
     assert (encoder.name, encoder.embed_dim) == ("my-clip", 512)
 
 
-def follow(page: str, reader: Reader) -> None:
-    """Run a page's blocks."""
+def follow(page: str, reader: Reader) -> int:
+    """Run a page's blocks, each of which fails the test if it fails; how many were run."""
+    done = 0
     for block in blocks(ROOT / "docs" / page):
         if block.language not in RUNNABLE or block.note.startswith("not run"):
             continue
@@ -47,6 +48,8 @@ def follow(page: str, reader: Reader) -> None:
             reader.serve(block.code)
         else:
             reader.run(block.language, block.code)
+        done += 1
+    return done
 
 
 def test_what_is_not_run_says_why() -> None:
