@@ -23,7 +23,8 @@ from models.sources.opening import OpenedModel, open_model
 from models.texts.tokenizer import Tokenizer, Tokens
 from models.towers.cut_text import can_cut, cut, encode_text_cut
 from models.towers.int8_tower import fit_int8_tower
-from models.towers.packed_towers import Tower, can_pack, pack_image_tower, pack_text_tower
+from models.towers.packed_towers import Tower, pack_image_tower, pack_text_tower
+from models.towers.products import has_products
 
 FloatArray = NDArray[np.float32]
 Embed = Callable[[torch.Tensor], torch.Tensor]
@@ -252,7 +253,7 @@ class _Towers(NamedTuple):
 
 def _choose_towers(model: Any, device: torch.device, dtype: torch.dtype) -> _Towers:
     """The fastest towers that give the model's own features, before it is cast and moved."""
-    packs = can_pack(device, dtype)
+    packs = has_products(device, dtype)
     image = (pack_image_tower(model, dtype) if packs else None) or model.encode_image
     if packs and (packed := pack_text_tower(model, dtype)):
         return _Towers(image, packed, None, packs_texts=True)

@@ -13,7 +13,8 @@ from torch import Tensor
 from models.errors import EncoderError
 from models.towers.int8_block import Int8Block, Measured
 from models.towers.packed_block import PackedBlock
-from models.towers.packed_towers import PackedPatches, Tower, can_pack, is_plain_image_tower
+from models.towers.packed_towers import PackedPatches, Tower, is_plain_image_tower
+from models.towers.products import has_products
 
 MIN_PICTURES, MAX_PICTURES = 32, 512
 MIN_COSINE = 0.99  # of each picture that the tower was not fitted on, to the same picture in float32
@@ -26,7 +27,7 @@ def has_int8() -> bool:
     return (
         hasattr(torch.ops.onednn, "qlinear_pointwise")
         and any(capabilities.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
-        and can_pack(torch.device("cpu"), torch.bfloat16)
+        and has_products(torch.device("cpu"), torch.bfloat16)
     )
 
 

@@ -1,10 +1,9 @@
 """One residual attention block of CLIP on a CPU: the same numbers as open_clip's, with less work and faster products.
 
-Weights lie packed as oneDNN wants them: on many CPUs its products are twice as fast as MKL's, and a batch of one need
-not repack them. The activation is fused into its product, texts carry no padding through the linear layers
+Weights lie as the CPU's quickest products want them (products), texts carry no padding through the linear layers
 (text_blocks), and where one token of an item is read, the last block computes that one only. Imports torch and
 open_clip's classes.
-Shapes: B items, L tokens an item, T tokens in all, C width, H heads.
+Shapes: B items, L tokens an item, C width, H heads.
 """
 
 from typing import Any
@@ -14,48 +13,10 @@ import torch.nn.functional as F
 from open_clip.transformer import LayerNorm, QuickGELU, ResidualAttentionBlock
 from torch import Tensor, nn
 
-from models.towers.text_blocks import linear
+from models.towers.products import Product
 
 _QUICK_GELU = 1.702
 _FEW_TOKENS = 64
-_ROUND = 16  # oneDNN makes and keeps a kernel for each new number of rows: some hundred megabytes of them
-
-
-class Places:
-    """Where each token of a batch of texts is, in the batch (B, L) and in the row of all tokens (T).
-
-    The last token stands there again until T is a multiple of 16, and the last text among the ends (E >= B) likewise.
-    """
-
-    def __init__(self, ends: Tensor) -> None:
-        """Take the place (B,) of each text's end token, its last."""
-        lengths = ends + 1  # (B,)
-        self.num_texts, self.longest = len(ends), int(lengths.max())
-        steps = torch.arange(self.longest)
-        places = (steps < lengths[:, None]).nonzero()  # (tokens, 2)
-        places = torch.cat([places, places[-1:].expand(-len(places) % _ROUND, 2)])
-        self.rows, self.columns = places.unbind(1)  # (T,) each
-        self.padded = self.rows * self.longest + self.columns  # (T,) in the flattened (B, L)
-        self.texts = torch.arange(len(ends) + -len(ends) % _ROUND).clamp_(max=len(ends) - 1)  # (E,) in B
-        self.ends = (lengths.cumsum(0) - 1)[self.texts]  # (E,) in T
-        self.seen_by_ends = (steps <= ends[:, None])[:, None, None]  # (B, 1, 1, L)
-
-
-class PackedLinear:
-    """y = act(x Wᵀ + b) by oneDNN, with W packed for it."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, activation: str = "none") -> None:
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype).contiguous(), None)
-        self._bias = bias.detach().to(dtype).contiguous()
-        self._activation = activation
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return linear(x, self._weight, self._bias, self._activation)
-
-    @property
-    def parts(self) -> tuple[Tensor, Tensor]:
-        """Packed weight, and bias."""
-        return self._weight, self._bias
 
 
 class PackedBlock:
@@ -75,17 +36,17 @@ class PackedBlock:
         self._ln_1, self._ln_2 = block.ln_1, block.ln_2
         weight, bias, width = attention.in_proj_weight, attention.in_proj_bias, attention.embed_dim
         if last:
-            self._query = PackedLinear(weight[:width], bias[:width], dtype)
-            self._key_value = PackedLinear(weight[width:], bias[width:], dtype)
+            self._query = Product(weight[:width], bias[:width], dtype)
+            self._key_value = Product(weight[width:], bias[width:], dtype)
         else:
-            self._query_key_value = PackedLinear(weight, bias, dtype)
-        self._out = PackedLinear(attention.out_proj.weight, attention.out_proj.bias, dtype)
+            self._query_key_value = Product(weight, bias, dtype)
+        self._out = Product(attention.out_proj.weight, attention.out_proj.bias, dtype)
         # x·sigmoid(1.702x) is swish(1.702x) / 1.702, which oneDNN fuses: the factor goes into the weights around it.
         quick = isinstance(mlp.gelu, QuickGELU)
         scale = _QUICK_GELU if quick else 1.0
         self.activation = "swish" if quick else "gelu"
-        self._up = PackedLinear(mlp.c_fc.weight * scale, mlp.c_fc.bias * scale, dtype, self.activation)
-        self._down = PackedLinear(mlp.c_proj.weight / scale, mlp.c_proj.bias, dtype)
+        self._up = Product(mlp.c_fc.weight * scale, mlp.c_fc.bias * scale, dtype, self.activation)
+        self._down = Product(mlp.c_proj.weight / scale, mlp.c_proj.bias, dtype)
 
     def all_tokens(self, x: Tensor) -> Tensor:
         """(B, L, C) to (B, L, C); every token sees every token."""

@@ -13,34 +13,11 @@ from open_clip import CLIP
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from models.towers.packed_block import PackedBlock, PackedLinear, Places, is_plain
-from models.towers.text_blocks import compiled
+from models.towers.packed_block import PackedBlock, is_plain
+from models.towers.products import Product, rows_multiple
+from models.towers.text_blocks import Places, compiled
 
 Tower = Callable[..., Tensor]
-_SMALL = 16
-
-
-def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this machine and torch have the products that packing is for."""
-    return (
-        device.type == "cpu"
-        and dtype in (torch.float32, torch.bfloat16)
-        and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and _onednn_packs(dtype)
-    )
-
-
-@cache
-def _onednn_packs(dtype: torch.dtype) -> bool:
-    """Ask oneDNN itself: which CPUs it packs bfloat16 for changes with its version, and on the others it raises."""
-    square = torch.zeros(_SMALL, _SMALL, dtype=dtype)
-    try:
-        PackedLinear(square, square[0], dtype)(square)
-    except RuntimeError:
-        return False
-    return True
 
 
 def is_plain_image_tower(visual: Any) -> bool:
@@ -62,7 +39,7 @@ class PackedPatches:
         """Pack the convolution of an image tower that `is_plain_image_tower`; the rest stays the tower's."""
         weight = visual.conv1.weight  # (C, 3, P, P)
         self._size: int = visual.conv1.kernel_size[0]
-        self._product = PackedLinear(weight.flatten(1), torch.zeros(len(weight)), dtype)
+        self._product = Product(weight.flatten(1), torch.zeros(len(weight)), dtype)
         self._visual = visual
 
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -111,7 +88,7 @@ def pack_text_tower(model: nn.Module, dtype: torch.dtype) -> Tower | None:
         return None
     num_heads, eps = clip.transformer.resblocks[0].attn.num_heads, clip.ln_final.eps
     blocks = _take_blocks(clip.transformer, dtype)
-    run = compiled()
+    run, multiple = compiled(), rows_multiple(dtype)
 
     @cache
     def parts() -> tuple[list[list[Tensor]], list[list[Tensor]]]:
@@ -122,7 +99,7 @@ def pack_text_tower(model: nn.Module, dtype: torch.dtype) -> Tower | None:
     def encode_text(tokens: Tensor, normalize: bool = False) -> Tensor:
         """Features (B, D), not normalised, of tokens (B, L) int64; what follows an end token has no part in them."""
         assert not normalize, "the encoder normalises, in float32"
-        places = Places(tokens.argmax(dim=-1))  # the end token has the largest id of its row
+        places = Places(tokens.argmax(dim=-1), multiple)  # the end token has the largest id of its row
         x = clip.token_embedding(tokens[places.rows, places.columns])  # (T, C)
         x = x + clip.positional_embedding[places.columns]
         befores, afters = parts()

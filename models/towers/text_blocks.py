@@ -13,11 +13,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.towers.products import linear
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
-    """y = act(x Wᵀ + b) by oneDNN, with W packed for it."""
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
-    return y
+
+class Places:
+    """Where each token of a batch of texts is, in the batch (B, L) and in the row of all tokens (T).
+
+    The last token stands there again until T is a multiple, and the last text among the ends (E >= B) likewise.
+    """
+
+    def __init__(self, ends: Tensor, multiple: int) -> None:
+        """Take the place (B,) of each text's end token, its last; and of what T and E are to be a multiple."""
+        lengths = ends + 1  # (B,)
+        self.num_texts, self.longest = len(ends), int(lengths.max())
+        steps = torch.arange(self.longest)
+        places = (steps < lengths[:, None]).nonzero()  # (tokens, 2)
+        places = torch.cat([places, places[-1:].expand(-len(places) % multiple, 2)])
+        self.rows, self.columns = places.unbind(1)  # (T,) each
+        self.padded = self.rows * self.longest + self.columns  # (T,) in the flattened (B, L)
+        self.texts = torch.arange(len(ends) + -len(ends) % multiple).clamp_(max=len(ends) - 1)  # (E,) in B
+        self.ends = (lengths.cumsum(0) - 1)[self.texts]  # (E,) in T
+        self.seen_by_ends = (steps <= ends[:, None])[:, None, None]  # (B, 1, 1, L)
 
 
 def _heads(x: Tensor, padded: Tensor, num_texts: int, longest: int, num_heads: int, parts: int) -> Tensor:

@@ -7,16 +7,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.devices import choose_dtype
-from models.towers import packed_towers
-from models.towers.packed_block import Places
-from models.towers.packed_towers import can_pack, pack_image_tower, pack_text_tower
-from models.towers.text_blocks import compiled, run_text_blocks
+from models.towers import packed_towers, products
+from models.towers.packed_towers import pack_image_tower, pack_text_tower
+from models.towers.products import has_products
+from models.towers.text_blocks import Places, compiled, run_text_blocks
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.skipif(not can_pack(CPU, torch.float32), reason="needs an x86 CPU with AVX2 and oneDNN")
-no_bfloat16 = pytest.mark.skipif(not can_pack(CPU, torch.bfloat16), reason="oneDNN packs no bfloat16 on this CPU")
+pytestmark = pytest.mark.skipif(not has_products(CPU, torch.float32), reason="needs an x86 CPU with AVX2")
+no_bfloat16 = pytest.mark.skipif(not has_products(CPU, torch.bfloat16), reason="oneDNN packs no bfloat16 on this CPU")
 BFLOAT16 = pytest.param(torch.bfloat16, marks=no_bfloat16)
+
+
+@pytest.fixture(params=[False, True], ids=["onednn", "mkl"])
+def either_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products in float32 by oneDNN, and by MKL: whichever this CPU would take."""
+    monkeypatch.setattr(products, "by_mkl", lambda dtype: dtype == torch.float32 and request.param)
 
 
 def tiny_clip(*, vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **more: Any) -> Any:
@@ -52,6 +57,7 @@ def cosines(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("quick_gelu", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, BFLOAT16])
+@pytest.mark.usefixtures("either_library")
 @torch.inference_mode()
 def test_features_equal_open_clips(quick_gelu: bool, dtype: torch.dtype) -> None:
     theirs = tiny_clip(quick_gelu=quick_gelu)
@@ -70,6 +76,7 @@ def test_features_equal_open_clips(quick_gelu: bool, dtype: torch.dtype) -> None
             torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("either_library")
 @torch.inference_mode()
 def test_a_row_does_not_depend_on_its_batch() -> None:
     model = tiny_clip()
@@ -83,6 +90,7 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, BFLOAT16])
+@pytest.mark.usefixtures("either_library")
 @torch.inference_mode()
 def test_compiled_text_blocks_give_what_the_functions_themselves_give(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
@@ -125,35 +133,12 @@ def test_towers_of_another_kind_are_left_alone(vision: dict[str, Any], text: dic
     assert len(model.transformer.resblocks) == 3
 
 
-def test_only_a_cpu_packs_and_only_what_its_products_take() -> None:
-    assert not can_pack(CPU, torch.float16)
-    assert not can_pack(torch.device("cuda"), torch.float32)
-
-
-def test_bfloat16_is_not_packed_where_onednn_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise RuntimeError("mkldnn_reorder_linear_weight: bf16 path needs the cpu support avx_ne_convert or avx512bw")
-
-    monkeypatch.setattr(packed_towers, "PackedLinear", refuse)
-    packed_towers._onednn_packs.cache_clear()
-    try:
-        assert not can_pack(CPU, torch.bfloat16)
-    finally:
-        packed_towers._onednn_packs.cache_clear()
-
-
-def test_bfloat16_is_packed_where_the_cpu_multiplies_in_it() -> None:
-    if choose_dtype("auto", CPU) != torch.bfloat16:
-        pytest.skip("this CPU does not multiply in bfloat16")
-    assert can_pack(CPU, torch.bfloat16)
-
-
 def test_texts_of_ever_new_lengths_come_in_few_shapes() -> None:
     dice = torch.Generator().manual_seed(0)
     tokens = set()
     for _ in range(100):
         ends = torch.randint(1, 77, (12,), generator=dice)
-        places = Places(ends)
+        places = Places(ends, 16)
         tokens.add(len(places.rows))
         real = int((ends + 1).sum())
         assert real <= len(places.rows) < real + 16
