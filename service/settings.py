@@ -225,7 +225,8 @@ class Settings(BaseSettings):
         250.0,
         gt=0,
         allow_inf_nan=False,
-        description="Milliseconds a batch should take at most; what a text may wait behind images.",
+        description="Milliseconds a batch should take, about, at most: what a text may wait behind images. Four times "
+        "as long while there has been nothing of the other kind for ten seconds.",
     )
     concurrent_batches: int | None = Field(
         None,

@@ -23,7 +23,7 @@ class Pace:
 
         Args:
             max_batch_size: most items together.
-            max_batch_s: how long a batch should take at most, by what earlier ones took; at least one item is taken.
+            max_batch_s: how long a batch should take, about, by what earlier ones took; at least one item is taken.
             max_wait_s: who would wait longer, by what items took lately, is not admitted.
         """
         self._max_batch_size = max_batch_size
@@ -44,14 +44,15 @@ class Pace:
         """What these items take; those of a lane of which nothing is known take none."""
         return sum(count * self._item_s.get(lane, 0.0) for lane, count in admitted.items())
 
-    def most(self, modality: Modality, share: float) -> int:
-        """How many items may be taken together on a share of the machine, at least 1.
+    def most(self, modality: Modality, share: float, times: float = 1.0) -> int:
+        """How many items may be taken together on a share of the machine, at least 1, in a batch's time or some of it.
 
-        Where nothing is known an item may take whole seconds: then it is one.
+        To the nearest: what an item took in a small batch, it does not take in a larger one. Where nothing is known an
+        item may take whole seconds: then it is one.
         """
         item_s = self._item_s.get(modality, self._first_item_s.get(modality, math.inf))
-        fitting = math.inf if math.isinf(self._max_batch_s) else self._max_batch_s * share / item_s
-        return max(1, int(min(self._ceiling[modality], fitting)))
+        fitting = math.inf if math.isinf(self._max_batch_s) else times * self._max_batch_s * share / item_s
+        return max(1, round(min(self._ceiling[modality], fitting)))
 
     def ceiling(self, modality: Modality) -> int:
         """The most items that memory has room for."""

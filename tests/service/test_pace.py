@@ -20,6 +20,7 @@ def test_seconds_are_those_of_the_whole_machine() -> None:
         pace = taught(share, max_batch_s=0.2)
         assert pace.most("image", 1.0) == 10
         assert pace.most("image", 0.5) == 5
+        assert pace.most("image", 0.5, 4) == 20
 
 
 def test_without_a_bound_of_time_a_batch_is_as_large_as_memory_allows() -> None:
@@ -29,6 +30,16 @@ def test_without_a_bound_of_time_a_batch_is_as_large_as_memory_allows() -> None:
     assert (pace.most("image", 1.0), pace.most("text", 1.0), pace.ceiling("image")) == (8, 64, 8)
     pace.learn("image", 8, 0.1, 1.0)
     assert pace.ceiling("image") == 9
+
+
+def test_a_batch_is_as_large_as_comes_nearest_to_its_time() -> None:
+    assert [taught(max_batch_s=bound).most("image", 1.0) for bound in (0.001, 0.029, 0.031, 0.049, 0.051)] == [
+        1,
+        1,
+        2,
+        2,
+        3,
+    ]
 
 
 def test_with_a_bound_the_first_batch_is_one_item() -> None:
