@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-_YOUNG: Final = (5_000, 20)  # new objects, and looks at those, between two looks: one takes 1 ms, the other 10
+_YOUNG: Final = (2_000, 2)  # new objects, and looks at those, between two looks: each takes less than 10 ms in a burst
 _NEVER: Final = 1_000_000_000
 _EVERY_S: Final = 60.0
 _QUIET_ITEMS: Final = 32  # so few are looked at in a moment
