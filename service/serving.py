@@ -135,6 +135,14 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Config(uvicorn.Config):
+    """uvicorn's, and the server's connections that wait for their next request, the longest first."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.idle: dict[Connection, None] = {}
+
+
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the app: bounded headers and waits, nothing that the app does not need."""
     return _config(app, settings, host=settings.host, port=settings.port, lifespan="on")
@@ -149,7 +157,7 @@ def operator_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 def _config(
     app: FastAPI, settings: Settings, *, host: str, port: int, lifespan: Literal["on", "off"]
 ) -> uvicorn.Config:
-    return uvicorn.Config(
+    return _Config(
         app,
         host=host,
         port=port,
@@ -161,6 +169,6 @@ def _config(
         server_header=False,
         proxy_headers=settings.trusted_proxies is not None,
         forwarded_allow_ips=settings.trusted_proxies,
-        timeout_keep_alive=5,
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.graceful_shutdown_s,
     )

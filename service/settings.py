@@ -194,8 +194,11 @@ class Settings(BaseSettings):
     max_connections: int = Field(
         2500,
         ge=1,
-        description="Connections open at once; more are refused (503). More than both queues hold: what has no room "
-        "in them is refused on a connection that is there, for less.",
+        description="Connections open at once; one more has that which was idle longest closed, or is refused (503). "
+        "More than both queues hold: what has no room in them is refused on a connection that is there, for less.",
+    )
+    keep_alive_s: float = Field(
+        75.0, gt=0, le=3600, allow_inf_nan=False, description="Seconds an idle connection is kept. More than a proxy's."
     )
     header_timeout_s: float = Field(
         5.0, gt=0, le=3600, allow_inf_nan=False, description="Seconds a request's headers may take to arrive."
@@ -225,8 +228,8 @@ class Settings(BaseSettings):
         250.0,
         gt=0,
         allow_inf_nan=False,
-        description="Milliseconds a batch should take, about, at most: what a text may wait behind images. Four times "
-        "as long while there has been nothing of the other kind for ten seconds.",
+        description="Milliseconds a batch should take at most, about: what a text may wait behind images. Four times "
+        "as long where nothing of the other kind has come for ten seconds.",
     )
     concurrent_batches: int | None = Field(
         None,

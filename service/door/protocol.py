@@ -30,11 +30,12 @@ class Connection(Requests):
         self._watched: tuple[int, Place, bool, bool] | None = None  # what the deadline, or its absence, is for
         self._unread: asyncio.TimerHandle | None = None
         self._read_by = 0.0  # when the client must have taken what was written last
+        self._idle: dict[Connection, None] = self.config.idle  # type: ignore[attr-defined]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give a new connection so long to send its first request."""
         super().connection_made(transport)
-        if len(self.connections) > self._service.settings.max_connections:
+        if len(self.connections) > self._service.settings.max_connections and not self._make_room():
             self._answer("too_many_connections")
             return
         self._arm(self._service.settings.header_timeout_s)
@@ -44,6 +45,7 @@ class Connection(Requests):
         self._disarm()
         if self._unread is not None:
             self._unread.cancel()
+        self._idle.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -61,6 +63,20 @@ class Connection(Requests):
         super().on_response_complete()
         if not self.transport.is_closing():
             self._watch()
+            if self.timeout_keep_alive_task is not None and self._place is Place.BETWEEN:
+                self._idle[self] = None
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle.pop(self, None)
+        super()._unset_keepalive_if_required()
+
+    def _make_room(self) -> bool:
+        """Close the connection that has waited longest for its next request; False if none waits."""
+        for longest in self._idle:
+            del self._idle[longest]
+            longest.transport.close()
+            return True
+        return False
 
     def _unsupported_upgrade_warning(self) -> None:
         """Ignore the header, as HTTP allows: two warnings a request are a way to fill a disk."""

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
@@ -140,7 +140,8 @@ def test_T05_a_crowd_of_trickling_connections_keeps_nobody_out(hurried: Any) -> 
 def test_T05_more_connections_than_the_limit_are_refused(serve: Any) -> None:
     with serve(max_connections=5) as service:
         url = httpx.URL(service.url)
-        held = [socket.create_connection((url.host, url.port)) for _ in range(4)]  # and the test's own client
+        service.client.close()  # idle, it would make room
+        held = [socket.create_connection((url.host, url.port)) for _ in range(5)]
         time.sleep(0.2)
         said = answer_to(service)
         assert (status_of(said), code_of(said)) == (503, "too_many_connections")
@@ -148,7 +149,42 @@ def test_T05_more_connections_than_the_limit_are_refused(serve: Any) -> None:
         for one in held:
             one.close()
         time.sleep(0.2)
-        assert service.client.get("/readyz").status_code == 200
+        assert httpx.get(f"{service.url}/readyz").status_code == 200
+
+
+def ask(connection: socket.socket) -> int:
+    """The status of one more request on a connection; 0 if it has been closed."""
+    said = b""
+    try:
+        connection.sendall(GET)
+        while b"alive" not in said:
+            more = connection.recv(65536)
+            if not more:
+                return 0
+            said += more
+    except (ConnectionResetError, BrokenPipeError):
+        return 0
+    return status_of(said)
+
+
+def test_T05_who_waits_longest_for_a_next_request_makes_room_for_a_new_one(serve: Any) -> None:
+    with serve(max_connections=4) as service, ExitStack() as stack:
+        service.client.close()
+        first, second, third, silent = (stack.enter_context(connected(service)) for _ in range(4))
+        for one in (second, first, third, second):
+            assert ask(one) == 200
+        new = stack.enter_context(connected(service))
+        assert ask(new) == 200
+        assert ask(first) == 0, "of those that had asked, it had been idle longest"
+        assert [ask(one) for one in (second, third, new, silent)] == [200] * 4
+
+
+@pytest.mark.parametrize(("seconds", "closed"), [(0.3, True), (30.0, False)])
+def test_an_idle_connection_is_kept_for_as_long_as_it_was_asked_to_be(serve: Any, seconds: float, closed: bool) -> None:
+    with serve(keep_alive_s=seconds) as service, connected(service) as connection:
+        assert ask(connection) == 200
+        time.sleep(1.0)
+        assert ask(connection) == (0 if closed else 200)
 
 
 @contextmanager
