@@ -144,8 +144,8 @@ def _look_at_keys(settings: "Settings") -> "Finding":
         except SettingsError as error:
             return Finding("keys", "bad", str(error), "`reco key new` makes a key: docs/operations.md.")
         if keys.opens("use"):
-            opens = "use and operate" if keys.opens("operator") else "use"
-            return Finding("keys", "good", f"asked for; there are some to {opens} it")
+            also = "" if keys.opens("operator") else "; none of them operates the service"
+            return Finding("keys", "good", f"a request needs one of yours{also}")
         if not settings.listens_beyond_loopback:
             return Finding("keys", "good", "one to operate it; to use it takes none, and only this machine reaches it")
     if settings.listens_beyond_loopback:

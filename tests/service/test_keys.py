@@ -190,7 +190,7 @@ def test_one_caller_may_have_so_many_requests_under_way() -> None:
         pass
 
 
-def test_K7_a_million_callers_fill_no_memory() -> None:
+def test_K7_callers_without_end_fill_no_memory() -> None:
     limiter, limits = Limiter(max_callers=1000), Limits(rate=1, burst=1)
     for number in range(2000):
         with limiter.admit(f"address {number}", limits, lambda: 1):
