@@ -18,7 +18,9 @@ from reco_client.version import __version__
 
 HERE = "http://127.0.0.1"
 DEFAULT_PORT = "8000"
-_KEEPALIVE_S = 4.0  # the service closes idle connections after 5 s; ours should be the shorter patience
+_KEEPALIVE_S = (
+    4.0  # ours should be the shorter patience, and many servers and proxies close an idle connection after 5 s
+)
 
 
 def http_arguments(

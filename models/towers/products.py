@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _FEW_ROWS = 256  # MKL's own threads do as well with more, and the parts need not be put side by side
-_MOST_PARTS = 32
+_MOST_PARTS, _NARROWEST = 32, 64  # of outputs; narrower parts cost MKL more than threads that wait
 _ROWS = 16
 
 
@@ -108,6 +108,7 @@ def _onednn_packs(dtype: torch.dtype) -> bool:
 def _in_parts(weight: Tensor) -> Tensor:
     """(O, I) to (P, O/P, I), a view: as many parts as keep all of torch's threads busy for the same time."""
     outputs, threads = len(weight), torch.get_num_threads()
-    fitting = [parts for parts in range(1, _MOST_PARTS + 1) if outputs % parts == 0]
+    most = max(1, min(_MOST_PARTS, outputs // _NARROWEST))
+    fitting = [parts for parts in range(1, most + 1) if outputs % parts == 0]
     parts = min(fitting, key=lambda parts: (-(-parts // threads) / parts, parts))
     return weight.view(parts, outputs // parts, -1)

@@ -45,17 +45,21 @@ class Connection(Requests):
         self._disarm()
         if self._unread is not None:
             self._unread.cancel()
-        self._idle.pop(self, None)
+        self._unset_keepalive_if_required()  # uvicorn's own stays where a client resets, and holds all of this
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; the deadline of a request begins with its first ones, and more of them do not move it."""
+        before = self._place
         super().data_received(data)
         if self.transport.is_closing():
             return
         self._watch()
         if self._place is Place.BETWEEN and not self._answering and self._deadline is None:
-            self._arm(self._service.settings.header_timeout_s)  # blank lines, or the end of a body answered before it
+            if before is Place.BODY:
+                self._wait_for_next()  # the end of a body that was answered before it
+            else:
+                self._arm(self._service.settings.header_timeout_s)  # blank lines
 
     def on_response_complete(self) -> None:
         """The answer is to be read in time; who was answered before it had sent everything has little for the rest."""
@@ -63,8 +67,18 @@ class Connection(Requests):
         super().on_response_complete()
         if not self.transport.is_closing():
             self._watch()
-            if self.timeout_keep_alive_task is not None and self._place is Place.BETWEEN:
-                self._idle[self] = None
+            if self._place is Place.BETWEEN and not self._answering:
+                if self.timeout_keep_alive_task is not None:
+                    self._wait_for_next()
+                else:
+                    self._arm(self._service.settings.header_timeout_s)  # blank lines came before the answer
+
+    def _wait_for_next(self) -> None:
+        """Keep the connection for a while; if its client has taken all of its answer, it may be closed for another."""
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        if not self.transport.get_write_buffer_size():
+            self._idle[self] = None
 
     def _unset_keepalive_if_required(self) -> None:
         self._idle.pop(self, None)
@@ -72,11 +86,11 @@ class Connection(Requests):
 
     def _make_room(self) -> bool:
         """Close the connection that has waited longest for its next request; False if none waits."""
-        for longest in self._idle:
-            del self._idle[longest]
-            longest.transport.close()
-            return True
-        return False
+        longest = next((one for one in self._idle if not one.transport.is_closing()), None)
+        if longest is None:
+            return False
+        longest.transport.close()
+        return True
 
     def _unsupported_upgrade_warning(self) -> None:
         """Ignore the header, as HTTP allows: two warnings a request are a way to fill a disk."""

@@ -234,8 +234,9 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
 
     def _times(self, modality: Modality) -> float:
         """How many times the longest batch this one may take."""
-        newest = max(self._submitted_at[lane] for lane in LANES if lane != modality)
-        return 1 if time.monotonic() - newest < _SILENT_S else _BESIDE_SILENCE
+        [other] = (lane for lane in LANES if lane != modality)
+        is_silent = not self._waiting[other] and time.monotonic() - self._submitted_at[other] >= _SILENT_S
+        return _BESIDE_SILENCE if is_silent else 1
 
     def _run(self, taken: _Taken[QueryT, AnswerT], entries: list[_Entry[QueryT, AnswerT]]) -> None:
         """Compute a batch or a part of it; if it fails, each half for itself, down to the one item that is to blame."""

@@ -73,7 +73,7 @@ def test_the_file_of_keys_is_read(tmp_path: Path) -> None:
     assert findings(**around)[0]["keys"]["state"] == "bad"
     (tmp_path / "keys").write_text("page use sha256:" + "0" * 64)
     told, _ = findings(**around)
-    assert (told["keys"]["state"], "to use it" in told["keys"]["told"]) == ("good", True)
+    assert (told["keys"]["state"], "one of yours" in told["keys"]["told"]) == ("good", True)
     (tmp_path / "keys").write_text("page operator sha256:" + "0" * 64)
     told, code = findings(**around)
     assert (told["keys"]["state"], "to use it takes none" in told["keys"]["told"]) == ("good", True)

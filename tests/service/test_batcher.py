@@ -230,6 +230,24 @@ def test_a_batch_is_as_long_as_its_time_allows_and_longer_beside_a_silent_lane(
     assert least <= max(sizes) <= most
 
 
+def test_a_lane_that_waits_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turn_batcher, "_SILENT_S", 0.0)
+    sizes: dict[Modality, list[int]] = {"image": [], "text": []}
+
+    def slow(modality: Modality, queries: Sequence[int], /) -> tuple[list[int], Mapping[str, float]]:
+        sizes[modality].append(len(queries))
+        time.sleep(0.01 * len(queries))
+        return list(queries), {}
+
+    batcher: TurnBatcher[int, int] = TurnBatcher(slow, max_batch_size=32, max_queue_items=300, max_batch_s=0.05)
+    batcher.start()
+    for _ in range(2):
+        wait([*submit(batcher, "image", 0), *submit(batcher, "text", 0)], 10)
+    wait([*submit(batcher, "text", *range(60)), *submit(batcher, "image", *range(30))], 20)
+    batcher.stop()
+    assert max(sizes["image"]) <= 6, "texts waited behind each of them"
+
+
 @pytest.mark.parametrize("canary", [0, 1])
 def test_X22_a_large_request_right_after_the_start_is_no_batch_that_hangs(canary: int) -> None:
     sizes: list[int] = []

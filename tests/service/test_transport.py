@@ -1,8 +1,10 @@
 """Sockets that behave badly, against the real server: THREATS §2.1, row by row."""
 
+import gc
 import logging
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
+
+from service.door.protocol import Connection
 
 HEADER_S, RECEIVE_S = 0.5, 1.0
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -177,6 +181,61 @@ def test_T05_who_waits_longest_for_a_next_request_makes_room_for_a_new_one(serve
         assert ask(new) == 200
         assert ask(first) == 0, "of those that had asked, it had been idle longest"
         assert [ask(one) for one in (second, third, new, silent)] == [200] * 4
+
+
+def connections_of(service: Any) -> list[Connection]:
+    return [one for one in gc.get_objects() if type(one) is Connection and one.config.app is service.app]
+
+
+def test_T05_who_reads_no_answer_makes_no_room(serve: Any) -> None:
+    with serve(max_connections=3, send_timeout_s=30.0) as service, ExitStack() as stack:
+        service.client.close()
+        url = httpx.URL(service.url)
+        for number in range(1, 4):
+            one = stack.enter_context(socket.socket())
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            one.connect((url.host, url.port))
+            end = time.monotonic() + 10
+            while sum(c.transport.get_write_buffer_size() > 0 for c in connections_of(service)) < number:
+                assert time.monotonic() < end, "the kernel takes everything"
+                one.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+                time.sleep(0.03)
+        for _ in range(5):
+            assert code_of(answer_to(service, LAST)) == "too_many_connections"
+
+
+def test_a_connection_answered_before_its_body_was_whole_is_kept_as_others(serve: Any) -> None:
+    with serve(header_timeout_s=0.5, max_connections=2) as service, connected(service) as connection:
+        service.client.close()
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        assert status_of(connection.recv(65536)) == 404
+        connection.sendall(b" " * 999)
+        time.sleep(1.0)
+        assert ask(connection) == 200, "longer than a request's head may take"
+
+
+def test_blank_lines_behind_a_request_under_way_keep_no_connection_open(serve: Any) -> None:
+    with serve(header_timeout_s=0.5, keep_alive_s=0.5) as service, connected(service) as connection:
+        body = b'{"texts": [%s]}' % b", ".join(b'"bird %d"' % number for number in range(60))
+        connection.sendall(POST + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+        time.sleep(0.002)  # a packet of its own, while the request is under way
+        connection.sendall(b"\r\n")
+        connection.settimeout(5)
+        said = b""
+        while more := connection.recv(65536):  # a connection that stays ends in TimeoutError
+            said += more
+        assert status_of(said) == 200
+
+
+def test_a_connection_that_was_reset_is_forgotten_at_once(serve: Any) -> None:
+    with serve() as service:
+        for _ in range(20):
+            with connected(service) as connection:
+                assert ask(connection) == 200
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        time.sleep(0.3)
+        gc.collect()
+        assert len(connections_of(service)) <= 1, "of the test's own client"
 
 
 @pytest.mark.parametrize(("seconds", "closed"), [(0.3, True), (30.0, False)])

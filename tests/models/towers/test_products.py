@@ -43,7 +43,7 @@ def test_it_is_a_linear_layer(
 ) -> None:
     monkeypatch.setattr(products, "by_mkl", lambda dtype: mkl)
     torch.set_num_threads(2)
-    weight, bias = layer(48, 32)
+    weight, bias = layer(192, 32)
     x = torch.randn(*shape, 32, generator=torch.Generator().manual_seed(0))
     y = Product(weight, bias, torch.float32, activation)(x)
     assert y.is_contiguous()
@@ -62,7 +62,17 @@ def test_a_weight_in_parts_gives_the_same(parts: int) -> None:
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize(
     ("threads_of_torch", "outputs", "parts"),
-    [(1, 768, 1), (2, 768, 2), (3, 768, 3), (4, 768, 4), (5, 768, 24), (8, 2304, 8), (64, 768, 32), (2, 7, 7)],
+    [
+        (1, 768, 1),
+        (2, 768, 2),
+        (3, 768, 3),
+        (4, 768, 4),
+        (5, 3072, 24),
+        (7, 768, 6),
+        (8, 2304, 8),
+        (64, 768, 12),
+        (2, 7, 1),
+    ],
 )
 def test_a_weight_has_as_many_parts_as_keep_all_threads_busy(
     threads_of_torch: int, outputs: int, parts: int, monkeypatch: pytest.MonkeyPatch
