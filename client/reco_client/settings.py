@@ -18,9 +18,7 @@ from reco_client.version import __version__
 
 HERE = "http://127.0.0.1"
 DEFAULT_PORT = "8000"
-_KEEPALIVE_S = (
-    4.0  # ours should be the shorter patience, and many servers and proxies close an idle connection after 5 s
-)
+_KEEPALIVE_S = 4.0  # the shorter patience: what closes idle connections waits for 5 s at least
 
 
 def http_arguments(
