@@ -63,8 +63,8 @@ class PackedBlock:
     def text_parts(self) -> tuple[list[Tensor], list[Tensor]]:
         """Its tensors as `run_text_blocks` takes them: before attention, and after it."""
         first = [self._query, self._key_value] if self._last else [self._query_key_value]
-        before = [self._ln_1.weight, self._ln_1.bias, *(tensor for product in first for tensor in product.parts)]
-        after = [*self._out.parts, self._ln_2.weight, self._ln_2.bias, *self._up.parts, *self._down.parts]
+        before = [self._ln_1.weight, self._ln_1.bias, *(tensor for product in first for tensor in product.tensors)]
+        after = [*self._out.tensors, self._ln_2.weight, self._ln_2.bias, *self._up.tensors, *self._down.tensors]
         return before, after
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:

@@ -37,7 +37,7 @@ class Product:
         return linear(x, self._weight, self._bias, self._activation)
 
     @property
-    def parts(self) -> tuple[Tensor, Tensor]:
+    def tensors(self) -> tuple[Tensor, Tensor]:
         """Weight and bias, as `linear` takes them."""
         return self._weight, self._bias
 

@@ -55,11 +55,12 @@ class Connection(Requests):
         if self.transport.is_closing():
             return
         self._watch()
-        if self._place is Place.BETWEEN and not self._answering and self._deadline is None:
-            if before is Place.BODY:
-                self._wait_for_next()  # the end of a body that was answered before it
-            else:
-                self._arm(self._service.settings.header_timeout_s)  # blank lines
+        if before is Place.BODY and self._place is Place.BETWEEN and not self._answering:
+            # The end of a body that was answered before it: what uvicorn armed after the answer is gone.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        self._rest()
 
     def on_response_complete(self) -> None:
         """The answer is to be read in time; who was answered before it had sent everything has little for the rest."""
@@ -67,17 +68,15 @@ class Connection(Requests):
         super().on_response_complete()
         if not self.transport.is_closing():
             self._watch()
-            if self._place is Place.BETWEEN and not self._answering:
-                if self.timeout_keep_alive_task is not None:
-                    self._wait_for_next()
-                else:
-                    self._arm(self._service.settings.header_timeout_s)  # blank lines came before the answer
+            self._rest()
 
-    def _wait_for_next(self) -> None:
-        """Keep the connection for a while; if its client has taken all of its answer, it may be closed for another."""
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
-        if not self.transport.get_write_buffer_size():
+    def _rest(self) -> None:
+        """Between two requests: idle, if its client has taken all of its answer; after blank lines not for long."""
+        if self._place is not Place.BETWEEN or self._answering or self._deadline is not None:
+            return
+        if self.timeout_keep_alive_task is None:
+            self._arm(self._service.settings.header_timeout_s)
+        elif not self.transport.get_write_buffer_size():
             self._idle[self] = None
 
     def _unset_keepalive_if_required(self) -> None:

@@ -33,13 +33,8 @@ def test_without_a_bound_of_time_a_batch_is_as_large_as_memory_allows() -> None:
 
 
 def test_a_batch_is_as_large_as_comes_nearest_to_its_time() -> None:
-    assert [taught(max_batch_s=bound).most("image", 1.0) for bound in (0.001, 0.029, 0.031, 0.049, 0.051)] == [
-        1,
-        1,
-        2,
-        2,
-        3,
-    ]
+    for bound, most in {0.001: 1, 0.029: 1, 0.031: 2, 0.049: 2, 0.051: 3}.items():
+        assert taught(max_batch_s=bound).most("image", 1.0) == most
 
 
 def test_with_a_bound_the_first_batch_is_one_item() -> None:

@@ -205,8 +205,7 @@ def test_T05_who_reads_no_answer_makes_no_room(serve: Any) -> None:
 
 
 def test_a_connection_answered_before_its_body_was_whole_is_kept_as_others(serve: Any) -> None:
-    with serve(header_timeout_s=0.5, max_connections=2) as service, connected(service) as connection:
-        service.client.close()
+    with serve(header_timeout_s=0.5) as service, connected(service) as connection:
         connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
         assert status_of(connection.recv(65536)) == 404
         connection.sendall(b" " * 999)

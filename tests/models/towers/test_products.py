@@ -59,7 +59,6 @@ def test_a_weight_in_parts_gives_the_same(parts: int) -> None:
     torch.testing.assert_close(y, expected(x, weight, bias, "gelu"), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize(
     ("threads_of_torch", "outputs", "parts"),
     [
@@ -80,7 +79,7 @@ def test_a_weight_has_as_many_parts_as_keep_all_threads_busy(
     monkeypatch.setattr(products, "by_mkl", lambda dtype: True)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads_of_torch)
     weight, bias = layer(outputs, 16)
-    kept = Product(weight, bias, torch.float32).parts[0]
+    kept = Product(weight, bias, torch.float32).tensors[0]
     assert kept.shape == (parts, outputs // parts, 16)
     assert kept.data_ptr() == weight.data_ptr(), "the weight is not kept twice"
 
