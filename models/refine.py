@@ -20,6 +20,7 @@ from models.fusion import Fusion
 from models.fusion.evidence import EvidenceFusion
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
 from models.graphed import Graphed
+from models.traced import Traced
 
 DEFAULT_K = 10
 
@@ -45,7 +46,7 @@ class RetrievalEnhancedEncoder:
         """
         self.encoder = encoder
         self.memory = memory
-        self.fusion = None if fusion is None else fusion.to(encoder.device).eval()
+        self.fusion = None if fusion is None else fusion.to(encoder.device).eval().requires_grad_(False)
         self.fusion_id = fusion_id
         self._refine: dict[Modality, Callable[..., Tensor]] = {}
         if self.fusion is not None:
@@ -163,9 +164,11 @@ def _tensors(queries: NDArray[np.float32], neighbours: Neighbours) -> tuple[Tens
 
 
 def _from_cpu(function: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
-    """A function of tensors on a device, for tensors on the CPU."""
+    """A function of tensors on a device, for tensors on the CPU; asked for as a whole where that can be."""
     if device.type == "cuda":
         return Graphed(function, device)
+    if device.type == "cpu":
+        return Traced(function)
     return lambda *batch: function(*(one.to(device) for one in batch))
 
 

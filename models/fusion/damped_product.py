@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 NUM_DAMPED = 64
+_SMALLEST = 1e-12  # of a squared length: a row at the centre is like nothing
 
 
 class DampedProduct(nn.Module):
@@ -46,17 +47,24 @@ class DampedProduct(nn.Module):
         """Of each query (B, D) and its rows (B, K, D): (B, K), 0 for a row at the centre."""
         query, rows = query - self.centre, rows - self.centre
         near, far = query @ self.damped, rows @ self.damped  # (B, R), (B, K, R)
-        products = self.base * torch.einsum("bd,bkd->bk", query, rows) - torch.einsum("br,bkr->bk", near, far)
+        products = self.base * (rows * query.unsqueeze(1)).sum(dim=-1) - (far * near.unsqueeze(1)).sum(dim=-1)
         squares = self._squares(query, near).unsqueeze(1) * self._squares(rows, far)
-        return products / squares.clamp(min=1e-12).sqrt()
+        return products / squares.clamp(min=_SMALLEST).sqrt()
 
-    def mutual_cosines(self, rows: Tensor) -> Tensor:
-        """Of the rows (B, K, D) of each query with each other: (B, K, K)."""
+    def agreement(self, rows: Tensor, mask: Tensor) -> Tensor:
+        """How alike the rows (B, K, D) of a query are: (B,), the mean cosine of different ones; 0 for fewer than two.
+
+        By the length of the sum of all, each made one long: of K rows that is K sums, of their pairs K x K.
+
+        Args:
+            mask: (B, K) bool, True for a row that counts.
+        """
         rows = rows - self.centre
         far = rows @ self.damped
-        products = self.base * (rows @ rows.transpose(1, 2)) - far @ far.transpose(1, 2)
-        lengths = products.diagonal(dim1=1, dim2=2).clamp(min=1e-12).sqrt()
-        return products / (lengths.unsqueeze(1) * lengths.unsqueeze(2))
+        share = (mask / self._squares(rows, far).clamp(min=_SMALLEST).sqrt()).unsqueeze(1)  # (B, 1, K)
+        total = self._squares((share @ rows).squeeze(1), (share @ far).squeeze(1))
+        count = mask.sum(dim=1)
+        return (total - count) / (count * (count - 1)).clamp(min=1)
 
     def _squares(self, rows: Tensor, damped: Tensor) -> Tensor:
         squares: Tensor = self.base * rows.square().sum(dim=-1) - damped.square().sum(dim=-1)

@@ -82,6 +82,8 @@ class EvidenceFusion(nn.Module):
         Returns:
             (B, D) float32, unit norm.
         """
+        if not mask.shape[1]:
+            return query
         attention = self.attend(similarities, mask)
         if weight is not None:
             evidence = self.direction(*self.evidence(values, attention))

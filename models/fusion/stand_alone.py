@@ -12,7 +12,6 @@ encoder knows passes 4. Shapes: B queries, K neighbours, D embedding dim.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.fusion.damped_product import DampedProduct
@@ -65,16 +64,15 @@ class StandAlone(nn.Module):
             query: (B, D) unit norm.
             keys: (B, K, D) unit norm, what the query was compared with.
             values: (B, K, D) unit norm, of the other modality.
-            similarities, mask: (B, K) of the neighbours.
+            similarities, mask: (B, K) of the neighbours, K at least 1.
             match: (B,) cosine of the query to the mean of the values.
 
         Returns:
             (B, NUM_SIGNS) float32; of a query without neighbours, finite and meaningless.
         """
-        best = _best(similarities, mask)
-        same = _best(self.keys.cosines(query, keys), mask)
-        agreement = _agreement(self.values.mutual_cosines(values), mask)
-        return torch.stack([_nearness(best), _nearness(same), agreement, match], dim=-1)
+        cosines = torch.stack([similarities, self.keys.cosines(query, keys)])  # (2, B, K)
+        best, same = _nearness(cosines.masked_fill(~mask, -1.0).amax(dim=-1))
+        return torch.stack([best, same, self.values.agreement(values, mask), match], dim=-1)
 
 
 def share(signs: Tensor, there: Tensor, there_bias: Tensor, needed: Tensor, needed_bias: Tensor) -> Tensor:
@@ -82,18 +80,6 @@ def share(signs: Tensor, there: Tensor, there_bias: Tensor, needed: Tensor, need
     return torch.sigmoid(signs @ there + there_bias) * torch.sigmoid(signs @ needed + needed_bias)
 
 
-def _best(cosines: Tensor, mask: Tensor) -> Tensor:
-    """(B,): the highest of the real neighbours, -1 without any."""
-    return F.pad(cosines.masked_fill(~mask, -1.0), (0, 1), value=-1.0).amax(dim=1)
-
-
 def _nearness(cosine: Tensor) -> Tensor:
     """Higher is nearer, on a scale that tells 0.99 from 0.999."""
     return -torch.log((1 - cosine).clamp(min=_NEAREST))
-
-
-def _agreement(cosines: Tensor, mask: Tensor) -> Tensor:
-    """(B,): the mean cosine of different neighbours' values, from all of them (B, K, K); 0 for fewer than two."""
-    cosines = cosines * (mask.unsqueeze(1) & mask.unsqueeze(2))
-    count = mask.sum(dim=1)
-    return (cosines.sum(dim=(1, 2)) - count) / (count * (count - 1)).clamp(min=1)

@@ -1,5 +1,7 @@
 """Whitened cosines by a few directions: what they equal, what they leave out, and what they cost."""
 
+from itertools import permutations
+
 import pytest
 import torch
 from torch import Tensor
@@ -38,14 +40,17 @@ def test_where_few_directions_vary_it_is_the_whitened_cosine(dim: int, varying: 
     centre, whitening = torch.full((dim,), 0.1), shrunk_inverse(dim, varying)
     product = DampedProduct(dim)
     product.fit(centre, whitening)
-    cosines, mutual = product.cosines(query, rows), product.mutual_cosines(rows)
+    cosines = product.cosines(query, rows)
+    mask = torch.ones(B, K, dtype=torch.bool)
+    mask[-1, -2:] = False
+    agreement = product.agreement(rows, mask)
     for b in range(B):
+        here = rows[b] - centre
         for k in range(K):
-            here = rows[b, k] - centre
-            torch.testing.assert_close(cosines[b, k], cosine(query[b] - centre, here, whitening), atol=1e-4, rtol=1e-3)
-            torch.testing.assert_close(
-                mutual[b, k, 0], cosine(here, rows[b, 0] - centre, whitening), atol=1e-4, rtol=1e-3
-            )
+            expected = cosine(query[b] - centre, here[k], whitening)
+            torch.testing.assert_close(cosines[b, k], expected, atol=1e-4, rtol=1e-3)
+        pairs = [cosine(one, other, whitening) for one, other in permutations(here[mask[b]], 2)]
+        torch.testing.assert_close(agreement[b], torch.stack(pairs).mean(), atol=1e-4, rtol=1e-3)
 
 
 def test_what_varies_in_more_directions_is_damped_where_it_varies_most() -> None:
@@ -64,4 +69,11 @@ def test_a_row_at_the_centre_is_like_nothing() -> None:
     product = DampedProduct(8)
     product.fit(rows[0, 0], torch.eye(8))
     assert float(product.cosines(query, rows)[0, 0]) == 0.0
-    assert product.mutual_cosines(rows).isfinite().all()
+    assert product.agreement(rows, torch.ones(B, K, dtype=torch.bool)).isfinite().all()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_rows_agree_with_nothing(count: int) -> None:
+    _, rows = drawn(8)
+    mask = torch.arange(K).expand(B, K) < count
+    torch.testing.assert_close(DampedProduct(8).agreement(rows, mask), torch.zeros(B))
