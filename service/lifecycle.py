@@ -65,7 +65,9 @@ class Service:
         self.changing = asyncio.Lock()  # held by whoever writes to the memory
         self._engine = engine  # given to start with
         self._generations = Generations()
+        self._canary_failed = False  # the last one that a probe asked for
         self.metrics.generations.set_function(lambda: self._generations.alive)
+        self.metrics.ready.set_function(lambda: self.reason is None and not self._canary_failed)
         self._workers: Workers | None = None
         self._loading: asyncio.Task[None] | None = None
         self._background: list[asyncio.Task[None]] = []
@@ -151,13 +153,15 @@ class Service:
             raise self._not_ready("draining")
         async with self._canary:  # probes that come together share one canary
             last = pipeline.batcher.last_success
-            if pipeline.batcher.alive and last is not None and time.monotonic() - last < CANARY_FRESH_S:
-                return
+            fresh = last is not None and time.monotonic() - last < CANARY_FRESH_S
             try:
-                await pipeline.probe(_CANARY_IMAGE, _CANARY_TEXT)
+                if not (fresh and pipeline.batcher.alive):
+                    await pipeline.probe(_CANARY_IMAGE, _CANARY_TEXT)
             except Exception as error:
+                self._canary_failed = True
                 logger.warning("the canary failed", exc_info=error)
                 raise self._not_ready("canary_failed") from None
+            self._canary_failed = False
 
     async def reload_all(self) -> tuple[Reload, bool]:
         """What SIGHUP and the operator's route ask for: the keys that the file holds now, then the newest memory.
@@ -202,6 +206,7 @@ class Service:
             except Exception as error:
                 raise self._refused(error) from None
             self.reload_failure = None
+            self.metrics.reload_refused.clear()
             return Reload(changed, engine if changed else old.engine)
 
     def _refused(self, error: Exception) -> Problem:
@@ -209,6 +214,8 @@ class Service:
         code = _code(error)
         self.reload_failure = code
         self.metrics.reload_failures.labels(code).inc()
+        self.metrics.reload_refused.clear()
+        self.metrics.reload_refused.labels(code).set(1)
         logger.error("reload refused: %s; what was served is served on", code, exc_info=error)
         return Problem("reload_refused", extensions={"reason": code})
 

@@ -21,7 +21,7 @@ from service.observing.logs import Refusals, log_request
 from service.observing.metrics import UNMATCHED, Metrics
 from service.observing.tracing import Ended, Tracing
 from service.openai_errors import PREFIX, openai_error_response
-from service.problems import REJECTIONS, Problem, problem_response
+from service.problems import KINDS, REJECTIONS, Problem, problem_response
 
 logger = logging.getLogger("reco.http")
 
@@ -49,7 +49,8 @@ class RequestFrame:
             with one_generation():
                 await self._app(scope, receive, frame.send)
         except ClientLeft:
-            frame.status = CLIENT_LEFT
+            code = scope["state"].get("code")  # the connection's, who answers a client that is too slow, and leaves it
+            frame.status = KINDS[code].status if code and frame.status == 0 else CLIENT_LEFT
         except asyncio.CancelledError:  # only the end of the process cancels a request: its grace is over
             if frame.status == 0:
                 stopping = Problem("not_ready", extensions={"reason": "stopping"})
@@ -67,11 +68,12 @@ class RequestFrame:
         route = scope.get("route")
         endpoint = getattr(route, "path", UNMATCHED)
         code: str | None = scope["state"].get("code")
-        self._metrics.observe_request(endpoint, scope["method"], frame.status, seconds)
+        received: float = scope["state"].get("received", 0.0)
+        if received:
+            self._metrics.observe_stages({"receive": received})
+        self._metrics.observe_request(endpoint, scope["method"], frame.status, seconds - received)
         if code is not None:
-            self._metrics.errors.labels(code).inc()
-            if code in REJECTIONS:
-                self._metrics.rejections.labels(code).inc()
+            self._metrics.count_problem(code)
         if "probes" in getattr(route, "tags", ()) and frame.status == 200:
             return  # one every few seconds would bury the lines that matter; the metrics count them
         if self._tracing is not None:

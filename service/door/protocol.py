@@ -166,7 +166,7 @@ class Connection(Requests):
 
     def _report(self, code: str) -> None:
         metrics, status = self._service.metrics, KINDS[code].status
-        metrics.errors.labels(code).inc()
+        metrics.count_problem(code)
         metrics.observe_request(UNMATCHED, "other", status, 0.0)
         log = self._service.refusals.log if code in REJECTIONS else log_request
         log(request_id=secrets.token_hex(8), endpoint=UNMATCHED, status=status, code=code)

@@ -4,6 +4,7 @@ Depends on starlette, bodies and problems.
 """
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -22,6 +23,8 @@ class ClientLeft(Exception):  # noqa: N818
 async def read_body(request: Request, max_bytes: int) -> bytes:
     """The whole body, which counts in the room that the door gave the request.
 
+    The seconds that it took to come are the client's, and noted as such: `state["received"]`.
+
     Raises:
         Problem: content_encoding_unsupported; body_too_large and bodies_full, before reading if the length is declared.
         ClientLeft: it hung up in the middle.
@@ -36,6 +39,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
             raise too_large
         share.announce(int(declared))
     body = bytearray()
+    started = time.perf_counter()
     try:
         async for chunk in request.stream():
             if len(body) + len(chunk) > max_bytes:
@@ -44,6 +48,8 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
             body += chunk
     except ClientDisconnect:
         raise ClientLeft from None
+    finally:
+        request.scope["state"]["received"] = time.perf_counter() - started
     return bytes(body)
 
 

@@ -1,6 +1,6 @@
 """Every metric of the service, declared once, in a registry of its own for each app.
 
-Depends on prometheus-client. Base units in the names; labels only from closed sets,
+Depends on prometheus-client and problems. Base units in the names; labels only from closed sets,
 so that no client can grow the number of series.
 """
 
@@ -16,6 +16,8 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+
+from service.problems import REJECTIONS
 
 # A `_created` series beside each counter would double them for nothing.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -38,7 +40,7 @@ class Metrics:
         )
         self.request_duration = Histogram(
             "reco_request_duration_seconds",
-            "From the first byte of a request to its answer.",
+            "From a request to its answer, without the time that its client took to send the body.",
             ("endpoint",),
             buckets=_SECONDS,
             registry=registry,
@@ -56,8 +58,8 @@ class Metrics:
         )
         self.stage_duration = Histogram(
             "reco_stage_duration_seconds",
-            "Seconds by stage: decode, tokenize and queue per item; encode, retrieve and fuse per batch; "
-            "weigh per label set.",
+            "Seconds by stage: receive per body; decode, tokenize and queue per item; encode, retrieve and fuse per "
+            "batch; weigh per label set.",
             ("stage",),
             buckets=_SECONDS,
             registry=registry,
@@ -79,12 +81,17 @@ class Metrics:
         self.last_success = Gauge(
             "reco_last_success_timestamp_seconds", "When a batch was last computed.", registry=registry
         )
+        self.ready = Gauge(
+            "reco_ready",
+            "Whether it can answer: 0 while it loads, if that failed, and while no item of its own comes through.",
+            registry=registry,
+        )
         self.loop_lag = Gauge(
             "reco_event_loop_lag_seconds", "How late the event loop is with what is due.", registry=registry
         )
         self.rejections = Counter(
             "reco_rejections_total",
-            "Requests refused for lack of capacity or time.",
+            "Requests refused before their work was begun, or not done in time.",
             ("reason",),
             registry=registry,
         )
@@ -131,6 +138,12 @@ class Metrics:
         self.reload_failures = Counter(
             "reco_reload_failures_total", "Reloads refused; the old served on.", ("code",), registry=registry
         )
+        self.reload_refused = Gauge(
+            "reco_reload_refused",
+            "1 from a reload that was refused to the next that is not.",
+            ("code",),
+            registry=registry,
+        )
         self.watch_failures = Counter(
             "reco_watch_failures_total",
             "Looks for a newer memory that failed (RECO_WATCH_MEMORY_S).",
@@ -151,6 +164,12 @@ class Metrics:
         count, duration = series
         count.inc()
         duration.observe(seconds)
+
+    def count_problem(self, code: str) -> None:
+        """Count a problem that is answered."""
+        self.errors.labels(code).inc()
+        if code in REJECTIONS:
+            self.rejections.labels(code).inc()
 
     def observe_stages(self, seconds: Mapping[str, float]) -> None:
         """Add one observation to each named stage."""

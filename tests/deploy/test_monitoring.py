@@ -12,6 +12,7 @@ import yaml
 from prometheus_client import Histogram
 
 from service.observing.metrics import Metrics
+from service.problems import KINDS, REJECTIONS
 from service.settings import PREFIX, Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -72,6 +73,21 @@ def test_the_dashboard_is_whole() -> None:
         for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
     ]
     assert len(cells) == len(set(cells)), "panels overlap"
+
+
+def test_every_problem_of_ours_has_an_alert_and_no_clients_fault_has_one() -> None:
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
+    told = {rule["alert"]: rule["expr"] for rule in rules}
+    codes = {
+        alert: set(re.search(label + r'=~"([^"]+)"', told[alert])[1].split("|"))  # type: ignore[index]
+        for alert, label in (("RecoErrors", "code"), ("RecoRefuses", "reason"))
+    }
+    assert codes["RecoRefuses"] <= REJECTIONS
+    ours = {code for code, kind in KINDS.items() if kind.status >= 500}
+    assert codes["RecoErrors"] | codes["RecoRefuses"] == ours
+    assert not codes["RecoErrors"] & codes["RecoRefuses"]
+    failing = next(panel for panel in panels() if panel["title"] == "Failing")["targets"][0]["expr"]
+    assert set(re.search(r'code=~"([^"]+)"', failing)[1].split("|")) == codes["RecoErrors"]  # type: ignore[index]
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool: Debian's package `prometheus` has it")

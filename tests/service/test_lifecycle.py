@@ -57,6 +57,7 @@ def test_livez_answers_while_the_engine_loads(serve: Any, held: HeldEngine) -> N
                     "not_ready",
                     "starting",
                 )
+            assert "reco_ready 0.0" in starting.client.get("/metrics").text
             refused = starting.client.post("/embed/text", json={"texts": "a"})
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         finally:
@@ -147,8 +148,10 @@ def test_readyz_sends_a_canary_only_when_nothing_succeeded_lately(
         answer = service.client.get("/readyz")
         assert (answer.status_code, answer.json()["reason"]) == (503, "canary_failed")
         assert "device" not in answer.text
+        assert "reco_ready 0.0" in service.client.get("/metrics").text
         held.failure = None
         assert service.client.get("/readyz").status_code == 200
+        assert "reco_ready 1.0" in service.client.get("/metrics").text
 
 
 def test_readyz_warns_of_an_open_port_without_keys(serve: Any, service: Any) -> None:

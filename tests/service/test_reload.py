@@ -133,8 +133,26 @@ def test_X12_X14_a_broken_version_is_refused_and_the_old_serves(
         assert (refused.value.code, refused.value.extensions["reason"]) == ("reload_refused", code)
         ready = service.client.get("/readyz")
         assert (ready.status_code, ready.json()["memory_version"], ready.json()["reload_failure"]) == (200, 1, code)
-        assert f'reco_reload_failures_total{{code="{code}"}} 1.0' in service.client.get("/metrics").text
+        told = service.client.get("/metrics").text
+        assert f'reco_reload_failures_total{{code="{code}"}} 1.0' in told
+        assert f'reco_reload_refused{{code="{code}"}} 1.0' in told
         assert nearest(service.client, "a bird")[0] == 1
+
+
+def test_a_refused_reload_is_told_until_one_is_not(
+    serve: Any, own_memory: Path, encoder: Encoder, add_pair: AddPair
+) -> None:
+    with serve(engine=None, memory=str(own_memory)) as service:
+        add_pair(own_memory, encoder, "two tirrik at night", "added")
+        manifest = own_memory / "manifests" / "00000002.json"
+        whole = manifest.read_text()
+        manifest.write_text("{")
+        with pytest.raises(Problem):
+            reload(service)
+        assert "reco_reload_refused{" in service.client.get("/metrics").text
+        manifest.write_text(whole)
+        reload(service)
+        assert "reco_reload_refused{" not in service.client.get("/metrics").text
 
 
 def test_X16_one_reload_at_a_time(serve: Any, own_memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,13 @@ def counted(service: Any, code: str) -> float:
     return float(found[1]) if found else 0.0
 
 
+def total(service: Any, metric: str, **labels: str) -> float:
+    """The sum of a metric's series that have these labels."""
+    series = re.findall(rf"^{metric}(?:{{(.*)}})? (\S+)$", httpx.get(f"{service.url}/metrics").text, re.MULTILINE)
+    wanted = {f'{name}="{value}"' for name, value in labels.items()}
+    return sum(float(value) for told, value in series if wanted <= set(told.split(",")))
+
+
 def test_T01_a_silent_connection_is_closed(hurried: Any) -> None:
     started = time.monotonic()
     assert answer_to(hurried) == b""
@@ -103,6 +110,23 @@ def test_T03_T04_a_body_that_stalls_is_408(hurried: Any, framing: bytes) -> None
     assert (status_of(said), code_of(said)) == (408, "receive_timeout")
     assert RECEIVE_S * 0.9 < time.monotonic() - started < RECEIVE_S + 2
     assert counted(hurried, "receive_timeout") == before + 1
+
+
+def test_T03_what_a_body_waits_for_is_its_clients_time_and_its_status_is_the_one_sent(serve: Any) -> None:
+    with serve(receive_timeout_s=0.5) as service:
+        assert status_of(answer_to(service, POST + b"Content-Length: 9\r\n\r\n")) == 408
+        slow = {"endpoint": "/embed/text"}
+        assert total(service, "reco_requests_total", status="408", **slow) == 1
+        assert total(service, "reco_requests_total", status="499") == 0
+        assert total(service, "reco_request_duration_seconds_sum", **slow) < 0.25
+        assert 0.4 < total(service, "reco_stage_duration_seconds_sum", stage="receive") < 5
+
+
+@pytest.mark.parametrize("head", [b"GET /livez HTTP/1.1\r\n", POST])
+def test_T02_a_refusal_of_the_connection_is_a_rejection_too(hurried: Any, head: bytes) -> None:
+    before = total(hurried, "reco_rejections_total", reason="receive_timeout")
+    assert status_of(answer_to(hurried, head)) == 408
+    assert total(hurried, "reco_rejections_total", reason="receive_timeout") == before + 1
 
 
 def test_T03_what_needs_no_body_is_answered_at_once(hurried: Any) -> None:
@@ -154,6 +178,7 @@ def test_T05_more_connections_than_the_limit_are_refused(serve: Any) -> None:
             one.close()
         time.sleep(0.2)
         assert httpx.get(f"{service.url}/readyz").status_code == 200
+        assert total(service, "reco_rejections_total", reason="too_many_connections") == 1
 
 
 def ask(connection: socket.socket) -> int:
