@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.texts.byte_pairs import LONGEST_CACHED, MAX_CACHED_WORDS, BytePairs
 from models.texts.checking import is_plain, text_error
 
-# open_clip's BPE cache keeps every word it ever saw; real captions need far fewer than this.
-MAX_CACHED_WORDS = 50_000
-_LONGEST_CACHED = 32  # characters of a word: longer ones are rare, and would make the bound on words one on nothing
 # These clean a plain text word by word, so its tokens are those of its words, one after the other.
 _WORDWISE = frozenset({"_clean_lower", "_clean_whitespace", "_clean_canonicalize"})
 
@@ -31,13 +29,13 @@ class Tokens:
 
 
 class Tokenizer:
-    """Texts to token ids. Texts are expected to have passed `models.texts.checking.check_text`."""
+    """Texts to token ids, in any number of threads. They are expected to have passed `models.texts.checking.check_text`."""
 
     def __init__(self, tokenizer: Any, context_length: int) -> None:
         self._tokenizer = tokenizer
         self.context_length = context_length
-        # The cache is emptied while other threads may read it; tokenizing holds the interpreter anyway.
-        self._lock = threading.Lock()
+        self._byte_pairs = BytePairs(tokenizer) if hasattr(tokenizer, "bpe_ranks") else None
+        self._lock = threading.Lock()  # for those of transformers: two threads at once are an error there
         self._words: dict[str, list[int]] | None = {} if _is_wordwise(tokenizer) else None
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
@@ -48,9 +46,9 @@ class Tokenizer:
         """
         if not texts:
             return Tokens(torch.zeros(0, self.context_length, dtype=torch.long), [])
+        if self._byte_pairs is not None:
+            return self._with_byte_pairs(texts)
         with self._lock:
-            if hasattr(self._tokenizer, "bpe_ranks"):
-                return self._with_byte_pairs(texts)
             return self._with_transformers(list(texts))
 
     def record(self) -> dict[str, Any]:
@@ -80,12 +78,11 @@ class Tokenizer:
             truncated.append(len(tokens) > room)
             kept = [inner.sot_token_id, *tokens[:room], inner.eot_token_id]
             ids[row, : len(kept)] = kept
-        if len(inner.cache) > MAX_CACHED_WORDS:
-            inner.cache = {inner.decoder[token]: inner.decoder[token] for token in inner.all_special_ids}
         return Tokens(torch.from_numpy(ids), truncated)
 
     def _encode(self, text: str) -> list[int]:
-        tokens: list[int] = self._tokenizer.encode(text)
+        assert self._byte_pairs is not None
+        tokens = self._byte_pairs(text)
         if not set(self._tokenizer.all_special_ids).isdisjoint(tokens):
             raise text_error("text_special_token")
         return tokens
@@ -100,7 +97,7 @@ class Tokenizer:
                 known = self._encode(word)
                 if len(self._words) >= MAX_CACHED_WORDS:
                     self._words.clear()
-                if len(word) <= _LONGEST_CACHED:
+                if len(word) <= LONGEST_CACHED:
                     self._words[word] = known
             tokens += known
         return tokens
