@@ -1,6 +1,5 @@
 """A process that decodes: what runs in it. Files come by a pipe, raw pixels go back by it."""
 
-import open_clip.transform  # noqa: F401 - what the preprocessor is made of: loaded once, by the server of forks
 import torch
 
 from models.images.child_process import settle

@@ -2,7 +2,8 @@
 
 Decoding holds the interpreter for a third of its time. Threads that decode for an accelerator keep it from the thread
 that feeds the accelerator: beside 14 of them a batch that takes 1.5 ms took 14 (docs/gpu.md). Processes cost a copy of
-the pixels. One that dies takes the others of its pool with it; a new pool decodes what they were at once more.
+the pixels. One that dies takes the others of its pool with it, and nobody knows which image was to blame: all that the
+pool had are decoded again, one at a time, in a process where only the one that ends it fails.
 """
 
 import asyncio
@@ -17,8 +18,6 @@ import torch
 from models.images.decode_process import begin, decode, pixels_of, ready
 from models.images.headers import image_error
 from models.images.preprocessor import Preprocessor
-
-_ATTEMPTS = 2  # an image that ends two pools is to blame
 
 
 class Decoders(Protocol):
@@ -60,34 +59,73 @@ class DecodeProcesses:
     """As Decoders; the pixels are raw."""
 
     def __init__(self, preprocess: Preprocessor, workers: int) -> None:
-        self._preprocess, self._workers = preprocess, workers
-        self._lock = threading.Lock()
-        self._pool = self._start()
+        self._preprocess = preprocess
+        self._all = _Pool(preprocess, workers)
+        self._single = _Pool(preprocess, 1)  # of no processes until an image has to be decoded alone
+        self._alone = asyncio.Lock()
 
     async def decode(self, data: bytes) -> torch.Tensor:
-        for _ in range(_ATTEMPTS):
-            pool = self._pool
+        try:
+            return await self._in(self._all, data)
+        except BrokenProcessPool:
+            pass
+        async with self._alone:
             try:
-                raw = await asyncio.get_running_loop().run_in_executor(pool, decode, data)
-                return pixels_of(raw, self._preprocess)
+                return await self._in(self._single, data)
             except BrokenProcessPool:
-                self._replace(pool)
-        raise image_error("image_undecodable")
+                raise image_error("image_undecodable") from None
 
     def start(self) -> None:
         """The first process loads torch, which takes longer than a request may; the others are forked from it."""
-        wait([self._pool.submit(ready) for _ in range(self._workers)])
+        self._all.start()
 
     def stop(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._all.stop()
+        self._single.stop()
 
-    def _replace(self, broken: Executor) -> None:
+    async def _in(self, pool: "_Pool", data: bytes) -> torch.Tensor:
+        while True:
+            executor = pool.executor
+            try:
+                work = asyncio.get_running_loop().run_in_executor(executor, decode, data)
+            except BrokenProcessPool:  # before this image came
+                await asyncio.to_thread(pool.replace, executor)
+                continue
+            try:
+                return pixels_of(await work, self._preprocess)
+            except BrokenProcessPool:
+                await asyncio.to_thread(pool.replace, executor)
+                raise
+
+
+class _Pool:
+    """Processes that decode, and others in their place when one has died."""
+
+    def __init__(self, preprocess: Preprocessor, workers: int) -> None:
+        self._preprocess, self._workers = preprocess, workers
+        self._lock = threading.Lock()
+        self.executor = self._new()
+
+    def start(self) -> None:
+        """Have all processes; blocks until they are there."""
+        self._start(self.executor)
+
+    def stop(self) -> None:
+        self.executor.shutdown(cancel_futures=True)
+
+    def replace(self, broken: Executor) -> None:
+        """Begin anew, if nobody has; blocks, for the server of forks may be gone, too."""
         with self._lock:
-            if self._pool is broken:  # the first to notice
-                self._pool = self._start()
+            if self.executor is broken:
+                executor = self._new()
+                self._start(executor)
+                self.executor = executor
 
-    def _start(self) -> ProcessPoolExecutor:
+    def _start(self, executor: Executor) -> None:
+        wait([executor.submit(ready) for _ in range(self._workers)])
+
+    def _new(self) -> ProcessPoolExecutor:
         # Not fork: this process has threads, and torch's do not survive it.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["models.images.decode_process"])
+        context.set_forkserver_preload(["models.images.fork_server"])
         return ProcessPoolExecutor(self._workers, context, begin, (self._preprocess,))

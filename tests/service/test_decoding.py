@@ -1,18 +1,23 @@
 """Where images are decoded: threads and processes give the same, and a process that dies costs nobody an answer."""
 
 import asyncio
+import multiprocessing.forkserver
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from poisoned_preprocessor import POISON, Poisoned
 
 from models.encoder import Encoder
 from models.errors import ImageError
+from models.images.preprocessor import Preprocessor
 from service.pipeline.decoding import DecodeProcesses, DecodeThreads
 
 
@@ -49,35 +54,53 @@ def test_X34_processes_that_die_are_replaced_and_their_images_decoded(
 
     async def forty() -> list[torch.Tensor]:
         await processes.decode(photo_bytes["jpeg"])
-        victims = list(processes._pool._processes)
+        victims = list(processes._all.executor._processes)
         killer = threading.Timer(0.01, lambda: [os.kill(pid, signal.SIGKILL) for pid in victims])
         killer.start()
         found = await asyncio.gather(*(processes.decode(photo_bytes["jpeg"]) for _ in range(40)))
         killer.join()
-        assert not set(victims) & set(processes._pool._processes)
+        assert not set(victims) & set(processes._all.executor._processes)
         return found
 
     assert all(torch.equal(one, expected) for one in asyncio.run(forty()))
 
 
-def test_X34_an_image_that_ends_its_process_twice_is_to_blame(
+def test_X34_an_image_that_ends_its_process_is_the_only_one_that_fails(
+    encoder: Encoder, photo_bytes: dict[str, bytes]
+) -> None:
+    good = photo_bytes["jpeg"]
+    decoders = DecodeProcesses(cast(Preprocessor, Poisoned(encoder.preprocess)), 2)
+
+    async def all_at_once() -> list[torch.Tensor | BaseException]:
+        images = [*[good] * 20, good + POISON, *[good] * 20]
+        return await asyncio.gather(*map(decoders.decode, images), return_exceptions=True)
+
+    async def twice() -> list[list[torch.Tensor | BaseException]]:
+        return [await all_at_once() for _ in range(2)]  # then the process for one image is to be replaced, too
+
+    for found in asyncio.run(twice()):
+        culprit = found.pop(20)
+        assert isinstance(culprit, ImageError) and culprit.code == "image_undecodable"
+        assert all(isinstance(one, torch.Tensor) for one in found)
+    decoders.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who sent a signal")
+def test_X34_only_its_own_service_ends_a_process_that_decodes(
     processes: DecodeProcesses, photo_bytes: dict[str, bytes]
 ) -> None:
-    async def ended_twice() -> None:
-        asking = asyncio.ensure_future(processes.decode(photo_bytes["jpeg"]))
-        for _ in range(2):
-            pool = processes._pool
-            while not pool._processes:
-                await asyncio.sleep(0.001)
-            for pid in list(pool._processes):  # before they have begun: a process takes longer to start than an image
-                os.kill(pid, signal.SIGKILL)
-            while processes._pool is pool:
-                await asyncio.sleep(0.001)
-        await asyncio.wait_for(asking, 20)
-
-    with pytest.raises(ImageError) as caught:
-        asyncio.run(ended_twice())
-    assert caught.value.code == "image_undecodable"
+    """A supervisor asks every process of a service to end: the image that is decoded then is answered."""
+    processes.start()
+    own = dict(processes._all.executor._processes)
+    server = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    script = "import os, signal, sys; [os.kill(int(one), signal.SIGTERM) for one in sys.argv[1:]]"
+    subprocess.run([sys.executable, "-c", script, *map(str, [*own, server])], check=True)
+    asyncio.run(processes.decode(photo_bytes["jpeg"]))
+    assert all(process.is_alive() for process in own.values())
+    for process in own.values():
+        process.terminate()
+        process.join(10)
+    assert not any(process.is_alive() for process in own.values())
 
 
 def test_a_service_decodes_in_processes_if_told_to(serve: Any, photo_bytes: dict[str, bytes]) -> None:
