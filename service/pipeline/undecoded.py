@@ -29,18 +29,19 @@ class Undecoded:
         """Hold the pixels of a request's images, `counts`, until the block ends, or each until it is decoded.
 
         Yields:
-            called with an image's place, once, when it is decoded.
+            called with an image's place when it is decoded; what the end of the block has given back stays so.
         """
         left = dict(enumerate(counts))
         self.pixels += sum(counts)
 
         def decoded(place: int) -> None:
-            self.pixels -= left.pop(place)
+            self.pixels -= left.pop(place, 0)
 
         try:
             yield decoded
         finally:
             self.pixels -= sum(left.values())
+            left.clear()
 
 
 def pixels_by_headers(images: Sequence[bytes | ItemError], most: int) -> list[int]:

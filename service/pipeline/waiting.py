@@ -38,7 +38,7 @@ def item_code(error: Exception) -> str:
 
 
 async def gather(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """All results in order; the first failure cancels the rest and is raised as it is."""
+    """All results in order; the first failure cancels the rest, and is raised as it is once they have ended."""
     if len(work) == 1:  # what most requests hold, and a task of its own would cost as much as the rest of its path
         return [await work[0]]
     tasks = [asyncio.ensure_future(item) for item in work]
@@ -47,6 +47,7 @@ async def gather(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.wait(tasks)  # what they hold is given back before what the caller holds
 
 
 async def whole(work: Awaitable[Result]) -> Result:

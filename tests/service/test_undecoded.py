@@ -35,6 +35,14 @@ def test_pixels_of_a_request_that_fails_are_given_back() -> None:
     assert undecoded.pixels == 0
 
 
+def test_what_is_decoded_after_its_request_failed_is_not_given_back_twice() -> None:
+    undecoded = Undecoded(100)
+    with undecoded.share([60, 70]) as decoded:
+        pass
+    decoded(1)
+    assert undecoded.pixels == 0
+
+
 def test_headers_tell_the_pixels(photo_bytes: dict[str, bytes]) -> None:
     for name in ("jpeg", "png_alpha", "webp", "cmyk_jpeg"):
         with Image.open(io.BytesIO(photo_bytes[name])) as image:
