@@ -252,10 +252,10 @@ class Service:
         if engine.default_k(self.settings.k) > engine.largest_k(self.settings.max_k):
             raise Problem("k_out_of_range")  # RECO_K, or the fusion's own k, beyond RECO_MAX_K or the fusion's most
         if self._workers is None:
-            self._workers = Workers(self.settings, self.metrics, engine.encoder)
-            await asyncio.to_thread(self._workers.start)
+            self._workers = await self._started(Workers(self.settings, self.metrics, engine.encoder))
         pipeline = Pipeline(engine, self._workers, self.settings, self.metrics)
-        await pipeline.probe(_CANARY_IMAGE, _CANARY_TEXT, within_s=_FIRST_PROBE_S)
+        with self._workers.watchdog.patient(_FIRST_PROBE_S):
+            await pipeline.probe(_CANARY_IMAGE, _CANARY_TEXT, within_s=_FIRST_PROBE_S)
         self._generations.replace(pipeline)
         self.metrics.describe(
             model=self.settings.served_model_name or engine.encoder.name,
@@ -265,6 +265,15 @@ class Service:
             num_items=engine.memory.num_items,
         )
         logger.info("serving: %s, memory version %d", engine.encoder.name, engine.memory.version)
+
+    async def _started(self, workers: Workers) -> Workers:
+        """All of them or none: the next try, on SIGHUP, makes new ones."""
+        try:
+            await asyncio.to_thread(workers.start)
+        except Exception:
+            await asyncio.to_thread(workers.stop)
+            raise
+        return workers
 
     def _served(self) -> int | None:
         pipeline = self._generations.newest

@@ -224,8 +224,9 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
             self._turn = LANES.index(modality) + 1
             lane, share = self._waiting[modality], 1 / len(self._threads)
             idle = len(self._threads) - len(self._busy)  # with this one
-            count = min(math.ceil(len(lane) / idle), self._pace.most(modality, share, self._times(modality)))
-            entries = [lane.popleft() for _ in range(count)]
+            wanted = sum(not entry.future.cancelled() for entry in lane)
+            count = min(math.ceil(wanted / idle), self._pace.most(modality, share, self._times(modality)))
+            entries = _pop(lane, count)
             alone = not self._busy and not any(self._waiting.values())
             for other in self._busy.values():
                 other.joined = True
@@ -294,6 +295,15 @@ class TurnBatcher(Generic[QueryT, AnswerT]):
         for entry in entries:
             if entry.future.set_running_or_notify_cancel():
                 entry.future.set_exception(BatcherStopped())
+
+
+def _pop(lane: deque[_Entry[QueryT, AnswerT]], count: int) -> list[_Entry[QueryT, AnswerT]]:
+    """The next entries, and those between them whose clients have left: they take no place in a batch."""
+    entries = []
+    while lane and (count > 0 or lane[0].future.cancelled()):
+        entries.append(lane.popleft())
+        count -= not entries[-1].future.cancelled()
+    return entries
 
 
 def _still_wanted(entries: Sequence[_Entry[QueryT, AnswerT]]) -> list[_Entry[QueryT, AnswerT]]:

@@ -7,7 +7,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from service.pipeline.turn_batcher import TurnBatcher
@@ -32,7 +33,7 @@ class Watchdog:
             end: called once with the exit code.
         """
         self._batcher = batcher
-        self._max_batch_s = max_batch_s
+        self._usual_s = self._max_batch_s = max_batch_s
         self._end = end
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="reco-watchdog", daemon=True)
@@ -40,6 +41,15 @@ class Watchdog:
     def start(self) -> None:
         """Begin to look."""
         self._thread.start()
+
+    @contextmanager
+    def patient(self, max_batch_s: float) -> Iterator[None]:
+        """Give batches this long while the block runs, if that is longer."""
+        self._max_batch_s = max(max_batch_s, self._usual_s)
+        try:
+            yield
+        finally:
+            self._max_batch_s = self._usual_s
 
     def stop(self) -> None:
         """Look no more."""

@@ -68,7 +68,7 @@ class Workers:
             on_batch=self._observe,
             on_restart=metrics.worker_restarts.inc,
         )
-        self._watchdog = Watchdog(self.batcher, max_batch_s=settings.hang_timeout_s)
+        self.watchdog = Watchdog(self.batcher, max_batch_s=settings.hang_timeout_s)
         metrics.undecoded.set_function(lambda: self.undecoded.pixels)
         for lane in LANES:
             metrics.queue_depth.labels(lane).set_function(partial(self.batcher.admitted, lane))
@@ -77,12 +77,12 @@ class Workers:
         """Begin to decode and to compute; blocks until decoders are ready."""
         self.images.start()
         self.batcher.start()
-        self._watchdog.start()
+        self.watchdog.start()
 
     def stop(self) -> None:
         """End all threads; blocks until the batch under way is done."""
         self.batcher.stop()
-        self._watchdog.stop()
+        self.watchdog.stop()
         self.images.stop()
         for pool in (self.texts, self.weighers):
             pool.shutdown(cancel_futures=True)

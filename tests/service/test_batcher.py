@@ -306,6 +306,35 @@ def test_X24_one_slow_batch_turns_nobody_away_for_long() -> None:
     batcher.stop()
 
 
+def test_who_has_left_takes_no_place_in_a_batch(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+    held = hold(batcher, doubler)
+    waiting = submit(batcher, "image", *range(40))
+    for number, future in enumerate(waiting):
+        if number % 10:
+            future.cancel()
+    doubler.gate.set()
+    wait([held, *waiting], 10)
+    assert [waiting[number].result().answer for number in range(0, 40, 10)] == [0, 20, 40, 60]
+    assert doubler.batches[1:] == [("image", [0, 10, 20, 30])], "one batch of four"
+
+
+def test_X22_the_watchdog_is_patient_where_it_is_told_to_be(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+    codes: list[int] = []
+    dog = Watchdog(batcher, max_batch_s=0.2, end=codes.append)
+    dog.start()
+    with dog.patient(60):
+        held = hold(batcher, doubler)
+        time.sleep(1.5)
+        assert codes == []
+    end = time.monotonic() + 10
+    while not codes and time.monotonic() < end:
+        time.sleep(0.02)
+    doubler.gate.set()
+    wait([held], 10)
+    dog.stop()
+    assert codes == [EXIT_CODE]
+
+
 @pytest.mark.parametrize("fault", ["lost", "hung", "none"])
 def test_X21_X22_the_watchdog_ends_a_process_that_cannot_answer(
     batcher: TurnBatcher[int, int], doubler: Doubler, fault: str

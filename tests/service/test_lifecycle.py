@@ -17,6 +17,7 @@ from memory import Modality
 from models.errors import EncoderError
 from service import lifecycle
 from service.pipeline import workers
+from service.pipeline.decoding import DecodeThreads
 from service.pipeline.engine import Answer, Engine, Query
 
 
@@ -117,6 +118,27 @@ def test_X18_a_broken_start_stays_up_and_says_why(
         refused = service.client.post("/embed/text", json={"texts": "a"})
         assert (refused.status_code, refused.json()["reason"]) == (503, reason)
         assert "retry-after" in refused.headers
+
+
+def test_X18_what_kept_its_threads_from_beginning_is_tried_again(
+    serve: Any, memory_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refused = DecodeThreads.start, [OSError("no process can be made")]
+
+    def sometimes(decoders: DecodeThreads) -> None:
+        if refused:
+            raise refused.pop()
+        start(decoders)
+
+    monkeypatch.setattr(DecodeThreads, "start", sometimes)
+    with serve(engine=None, ready=False, memory=str(memory_dir)) as service:
+        end = time.monotonic() + 30
+        while (answer := service.client.get("/readyz")).json()["reason"] == "starting" and time.monotonic() < end:
+            time.sleep(0.05)
+        assert answer.json()["reason"] == "load_failed"
+        running = asyncio.run_coroutine_threadsafe(service.app.state.service.reload(), service.loop)
+        running.result(60)
+        assert service.client.post("/embed/text", json={"texts": "a bird"}).status_code == 200
 
 
 def test_a_start_from_settings_alone_becomes_ready(serve: Any) -> None:
