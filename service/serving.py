@@ -39,16 +39,20 @@ def run(settings: Settings) -> None:
     logging.config.dictConfig(logging_config(settings.log_format))
     allow_connections(settings.max_connections)
     with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(_serve(settings))
-        _end_within(_LAST_WORK_S)
+        code = 1
+        try:
+            runner.run(_serve(settings))
+            code = 0
+        finally:
+            _end_within(_LAST_WORK_S, code)
 
 
-def _end_within(seconds: float) -> None:
+def _end_within(seconds: float, code: int) -> None:
     """End the process by then, whatever a thread is at: Python waits for each, and a load may take hours.
 
     All that was asked has been answered by now, and a memory changes by whole versions only.
     """
-    last = threading.Timer(seconds, os._exit, (0,))
+    last = threading.Timer(seconds, os._exit, (code,))
     last.daemon = True
     last.start()
 
@@ -68,7 +72,7 @@ async def _serve(settings: Settings) -> None:
     servers = [_Server(server_config(app, settings))]
     if settings.operator_port is not None:
         servers.append(_Server(operator_config(app, settings)))
-    ending = Ending(service, servers, delay_s=settings.drain_delay_s)
+    ending = Ending(service, servers, delay_s=settings.drain_delay_s, grace_s=settings.graceful_shutdown_s)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, ending.drain)
     loop.add_signal_handler(signal.SIGINT, ending.stop)
@@ -98,10 +102,11 @@ async def _reload(service: Service) -> None:
 class Ending:
     """The way from serving to the end of the process."""
 
-    def __init__(self, service: Service, servers: Sequence[uvicorn.Server], *, delay_s: float) -> None:
+    def __init__(self, service: Service, servers: Sequence[uvicorn.Server], *, delay_s: float, grace_s: float) -> None:
         self._service = service
         self._servers = servers
         self._delay_s = delay_s
+        self._grace_s = grace_s
 
     def drain(self) -> None:
         """Say that it ends, and accept requests until load balancers have heard it; said twice, as `stop`."""
@@ -123,6 +128,8 @@ class Ending:
         self._close()
 
     def _close(self) -> None:
+        if not any(server.should_exit for server in self._servers):
+            _end_within(self._grace_s + 2 * _LAST_WORK_S, 0)  # a decoder that hangs is waited for otherwise
         for server in self._servers:
             server.should_exit = True
 

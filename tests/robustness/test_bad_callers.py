@@ -1,6 +1,9 @@
 """The rest of THREATS §2.6, beside what tests/service/test_keys.py holds; and the operator's own port (T22)."""
 
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,6 +152,27 @@ def two_ports(serve_process: Any, tmp_path: Path) -> Iterator[tuple[httpx.Client
             httpx.Client(base_url=f"http://127.0.0.1:{operator_port}", timeout=30) as operator,
         ):
             yield front, operator
+
+
+def test_a_taken_operators_port_ends_the_process_whatever_is_being_loaded(tmp_path: Path) -> None:
+    script = (
+        "import time\n"
+        "from service.environment import load_settings\n"
+        "from service.pipeline.engine import Engine\n"
+        "from service.serving import run\n"
+        "Engine.open = staticmethod(lambda settings: time.sleep(60))\n"
+        "run(load_settings())\n"
+    )
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        names = {"model": tmp_path, "memory": tmp_path, "port": free_port(), "operator_port": taken.getsockname()[1]}
+        environ = {**os.environ, **{f"RECO_{name.upper()}": str(value) for name, value in names.items()}}
+        ended = subprocess.run(
+            [sys.executable, "-c", script], env=environ, capture_output=True, timeout=45, check=False
+        )
+    assert ended.returncode not in (0, None)
+    assert b"address already in use" in ended.stderr
 
 
 def test_T22_a_crowd_at_the_front_leaves_the_operators_port_open(two_ports: tuple[httpx.Client, httpx.Client]) -> None:
