@@ -29,7 +29,7 @@ class Tokens:
 
 
 class Tokenizer:
-    """Texts to token ids, in any number of threads. They are expected to have passed `models.texts.checking.check_text`."""
+    """Texts to token ids, in any number of threads. They should have passed `models.texts.checking.check_text`."""
 
     def __init__(self, tokenizer: Any, context_length: int) -> None:
         self._tokenizer = tokenizer
