@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRA ?= cpu
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
-# The image's locks: no development tools, and no triton: 1 GB that only torch.compile needs, which RECO never calls.
+# The image's locks: with tracing, without development tools and triton: 1 GB that only torch.compile needs, which RECO never calls.
 IMAGE_ONLY := --no-emit-package triton
 
 .DEFAULT_GOAL := help
@@ -45,7 +45,7 @@ docs: install ## Write docs/api.md and docs/openapi.json from the code
 lock: install ## Renew the pinned requirements from pyproject.toml
 	set -e; for extra in cpu gpu; do \
 	  $(COMPILE) --extra $$extra --extra dev pyproject.toml -o requirements/$$extra.lock; \
-	  $(COMPILE) --extra $$extra $(IMAGE_ONLY) -c requirements/$$extra.lock pyproject.toml -o requirements/$$extra-runtime.lock; \
+	  $(COMPILE) --extra $$extra --extra otel $(IMAGE_ONLY) -c requirements/$$extra.lock pyproject.toml -o requirements/$$extra-runtime.lock; \
 	done
 	$(COMPILE) --extra cpu --extra dev --extra at-scale pyproject.toml -o requirements/at-scale.lock
 

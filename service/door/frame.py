@@ -77,7 +77,7 @@ class RequestFrame:
         if "probes" in getattr(route, "tags", ()) and frame.status == 200:
             return  # one every few seconds would bury the lines that matter; the metrics count them
         if self._tracing is not None:
-            self._tracing.record(_ended(scope, frame, endpoint, seconds))
+            self._tracing.record(_ended(scope, frame, "" if endpoint == UNMATCHED else endpoint, seconds))
         log = self._refusals.log if code in REJECTIONS else log_request
         log(
             request_id=frame.request_id,

@@ -5,6 +5,7 @@ Free of HTTP. Depends on lifecycle, pipeline, models' thumbnails and memory's ow
 
 import asyncio
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,6 +24,8 @@ from service.pipeline.pipeline import Ask, Outcome
 from service.pipeline.trace import Trace
 from service.problems import ItemError, Problem
 from service.settings import Settings
+
+logger = logging.getLogger("reco.pairs")
 
 Result = TypeVar("Result")
 CAPTION = "a photo of a {}."  # of a pair that has a name only: what /classify makes of a label
@@ -107,8 +110,11 @@ async def _change(service: Service, work: Callable[[], Result]) -> tuple[Result,
         except MemoryStoreError as error:
             if error.code not in _CODES:
                 raise
+            if _CODES[error.code] == "memory_write_failed":
+                logger.error("the memory could not be written: %s", error)
             raise Problem(_CODES[error.code]) from None
-        except OSError:
+        except OSError as error:
+            logger.error("the memory could not be written", exc_info=error)
             raise Problem("memory_write_failed") from None
     reloaded = await service.reload(wait=True)
     return done, reloaded.engine

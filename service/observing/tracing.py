@@ -1,8 +1,8 @@
 """OpenTelemetry: a span for each request and one for each of its stages. The one file that knows it (extra `otel`).
 
-Spans are made when a request has ended, of what was measured for Server-Timing and the metrics anyway: a service that
-traces does nothing else than one that does not. The stages of a span are laid one after the other; their lengths are
-measured, their places are not.
+Spans are made when a request has ended, of what was measured for Server-Timing and the metrics anyway; that takes the
+event loop a third of a millisecond. The stages of a span are laid one after the other: their lengths are measured, and
+their places are not.
 """
 
 import logging
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("reco.tracing")
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-_SERVICE_NAME = "OTEL_SERVICE_NAME"
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+_PROTOCOL = "http/protobuf"  # what the extra speaks
 _EMBEDDINGS = ("/embed/", "/v1/embeddings")  # what OpenTelemetry's (unfinished) GenAI conventions have a name for
 
 
@@ -28,7 +29,7 @@ class Ended:
 
     Attributes:
         method: of HTTP.
-        endpoint: its route's template.
+        endpoint: its route's template; "" if it has none.
         status: of the answer.
         seconds: from its start to its end.
         stages: seconds by stage, in the order of the path.
@@ -58,12 +59,14 @@ class Tracing:
 
         end = time.time_ns()
         begin = end - _nanoseconds(ended.seconds)
-        told: dict[str, str | int] = {"http.request.method": ended.method, "http.route": ended.endpoint}
+        told: dict[str, str | int] = {"http.request.method": ended.method}
+        if ended.endpoint:
+            told["http.route"] = ended.endpoint
         told |= {f"reco.{name}": value for name, value in ended.attributes.items() if value is not None}
         if ended.endpoint.startswith(_EMBEDDINGS):
             told["gen_ai.operation.name"] = "embeddings"
         span = self._tracer.start_span(
-            f"{ended.method} {ended.endpoint}",
+            f"{ended.method} {ended.endpoint}".rstrip(),
             TraceContextTextMapPropagator().extract(ended.headers),
             kind=SpanKind.SERVER,
             attributes={**told, "http.response.status_code": ended.status},
@@ -80,18 +83,24 @@ class Tracing:
 
 
 def open_tracing() -> Tracing | None:
-    """To where OpenTelemetry's own variables say; None if they name no endpoint, or the extra is not installed."""
-    if not any(os.environ.get(name) for name in ENDPOINTS):
+    """To where OpenTelemetry's own variables say; None if they name no endpoint or turn it off, or something else than
+    what the extra does, which is told; and without the extra."""
+    if not any(os.environ.get(name) for name in ENDPOINTS) or os.environ.get("OTEL_TRACES_EXPORTER") == "none":
+        return None
+    wanted = next(filter(None, map(os.environ.get, reversed(_PROTOCOLS))), _PROTOCOL)
+    if wanted != _PROTOCOL:
+        logger.warning("no spans are sent: %s is not spoken here, only %s (port 4318)", wanted, _PROTOCOL)
         return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        logger.warning("%s is set, but the extra is not installed: pip install 'reco-clip[otel]'", ENDPOINTS[0])
+        logger.warning("%s is set, but the extra `otel` is not installed: see docs/operations.md", ENDPOINTS[0])
         return None
-    provider = TracerProvider(resource=Resource.create({"service.name": os.environ.get(_SERVICE_NAME, "reco")}))
+    named = SERVICE_NAME in OTELResourceDetector().detect().attributes
+    provider = TracerProvider(resource=Resource.create({} if named else {SERVICE_NAME: "reco"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return Tracing(provider)
 

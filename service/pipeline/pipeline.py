@@ -264,7 +264,7 @@ class Pipeline:
             self._note(stage, time.perf_counter() - started, trace)
 
     def _note(self, stage: str, seconds: float, trace: Trace) -> None:
-        trace.decode = max(trace.decode, seconds)
+        trace.prepare(stage, seconds)
         self._metrics.observe_stages({stage: seconds})
 
     def _submit(self, modality: Modality, queries: Sequence[Query], deadline: float) -> Sequence[Future[Done[Answer]]]:

@@ -6,14 +6,14 @@ from typing import Any
 from service.pipeline.batcher import Batch, Done
 from service.pipeline.engine import Tokenised
 
-_PATH = ("decode", "queue", "encode", "weigh", "retrieve", "fuse")
+_PATH = ("decode", "tokenize", "queue", "encode", "weigh", "retrieve", "fuse")
 
 
 @dataclass
 class Trace:
     """The seconds of one request, by stage: its longest wait, each batch it took part in once, its texts."""
 
-    decode: float = 0.0
+    prepared: dict[str, float] = field(default_factory=dict)  # decode of images, tokenize of texts
     queue: float = 0.0
     weigh: float | None = None
     texts: list[Tokenised] = field(default_factory=list)
@@ -24,13 +24,16 @@ class Trace:
         """Of all texts; counted when somebody asks, for most never do."""
         return sum(text.num_tokens for text in self.texts)
 
+    def prepare(self, stage: str, seconds: float) -> None:
+        self.prepared[stage] = max(self.prepared.get(stage, 0.0), seconds)
+
     def add(self, done: Done[Any]) -> None:
         self.queue = max(self.queue, done.queue_seconds)
         self.batches[id(done.batch)] = done.batch
 
     def seconds(self) -> dict[str, float]:
         """Seconds of the stages that took place, in the order of the path."""
-        total = {"decode": self.decode, "queue": self.queue}
+        total = {**self.prepared, "queue": self.queue}
         if self.weigh is not None:
             total["weigh"] = self.weigh
         for batch in self.batches.values():

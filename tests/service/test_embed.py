@@ -223,5 +223,5 @@ def test_without_a_fusion_nothing_is_enhanced_and_the_answer_says_so(serve: Any,
 def test_server_timing_names_the_stages(client: httpx.Client) -> None:
     timing = client.post("/embed/text", json={"texts": TEXTS}).headers["server-timing"]
     stages = [part.split(";dur=")[0] for part in timing.split(", ")]
-    assert stages == ["decode", "queue", "encode", "retrieve", "fuse", "total"]
+    assert stages == ["tokenize", "queue", "encode", "retrieve", "fuse", "total"]
     assert all(float(part.split(";dur=")[1]) >= 0 for part in timing.split(", "))

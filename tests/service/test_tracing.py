@@ -51,6 +51,44 @@ def test_a_refusal_has_its_code_and_probes_have_no_span(traced: Any, spans: InMe
     assert not [span.name for span in spans.get_finished_spans() if "livez" in span.name]
 
 
+def test_what_no_route_takes_is_a_span_without_one(traced: Any, spans: InMemorySpanExporter) -> None:
+    traced.get("/nowhere")
+    traced.get("/nowhere")  # the first one's span is there by now
+    [first] = [span for span in spans.get_finished_spans() if span.name == "GET"][:1]
+    assert "http.route" not in first.attributes
+
+
+@pytest.mark.parametrize(
+    ("set_to", "named"),
+    [
+        ({}, "reco"),
+        ({"OTEL_SERVICE_NAME": "shop"}, "shop"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=shop,team=search"}, "shop"),
+    ],
+)
+def test_its_name_is_opentelemetrys_to_set(monkeypatch: pytest.MonkeyPatch, set_to: dict[str, str], named: str) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    for name, value in set_to.items():
+        monkeypatch.setenv(name, value)
+    tracing = open_tracing()
+    assert tracing is not None
+    assert tracing._tracer.resource.attributes["service.name"] == named  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [("OTEL_TRACES_EXPORTER", "none", []), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", ["grpc is not spoken here"])],
+)
+def test_it_does_nothing_else_than_what_is_asked(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str, told: list[str]
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv(name, value)
+    assert open_tracing() is None
+    assert len(caplog.messages) == len(told)
+    assert all(words in line for words, line in zip(told, caplog.messages, strict=True))
+
+
 def test_it_is_off_until_an_endpoint_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", raising=False)
