@@ -1,7 +1,8 @@
 """How fast and how many at once one caller may ask: a token bucket of items and a count of requests under way.
 
 A request pays one item when it comes, and the rest when it is known how many it held: a bucket may go below empty, and
-the next request then waits until it is filled again. The table is bounded: the caller longest silent is forgotten.
+the next request then waits until it is filled again. Without a rate there is no bucket, and whoever is given another one
+begins with a full one. The table is bounded: the caller longest silent is forgotten.
 Standard library and problems only; used on the event loop, so nothing is locked.
 """
 
@@ -31,12 +32,30 @@ class Limits:
     burst: float = 1.0
     concurrency: int | None = None
 
+    @property
+    def bucket(self) -> tuple[float, float] | None:
+        """What a bucket is filled by, and up to; None where there is none."""
+        return None if self.rate is None else (self.rate, self.burst)
+
 
 @dataclass
 class _Caller:
+    """What is known of one.
+
+    Attributes:
+        items: in its bucket at the time `at`; less than none is debt.
+        bucket: whose items these are; see `Limits.bucket`.
+    """
+
     items: float
     at: float
+    bucket: tuple[float, float] | None
     under_way: int = 0
+
+    def pay(self, bucket: tuple[float, float] | None, items: int) -> None:
+        """Take items out of the bucket of the limits that a request came under, if that is still the caller's."""
+        if bucket is not None and bucket == self.bucket:
+            self.items -= items
 
 
 class Limiter:
@@ -64,17 +83,34 @@ class Limiter:
         """
         caller = self._caller(name, limits)
         if limits.rate is not None and caller.items < 1:
-            wait = math.ceil((1 - caller.items) / limits.rate)
-            raise Problem("rate_limited", headers={"Retry-After": str(wait), **self.headers(name, limits)})
+            raise self._too_fast(name, limits)
         if limits.concurrency is not None and caller.under_way >= limits.concurrency:
             raise Problem("concurrency_limited", headers={"Retry-After": "1"}, extensions={"limit": limits.concurrency})
-        caller.items -= 1
+        caller.pay(limits.bucket, 1)
         caller.under_way += 1
         try:
             yield
         finally:
             caller.under_way -= 1
-            caller.items -= max(0, items() - 1)
+            caller.pay(limits.bucket, max(0, items() - 1))
+
+    def charge(self, name: str, limits: Limits, items: int) -> None:
+        """Have a request that was let in pay for more than what it holds, before that is done.
+
+        As at the door, what others of this caller owe is waited for, and the request's own items may be debt.
+
+        Raises:
+            Problem: rate_limited, with Retry-After.
+        """
+        caller = self._caller(name, limits)
+        if limits.rate is not None and caller.items < 0:
+            raise self._too_fast(name, limits)
+        caller.pay(limits.bucket, items)
+
+    def _too_fast(self, name: str, limits: Limits) -> Problem:
+        assert limits.rate is not None
+        wait = math.ceil((1 - self._caller(name, limits).items) / limits.rate)
+        return Problem("rate_limited", headers={"Retry-After": str(wait), **self.headers(name, limits)})
 
     def headers(self, name: str, limits: Limits, *, owed: int = 0) -> Mapping[str, str]:
         """What a client may know of its bucket (draft-ietf-httpapi-ratelimit-headers).
@@ -94,15 +130,17 @@ class Limiter:
         }
 
     def _caller(self, name: str, limits: Limits) -> _Caller:
-        """A caller with its bucket filled up to now; whoever is new begins with a full one."""
+        """A caller with its bucket filled up to now; whoever is new, or has other limits now, begins with a full one."""
         now = self._clock()
         caller = self._callers.get(name)
         if caller is None:
-            caller = self._callers[name] = _Caller(limits.burst, now)
+            caller = self._callers[name] = _Caller(limits.burst, now, limits.bucket)
             if len(self._callers) > self._max_callers:
                 self._forget()
         self._callers.move_to_end(name)
-        if limits.rate is not None:
+        if caller.bucket != limits.bucket:
+            caller.items, caller.bucket = limits.burst, limits.bucket
+        elif limits.rate is not None:
             caller.items = min(limits.burst, caller.items + (now - caller.at) * limits.rate)
         caller.at = now
         return caller

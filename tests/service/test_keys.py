@@ -179,6 +179,26 @@ def test_a_large_request_is_paid_for_before_the_next() -> None:
         pass
 
 
+def test_what_was_sent_without_a_rate_is_no_debt_when_the_key_is_given_one() -> None:
+    clock = Clock()
+    limiter, limits = Limiter(clock=clock), Limits(rate=50, burst=500)
+    with limiter.admit("a", Limits(), lambda: 640_000), limiter.admit("a", Limits(), lambda: 640_000):
+        limiter.charge("a", Limits(), 5000)
+    with limiter.admit("a", Limits(), lambda: 640_000), limiter.admit("a", limits, lambda: 200):
+        pass  # the first came without a rate and ends after the key was given one
+    assert limiter.headers("a", limits)["RateLimit"] == '"items";r=300;t=4'
+
+
+def test_a_bucket_whose_limits_change_starts_anew() -> None:
+    limiter, before, after = Limiter(clock=Clock()), Limits(rate=1, burst=10), Limits(rate=2, burst=20)
+    with limiter.admit("a", before, lambda: 1000), limiter.admit("a", after, lambda: 5):
+        pass
+    assert limiter.headers("a", after)["RateLimit"] == '"items";r=15;t=3'
+    with limiter.admit("a", Limits(rate=2, burst=20, concurrency=4), lambda: 5):  # the bucket is the same
+        pass
+    assert limiter.headers("a", after)["RateLimit"] == '"items";r=10;t=5'
+
+
 def test_one_caller_may_have_so_many_requests_under_way() -> None:
     limiter, limits = Limiter(), Limits(concurrency=1)
     with limiter.admit("a", limits, lambda: 1):
