@@ -47,14 +47,22 @@ class ClassCache:
         """What is kept, if it is; counts nothing."""
         return self._entries.get(key)
 
-    async def get(self, key: str, deadline: float, compute: Callable[[], Coroutine[Any, Any, Classes]]) -> Classes:
+    async def get(
+        self,
+        key: str,
+        deadline: float,
+        compute: Callable[[], Coroutine[Any, Any, Classes]],
+        pay: Callable[[], None] = lambda: None,
+    ) -> Classes:
         """What is kept, or what `compute` gives; that runs once for all who ask meanwhile.
 
         Args:
             deadline: of whoever asks, on `time.monotonic`; `compute` keeps to the deadline of who asked first.
+            pay: called before `compute` is, for whom it runs; if that raises, nothing is computed, and who asks at the
+                same time never hears of it.
 
         Raises:
-            Problem: as `compute` does.
+            Problem: as `compute` and `pay` do.
         """
         found = self._entries.get(key)
         if found is not None:
@@ -65,6 +73,7 @@ class ClassCache:
             flight = self._flights.get(key)
             joined = flight is not None
             if flight is None:
+                pay()
                 flight = self._flights[key] = _Flight(asyncio.ensure_future(compute()))
                 flight.task.add_done_callback(partial(self._land, key, flight))
             self._count("joined" if joined else "miss")

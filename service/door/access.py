@@ -6,7 +6,7 @@ Plain ASGI, inside the request's frame and before anything is read. Depends on t
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -170,6 +170,7 @@ class Door:
                     known: int | None = scope["state"].get("items")
                     return known or 1
 
+                scope["state"]["charge"] = partial(access.limiter.charge, name, limits)
                 with access.limiter.admit(name, limits, items):
                     if limits.rate is not None:  # told when the answer begins, and its items are known
                         send = _telling(send, lambda: access.limiter.headers(name, limits, owed=items() - 1))

@@ -1,7 +1,7 @@
 """`POST /classify`."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -84,15 +84,34 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
+class Bill:
+    """What a request pays for class texts: those that must be encoded for it, and once, though it may be tried twice."""
+
+    def __init__(self, charge: Callable[[int], None] | None) -> None:
+        """Charge nothing where no limit applies, as on the operator's port."""
+        self._charge = charge
+
+    def pay(self, texts: int) -> None:
+        """Pay now.
+
+        Raises:
+            Problem: rate_limited; nothing is paid.
+        """
+        if self._charge is not None:
+            self._charge(texts)
+            self._charge = None
+
+
 async def _classify_or_degrade(request: Request, service: Service, sent: ImageRequest) -> Response:
     """Without the memory where that is away and the settings prefer a plain answer to none; in the time of one."""
     mode, deadline = _mode_of(service, sent.options), service.pipeline.deadline()
+    bill = Bill(getattr(request.state, "charge", None))
     try:
-        return await _classify(request, service, sent, mode, deadline)
+        return await _classify(request, service, sent, mode, deadline, bill)
     except Problem as problem:
         if problem.code != "memory_unavailable" or service.settings.memory_away == "refuse":
             raise
-    return await _classify(request, service, sent, "none", deadline, degraded=True)
+    return await _classify(request, service, sent, "none", deadline, bill, degraded=True)
 
 
 async def _classify(
@@ -101,6 +120,7 @@ async def _classify(
     sent: ImageRequest,
     mode: EnhanceMode,
     deadline: float,
+    bill: Bill,
     *,
     degraded: bool = False,
 ) -> Response:
@@ -121,7 +141,8 @@ async def _classify(
     weight = known.trust.image if known is not None and known.trust is not None and refined else None
     images = pipeline.embed_images(sent.images, Ask(refined and not waiting, k, weight=weight), deadline, trace)
     embed = partial(embed_classes, pipeline, labels, templates, mode=mode, k=k, deadline=deadline, trace=trace)
-    outcomes, classes = await _both(images, service.class_cache.get(key, deadline, embed))
+    pay = partial(bill.pay, len(labels) * len(templates))
+    outcomes, classes = await _both(images, service.class_cache.get(key, deadline, embed, pay))
     if waiting and classes.trust is not None:
         outcomes = await refine_images(pipeline, outcomes, classes.trust.image, k, deadline, trace)
     request.state.timing = trace.seconds()
@@ -174,7 +195,8 @@ async def _both(
     """Images are decoded while class texts are encoded; the failure of one side ends the other."""
     try:
         async with asyncio.TaskGroup() as group:
-            image_task, class_task = group.create_task(images), group.create_task(classes)
+            class_task = group.create_task(classes)  # first: what its texts cost may be refused
+            image_task = group.create_task(images)
     except* Exception as failures:
         raise failures.exceptions[0] from None
     return image_task.result(), class_task.result()

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,24 @@ def test_those_who_ask_meanwhile_share_one_computation() -> None:
         assert source.started == 1
         assert all(classes is found[0] for classes in found)
         assert lookups(cache) == {"miss": 1, "joined": 7}
+
+    asyncio.run(scenario())
+
+
+def test_who_begins_a_computation_pays_and_whoever_joins_does_not() -> None:
+    async def scenario() -> None:
+        cache, source, paid = ClassCache(10**6, Metrics()), Source(), list[str]()
+
+        def poor() -> None:
+            raise Problem("rate_limited")
+
+        refused = cache.get("a", LATER, source, poor)
+        others = (cache.get("a", LATER, source, partial(paid.append, name)) for name in "xy")
+        found = await asyncio.gather(refused, *others, return_exceptions=True)
+        assert getattr(found[0], "code", None) == "rate_limited"
+        assert found[1] is found[2]
+        await cache.get("a", LATER, source, poor)
+        assert (source.started, paid) == (1, ["x"])
 
     asyncio.run(scenario())
 

@@ -1,6 +1,7 @@
 """Keys, scopes, rates and the operator port: THREATS §2.6."""
 
 import asyncio
+import base64
 import gc
 import re
 import tracemalloc
@@ -153,6 +154,38 @@ def test_K6_without_keys_an_address_has_a_bucket(serve: Any) -> None:
     with serve(rate_limit=0.5, rate_burst_s=4) as service:
         assert [ask(service.client).status_code for _ in range(3)] == [200, 200, 429]
         assert service.client.get("/readyz").status_code == 200
+
+
+def left_of(answer: httpx.Response) -> int:
+    found = re.match(r'"items";r=(\d+);', answer.headers["ratelimit"])
+    assert found is not None, answer.headers
+    return int(found[1])
+
+
+def test_class_texts_that_are_encoded_are_items_and_kept_ones_are_not(
+    serve: Any, photo_bytes: dict[str, bytes]
+) -> None:
+    image = base64.b64encode(photo_bytes["png"]).decode()
+    body = {"images": [image, image], "labels": ["duck", "wader", "swift"], "templates": ["a {}", "a red {}"]}
+    with serve(rate_limit=0.04, rate_burst_s=2500) as service:  # a hundred items, and one more in 25 s
+
+        def classify(**changes: Any) -> httpx.Response:
+            return service.client.post("/classify", json={**body, **changes})
+
+        assert left_of(classify()) == 100 - 2 - 6
+        assert left_of(classify()) == 92 - 2
+        assert left_of(classify(labels=[f"bird {number}" for number in range(100)])) == 0  # as any large request
+        refused = classify()
+        assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+
+
+def test_class_texts_are_refused_before_they_are_encoded() -> None:
+    limiter, limits = Limiter(clock=Clock()), Limits(rate=10, burst=20)
+    with limiter.admit("a", limits, lambda: 1), limiter.admit("a", limits, lambda: 1):
+        limiter.charge("a", limits, 500)
+        with pytest.raises(Problem, match="rate_limited") as refused:
+            limiter.charge("a", limits, 500)
+    assert refused.value.headers["Retry-After"] == "49"  # 482 items in debt, and one
 
 
 class Clock:
