@@ -41,6 +41,9 @@ from service.routes.openapi import (
 from service.routes.receiving import off_loop, receive_images, refuse_bad_items
 from service.schemas.answers import ClassifyAnswer
 from service.schemas.requests import ClassifyOptions, ClassifyRequest, EnhanceMode
+from service.settings import Settings
+
+_LARGE_CLASSES_CHARACTERS = 1000  # beyond it, checking leaves the loop: a label beyond ASCII takes half a millisecond
 
 _EXAMPLES = {
     "labels": {"images": [BASE64_PIXEL], "labels": ["puffin", "razorbill"]},
@@ -131,8 +134,8 @@ async def _classify(
     key = class_key(engine, labels, templates, mode, k)
     known = service.class_cache.peek(key)
     if known is None:  # else they were checked when they were embedded
-        check_labels(labels, service.settings)
-        check_templates(templates, len(labels), service.settings)
+        check = partial(_check_classes, labels, templates, service.settings)
+        await off_loop(check, large=sum(map(len, labels)) + sum(map(len, templates)) > _LARGE_CLASSES_CHARACTERS)
     trace = Trace()
 
     # A label set's weights are known once its classes are embedded: until then its images wait un-enhanced.
@@ -178,6 +181,11 @@ async def _classes_asked(service: Service, options: ClassifyOptions) -> tuple[Se
             "field_missing", errors=[ItemError("/labels", "field_missing")], extensions={"expected": expected}
         )
     return labels, DEFAULT_TEMPLATES if templates is None else templates
+
+
+def _check_classes(labels: Sequence[str], templates: Sequence[str], settings: Settings) -> None:
+    check_labels(labels, settings)
+    check_templates(templates, len(labels), settings)
 
 
 def _mode_of(service: Service, options: ClassifyOptions) -> EnhanceMode:

@@ -1,6 +1,8 @@
 """Classification: hand-checkable scores, and the four modes against a slow twin."""
 
+import asyncio
 import base64
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +12,7 @@ import pytest
 from service.classify import check_labels, check_templates, score
 from service.pipeline.engine import Engine
 from service.problems import Problem
+from service.routes import classify as routes
 from service.settings import Settings
 
 LABELS = ["songbird", "duck", "red umbrella"]
@@ -180,3 +183,34 @@ def test_partial_classification(client: httpx.Client, photo_bytes: dict[str, byt
     good, bad = client.post("/classify", json=body).json()["data"]
     assert good["label"] in LABELS
     assert (bad["error"]["pointer"], bad["error"]["code"]) == ("/images/1", "image_format_unsupported")
+
+
+@pytest.mark.parametrize(
+    ("changes", "on_the_loop"),
+    [
+        ({"labels": ["duck", "wader"]}, True),
+        ({"labels": [f"Vögel {number}" for number in range(300)]}, False),
+        ({"label_set": "birds"}, False),
+        ({"labels": ["duck"], "templates": ["a very " + "very " * 300 + "red {}"]}, False),
+    ],
+    ids=["few", "many", "named", "long"],
+)
+def test_many_or_long_labels_are_checked_beside_the_event_loop(
+    serve: Any,
+    photo_bytes: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    on_the_loop: bool,
+) -> None:
+    (tmp_path / "birds.txt").write_text("\n".join(f"Vögel {number}" for number in range(300)))
+    checked: list[bool] = []
+
+    def check(labels: Any, settings: Any) -> None:
+        checked.append(asyncio._get_running_loop() is not None)
+
+    with serve(label_sets=str(tmp_path)) as service:
+        monkeypatch.setattr(routes, "check_labels", check)
+        body = {"images": [base64.b64encode(photo_bytes["png"]).decode()], **changes}
+        assert service.client.post("/classify", json=body).status_code == 200
+    assert checked == [on_the_loop]
