@@ -8,6 +8,8 @@ import secrets
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
 from service.door.parsing import Place, Requests
 from service.observing.logs import log_request
 from service.observing.metrics import UNMATCHED
@@ -30,6 +32,7 @@ class Connection(Requests):
         self._watched: tuple[int, Place, bool, bool] | None = None  # what the deadline, or its absence, is for
         self._unread: asyncio.TimerHandle | None = None
         self._read_by = 0.0  # when the client must have taken what was written last
+        self._reading: RequestResponseCycle | None = None  # whose answer, sent in parts, that is the time of
         self._idle: dict[Connection, None] = self.config.idle  # type: ignore[attr-defined]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -61,6 +64,13 @@ class Connection(Requests):
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
         self._rest()
+
+    def pause_writing(self) -> None:
+        """An answer in parts has its time from the first one that the client leaves waiting: it may never end."""
+        super().pause_writing()
+        if self._reading is not self._running or self._unread is None:
+            self._reading = self._running
+            self._expect_reading()
 
     def on_response_complete(self) -> None:
         """The answer is to be read in time; who was answered before it had sent everything has little for the rest."""

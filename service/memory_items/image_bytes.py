@@ -32,9 +32,14 @@ def not_modified(request: Request, etag: str) -> Response | None:
     """The 304 for a browser that has this very image; None for all others."""
     if request.headers.get("if-none-match") != etag:
         return None
-    return Response(status_code=304, headers={**_HEADERS, "ETag": etag})
+    return Response(status_code=304, headers=image_headers(etag))
 
 
 def image_response(data: bytes, media_type: str, etag: str) -> Response:
     """An image as an answer."""
-    return Response(data, media_type=media_type, headers={**_HEADERS, "ETag": etag})
+    return Response(data, media_type=media_type, headers=image_headers(etag))
+
+
+def image_headers(etag: str) -> dict[str, str]:
+    """What every answer with an image says beside its type."""
+    return {**_HEADERS, "ETag": etag}

@@ -8,14 +8,13 @@ A request can only name what was listed: no path is ever made from it. Links are
 """
 
 import os
-import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.memory_items.image_bytes import image_type
+from service.page.pictures import Known, Picture, open_picture
 from service.settings import SettingsError
 
 MAX_SAMPLES = 48
@@ -70,6 +69,7 @@ class Samples:
         self._directory = directory
         self._by_name = {sample.name: sample for sample in samples}
         self._max_bytes = max_bytes
+        self._known: dict[str, Known] = {}  # by name, what was read off the file the last time
 
     @classmethod
     def open(cls, directory: str | None, *, max_bytes: int) -> "Samples":
@@ -91,20 +91,21 @@ class Samples:
         """All of them as plain JSON, in order."""
         return [asdict(sample) for sample in self._by_name.values()]
 
-    def read(self, name: str) -> tuple[bytes, str] | None:
-        """The bytes and the media type of a listed picture; None if there is no such picture, or no longer."""
+    def open_picture(self, name: str) -> Picture | None:
+        """A listed picture, to be closed by the caller; None if there is no such picture, or no longer.
+
+        Blocking; may run in any thread. A file is read and hashed once, and again only if it has changed.
+        """
         if self._directory is None or name not in self._by_name:
             return None
-        try:
-            descriptor = os.open(self._directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
+        picture = open_picture(self._directory / name, self._known.get(name), max_bytes=self._max_bytes)
+        if picture is None:
             return None
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
-            data = file.read(self._max_bytes + 1)
-        media_type = image_type(data)
-        return None if media_type is None or len(data) > self._max_bytes else (data, media_type)
+        self._known[name] = picture.known
+        if picture.known.media_type is None:
+            picture.file.close()
+            return None
+        return picture
 
 
 def _read_list(root: Path) -> list[_Listed]:

@@ -1,7 +1,6 @@
 """`GET /`: the page, its files, the pictures it offers to try, and the evaluation it shows. Not part of the API."""
 
 import asyncio
-import hashlib
 from typing import Any
 
 from fastapi import APIRouter
@@ -9,9 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.lifecycle import Service
-from service.memory_items.image_bytes import image_response, not_modified
+from service.memory_items.image_bytes import not_modified
 from service.page.evaluation import Evaluation
 from service.page.files import INDEX, gallery_response, page_files
+from service.page.pictures import PictureResponse
 from service.page.samples import Samples
 from service.problems import Problem
 
@@ -44,12 +44,14 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/samples/{name}")
     async def sample(request: Request, name: str) -> Response:
-        found = await asyncio.to_thread(samples.read, name)
-        if found is None:
+        picture = await asyncio.to_thread(samples.open_picture, name)
+        if picture is None:
             raise Problem("not_found")
-        data, media_type = found
-        etag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
-        return not_modified(request, etag) or image_response(data, media_type, etag)
+        unchanged = not_modified(request, picture.known.etag)
+        if unchanged is None:
+            return PictureResponse(picture)
+        picture.file.close()
+        return unchanged
 
     @routes.get("/evaluation", response_model=None)
     async def evaluated() -> dict[str, Any]:

@@ -1,9 +1,13 @@
 """The page at `/`: offline, small, under a strict policy; its thumbnails and samples give away nothing else."""
 
 import json
+import os
 import re
 import socket
+import time
+import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -263,13 +267,62 @@ def test_nothing_else_is_served(samples: httpx.Client, path: str) -> None:
 def test_a_picture_that_becomes_a_link_is_gone(tmp_path: Path, photo_bytes: dict[str, bytes]) -> None:
     (tmp_path / "a.png").write_bytes(photo_bytes["png"])
     opened = Samples.open(str(tmp_path), max_bytes=10**6)
-    assert opened.read("a.png") is not None
+    picture = opened.open_picture("a.png")
+    assert picture is not None
+    picture.file.close()
     (tmp_path / "b").write_bytes(photo_bytes["png"])
     (tmp_path / "a.png").unlink()
     (tmp_path / "a.png").symlink_to(tmp_path / "b")
-    assert opened.read("a.png") is None
+    assert opened.open_picture("a.png") is None
     (tmp_path / "a.png").unlink()
-    assert opened.read("a.png") is None
+    assert opened.open_picture("a.png") is None
+
+
+def test_a_picture_is_read_once_and_again_when_it_has_changed(
+    serve: Any, tmp_path: Path, photo_bytes: dict[str, bytes]
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(photo_bytes["png"])
+    with serve(samples=str(tmp_path)) as service:
+        first = service.client.get("/samples/a.png")
+        state = path.stat()
+        path.write_bytes(photo_bytes["png"][:-1] + b"x")
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # looks as it did: whoever reads it tells
+        same = service.client.get("/samples/a.png", headers={"If-None-Match": first.headers["etag"]})
+        assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", first.headers["etag"])
+        path.write_bytes(photo_bytes["png"][:-1] + b"y")
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 10**9))
+        other = service.client.get("/samples/a.png", headers={"If-None-Match": first.headers["etag"]})
+        assert (other.status_code, other.content[-1:]) == (200, b"y")
+        assert other.headers["etag"] != first.headers["etag"]
+
+
+@pytest.fixture(scope="module")
+def large_picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("large") / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + os.urandom(16_000_000))
+    return path
+
+
+def test_clients_that_do_not_read_hold_no_copies(serve: Any, large_picture: Path) -> None:
+    with serve(samples=str(large_picture.parent), send_timeout_s=2.0) as service, ExitStack() as connections:
+        assert service.client.get("/samples/a.png").content == large_picture.read_bytes()
+        host, port = urlsplit(service.url).hostname, urlsplit(service.url).port
+        tracemalloc.start()
+        for _ in range(10):
+            idle = connections.enter_context(socket.socket())
+            idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            idle.connect((host, port))
+            idle.sendall(b"GET /samples/a.png HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(1.0)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < 10_000_000
+        end = time.monotonic() + 20
+        while "reco_answers_unread_total 10.0" not in service.client.get("/metrics").text:
+            assert time.monotonic() < end, "they are held on"
+            time.sleep(0.1)
+        assert service.client.get("/samples/a.png").content == large_picture.read_bytes()
 
 
 def test_samples_json_orders_and_labels(tmp_path: Path, photo_bytes: dict[str, bytes]) -> None:
@@ -286,7 +339,7 @@ def test_a_large_picture_or_folder_is_cut(tmp_path: Path, photo_bytes: dict[str,
         (tmp_path / f"{number:03d}.png").write_bytes(photo_bytes["png"])
     opened = Samples.open(str(tmp_path), max_bytes=100)
     assert len(opened.describe()) == MAX_SAMPLES
-    assert opened.read("000.png") is None
+    assert opened.open_picture("000.png") is None
 
 
 @pytest.mark.parametrize("content", ["{", '{"samples": 3}', '{"samples": [{"name": "a.png"}]}', "[]"])
