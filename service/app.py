@@ -5,6 +5,7 @@ Depends on every other file of the service but serving, which serves it.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,6 +25,7 @@ from service.observing.tracing import Tracing
 from service.pipeline.engine import Engine
 from service.problems import Problem
 from service.routes import classify, embed, label_sets, memory, openai, operator, page, pairs, probes
+from service.routes.methods import answer_head, methods_at
 from service.settings import Settings
 
 _DESCRIPTION = "Your CLIP, plus a memory: embeddings refined with what is found in it."
@@ -71,13 +73,18 @@ def create_app(settings: Settings, engine: Engine | None = None, tracing: Tracin
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(MemoryUnavailable, _on_memory_unavailable)
-    for group in (embed, classify, label_sets, openai, memory, operator, pairs, probes, page):  # the busiest first
-        app.include_router(group.router(service))
+    modules = (embed, classify, label_sets, openai, memory, operator, pairs, probes, page)  # the busiest first
+    groups = [module.router(service) for module in modules]
+    for group in groups:
+        answer_head(group)
+        app.include_router(group)
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
         return HTMLResponse(render_docs(app.openapi(), str(request.base_url)))
 
+    answer_head(app.router)
+    app.state.groups = [*groups, app.router]
     routes_only = app.openapi
 
     def whole() -> dict[str, Any]:
@@ -102,7 +109,8 @@ async def _on_memory_unavailable(request: Request, _: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     """What starlette refuses itself: an unknown path, a wrong method, a request it cannot read."""
     assert isinstance(error, HTTPException)
-    codes = {404: "not_found", 405: "method_not_allowed"}
-    return answer_problem(
-        request, Problem(codes.get(error.status_code, "request_invalid"), headers=error.headers or {})
-    )
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # starlette names the methods of one route of the path
+        allow = ", ".join(methods_at(request.app.state.groups, request))
+        return answer_problem(request, Problem("method_not_allowed", headers={"Allow": allow}))
+    code = "not_found" if error.status_code == HTTPStatus.NOT_FOUND else "request_invalid"
+    return answer_problem(request, Problem(code, headers=error.headers or {}))

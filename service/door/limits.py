@@ -1,7 +1,7 @@
 """How fast and how many at once one caller may ask: a token bucket of items and a count of requests under way.
 
 A request pays one item when it comes, and the rest when it is known how many it held: a bucket may go below empty, and
-the next request then waits until it is filled again. Without a rate there is no bucket, and whoever is given another one
+the next request then waits until it is filled again. Without a rate there is no bucket, and whoever is given another
 begins with a full one. The table is bounded: the caller longest silent is forgotten.
 Standard library and problems only; used on the event loop, so nothing is locked.
 """
@@ -130,7 +130,7 @@ class Limiter:
         }
 
     def _caller(self, name: str, limits: Limits) -> _Caller:
-        """A caller with its bucket filled up to now; whoever is new, or has other limits now, begins with a full one."""
+        """A caller with its bucket filled up to now; who is new, or has other limits now, begins with a full one."""
         now = self._clock()
         caller = self._callers.get(name)
         if caller is None:

@@ -88,7 +88,7 @@ def router(service: Service) -> APIRouter:
 
 
 class Bill:
-    """What a request pays for class texts: those that must be encoded for it, and once, though it may be tried twice."""
+    """What a request pays for class texts: those that are encoded for it, and once, though it may be tried twice."""
 
     def __init__(self, charge: Callable[[int], None] | None) -> None:
         """Charge nothing where no limit applies, as on the operator's port."""

@@ -27,7 +27,6 @@ def router(service: Service) -> APIRouter:
     evaluation = Evaluation.of(service.settings.evaluation, service.settings.fusion)
     samples = Samples.open(service.settings.samples, max_bytes=service.settings.max_image_bytes)
 
-    @routes.head("/")
     @routes.get("/")
     async def index(request: Request) -> Response:
         return files[INDEX].answer(request)

@@ -1,6 +1,6 @@
 """`GET /livez`, `/readyz` (alias `/health`) and `/metrics`: they need no permit, so load never sheds them.
 
-Balancers may ask the probes with HEAD: the same status, and no body.
+Balancers may ask the probes with HEAD, as every route that answers GET: the same status, and no body.
 """
 
 from typing import Any
@@ -17,14 +17,11 @@ def router(service: Service) -> APIRouter:
     """The probes of an app."""
     routes = APIRouter(tags=["probes"])
 
-    @routes.head("/livez", include_in_schema=False)
     @routes.get("/livez", operation_id="livez", summary="Is the process alive?", response_model=None)
     async def livez() -> dict[str, str]:
         """200 as long as the event loop turns; says nothing about the model or the memory."""
         return {"status": "alive"}
 
-    @routes.head("/readyz", include_in_schema=False)
-    @routes.head("/health", include_in_schema=False)
     @routes.get("/health", include_in_schema=False, response_model=None)
     @routes.get(
         "/readyz",

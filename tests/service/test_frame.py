@@ -60,6 +60,40 @@ def test_no_such_place(client: httpx.Client, method: str, path: str, status: int
     assert path.strip("/") not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PATCH", "/label_sets/x", "DELETE, GET, HEAD, PUT"),
+        ("POST", "/livez", "GET, HEAD"),
+        ("GET", "/embed/text", "POST"),
+        ("HEAD", "/classify", "POST"),
+        ("DELETE", "/v1/models/x", "GET, HEAD"),
+        ("POST", "/openapi.json", "GET, HEAD"),
+        ("POST", "/docs", "GET, HEAD"),
+    ],
+)
+def test_a_wrong_method_is_told_all_that_the_path_takes(
+    client: httpx.Client, method: str, path: str, allowed: str
+) -> None:
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+def test_whatever_answers_get_answers_head(service: Any) -> None:
+    document = service.client.get("/openapi.json").json()
+    paths = {path for path, methods in document["paths"].items() if "get" in methods}
+    assert not any("head" in methods for methods in document["paths"].values())
+    others = {"/", "/health", "/page/page.css", "/samples", "/evaluation", "/docs", "/openapi.json"}
+    for path in sorted(paths | others):
+        path = path.format(name="x", model="tiny-clip", id=1, key="x")
+        get, head = service.client.get(path), service.client.head(path)
+        assert (path, head.status_code, head.content) == (path, get.status_code, b"")
+        lengths, types = ([one.headers.get(name) for one in (get, head)] for name in ("content-length", "content-type"))
+        assert types[0] == types[1]
+        assert lengths[0] is not None
+        assert (lengths[1] == lengths[0]) or path in ("/metrics", "/memory/items", "/label_sets/x") or get.is_error
+
+
 def test_requests_are_counted_by_route_and_unknown_ones_share_a_label(client: httpx.Client) -> None:
     good = 'reco_requests_total{endpoint="/embed/text",method="POST",status="200"}'
     unmatched = 'reco_requests_total{endpoint="unmatched",method="GET",status="404"}'
