@@ -3,6 +3,7 @@
 Two servers in a row may read an odd head as two different requests; of those nothing is taken. Standard library only.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote
@@ -13,6 +14,7 @@ _FREE_CHUNKS: Final = 1024  # beyond them, chunks must be worth their cost: pars
 _MIN_CHUNK_BYTES: Final = 128
 _CHUNK_TRIMMINGS: Final = 16  # bytes of a chunk's size and line ends; more of them are extensions, which nobody needs
 _MAX_LENGTH_DIGITS: Final = 18
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
 _ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 
 
@@ -66,8 +68,26 @@ def check_head(version: str, target: bytes, headers: Sequence[tuple[bytes, bytes
     return int(length or 0)
 
 
+def split_authority(target: bytes) -> tuple[bytes | None, bytes]:
+    """The host of an absolute target, as a forward proxy sends it (RFC 9112, 3.2.2), and what comes after it.
+
+    Returns:
+        None and the target where it is not absolute. Of another scheme it is no path here, and so no route.
+
+    Raises:
+        Refused: request_invalid, where it names no host, or a user before it.
+    """
+    found = _ABSOLUTE.match(target)
+    if found is None:
+        return None, target
+    host, rest = found[1], target[found.end() :]
+    if not host or b"@" in host:
+        raise Refused("request_invalid")
+    return host, rest if rest.startswith(b"/") else b"/" + rest
+
+
 def split_target(target: bytes) -> tuple[str, bytes, bytes]:
-    """Path, path as it was sent, and query. An absolute target is no path here, and so no route."""
+    """Path, path as it was sent, and query; what stands before the path of an absolute target is cut off first."""
     raw_path, _, query = target.partition(b"?")
     path = raw_path.decode("ascii")
     return unquote(path) if "%" in path else path, raw_path, query

@@ -13,7 +13,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.door.exchange import Exchange
-from service.door.head import Framing, Refused, check_head, split_target
+from service.door.head import Framing, Refused, check_head, split_authority, split_target
 
 _SLICE: Final = 4096  # bytes parsed at once where a request may end: so much of what is sent ahead is taken apart
 _METHOD = re.compile(rb"[\w!#$%&'*+.^`|~-]{1,32} ")  # a token, as all methods are; llhttp knows 34 of them
@@ -143,10 +143,13 @@ class Requests(HttpToolsProtocol):
         """Check the head, and begin to answer."""
         version = self.parser.get_http_version()
         self._left = check_head(version, self.url, self.headers)
+        host, target = split_authority(self.url)
+        if host is not None:  # it counts, whatever the header says
+            self.headers[:] = [(b"host", host), *((name, value) for name, value in self.headers if name != b"host")]
         self._place = Place.BODY
         self.scope["method"] = self.parser.get_method().decode("ascii")
         self.scope["http_version"] = version
-        self.scope["path"], self.scope["raw_path"], self.scope["query_string"] = split_target(self.url)
+        self.scope["path"], self.scope["raw_path"], self.scope["query_string"] = split_target(target)
         waits = self._answering
         self.cycle = Exchange(
             scope=self.scope,

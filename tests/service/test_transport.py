@@ -387,10 +387,37 @@ def test_T14_what_is_no_request_is_400(hurried: Any, request_line: bytes) -> Non
     assert (status_of(said), code_of(said)) == (400, "request_invalid")
 
 
-@pytest.mark.parametrize("target", [b"http://x/livez", b"/livez%00", b"//livez", b"*"])
+@pytest.mark.parametrize("target", [b"ftp://x/livez", b"/livez%00", b"//livez", b"http://x//livez", b"*"])
 def test_T14_an_odd_target_is_no_route(hurried: Any, target: bytes) -> None:
     said = answer_to(hurried, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert status_of(said) == 404
+
+
+@pytest.mark.parametrize(
+    "target", [b"http://x/livez", b"HTTP://X:80/livez?", b"https://x/li%76ez?a=/", b"http://[::1]:8000/livez"]
+)
+def test_an_absolute_target_is_a_path_behind_a_host(hurried: Any, target: bytes) -> None:
+    said = answer_to(hurried, b"GET " + target + b" HTTP/1.1\r\nHost: y\r\nConnection: close\r\n\r\n")
+    assert status_of(said) == 200
+    root = answer_to(hurried, b"GET http://x HTTP/1.1\r\nHost: y\r\nConnection: close\r\n\r\n")
+    assert status_of(root) == 200
+
+
+@pytest.mark.parametrize("target", [b"http:///livez", b"http://", b"http://user@x/livez", b"http://x@y/livez"])
+def test_an_absolute_target_without_a_host_or_with_a_user_is_refused(hurried: Any, target: bytes) -> None:
+    said = answer_to(hurried, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (status_of(said), code_of(said)) == (400, "request_invalid")
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [(b"http://localhost/memory", b"evil.example.com", 200), (b"http://evil.example.com/memory", b"localhost", 421)],
+)
+def test_the_host_of_an_absolute_target_counts_and_the_header_does_not(
+    service: Any, target: bytes, host: bytes, status: int
+) -> None:
+    said = answer_to(service, b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
+    assert status_of(said) == status
 
 
 def test_T15_websockets_are_refused_and_other_upgrades_ignored(hurried: Any) -> None:
