@@ -37,7 +37,7 @@ _LAST_WORK_S = 5.0  # for threads that nobody waits for, the last lines of the l
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, and return; the process ends seconds later at most."""
     logging.config.dictConfig(logging_config(settings.log_format))
-    allow_connections(settings.max_connections)
+    settings = settings.model_copy(update={"max_connections": allow_connections(settings.max_connections)})
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         code = 1
         try:
