@@ -27,7 +27,9 @@ _SHARE = 0.3  # of a terminal's width that paths may take; of a longer one its e
 
 def classify(
     images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.", metavar="IMAGES")],
-    labels: Annotated[str | None, typer.Option(help="Separated by commas.")] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option(help="Separated by commas; given several times, each is one label.")
+    ] = None,
     labels_file: Annotated[Path | None, typer.Option(help="A label a line; - is standard input.")] = None,
     label_set: Annotated[str | None, typer.Option(help="The name of a label set of the service.")] = None,
     template: Annotated[
@@ -46,6 +48,8 @@ def classify(
     What cannot be classified is told with its code, and the exit code is then 1. Examples:
 
         reco classify bird.jpg --labels "puffin,razorbill,guillemot"
+
+        reco classify bird.jpg --labels "plover, grey" --labels "plover, golden"
 
         reco classify photos/ --labels-file species.txt --compare
 
@@ -91,14 +95,27 @@ def classify(
     tell_failures(failed, first)
 
 
-def _labels(labels: str | None, labels_file: Path | None, label_set: str | None) -> dict[str, Any]:
+def _labels(labels: list[str] | None, labels_file: Path | None, label_set: str | None) -> dict[str, Any]:
+    labels = labels or None  # typer's word for an option that is not given may be an empty list
     if sum(given is not None for given in (labels, labels_file, label_set)) != 1:
         stop("name the labels once: --labels, --labels-file or --label-set", WRONG_COMMAND)
     if label_set is not None:
         return {"label_set": label_set}
     if labels_file is not None:
         return {"labels": list(lines_of(labels_file))}
-    return {"labels": [label.strip() for label in (labels or "").split(",") if label.strip()]}
+    given = labels or []
+    if len(given) == 1:
+        if _is_file(given[0]):
+            stop(f"{given[0]} is a file: --labels-file {given[0]} reads it", WRONG_COMMAND)
+        given = given[0].split(",")
+    return {"labels": [label.strip() for label in given if label.strip()]}
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except (OSError, ValueError):  # too long for a name, or none
+        return False
 
 
 def _line(path: Path, one: "Classification") -> dict[str, Any]:

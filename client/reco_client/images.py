@@ -3,6 +3,7 @@
 Standard library only.
 """
 
+import errno
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -35,6 +36,9 @@ def read_image(source: ImageSource) -> bytes:
         TypeError: no path, bytes or open file: an array or a PIL image must be encoded first.
     """
     if isinstance(source, str | Path):
+        if Path(source).is_dir():
+            told = "a folder is no image: give its files, as in sorted(Path(...).glob('*.jpg'))"
+            raise IsADirectoryError(errno.EISDIR, told, str(source))
         return Path(source).read_bytes()
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)

@@ -56,6 +56,9 @@ def timeout_of(timeout_s: float) -> httpx.Timeout:
 
 
 def _address(url: str) -> httpx.URL:
+    """An address, of http where it names no scheme."""
+    if "://" not in url and not url.startswith("/"):
+        url = f"http://{url}"
     try:
         address = httpx.URL(url)
     except httpx.InvalidURL:

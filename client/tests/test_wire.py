@@ -14,6 +14,7 @@ import reco_client
 from reco_client import Client, Degraded, Embeddings, ItemError, SpaceChanged
 from reco_client.batches import Cutter, cut
 from reco_client.images import read_image
+from reco_client.settings import http_arguments
 from reco_client.wire import join_classifications, join_embeddings
 
 PACKAGE = Path(reco_client.__file__).parent
@@ -85,7 +86,20 @@ def test_no_image_is_no_pair() -> None:
         client.add_pairs([], name="puffin")
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost", "ftp://host", "http://", "http://host:port", "//host"])
+@pytest.mark.parametrize("url", ["127.0.0.1:8611", "localhost:8611", "reco.example"])
+def test_an_address_without_a_scheme_is_one_of_http(url: str) -> None:
+    assert str(http_arguments(url, "", 1.0, 1)["base_url"]) == f"http://{url}"
+
+
+def test_a_folder_is_no_image_and_the_error_says_so(tmp_path: Path) -> None:
+    with (
+        Client("http://127.0.0.1:9", api_key="") as client,
+        pytest.raises(IsADirectoryError, match="a folder is no image: give its files"),
+    ):
+        client.embed_images(tmp_path)
+
+
+@pytest.mark.parametrize("url", ["localhost:x", "ftp://host", "http://", "http://host:port", "//host"])
 def test_what_is_no_address_is_told_before_anything_is_sent(url: str) -> None:
     with pytest.raises(ValueError, match=r"is no address of a service: one is like http://127\.0\.0\.1:8000"):
         Client(url)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, get_args
 from service.forms.json_body import parse, parse_object
 from service.forms.multipart_body import FILES_FIELD, Word, parse_form
 from service.problems import ItemError, Problem
-from service.schemas.requests import RequestModel, validate
+from service.schemas.requests import ClassifyOptions, EmbedOptions, RequestModel, validate
 from service.settings import Settings
 
 Sent: TypeAlias = "bytes | ItemError"
@@ -102,10 +102,16 @@ def read_image_string(text: str, pointer: str, settings: Settings) -> Sent:
         return ItemError(pointer, "base64_invalid")
 
 
+_OPTIONS = frozenset(ClassifyOptions.model_fields) | frozenset(EmbedOptions.model_fields)
+
+
 def refuse_query(query: Sequence[tuple[str, str]]) -> None:
     """Options go with the body here: one in the query would be ignored, so it is refused."""
     if query:
         expected = "no query: options go into the body, but for those of a body that is an image file"
+        named = next((name for name, _ in query if name in _OPTIONS), None)  # our own words only
+        if named is not None:
+            expected = f"{named} in the body, and {expected}"
         raise Problem("field_unknown", errors=[ItemError("", "field_unknown")], extensions={"expected": expected})
 
 

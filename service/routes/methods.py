@@ -17,7 +17,7 @@ def answer_head(group: APIRouter) -> None:
     A twin, and not a second method of the same route: the document would have both, under one operation id.
     """
     for route in list(group.routes):
-        if isinstance(route, APIRoute) and "GET" in route.methods:
+        if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
             group.add_api_route(
                 route.path,
                 route.endpoint,

@@ -145,6 +145,7 @@ def test_another_file_is_never_written_over(tmp_path: Path) -> None:
         (["embed", "--text", "a", "--resume"], "needs the --output"),
         (["embed", "--text", "a", "--key-file", "nowhere"], "--key-file nowhere: No such file"),
         (["classify", "."], "name the labels once"),
+        (["classify", ".", "--labels", __file__], f"--labels-file {__file__} reads it"),
         (["bench", "-c", "1,x"], "--concurrency is a number"),
         (["bench", "-c", "0"], "--concurrency is a number"),
         (["bench", "--what", "sounds"], "--what is images"),
@@ -155,6 +156,13 @@ def test_a_wrong_command_is_one_sentence_and_exit_code_2(run: Any, arguments: li
     assert done.exit_code == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_labels_that_are_given_one_by_one_may_hold_commas(run: Any, photos: Path) -> None:
+    several = run("classify", photos, "--labels", "duck, white", "--labels", "swift", "--json")
+    one = run("classify", photos, "--labels", "duck, white", "--json")
+    labels = [{best["label"] for best in json.loads(done.stdout.splitlines()[0])["top"]} for done in (several, one)]
+    assert labels == [{"duck, white", "swift"}, {"duck", "white"}]
 
 
 def test_nobody_there_and_a_refusal_are_one_sentence_and_exit_code_1(run: Any, photos: Path) -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 from typing import Any
 
+import httpx
 import pytest
 
 from service.forms.images import ImageRequest, read_images
@@ -175,3 +176,11 @@ def test_file_names_are_ignored() -> None:
     hostile = '; filename="../../../etc/passwd\x00\\"'
     parsed = parse_form(form(part("files", b"x", hostile)), BOUNDARY, max_files=1, max_file_bytes=10)
     assert (parsed.files, parsed.fields) == ([b"x"], [])
+
+
+@pytest.mark.parametrize(("name", "told"), [("on_error", "on_error in the body"), ("<b>", "options go into the body")])
+def test_an_option_in_the_query_beside_a_body_with_options_is_named(client: httpx.Client, name: str, told: str) -> None:
+    answer = client.post("/classify", params={name: "partial"}, json={"images": ["x"], "labels": ["a", "b"]})
+    assert (answer.status_code, answer.json()["code"]) == (422, "field_unknown")
+    assert told in answer.json()["expected"]
+    assert name not in ("<b>",) or name not in answer.text
