@@ -19,7 +19,7 @@ LASTING = frozenset(
 )  # told by the keys alone: reading such a row again tells the same
 EARLIER = "An earlier row of the corpus has this key."
 TAKEN_OUT = "The item was removed from the memory and stays out; --restore-removed adds it again."
-_OTHER_PAIR = "The memory holds another image or caption under this key and keeps it; --upsert replaces it."
+OTHER_PAIR = "The memory holds another image or caption under this key and keeps it; --upsert replaces it."
 _SAME_PAIR = "The memory holds this pair already."
 
 
@@ -44,7 +44,7 @@ class Rival:
         """
         if pair == self.stored:
             return ALREADY_STORED, _SAME_PAIR
-        return None if self.upsert else (DUPLICATE, _OTHER_PAIR)
+        return None if self.upsert else (DUPLICATE, OTHER_PAIR)
 
 
 class KnownKeys:

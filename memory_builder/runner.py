@@ -87,6 +87,7 @@ class _Build:
             replaced=len(self._books.replaced),
             present=ledger.present,
             rejected=dict(ledger.rejected),
+            changed=ledger.changed,
             near_duplicates=duplicates.rows,
             copies=duplicates.copies,
             ignored=plan.ignored,

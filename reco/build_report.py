@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 def show_result(result: "BuildResult", output: Path) -> None:
     """Say which version there is now, what was rejected, and what comes next."""
+    from memory_builder.reporting.ledger import advice
+
     rejected = sum(result.rejected.values())
     replaced = f" ({result.replaced:,} in the place of another of their key)" if result.replaced else ""
     console.print(
@@ -21,6 +23,8 @@ def show_result(result: "BuildResult", output: Path) -> None:
     )
     for code, count in sorted(result.rejected.items()):
         console.print(f"  {count:,} x {code}")
+    if told := advice(result.rejected, result.changed):
+        say(f" {told}")
     if result.near_duplicates:
         from memory.format.work_files import NEAR_DUPLICATES
 

@@ -17,6 +17,7 @@ class BuildResult:
         replaced: of these, rows that took the place of another pair of their key.
         present: rows of which the memory knew: stored, or rejected, by the build that published their unit.
         rejected: rows not stored, by code; each with its reason in work/rejected.jsonl.
+        changed: of these, rows of another pair than the memory holds under their key: `upsert` replaces it.
         near_duplicates: of the added rows, those whose image is nearly that of an earlier row; listed in
             work/near_duplicates.jsonl.
         copies: of these, copies byte for byte.
@@ -34,6 +35,7 @@ class BuildResult:
     replaced: int
     present: int
     rejected: dict[str, int]
+    changed: int
     near_duplicates: int
     copies: int
     ignored: int

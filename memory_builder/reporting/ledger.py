@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from memory_builder.errors import TooManyRejected
-from memory_builder.known_keys import ALREADY_STORED, DUPLICATE, REMOVED
+from memory_builder.known_keys import ALREADY_STORED, DUPLICATE, OTHER_PAIR, REMOVED
 from memory_builder.records import Rejected
 
 _ENOUGH_ROWS = 1000  # fewer say little about a corpus, unless they are all of it
 _ADVICE = {
-    DUPLICATE: "For several captions of one image, name a key column.",
     "path_outside": "A table's image paths are relative to its own folder: absolute ones and those that leave it by .. "
     "or a link are refused, so put the table beside its images.",
 }
@@ -23,12 +22,15 @@ class Ledger:
         added: rows stored by this build.
         present: rows that the memory held already.
         rejected: the others, by code.
+        changed: of these, rows of another pair than the memory holds under their key.
     """
 
     def __init__(self, max_error_rate: float) -> None:
         self.added = 0
         self.present = 0
         self.rejected: Counter[str] = Counter()
+        self.changed = 0
+        self._looked_at = 0
         self._max_error_rate = max_error_rate
 
     @property
@@ -37,8 +39,13 @@ class Ledger:
         return self.added + self.present + self.rejected.total()
 
     def enter(self, added: int, rejected: Iterable[Rejected]) -> None:
-        """Enter a unit's rows."""
-        codes = Counter(row.code for row in rejected)
+        """Enter the rows of a unit that was looked at: those that are there already are good ones."""
+        reasons = Counter((row.code, row.detail) for row in rejected)
+        self._looked_at += added + reasons.total()
+        self.changed += reasons[DUPLICATE, OTHER_PAIR]
+        codes = Counter[str]()
+        for (code, _), count in reasons.items():
+            codes[code] += count
         self.present += codes.pop(ALREADY_STORED, 0)
         self.rejected += codes
         self.added += added
@@ -48,19 +55,22 @@ class Ledger:
         self.present += rows
 
     def exceeds(self, *, complete: bool) -> bool:
-        """Whether more rows are rejected than allowed; rows that were there already, or taken out, do not count."""
-        refused = self._refused()
-        judged = self.added + refused
-        return (complete or judged >= _ENOUGH_ROWS) and refused > self._max_error_rate * judged
+        """Whether more of the rows that were looked at are rejected than allowed; those taken out are not at fault.
+
+        Rows of published units count neither way: were they good ones, a large memory would let any corpus pass.
+        """
+        enough = complete or self._looked_at >= _ENOUGH_ROWS
+        return enough and self._refused() > self._max_error_rate * self._looked_at
 
     def refusal(self, where: Path) -> TooManyRejected:
         """The error that tells which codes, and what to do; `where` names the file with the rows."""
         refused = self._refused()
-        judged = self.added + refused
+        share = refused / self._looked_at
         return TooManyRejected(
-            f"{refused:,} of {judged:,} rows ({refused / judged:.1%}) were rejected: {self.codes()}. At most "
-            f"{self._max_error_rate:.1%} are allowed. Every row and its reason is in {where}.{advice(self.rejected)} "
-            "Mend the corpus, or allow more with --max-error-rate; what is encoded is kept.",
+            f"{refused:,} of {self._looked_at:,} rows ({share:.1%}) were rejected: {self.codes()}. At most "
+            f"{self._max_error_rate:.1%} are allowed. Every row and its reason is in {where}."
+            f"{advice(self.rejected, self.changed)} Mend the corpus, or allow more with "
+            "--max-error-rate; what is encoded is kept.",
             self.rejected,
         )
 
@@ -72,6 +82,19 @@ class Ledger:
         return ", ".join(f"{code} {count:,}" for code, count in self.rejected.most_common()) or "none"
 
 
-def advice(rejected: Mapping[str, int]) -> str:
-    """What to do about the codes that stand for a misunderstanding, each a sentence with a space before it."""
-    return "".join(f" {sentence}" for code, sentence in _ADVICE.items() if rejected.get(code))
+def advice(rejected: Mapping[str, int], changed: int = 0) -> str:
+    """What to do about the codes that stand for a misunderstanding, each a sentence with a space before it.
+
+    Args:
+        rejected: rows by code.
+        changed: of these, rows of another pair than the memory holds under their key.
+    """
+    sentences = [sentence for code, sentence in _ADVICE.items() if rejected.get(code)]
+    if changed:
+        rows = "1 row" if changed == 1 else f"{changed:,} rows"
+        sentences.append(
+            f"Of {rows} the memory holds another image or caption under the same key: --upsert replaces it."
+        )
+    if rejected.get(DUPLICATE, 0) > changed:
+        sentences.append("For several captions of one image, name a key column.")
+    return "".join(f" {sentence}" for sentence in sentences)

@@ -60,7 +60,7 @@ class Books:
         if complete and not ledger.added and self._previous.manifest is None:
             raise NothingUsable(
                 f"None of the {ledger.rows:,} rows can be stored. Rejected: {ledger.codes()}. Every row and "
-                f"its reason is in {self._path}.{advice(ledger.rejected)}",
+                f"its reason is in {self._path}.{advice(ledger.rejected, ledger.changed)}",
                 ledger.rejected,
             )
         if exceeded:

@@ -14,7 +14,7 @@ from sudden_death import deaths
 
 import memory
 from memory import KeyPatterns, Memory
-from memory_builder import BuildConfig, BuildResult, Origin, build_from_embeddings, open_embeddings
+from memory_builder import BuildConfig, BuildResult, Origin, TooManyRejected, build_from_embeddings, open_embeddings
 
 
 @pytest.fixture
@@ -58,6 +58,22 @@ def test_a_changed_pair_is_reported_without_upsert_and_replaced_with_it(
     again = run(photos, upsert=True)
     assert (again.created, again.added, again.present) == (False, 0, 20)
     assert memory.verify_memory(root, full=True).ok
+
+
+def test_what_is_there_already_is_of_the_rows_that_the_rate_is_of(
+    run: Callable[..., BuildResult], tmp_path: Path, write_folder: Callable[..., Path]
+) -> None:
+    photos = write_folder(tmp_path / "photos", range(60))
+    for number in (1, 2):
+        (photos / f"000/{number:05}.jpg").write_bytes(b"no image")
+    run(photos, unit_rows=100)
+    for number in (10, 11, 12, 13):
+        (photos / f"001/{number:05}.txt").write_text(f"another caption, {number}")
+    with pytest.raises(TooManyRejected, match=r"6 of 60 rows \(10\.0%\).*Of 4 rows.*--upsert") as told:
+        run(photos, unit_rows=100)
+    assert "key column" not in told.value.message
+    done = run(photos, unit_rows=100, upsert=True)
+    assert (done.replaced, done.present, done.changed, sum(done.rejected.values())) == (4, 54, 0, 2)
 
 
 def test_an_upsert_goes_back_and_forth(run: Callable[..., BuildResult], photos: Path, tmp_path: Path) -> None:

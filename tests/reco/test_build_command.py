@@ -132,6 +132,18 @@ def test_what_was_kept_there_already_and_rejected_is_told_apart(
     assert "not stored" not in again.output
 
 
+def test_captions_that_changed_are_told_with_the_option_that_replaces_them(
+    encoder_dir: Path, photos: Path, tmp_path: Path
+) -> None:
+    build = ["build", str(photos), "-o", str(tmp_path / "memory"), "--model", str(encoder_dir), "--device", "cpu"]
+    assert CliRunner().invoke(app, build).exit_code == 0
+    (photos / "1.txt").write_text("another caption")
+    told = " ".join(CliRunner().invoke(app, [*build, "--max-error-rate", "1"]).stderr.split())
+    assert "1 rejected" in told
+    assert "Of 1 row the memory holds another image or caption under the same key: --upsert replaces it." in told
+    assert "key column" not in told
+
+
 @pytest.mark.parametrize("further", [(), ("--plan",), ("--worker", "0/2")])
 def test_a_corpus_that_is_not_there_is_refused_before_the_encoder_is_opened(further: tuple[str, ...]) -> None:
     build = ["build", "nowhere/", "-o", "memory", "--model", "no-such-model", *further]
