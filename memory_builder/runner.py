@@ -86,7 +86,8 @@ class _Build:
             added=ledger.added,
             replaced=len(self._books.replaced),
             present=ledger.present,
-            rejected=dict(ledger.rejected),
+            rejected=dict(ledger.rejected + ledger.rejected_earlier),
+            rejected_earlier=ledger.rejected_earlier.total(),
             changed=ledger.changed,
             near_duplicates=duplicates.rows,
             copies=duplicates.copies,
@@ -115,6 +116,7 @@ class _Build:
     def _map_units(self, plan: Plan) -> None:
         """Have the engine finish what is not finished, and enter all units in the plan's order."""
         self._watch.stage(self._task.stage)
+        self._books.begin(plan.units)
         units = [unit for unit in plan.units if unit.id not in self._published]
         self._resumed = {unit.id for unit in units if self._is_finished(unit)}
         todo = [unit for unit in units if unit.id not in self._resumed]
@@ -128,11 +130,11 @@ class _Build:
             for unit in plan.units:
                 self._watch.stop.check()
                 if unit.id in self._published:
-                    self._books.ledger.enter_present(unit.piece.rows)
+                    self._books.enter_published(unit)
                     continue
                 while unit.id not in there:
                     there.add(next(arriving))
-                self._books.enter(unit.id)
+                self._books.enter(unit)
                 self._books.judge(complete=False)
 
     def _tell_kept(self, units: Sequence[Unit]) -> None:

@@ -14,11 +14,10 @@ def show_result(result: "BuildResult", output: Path) -> None:
     """Say which version there is now, what was rejected, and what comes next."""
     from memory_builder.reporting.ledger import advice
 
-    rejected = sum(result.rejected.values())
     replaced = f" ({result.replaced:,} in the place of another of their key)" if result.replaced else ""
     console.print(
         f"{output}: version {result.version}, {counted(result.num_items, 'item')}; "
-        f"{result.added:,} added{replaced}, {result.present:,} there already, {rejected:,} rejected"
+        f"{result.added:,} added{replaced}, {result.present:,} there already, {_rejected(result)}"
         + ("" if result.created else "; nothing was new, so there is no new version")
     )
     for code, count in sorted(result.rejected.items()):
@@ -33,6 +32,14 @@ def show_result(result: "BuildResult", output: Path) -> None:
             f"of them copies: {output / NEAR_DUPLICATES}"
         )
     _say_next(result, output)
+
+
+def _rejected(result: "BuildResult") -> str:
+    """How many rows were rejected, and how many of them not now."""
+    rejected, earlier = sum(result.rejected.values()), result.rejected_earlier
+    if not earlier:
+        return f"{rejected:,} rejected"
+    return f"{rejected:,} rejected" + (" earlier" if earlier == rejected else f", {earlier:,} of them earlier")
 
 
 def _say_next(result: "BuildResult", output: Path) -> None:

@@ -21,11 +21,14 @@ class Unit:
         id: SHA-256 over the source's name and kind, the piece's fingerprint, the options and the encoder.
         reader: of the source.
         piece: what of the source.
+        piece_id: the id without what is made of the rows: which rows they are, whoever encodes them. Empty where no
+            books are kept.
     """
 
     id: str
     reader: Reader[Any]
     piece: Piece
+    piece_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,17 @@ def plan_units(
         names.add(reader.name)
         ignored += reader.ignored
         for piece in pieces:
-            identity = {
+            which = {
                 "format": _FORMAT,
                 "source": {"name": reader.name, "kind": reader.kind, "options": dict(reader.options())},
                 "piece": {"rows": piece.rows, "fingerprint": piece.fingerprint},
-                "row_options": dict(row_options),
-                "encoder": encoder,
             }
-            canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-            unit = Unit(hashlib.sha256(canonical.encode()).hexdigest(), reader, piece)
+            identity = {**which, "row_options": dict(row_options), "encoder": encoder}
+            unit = Unit(_named(identity), reader, piece, _named(which))
             units.setdefault(unit.id, unit)
     return Plan(tuple(units.values()), ignored)
+
+
+def _named(identity: Mapping[str, Any]) -> str:
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -15,8 +15,9 @@ class BuildResult:
         rows: rows of the corpus.
         added: rows stored by this build.
         replaced: of these, rows that took the place of another pair of their key.
-        present: rows of which the memory knew: stored, or rejected, by the build that published their unit.
+        present: rows that the memory held already.
         rejected: rows not stored, by code; each with its reason in work/rejected.jsonl.
+        rejected_earlier: of these, rows that were not looked at again, for the memory holds the rest of their unit.
         changed: of these, rows of another pair than the memory holds under their key: `upsert` replaces it.
         near_duplicates: of the added rows, those whose image is nearly that of an earlier row; listed in
             work/near_duplicates.jsonl.
@@ -35,6 +36,7 @@ class BuildResult:
     replaced: int
     present: int
     rejected: dict[str, int]
+    rejected_earlier: int
     changed: int
     near_duplicates: int
     copies: int

@@ -22,13 +22,15 @@ class Ledger:
         added: rows stored by this build.
         present: rows that the memory held already.
         rejected: the others, by code.
-        changed: of these, rows of another pair than the memory holds under their key.
+        rejected_earlier: rows that an earlier build rejected and that were not looked at again, by code.
+        changed: of both, rows of another pair than the memory holds under their key.
     """
 
     def __init__(self, max_error_rate: float) -> None:
         self.added = 0
         self.present = 0
         self.rejected: Counter[str] = Counter()
+        self.rejected_earlier: Counter[str] = Counter()
         self.changed = 0
         self._looked_at = 0
         self._max_error_rate = max_error_rate
@@ -36,23 +38,27 @@ class Ledger:
     @property
     def rows(self) -> int:
         """All rows entered: nothing is lost between the columns."""
-        return self.added + self.present + self.rejected.total()
+        return self.added + self.present + self.rejected.total() + self.rejected_earlier.total()
 
     def enter(self, added: int, rejected: Iterable[Rejected]) -> None:
         """Enter the rows of a unit that was looked at: those that are there already are good ones."""
         reasons = Counter((row.code, row.detail) for row in rejected)
         self._looked_at += added + reasons.total()
-        self.changed += reasons[DUPLICATE, OTHER_PAIR]
-        codes = Counter[str]()
-        for (code, _), count in reasons.items():
-            codes[code] += count
+        codes = self._by_code(reasons)
         self.present += codes.pop(ALREADY_STORED, 0)
         self.rejected += codes
         self.added += added
 
-    def enter_present(self, rows: int) -> None:
-        """Enter the rows of a unit that a published version holds; each was stored or rejected then."""
-        self.present += rows
+    def enter_published(self, rows: int, rejected: Mapping[tuple[str, str], int]) -> None:
+        """Enter the rows of a unit that the memory holds.
+
+        Args:
+            rows: all of the unit's.
+            rejected: those that the build before this rejected, by code and detail.
+        """
+        codes = self._by_code(rejected)
+        self.present += rows - codes.total()
+        self.rejected_earlier += codes
 
     def exceeds(self, *, complete: bool) -> bool:
         """Whether more of the rows that were looked at are rejected than allowed; those taken out are not at fault.
@@ -73,6 +79,13 @@ class Ledger:
             "--max-error-rate; what is encoded is kept.",
             self.rejected,
         )
+
+    def _by_code(self, reasons: Mapping[tuple[str, str], int]) -> Counter[str]:
+        codes = Counter[str]()
+        for (code, _), count in reasons.items():
+            codes[code] += count
+        self.changed += reasons.get((DUPLICATE, OTHER_PAIR), 0)
+        return codes
 
     def _refused(self) -> int:
         return self.rejected.total() - self.rejected[REMOVED]

@@ -1,18 +1,19 @@
 """The books of a build: what of the finished units enters the memory, what it replaces, and what is rejected."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from memory import UnitRecord, key_hash
-from memory.format.durable import write_file
 from memory.format.work_files import REJECTED
 from memory_builder.errors import NothingUsable
 from memory_builder.known_keys import ALREADY_STORED
+from memory_builder.planning.plan import Unit
 from memory_builder.planning.previous import Previous
 from memory_builder.reporting.ledger import Ledger, advice
+from memory_builder.reporting.rejections import RejectedPiece, Rejections
 from memory_builder.units.admission import Admission
 from memory_builder.units.segmenting import FinishedUnit
-from memory_builder.units.store import UnitStore, rejected_lines
+from memory_builder.units.store import UnitStore
 
 
 class Books:
@@ -30,18 +31,29 @@ class Books:
         self.finished: list[FinishedUnit] = []
         self.replaced: list[int] = []
         self.removed = previous.removed
-        self._path = root / REJECTED
+        self._rejections = Rejections(root / REJECTED)
+        self._planned: Sequence[Unit] = ()
+        self._entered: list[Unit] = []  # the finished ones
         self._store = store
         self._previous = previous
         self._admission = Admission()
 
-    def enter(self, unit_id: str) -> None:
+    def begin(self, units: Sequence[Unit]) -> None:
+        """Take note of the plan: what was rejected of its corpora by earlier builds is told anew."""
+        self._planned = units
+
+    def enter_published(self, unit: Unit) -> None:
+        """Enter the next unit of the plan, which the memory holds: it is not looked at again."""
+        self.ledger.enter_published(unit.piece.rows, self._rejections.of_piece(unit.piece_id))
+
+    def enter(self, unit: Unit) -> None:
         """Enter the next unit of the plan, which is in the store."""
-        done = self._store.load(unit_id)
-        assert done is not None, f"unit {unit_id} was finished under the lock and is gone or damaged"
+        done = self._store.load(unit.id)
+        assert done is not None, f"unit {unit.id} was finished under the lock and is gone or damaged"
         admitted = self._admission.admit(done)
         self.ledger.enter(admitted.num_rows, (*done.rejected, *admitted.late))
-        self.finished.append(FinishedUnit(UnitRecord(unit_id, admitted.num_rows), admitted))
+        self.finished.append(FinishedUnit(UnitRecord(unit.id, admitted.num_rows), admitted))
+        self._entered.append(unit)
         self._note_keys(admitted.take(done.rows).items.column("key").to_pylist())
 
     def judge(self, *, complete: bool) -> None:
@@ -56,15 +68,15 @@ class Books:
         ledger = self.ledger
         exceeded = ledger.exceeds(complete=complete)
         if exceeded or (complete and self.finished):
-            write_file(self._path, lambda stream: [stream.write(block) for block in self._rejected()], replace=True)
+            self._write_rejected()
         if complete and not ledger.added and self._previous.manifest is None:
             raise NothingUsable(
                 f"None of the {ledger.rows:,} rows can be stored. Rejected: {ledger.codes()}. Every row and "
-                f"its reason is in {self._path}.{advice(ledger.rejected, ledger.changed)}",
+                f"its reason is in {self._rejections.path}.{advice(ledger.rejected, ledger.changed)}",
                 ledger.rejected,
             )
         if exceeded:
-            raise ledger.refusal(self._path)
+            raise ledger.refusal(self._rejections.path)
 
     def _note_keys(self, keys: list[str]) -> None:
         """Keys of rows that will be stored: what they replace goes, and none of them is a removed key any more."""
@@ -72,7 +84,12 @@ class Books:
         if self.removed:
             self.removed = self.removed.difference(map(key_hash, keys))
 
-    def _rejected(self) -> Iterator[bytes]:
-        for unit in self.finished:
-            rows = (*self._store.rejected(unit.record.id), *unit.admitted.late)
-            yield rejected_lines(row for row in rows if row.code != ALREADY_STORED)
+    def _write_rejected(self) -> None:
+        entered = {unit.piece_id for unit in self._entered}
+        kept = {unit.piece_id for unit in self._planned}.difference(entered)
+        self._rejections.write(self._rejected(), {unit.reader.name for unit in self._planned}, kept)
+
+    def _rejected(self) -> Iterator[RejectedPiece]:
+        for unit, finished in zip(self._entered, self.finished, strict=True):
+            rows = (*self._store.rejected(unit.id), *finished.admitted.late)
+            yield RejectedPiece(unit.reader.name, unit.piece_id, [row for row in rows if row.code != ALREADY_STORED])

@@ -41,8 +41,9 @@ def test_a_finished_unit_is_taken_only_if_it_would_come_out_the_same(
 def test_totals_add_up() -> None:
     ledger = Ledger(0.5)
     ledger.enter(3, [rejected("a", "x"), rejected("b", "already_stored"), rejected("c", "x")])
-    ledger.enter_present(4)
-    assert (ledger.added, ledger.present, dict(ledger.rejected), ledger.rows) == (3, 5, {"x": 2}, 10)
+    ledger.enter_published(4, {("y", "detail"): 1})
+    assert (ledger.added, ledger.present, dict(ledger.rejected), ledger.rows) == (3, 4, {"x": 2}, 10)
+    assert dict(ledger.rejected_earlier) == {"y": 1}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_the_error_rate_is_judged_late_or_at_the_end(added: int, bad: int, compl
     already, stored = added // 2, added - added // 2
     ledger.enter(stored, [rejected(str(number), "code") for number in range(bad)])
     ledger.enter(0, [rejected(str(number), "already_stored") for number in range(already)])  # looked at, and good
-    ledger.enter_present(5000)  # not looked at
+    ledger.enter_published(5000, {})  # not looked at
     assert ledger.exceeds(complete=complete) is exceeds
 
 

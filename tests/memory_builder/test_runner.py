@@ -249,6 +249,41 @@ def test_too_many_rejected_rows_stop_the_build_and_cost_no_work(
     assert (result.units_resumed, result.units_encoded, result.added) == (3, 0, 37)
 
 
+def test_each_corpus_keeps_its_own_rejected_rows(
+    run: Run, tmp_path: Path, memory: Path, write_folder: WriteFolder
+) -> None:
+    """Another corpus leaves them, the same one replaces them, and units that are not looked at again keep theirs."""
+    first, second = (write_folder(tmp_path / name, range(40)) for name in ("first", "second"))
+    for broken in (first / "000/00003.jpg", first / "003/00035.jpg", second / "001/00012.jpg"):
+        broken.write_bytes(b"<html>")
+    run(first, max_error_rate=1)
+    run(second, max_error_rate=1)
+    assert [row["key"] for row in ledger(memory)] == ["first/000/00003", "first/003/00035", "second/001/00012"]
+    assert [row["corpus"] for row in ledger(memory)] == ["first", "first", "second"]
+    again = run(first, second)
+    assert (again.present, again.rejected, again.rejected_earlier) == (77, {"image_format_unsupported": 3}, 3)
+    assert adds_up(again)
+    assert run(first, second, retry_failed=True).rejected_earlier == 0
+    assert run(first, second).rejected_earlier == 3
+    shutil.copy(first / "000/00001.jpg", first / "000/00003.jpg")  # the first unit is another now
+    mended = run(first)
+    assert (mended.added, mended.present, mended.rejected_earlier) == (1, 38, 1)
+    assert [row["key"] for row in ledger(memory)] == ["first/003/00035", "second/001/00012"]
+
+
+def test_rejected_rows_of_an_earlier_release_stay_with_their_corpus(
+    run: Run, tmp_path: Path, memory: Path, write_folder: WriteFolder
+) -> None:
+    photos = write_folder(tmp_path / "photos", range(5))
+    run(photos)
+    old = {"code": "image_empty", "detail": "Empty.", "source": "shop.csv row 1"}
+    rows = [{**old, "key": "shop/a"}, {**old, "key": "photos/b"}]
+    (memory / "work/rejected.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "no line of ours\n")
+    write_folder(photos, range(5, 6))
+    run(photos)
+    assert ledger(memory) == rows[:1]
+
+
 @pytest.mark.parametrize("kind", ["folder", "file", "inside a file", "/proc"])
 def test_B22_a_place_that_is_no_memory(tmp_path: Path, encoder: Encoder, write_folder: WriteFolder, kind: str) -> None:
     photos = write_folder(tmp_path / "photos", range(2))

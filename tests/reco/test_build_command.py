@@ -53,7 +53,10 @@ def test_a_plan_a_build_and_the_same_build_again(arrays: Path) -> None:
     assert (first["version"], first["created"], first["num_items"], first["added"]) == (1, True, 299, 299)
     assert first["rejected"] == {"duplicate_key": 1}
     again = told(*build)
-    assert (again["version"], again["created"], again["added"], again["present"]) == (1, False, 0, 300)
+    assert (again["version"], again["created"], again["added"], again["present"]) == (1, False, 0, 299)
+    assert (again["rejected"], again["rejected_earlier"]) == ({"duplicate_key": 1}, 1)
+    seen = " ".join(CliRunner().invoke(app, ["build", *map(str, build)]).stderr.split())
+    assert "0 added, 299 there already, 1 rejected earlier" in seen
     assert again["digest"] == first["digest"]
 
 
