@@ -13,11 +13,14 @@ from memory_builder.records import Rejected
 
 DUPLICATE = "duplicate_key"
 ALREADY_STORED = "already_stored"
+REPEATED = "repeated"
 REMOVED = "removed_earlier"
+NO_FAULT = frozenset({ALREADY_STORED, REPEATED})  # what the row says is stored: nothing is to be mended
 LASTING = frozenset(
-    {DUPLICATE, ALREADY_STORED, REMOVED}
+    {DUPLICATE, ALREADY_STORED, REPEATED, REMOVED}
 )  # told by the keys alone: reading such a row again tells the same
 EARLIER = "An earlier row of the corpus has this key."
+SAME_AS_EARLIER = "An earlier row of the corpus is the same pair."
 TAKEN_OUT = "The item was removed from the memory and stays out; --restore-removed adds it again."
 OTHER_PAIR = "The memory holds another image or caption under this key and keeps it; --upsert replaces it."
 _SAME_PAIR = "The memory holds this pair already."

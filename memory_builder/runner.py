@@ -86,6 +86,7 @@ class _Build:
             added=ledger.added,
             replaced=len(self._books.replaced),
             present=ledger.present,
+            repeated=ledger.repeated,
             rejected=dict(ledger.rejected + ledger.rejected_earlier),
             rejected_earlier=ledger.rejected_earlier.total(),
             changed=ledger.changed,

@@ -14,10 +14,11 @@ def show_result(result: "BuildResult", output: Path) -> None:
     """Say which version there is now, what was rejected, and what comes next."""
     from memory_builder.reporting.ledger import advice
 
+    repeated = f"{result.repeated:,} repeated, " if result.repeated else ""
     replaced = f" ({result.replaced:,} in the place of another of their key)" if result.replaced else ""
     console.print(
         f"{output}: version {result.version}, {counted(result.num_items, 'item')}; "
-        f"{result.added:,} added{replaced}, {result.present:,} there already, {_rejected(result)}"
+        f"{result.added:,} added{replaced}, {result.present:,} there already, {repeated}{_rejected(result)}"
         + ("" if result.created else "; nothing was new, so there is no new version")
     )
     for code, count in sorted(result.rejected.items()):

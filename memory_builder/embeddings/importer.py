@@ -13,8 +13,18 @@ from numpy.typing import NDArray
 from memory import ITEMS_SCHEMA, Rows
 from memory_builder.embeddings.block import Block, Embeddings, Pair
 from memory_builder.encoding.mapper import Checkpoint, MappedUnit
-from memory_builder.known_keys import ALREADY_STORED, DUPLICATE, EARLIER, REMOVED, TAKEN_OUT, KnownKeys, StoredPair
-from memory_builder.records import Rejected
+from memory_builder.known_keys import (
+    DUPLICATE,
+    EARLIER,
+    NO_FAULT,
+    REMOVED,
+    REPEATED,
+    SAME_AS_EARLIER,
+    TAKEN_OUT,
+    KnownKeys,
+    StoredPair,
+)
+from memory_builder.records import Rejected, RowRejected
 from models.errors import TextError
 from models.texts.checking import TextLimits, check_text
 
@@ -46,22 +56,21 @@ class Importer:
         images, texts = [empty], [empty]
         items: list[dict[str, str]] = []
         rejected: list[Rejected] = []
-        claimed: set[str] = set()
+        claimed: dict[str, StoredPair | None] = {}  # the first row of a key; None if it cannot be read
         for block in rows:
             image, text = unit_length(block.image), unit_length(block.text)  # (B, D) float16; NaN where there is none
-            kept, present = [], 0
+            kept, faultless = [], 0
             for row, pair in enumerate(block.pairs):
-                outcome = self._outcome(pair, (image[row], text[row]), known, first=pair.key not in claimed)
-                claimed.add(pair.key)
+                outcome = self._outcome(pair, (image[row], text[row]), known, claimed)
                 if isinstance(outcome, Rejected):
                     rejected.append(outcome)
-                    present += outcome.code == ALREADY_STORED
+                    faultless += outcome.code in NO_FAULT
                 else:
                     items.append(outcome)
                     kept.append(row)
             images.append(image[kept])
             texts.append(text[kept])
-            checkpoint(len(block.pairs), len(block.pairs) - len(kept) - present)
+            checkpoint(len(block.pairs), len(block.pairs) - len(kept) - faultless)
         stored = pa.Table.from_pylist(items, schema=ITEMS_SCHEMA)  # without a thumbnail: there is no image
         return MappedUnit(Rows(np.concatenate(images), np.concatenate(texts), stored), tuple(rejected))
 
@@ -74,33 +83,51 @@ class Importer:
         pair: Pair | Rejected,
         sides: tuple[NDArray[np.float16], NDArray[np.float16]],
         known: KnownKeys,
-        *,
-        first: bool,
+        claimed: dict[str, StoredPair | None],
     ) -> dict[str, str] | Rejected:
-        """The item that a row becomes, or why it becomes none."""
-        image, text = sides  # (D,) each
+        """The item that a row becomes, or why it becomes none; a key that is new is entered in `claimed`."""
         if isinstance(pair, Rejected):
+            claimed.setdefault(pair.key, None)
             return pair
-        if not first:
-            return Rejected(pair.key, DUPLICATE, EARLIER, pair.source)
+        first = pair.key not in claimed
+        try:
+            read = self._read(pair, sides)
+        except (RowRejected, TextError) as error:
+            claimed.setdefault(pair.key, None)
+            why = (error.code, error.detail) if first else (DUPLICATE, EARLIER)
+            return Rejected(pair.key, *why, pair.source)
+        earlier = claimed.setdefault(pair.key, read)
         if known.is_removed(pair.key):
             return Rejected(pair.key, REMOVED, TAKEN_OUT, pair.source)
-        for side, embedding in zip(("image", "text"), sides, strict=True):
-            if np.isnan(embedding[0]):
-                detail = f"The {side} embedding is zero or not finite."
-                return Rejected(pair.key, "nonfinite_embedding", detail, pair.source)
-        try:
-            caption = _stand_in(text) if pair.caption is None else check_text(pair.caption, self._limits)
-        except TextError as error:
-            return Rejected(pair.key, error.code, error.detail, pair.source)
-        # Exact copies of an image have equal embeddings, so these tell copies as well as the image's own bytes would:
-        # training keeps a pair from retrieving a copy of itself by this hash.
-        content = pair.image_sha256 or hashlib.sha256(image.tobytes()).hexdigest()
+        if not first:
+            why = (REPEATED, SAME_AS_EARLIER) if read == earlier else (DUPLICATE, EARLIER)
+            return Rejected(pair.key, *why, pair.source)
         rival = known.rival(pair.key)
-        refusal = None if rival is None else rival.refusal(StoredPair(content, caption))
+        refusal = None if rival is None else rival.refusal(read)
         if refusal is not None:
             return Rejected(pair.key, *refusal, pair.source)
-        return {"key": pair.key, "caption": caption, "source": pair.source, "content_sha256": content}
+        return {
+            "key": pair.key,
+            "caption": read.caption,
+            "source": pair.source,
+            "content_sha256": read.content_sha256,
+        }
+
+    def _read(self, pair: Pair, sides: tuple[NDArray[np.float16], NDArray[np.float16]]) -> StoredPair:
+        """A row as it would be stored.
+
+        Raises:
+            RowRejected: nonfinite_embedding.
+            TextError: the caption is none.
+        """
+        image, text = sides  # (D,) each
+        for side, embedding in zip(("image", "text"), sides, strict=True):
+            if np.isnan(embedding[0]):
+                raise RowRejected("nonfinite_embedding", f"The {side} embedding is zero or not finite.")
+        caption = _stand_in(text) if pair.caption is None else check_text(pair.caption, self._limits)
+        # Exact copies of an image have equal embeddings, so these tell copies as well as the image's own bytes would:
+        # training keeps a pair from retrieving a copy of itself by this hash.
+        return StoredPair(pair.image_sha256 or hashlib.sha256(image.tobytes()).hexdigest(), caption)
 
 
 def unit_length(embeddings: Embeddings) -> NDArray[np.float16]:

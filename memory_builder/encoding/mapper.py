@@ -3,6 +3,7 @@
 Imports models (texts) and memory's row types; lanes decode and encode the batches. N rows, D embedding dim.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,8 +20,19 @@ from memory_builder.encoding.begun import BegunUnit
 from memory_builder.encoding.caption_batches import CaptionEncoder
 from memory_builder.encoding.decoding import Refused
 from memory_builder.encoding.image_batches import ImageBatches
-from memory_builder.known_keys import ALREADY_STORED, DUPLICATE, EARLIER, REMOVED, TAKEN_OUT, KnownKeys
-from memory_builder.records import Record, Rejected, Row
+from memory_builder.known_keys import (
+    ALREADY_STORED,
+    DUPLICATE,
+    EARLIER,
+    NO_FAULT,
+    OTHER_PAIR,
+    REMOVED,
+    REPEATED,
+    SAME_AS_EARLIER,
+    TAKEN_OUT,
+    KnownKeys,
+)
+from memory_builder.records import Record, Rejected, Row, RowRejected
 from models.errors import TextError
 from models.texts.checking import TextLimits, check_text
 
@@ -29,8 +41,8 @@ if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be tol
     from models.encoder import Encoder
 
 Checkpoint = Callable[[int, int], None]
-"""Called between batches with rows read and rows rejected (not those that are there already) since the last call; may
-raise to stop the unit."""
+"""Called between batches with rows read and rows rejected (not those that are no fault) since the last call; may raise
+to stop the unit."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +58,20 @@ class _Unit:
     """A unit while it is encoded; rows are known by their number in the corpus's order.
 
     Attributes:
-        num_refused: of `rejected`, the rows that are not there already: what a person would call rejected.
+        num_refused: of `rejected`, the rows that are at fault: what a person would call rejected.
+        repeats: rows of an earlier row's key and caption, with that row's number: whether they are the same pair is
+            known when that row's image is.
     """
 
     rejected: dict[int, Rejected] = field(default_factory=dict)
     num_refused: int = 0
     kept: dict[int, Record] = field(default_factory=dict)  # captions as checked
     images: "dict[int, Encoded]" = field(default_factory=dict)
+    repeats: dict[int, tuple[int, Record]] = field(default_factory=dict)
 
     def refuse(self, number: int, row: Rejected) -> None:
         self.rejected[number] = row
-        self.num_refused += row.code != ALREADY_STORED
+        self.num_refused += row.code not in NO_FAULT
 
     def reject(self, number: int, record: Record, why: Refused) -> None:
         self.refuse(number, Rejected(record.key, why.code, why.detail, record.source))
@@ -132,18 +147,24 @@ class Mapper:
                 unit.enter(*images.next())
                 checkpoint(0, unit.num_refused - told_rejected)
                 told_rejected = unit.num_refused
+            for number, (first, record) in unit.repeats.items():
+                unit.refuse(number, _repeated(unit, first, record, images.known))
+            checkpoint(0, unit.num_refused - told_rejected)
         finally:
             images.let_go()
 
     def _batches(self, unit: _Unit, rows: Iterable[Row], known: KnownKeys) -> Iterator[tuple[list[int], int]]:
         """Numbers of the rows to encode, `batch_size` at a time, and how many rows were read by then."""
         batch: list[int] = []
-        claimed: set[str] = set()
+        claimed: dict[str, tuple[int, str | None]] = {}  # the first row of a key: its number and caption
         number, unseen = -1, 0
         for number, row in enumerate(rows):
-            outcome = self._considered(row, known, first=row.key not in claimed)
-            claimed.add(row.key)
-            if isinstance(outcome, Rejected):
+            caption = row.caption if isinstance(row, Record) else None
+            first, claim = claimed.setdefault(row.key, (number, caption))
+            outcome = self._considered(row, known, first=first == number)
+            if isinstance(row, Record) and first < number and claim == caption:
+                unit.repeats[number] = (first, row)
+            elif isinstance(outcome, Rejected):
                 unit.refuse(number, outcome)
             else:
                 unit.kept[number] = outcome
@@ -196,6 +217,22 @@ class Mapper:
             items=pa.table(columns, schema=ITEMS_SCHEMA),
         )
         return MappedUnit(rows, tuple(unit.rejected[number] for number in sorted(unit.rejected)))
+
+
+def _repeated(unit: _Unit, first: int, record: Record, known: KnownKeys) -> Rejected:
+    """What a row is that has the key and the caption of the unit's row `first`: the same pair, if its image is too."""
+    refused, code, detail = unit.rejected.get(first), DUPLICATE, EARLIER
+    content = unit.images[first].described.content_sha256 if first in unit.images else None
+    if refused is not None and refused.code == ALREADY_STORED and (rival := known.rival(record.key)) is not None:
+        content = rival.stored.content_sha256
+    elif refused is not None and (refused.code == REMOVED or refused.detail == OTHER_PAIR):
+        code, detail = refused.code, refused.detail
+    try:
+        if content is not None and hashlib.sha256(record.image()).hexdigest() == content:
+            code, detail = REPEATED, SAME_AS_EARLIER
+    except RowRejected:
+        pass  # whatever it is, it is not the pair of this key that is stored
+    return Rejected(record.key, code, detail, record.source)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from memory import latest_version, read_manifest, wanted_family
 from memory.format.work_files import UNIT_DESCRIPTION, UNITS
 from memory_builder.config import BuildConfig
 from memory_builder.errors import OutputError
-from memory_builder.known_keys import KnownKeys
+from memory_builder.known_keys import NO_FAULT, KnownKeys
 from memory_builder.planning.plan import Plan, Unit
 from memory_builder.planning.previous import published_units
 from memory_builder.planning.scan import plan_build
@@ -157,13 +157,14 @@ class _Sample:
             mapper.map_unit(islice(unit.reader.read(unit.piece), batch_size), KnownKeys({}), _unheard)
         began, before = time.monotonic(), mapper.seconds()
         rejected: Counter[str] = Counter()
-        stored = item_bytes = 0
+        stored = repeated = item_bytes = 0
         for unit in chosen:
             mapped = mapper.map_unit(islice(unit.reader.read(unit.piece), each), KnownKeys({}), _unheard)
-            rejected.update(row.code for row in mapped.rejected)
+            rejected.update(row.code for row in mapped.rejected if row.code not in NO_FAULT)
+            repeated += sum(row.code in NO_FAULT for row in mapped.rejected)
             stored += mapped.rows.items.num_rows
             item_bytes += mapped.rows.items.nbytes
-        rows, wall = stored + rejected.total(), time.monotonic() - began
+        rows, wall = stored + repeated + rejected.total(), time.monotonic() - began
         spent = {stage: seconds - before.get(stage, 0.0) for stage, seconds in mapper.seconds().items()}
         lane_seconds = spent.pop("total", 0.0)
         busy = sum(spent.values())

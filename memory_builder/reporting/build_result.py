@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build did: `rows` = `added` + `present` + all of `rejected`.
+    """What a build did: `rows` = `added` + `present` + `repeated` + all of `rejected`.
 
     Attributes:
         version: the memory's version now.
@@ -16,6 +16,7 @@ class BuildResult:
         added: rows stored by this build.
         replaced: of these, rows that took the place of another pair of their key.
         present: rows that the memory held already.
+        repeated: rows of the same key, image and caption as an earlier row of the corpus.
         rejected: rows not stored, by code; each with its reason in work/rejected.jsonl.
         rejected_earlier: of these, rows that were not looked at again, for the memory holds the rest of their unit.
         changed: of these, rows of another pair than the memory holds under their key: `upsert` replaces it.
@@ -35,6 +36,7 @@ class BuildResult:
     added: int
     replaced: int
     present: int
+    repeated: int
     rejected: dict[str, int]
     rejected_earlier: int
     changed: int

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from memory_builder.errors import TooManyRejected
-from memory_builder.known_keys import ALREADY_STORED, DUPLICATE, OTHER_PAIR, REMOVED
+from memory_builder.known_keys import ALREADY_STORED, DUPLICATE, OTHER_PAIR, REMOVED, REPEATED
 from memory_builder.records import Rejected
 
 _ENOUGH_ROWS = 1000  # fewer say little about a corpus, unless they are all of it
@@ -21,6 +21,7 @@ class Ledger:
     Attributes:
         added: rows stored by this build.
         present: rows that the memory held already.
+        repeated: rows of the same pair as an earlier row of the corpus.
         rejected: the others, by code.
         rejected_earlier: rows that an earlier build rejected and that were not looked at again, by code.
         changed: of both, rows of another pair than the memory holds under their key.
@@ -29,6 +30,7 @@ class Ledger:
     def __init__(self, max_error_rate: float) -> None:
         self.added = 0
         self.present = 0
+        self.repeated = 0
         self.rejected: Counter[str] = Counter()
         self.rejected_earlier: Counter[str] = Counter()
         self.changed = 0
@@ -38,10 +40,10 @@ class Ledger:
     @property
     def rows(self) -> int:
         """All rows entered: nothing is lost between the columns."""
-        return self.added + self.present + self.rejected.total() + self.rejected_earlier.total()
+        return self.added + self.present + self.repeated + self.rejected.total() + self.rejected_earlier.total()
 
     def enter(self, added: int, rejected: Iterable[Rejected]) -> None:
-        """Enter the rows of a unit that was looked at: those that are there already are good ones."""
+        """Enter the rows of a unit that was looked at: those that are there already, or repeated, are good ones."""
         reasons = Counter((row.code, row.detail) for row in rejected)
         self._looked_at += added + reasons.total()
         codes = self._by_code(reasons)
@@ -57,7 +59,7 @@ class Ledger:
             rejected: those that the build before this rejected, by code and detail.
         """
         codes = self._by_code(rejected)
-        self.present += rows - codes.total()
+        self.present += rows - sum(rejected.values())
         self.rejected_earlier += codes
 
     def exceeds(self, *, complete: bool) -> bool:
@@ -85,6 +87,7 @@ class Ledger:
         for (code, _), count in reasons.items():
             codes[code] += count
         self.changed += reasons.get((DUPLICATE, OTHER_PAIR), 0)
+        self.repeated += codes.pop(REPEATED, 0)
         return codes
 
     def _refused(self) -> int:

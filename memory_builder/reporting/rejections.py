@@ -1,4 +1,4 @@
-"""work/rejected.jsonl: the rows of all corpora of a memory that are not stored, and of which piece. Imports records.py.
+"""work/rejected.jsonl: the rows of all corpora of a memory that are not stored, and of which piece.
 
 A corpus is known by its name, the first part of its keys. Built again, it takes its own lines out, but those of pieces
 that are not looked at again, and leaves the lines of others.

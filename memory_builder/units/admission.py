@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from memory import Rows
 from memory_builder.encoding.mapper import MappedUnit
-from memory_builder.known_keys import DUPLICATE, EARLIER
+from memory_builder.known_keys import DUPLICATE, EARLIER, REPEATED, SAME_AS_EARLIER, StoredPair
 from memory_builder.records import Rejected
+
+_SAME, _OTHER = (REPEATED, SAME_AS_EARLIER), (DUPLICATE, EARLIER)
 
 
 @dataclass(frozen=True)
@@ -46,20 +48,25 @@ class Admission:
     """
 
     def __init__(self) -> None:
-        self._claimed: set[str] = set()
+        # A hash of the pair that claimed the key: the pair itself would take several times as much RAM.
+        self._claimed: dict[str, int | None] = {}
 
     def admit(self, unit: MappedUnit) -> Admitted:
         """Admit the next unit of the plan."""
         keys: list[str] = unit.rows.items.column("key").to_pylist()
+        contents, captions = (unit.rows.items.column(name).to_pylist() for name in ("content_sha256", "caption"))
+        pairs = list(map(hash, map(StoredPair, contents, captions)))
         positions = [position for position, key in enumerate(keys) if key not in self._claimed]
         late: tuple[Rejected, ...] = ()
         if len(positions) < len(keys):
             sources: list[str] = unit.rows.items.column("source").to_pylist()
             late = tuple(
-                Rejected(key, DUPLICATE, EARLIER, source)
-                for key, source in zip(keys, sources, strict=True)
+                Rejected(key, *(_SAME if self._claimed[key] == pair else _OTHER), source)
+                for key, source, pair in zip(keys, sources, pairs, strict=True)
                 if key in self._claimed
             )
-        self._claimed.update(keys)
-        self._claimed.update(row.key for row in unit.rejected)
+        for key, pair in zip(keys, pairs, strict=True):
+            self._claimed.setdefault(key, pair)
+        for row in unit.rejected:
+            self._claimed.setdefault(row.key, None)
         return Admitted(len(positions), np.asarray(positions, dtype=np.int64) if late else None, late)

@@ -35,7 +35,7 @@ def memory(tmp_path: Path) -> Path:
 
 
 def adds_up(result: BuildResult) -> bool:
-    return result.rows == result.added + result.present + sum(result.rejected.values())
+    return result.rows == result.added + result.present + result.repeated + sum(result.rejected.values())
 
 
 def ledger(memory: Path) -> list[dict[str, str]]:
@@ -232,6 +232,20 @@ def test_B11_duplicates_across_units_keep_the_first(run: Run, tmp_path: Path, me
     assert (result.added, result.rejected, result.units_resumed) == (1, {"duplicate_key": 39}, 3)
     with Memory.open(memory) as opened:
         assert opened.captions() == ["caption 0"]
+
+
+@pytest.mark.parametrize("unit_rows", [2, 64])
+def test_a_line_that_was_copied_is_told_and_is_no_error(run: Run, tmp_path: Path, memory: Path, unit_rows: int) -> None:
+    for name in "abc":
+        Image.new("RGB", (20, 20), (ord(name), 0, 0)).save(tmp_path / f"{name}.png")
+    lines = ["path,caption,price", "a.png,a mug,1", "b.png,a cup,2", "a.png,a mug,3", "c.png,a bowl,4", "a.png,a jug,5"]
+    (tmp_path / "shop.csv").write_text("\n".join([*lines, "b.png,a cup,2", "b.png,a cup,2"]))
+    result = run(tmp_path / "shop.csv", unit_rows=unit_rows, max_error_rate=0.2)
+    assert (result.added, result.repeated, result.rejected) == (3, 3, {"duplicate_key": 1})
+    assert adds_up(result)
+    assert [row["code"] for row in ledger(memory)].count("repeated") == 3
+    again = run(tmp_path / "shop.csv", unit_rows=unit_rows)
+    assert (again.present, again.repeated, again.rejected_earlier) == (3, 3, 1)
 
 
 def test_too_many_rejected_rows_stop_the_build_and_cost_no_work(

@@ -528,3 +528,13 @@ def test_embeddings_are_read_by_ranges_never_whole(
     take_over(tmp_path / "laion")
     assert max(sizes) == BLOCK_ROWS * D * 4
     assert sum(sizes) == 2 * 3000 * D * 4
+
+
+def test_a_row_that_repeats_a_pair_is_no_duplicate(take_over: Callable[..., Any], tmp_path: Path) -> None:
+    sides = {side: np.random.default_rng(0).standard_normal((6, 16)).astype(np.float32) for side in ("image", "text")}
+    for side in sides.values():
+        side[3] = side[5] = side[0]
+    captions = ["a mug", "a cup", "a bowl", "a mug", "a jug", "another mug"]
+    np.savez(tmp_path / "x.npz", **sides, caption=np.array(captions), key=np.array([*"abcada"]))
+    result = take_over(tmp_path / "x.npz", max_error_rate=1)
+    assert (result.added, result.repeated, result.rejected) == (4, 1, {"duplicate_key": 1})

@@ -16,7 +16,7 @@ from PIL import Image
 from memory_builder.encoding.decoding import decode
 from memory_builder.encoding.lanes import ThreadLanes
 from memory_builder.encoding.mapper import MappedUnit, Mapper
-from memory_builder.known_keys import KnownKeys, StoredPair
+from memory_builder.known_keys import OTHER_PAIR, KnownKeys, StoredPair
 from memory_builder.records import Record, Rejected, Row, RowRejected
 from models.encoder import Encoder
 from models.errors import EncoderError, ImageError, TextError
@@ -341,3 +341,25 @@ def test_a_unit_that_fails_gives_its_turn_away(encoder: Encoder) -> None:
         with pytest.raises(KeyboardInterrupt):
             mapper.map_unit([record(f"k{n}") for n in range(9)], KnownKeys({}), stop)
         assert len(keys(mapper.map_unit([record("a")], KnownKeys({}), lambda *_: None))) == 1
+
+
+def test_a_row_that_repeats_a_pair_is_no_duplicate(encoder: Encoder) -> None:
+    """Whatever came of the first: stored, there already, or another than the memory's."""
+    stored = record("stored")
+    content = hashlib.sha256(stored.image()).hexdigest()
+    known = KnownKeys({"stored": StoredPair(content, "a bird"), "changed": StoredPair("other", "a bird")})
+    other = Record("a", "a bird", lambda: draw(9), "")
+    again = record("a", caption="another bird")
+    twice: list[Row] = [record("a"), record("a"), other, again, stored, stored, record("changed"), record("changed")]
+    unit = map_rows(encoder, twice, known)
+    assert keys(unit) == ["a"]
+    assert [(row.key, row.code) for row in unit.rejected] == [
+        ("a", "repeated"),
+        ("a", "duplicate_key"),
+        ("a", "duplicate_key"),
+        ("stored", "already_stored"),
+        ("stored", "repeated"),
+        ("changed", "duplicate_key"),
+        ("changed", "duplicate_key"),
+    ]
+    assert {row.detail for row in unit.rejected if row.key == "changed"} == {OTHER_PAIR}
