@@ -1,4 +1,4 @@
-"""A table with an image path and a caption a row: CSV, TSV (both with a header and CSV quoting), JSON lines.
+"""A table with an image path and a caption a row: CSV, TSV (both with a header and CSV quoting), JSON lines; UTF-8.
 
 Standard library only. Paths are relative to the table and never lead out of its folder.
 """
@@ -52,20 +52,22 @@ class TableReader:
         self._path = path
         self._root = root_of(path)
         self._max_image_bytes = options.max_image_bytes
-        self._header, self._first = columns(path)
+        self._head = columns(path)
         self._image = self._choose("image", options.image_column, IMAGE_COLUMNS)
         self._caption = self._choose("caption", options.caption_column, CAPTION_COLUMNS)
         self._key = self._choose("key", options.key_column, ()) if options.key_column else ""
 
     def options(self) -> Mapping[str, str]:
-        """The columns."""
-        return {"image_column": self._image, "caption_column": self._caption, "key_column": self._key}
+        """The columns, and what is between fields where the extension does not say it."""
+        chosen = {"image_column": self._image, "caption_column": self._caption, "key_column": self._key}
+        usual = DELIMITERS.get(self._path.suffix.lower(), "")
+        return chosen if self._head.delimiter == usual else {**chosen, "delimiter": self._head.delimiter}
 
     def pieces(self, unit_rows: int) -> Iterator[Piece]:
         """As in Reader: in the table's order. A row is its text, and its image's size and time of change."""
         stamp = self._table_stamp()
-        place, number, digest = _Range(1, self._first, stamp), 0, hashlib.sha256()
-        for number, line in enumerate(lines(self._path, self._first, self._header), start=1):
+        place, number, digest = _Range(1, self._head.begin, stamp), 0, hashlib.sha256()
+        for number, line in enumerate(lines(self._path, self._head.begin, self._head), start=1):
             if number == place.number + unit_rows:
                 yield Piece(unit_rows, digest.hexdigest(), place)
                 place, digest = _Range(number, line.begin, stamp), hashlib.sha256()
@@ -79,7 +81,7 @@ class TableReader:
         place: _Range = piece.place
         if self._table_stamp() != place.stamp:
             raise changed(self._path)
-        found = lines(self._path, place.begin, self._header)
+        found = lines(self._path, place.begin, self._head)
         for number in range(place.number, place.number + piece.rows):
             line = next(found, None)
             if line is None:
@@ -126,16 +128,16 @@ class TableReader:
 
     def _choose(self, what: str, wanted: str | None, usual: tuple[str, ...]) -> str:
         if wanted is not None:
-            if wanted in self._header:
+            if wanted in self._head.columns:
                 return wanted
             expected = f"no column {wanted!r}"
         else:
-            by_name = {column.strip().lower(): column for column in reversed(self._header)}
+            by_name = {column.strip().lower(): column for column in reversed(self._head.columns)}
             for name in usual:
                 if name in by_name:
                     return by_name[name]
             expected = f"none of the columns {', '.join(usual)}: name it with --{what}-column"
-        found = ", ".join(map(readable, self._header[:20])) or "none"
+        found = ", ".join(map(readable, self._head.columns[:20])) or "none"
         raise CorpusError("table_columns", f"{self._path} has {expected}. Its columns: {found}.")
 
 

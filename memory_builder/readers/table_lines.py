@@ -7,8 +7,11 @@ error.
 import csv
 import io
 import json
+import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 from memory_builder.errors import CorpusError
@@ -17,6 +20,8 @@ from memory_builder.readers.source import Source, opened
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 MAX_LINE_BYTES = 16 << 20
+_QUOTED = re.compile(r'"[^"]*("|$)')
+_JUDGED_LINES = 1000  # an encoding shows in the first names and captions, and a table may have 10^8
 
 
 class Line(NamedTuple):
@@ -25,6 +30,15 @@ class Line(NamedTuple):
     begin: int
     data: bytes
     values: Mapping[str, Any] | None
+
+
+class Head(NamedTuple):
+    """The columns, where the first row begins, and what is between fields: a comma, a semicolon (as Excel writes it
+    where numbers have a comma) or a tab; empty in JSON lines."""
+
+    columns: list[str]
+    begin: int
+    delimiter: str
 
 
 class _Text(Iterator[str]):
@@ -49,27 +63,30 @@ class _Text(Iterator[str]):
         self.begin, self.data = self._file.tell(), b""
 
 
-def columns(path: Source) -> tuple[list[str], int]:
-    """The columns, and where the first row begins: a header, or in JSON lines the names in the first object.
+def columns(path: Source) -> Head:
+    """The columns of a header, or in JSON lines the names in the first object.
 
     Raises:
-        CorpusError: table_invalid, source_unreadable.
+        CorpusError: table_invalid (also for a table that is not UTF-8), source_unreadable.
     """
     with _opened(path) as file:
+        _check_encoding(path, file)
         text = _Text(path, file)
         if path.suffix.lower() in JSON_LINES:
             objects = (values for line in text if (values := _parsed(line)))
-            return list(next(objects, {})), 0
+            return Head(list(next(objects, {})), 0, "")
+        delimiter = _delimiter(path, next(text, ""))
+        file.seek(0)
         try:
-            header = next(csv.reader(text, delimiter=_delimiter(path), strict=True), [])
+            header = next(csv.reader(text, delimiter=delimiter, strict=True), [])
         except csv.Error as error:
             raise CorpusError("table_invalid", f"The header of {path} is no row of a table: {error}.") from error
         if len(set(header)) < len(header):
             raise CorpusError("table_invalid", f"The header of {path} has a column twice: {', '.join(header)}.")
-        return header, file.tell()
+        return Head(header, file.tell(), delimiter)
 
 
-def lines(path: Source, begin: int, header: list[str]) -> Iterator[Line]:
+def lines(path: Source, begin: int, head: Head) -> Iterator[Line]:
     """The rows from `begin` on; blank lines are none.
 
     Raises:
@@ -79,7 +96,7 @@ def lines(path: Source, begin: int, header: list[str]) -> Iterator[Line]:
         file.seek(begin)
         text = _Text(path, file)
         is_json = path.suffix.lower() in JSON_LINES
-        for values in _objects(text) if is_json else _fields(path, text, header):
+        for values in _objects(text) if is_json else _fields(text, head):
             yield Line(text.begin, text.data, values)
             text.mark()
 
@@ -90,8 +107,9 @@ def _objects(text: _Text) -> Iterator[Mapping[str, Any] | None]:
             yield _parsed(line)
 
 
-def _fields(path: Source, text: _Text, header: list[str]) -> Iterator[Mapping[str, Any] | None]:
-    reader = csv.reader(text, delimiter=_delimiter(path), strict=True)
+def _fields(text: _Text, head: Head) -> Iterator[Mapping[str, Any] | None]:
+    header = head.columns
+    reader = csv.reader(text, delimiter=head.delimiter, strict=True)
     while True:
         try:
             fields = next(reader)
@@ -112,8 +130,37 @@ def _parsed(line: str) -> Mapping[str, Any] | None:
     return values if isinstance(values, dict) else None
 
 
-def _delimiter(path: Source) -> str:
-    return DELIMITERS[path.suffix.lower()]
+def _delimiter(path: Source, header: str) -> str:
+    """What a header has most of, outside of quotes: the extension's own if that is none or as many."""
+    usual = DELIMITERS[path.suffix.lower()]
+    bare = _QUOTED.sub("", header)
+    if usual == "\t" in bare:  # names of columns have commas and semicolons, and no tabs
+        return usual
+    return max((usual, ",", ";", "\t"), key=bare.count)
+
+
+def _check_encoding(path: Source, file: BinaryIO) -> None:
+    """Refuse a table in another encoding; a row of bytes that are not UTF-8 among others is that row's fault alone.
+
+    Raises:
+        CorpusError: table_invalid.
+    """
+    foreign: list[int] = []
+    encoded = False  # whether a line has more than ASCII, and is UTF-8
+    for number, line in enumerate(islice(iter(lambda: file.readline(MAX_LINE_BYTES), b""), _JUDGED_LINES), start=1):
+        try:
+            line.decode()
+            encoded = encoded or not line.isascii()
+        except UnicodeDecodeError:
+            foreign.append(number)
+    if foreign and (foreign[0] == 1 or (not encoded and len(foreign) > 1)):
+        name, made = shlex.quote(path.name), shlex.quote(f"utf8-{path.name}")
+        raise CorpusError(
+            "table_invalid",
+            f"{path} is not UTF-8 (line {foreign[0]:,}), so names and captions cannot be read. Save it as UTF-8 (in "
+            f"Excel: CSV UTF-8), or convert it: iconv -f WINDOWS-1252 -t UTF-8 {name} > {made}",
+        )
+    file.seek(0)
 
 
 @contextmanager

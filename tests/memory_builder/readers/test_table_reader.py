@@ -116,6 +116,52 @@ def test_columns_that_are_not_there(tmp_path: Path, text: str, options: dict[str
     assert caught.value.code == "table_columns"
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", 'id;path;caption\nk;images/0.jpg;"a mug; blue, large"\n'),
+        ("t.csv", '"id, own";path;"caption"\nk;images/0.jpg;a mug; blue, large\n'.replace("mug; b", "mug, b")),
+        ("t.csv", "id\tpath\tcaption\nk\timages/0.jpg\ta mug; blue, large\n"),
+        ("t.tsv", "id\tpath\tcaption\nk\timages/0.jpg\ta mug; blue, large\n"),
+        ("t.tsv", "id;path;caption\nk;images/0.jpg;a mug, blue, large\n"),
+        ("t.csv", '"id;a;b;c;d",path,caption\nk,images/0.jpg,"a mug; blue, large"\n'),
+        ("t.tsv", "id, a, b, c\tpath\tcaption\nk\timages/0.jpg\ta mug; blue, large\n"),
+    ],
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_what_is_between_fields_is_told_by_the_header(root: Path, name: str, text: str, mark: str) -> None:
+    (root / name).write_text(mark + text, encoding="utf-8")
+    assert [caption.replace(";", ",") for _, caption in told(read_all(root / name))] == ["a mug, blue, large"]
+
+
+def test_a_table_of_semicolons_is_another_than_one_of_commas(tmp_path: Path) -> None:
+    options = []
+    for text in ("path,caption\n", "path;caption\n"):
+        (tmp_path / "t.csv").write_text(text)
+        options.append(open_reader(tmp_path / "t.csv", ReaderOptions()).options())
+    assert options[1] == {**options[0], "delimiter": ";"}
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_table_that_is_not_utf8_is_refused_with_what_to_do(root: Path, name: str, encoding: str) -> None:
+    text = write_table(root / name, [{"path": f"Läden/{n}.jpg", "caption": "größer"} for n in range(2)]).read_text()
+    (root / name).write_text(text.encode().decode("unicode_escape") if name == "t.jsonl" else text, encoding=encoding)
+    with pytest.raises(CorpusError, match=r"is not UTF-8 \(line \d\).*Excel.*iconv") as caught:
+        open_reader(root / name, ReaderOptions())
+    assert caught.value.code == "table_invalid"
+
+
+def test_one_row_that_is_not_utf8_costs_that_row_alone(root: Path) -> None:
+    lines = ["path,caption", "images/0.jpg,plain", "images/1.jpg,gr\xf6\xdfer", "images/2.jpg,plain"]
+    (root / "t.csv").write_bytes("\n".join(lines).encode("latin-1"))
+    assert len(read_all(root / "t.csv")) == 3
+    lines += [f"images/3.jpg,{word}" for word in ("größer", "grün")]
+    data = [line.encode("latin-1" if number == 2 else "utf-8") for number, line in enumerate([*lines, lines[2]])]
+    (root / "t.csv").write_bytes(b"\n".join(data))
+    assert len(read_all(root / "t.csv")) == 6
+
+
 def test_B04_paths_never_lead_out_of_the_folder(root: Path) -> None:
     inner = root / "inner"
     inner.mkdir()
