@@ -141,7 +141,7 @@ def check_corpora(config: BuildConfig) -> FirstLook:
     look = look_at(open_reader(source, _reader_options(config)) for source in first)
     if look.warning is None:
         return look
-    all_seen = look.complete and all(Path(corpus) in first for corpus in config.corpora)
+    all_seen = (look.complete or look.hopeless) and all(Path(corpus) in first for corpus in config.corpora)
     if all_seen and latest_version(config.memory) is None:
         raise NothingUsable(look.warning, look.rejected)
     return look
@@ -172,5 +172,6 @@ def _reader_options(config: BuildConfig, **limits: int) -> ReaderOptions:
         image_column=config.image_column,
         caption_column=config.caption_column,
         key_column=config.key_column,
+        caption_from_folder=config.caption_from_folder,
         **limits,
     )

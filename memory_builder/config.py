@@ -31,6 +31,8 @@ class BuildConfig:
         max_characters: longest caption, as in models.texts.checking.TextLimits.
         image_column, caption_column, key_column: of tables; None finds the first two by their usual names and
             makes keys from paths.
+        caption_from_folder: of folders: the caption of an image that has none beside it, with one `{}` for the name of
+            the folder that it lies in.
         upsert: a row whose key the memory holds with another image or caption replaces it; otherwise it is rejected.
             The whole corpus is compared again, whatever was published of it.
         restore_removed: add items again that were removed from the memory; otherwise they stay out.
@@ -58,6 +60,7 @@ class BuildConfig:
     image_column: str | None = None
     caption_column: str | None = None
     key_column: str | None = None
+    caption_from_folder: str | None = None
     upsert: bool = False
     restore_removed: bool = False
     index: IndexOptions | None = None
@@ -83,6 +86,11 @@ class BuildConfig:
                 raise ConfigError(f"{name} is {value}: give a number from {low} to {high}.")
         if self.decoding not in DECODING:
             raise ConfigError(f"decoding is {self.decoding!r}: it is one of {', '.join(DECODING)}.")
+        if self.caption_from_folder is not None and self.caption_from_folder.count("{}") != 1:
+            raise ConfigError(
+                f"caption_from_folder is {self.caption_from_folder!r}: write {{}} once, where the folder's name goes, "
+                "like 'a photo of a {}.'"
+            )
         for scheme in self.allow_remote:
             if scheme not in SCHEMES:
                 raise ConfigError(f"{scheme!r} cannot be allowed: choose of {', '.join(SCHEMES)}.")

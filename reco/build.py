@@ -60,6 +60,14 @@ Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.", 
 ImageColumn = Annotated[str | None, typer.Option(help="Of tables: the column of image paths.")]
 CaptionColumn = Annotated[str | None, typer.Option(help="Of tables and metadata: the column of captions.")]
 KeyColumn = Annotated[str | None, typer.Option(help="Of tables and metadata: the column of keys; paths by default.")]
+CaptionFromFolder = Annotated[
+    str | None,
+    typer.Option(
+        help="Of folders: the caption of images that have none beside them, with {} for their own folder's name, like "
+        "'a photo of a {}.'",
+        metavar="TEMPLATE",
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images, then captions, in one call of the encoder.")]
 UnitRows = Annotated[int, typer.Option(min=1, help="Rows that a crash can cost.")]
 Workers = Annotated[int, typer.Option(min=0, help="Images decoded at the same time; 0: one for each core.")]
@@ -129,6 +137,7 @@ def build(
     image_column: ImageColumn = None,
     caption_column: CaptionColumn = None,
     key_column: KeyColumn = None,
+    caption_from_folder: CaptionFromFolder = None,
     batch_size: BatchSize = 64,
     unit_rows: UnitRows = 8192,
     workers: Workers = 0,
@@ -161,8 +170,6 @@ def build(
         reco build photos/ 'shards/{00000..00099}.tar' -o my-memory --model ViT-B-32 --pretrained laion2b_s34b_b79k
 
         reco build --embeddings laion/ -o my-memory --model ViT-B-32 --pretrained openai
-
-        reco build --reindex -o my-memory --max-bytes-per-pair 256
     """
     _say_first(corpus)
     from memory_builder import BuildConfig
@@ -190,6 +197,7 @@ def build(
         image_column=image_column,
         caption_column=caption_column,
         key_column=key_column,
+        caption_from_folder=caption_from_folder,
         index=index,
     )
     open_encoder = partial(_open_encoder, model or DEFAULT_MODEL, pretrained, device, dtype)

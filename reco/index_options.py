@@ -42,7 +42,8 @@ Reindex = Annotated[
     bool,
     typer.Option(
         "--reindex",
-        help="Encode nothing: choose, train and measure the indices of -o MEMORY anew, as a new version.",
+        help="Encode nothing: choose, train and measure the indices of -o MEMORY anew, as a new version, like "
+        "`reco build --reindex -o MEMORY --max-bytes-per-pair 256`.",
         rich_help_panel=_INDEX,
     ),
 ]

@@ -6,7 +6,9 @@ A table of absolute paths, or a folder of broken images, is told at once instead
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
+from memory_builder.readers.folder import FolderReader
 from memory_builder.readers.reader import Reader
 from memory_builder.records import Rejected, Row, RowRejected
 from memory_builder.reporting.ledger import advice
@@ -25,12 +27,19 @@ class FirstLook:
         example: the first of them, for people.
         usable: whether a row that can be stored was found, or there is none at all.
         complete: whether all rows were looked at.
+        advice: what would work, where the listings alone show that no row can be stored; else empty.
     """
 
     rejected: Counter[str]
     example: str
     usable: bool
     complete: bool
+    advice: str = ""
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the rows that were not looked at cannot be stored either."""
+        return bool(self.advice)
 
     @property
     def warning(self) -> str | None:
@@ -39,9 +48,10 @@ class FirstLook:
             return None
         codes = ", ".join(f"{code} {count:,}" for code, count in self.rejected.most_common())
         which = "" if self.complete else "first "
+        ways = "".join(f" {way}" for way in (advice(self.rejected).strip(), self.advice) if way)
         return (
             f"None of the {which}{self.rejected.total():,} rows can be stored: {codes}. The first: "
-            f"{self.example}.{advice(self.rejected)} docs/builder.md says what each code means."
+            f"{self.example}.{ways} docs/builder.md says what each code means."
         )
 
 
@@ -52,19 +62,32 @@ def look_at(readers: Iterable[Reader[Row]]) -> FirstLook:
         CorpusError: as reading it does.
     """
     rejected, example = Counter[str](), ""
-    for row in _rows(readers):
+    coming, seen = iter(readers), list[Reader[Row]]()
+    for row in _rows(coming, seen):
         code = _fault(row)
         if code is None:
             return FirstLook(rejected, example, usable=True, complete=False)
         rejected[code] += 1
         example = example or f"{row.source}, {code}"
         if rejected.total() == _ROWS:
-            return FirstLook(rejected, example, usable=False, complete=False)
-    return FirstLook(rejected, example, usable=not rejected, complete=True)
+            return FirstLook(rejected, example, False, False, _advice(rejected, chain(seen, coming)))
+    return FirstLook(rejected, example, not rejected, True, _advice(rejected, seen))
 
 
-def _rows(readers: Iterable[Reader[Row]]) -> Iterator[Row]:
+def _advice(rejected: Counter[str], readers: Iterable[Reader[Row]]) -> str:
+    """What would work, if all readers are of folders whose images have no captions."""
+    ways: list[str] = []
+    for reader in readers if set(rejected) == {"missing_caption"} else ():
+        way = reader.advice() if isinstance(reader, FolderReader) else ""
+        if not way:
+            return ""
+        ways.append(way)
+    return " ".join(ways)
+
+
+def _rows(readers: Iterable[Reader[Row]], seen: list[Reader[Row]]) -> Iterator[Row]:
     for reader in readers:
+        seen.append(reader)
         for piece in reader.pieces(_ROWS):
             yield from reader.read(piece)
 

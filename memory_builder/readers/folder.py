@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from memory_builder.errors import CorpusError
 from memory_builder.readers.captions import PLAIN_EXTENSIONS, most_bytes, read_caption
+from memory_builder.readers.folder_advice import FilesBeside, without_captions
 from memory_builder.readers.reader import IMAGE_EXTENSIONS, Piece, ReaderOptions
 from memory_builder.readers.regular_file import Stamp, read_file
 from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
@@ -59,16 +60,19 @@ class FolderReader:
         self._hidden = 0  # of the ignored
         self._root = root
         self._max_image_bytes = options.max_image_bytes
+        self._template = options.caption_from_folder
+        self._beside = FilesBeside(root)
 
     def options(self) -> Mapping[str, str]:
-        """None changes what a row is."""
-        return {}
+        """What stands for a caption that is not there."""
+        return {} if self._template is None else {"caption_from_folder": self._template}
 
     def pieces(self, unit_rows: int) -> Iterator[Piece]:
         """As in Reader: ordered by folder, then by the bytes of the names."""
         rows: list[_FolderRow] = []
         digest, found = hashlib.sha256(), False
         self.ignored, self.example_ignored, self._hidden = 0, "", 0
+        self._beside = FilesBeside(self._root)
         for row in self._rows():
             found = True
             rows.append(row)
@@ -93,12 +97,21 @@ class FolderReader:
                     raise RowRejected(row.code, _DETAILS[row.code])
                 yield Record(
                     check_key(f"{self.name}/{stem}"),
-                    self._caption(row.caption),
+                    self._caption(row),
                     self._image(row.image),
                     source,
                 )
             except RowRejected as rejected:
                 yield Rejected(f"{self.name}/{stem}", rejected.code, rejected.detail, source)
+
+    def advice(self) -> str:
+        """What would work, where the listing alone shows that images have no captions; empty where one has."""
+        class_folders, self._beside = False, FilesBeside(self._root)
+        for row in self._rows():
+            if row.code != "missing_caption":
+                return ""
+            class_folders = class_folders or "/" in row.image
+        return without_captions(self._root, self._beside, class_folders=class_folders)
 
     def _empty(self) -> CorpusError:
         if not self.ignored:
@@ -109,14 +122,18 @@ class FolderReader:
                 f"The folder {self._root} holds no image that is read. Files that are there: {self.ignored} of hidden "
                 f"names, such as {self.example_ignored}: rename them, without the dot, if they are images.",
             )
+        told = self._beside.advice or "None of them is a table, a tar or a Parquet file, which would be named itself."
         return CorpusError(
             "source_empty",
             f"The folder {self._root} holds no image, and {self.ignored} files of other kinds, such as "
-            f"{self.example_ignored}. Name tables, tars or Parquet files themselves, not their folder: "
-            f"{self._root}/*{Path(self.example_ignored).suffix or '.tar'}",
+            f"{self.example_ignored}. {told}",
         )
 
-    def _caption(self, name: str) -> str:
+    def _caption(self, row: _FolderRow) -> str:
+        name = row.caption
+        if not name and self._template is not None:
+            folder = row.image.rpartition("/")[0].rpartition("/")[2]
+            return self._template.replace("{}", readable(folder) or self.name)
         extension = name.rpartition(".")[2].lower()
         return read_caption(read_file(self._root / name, most_bytes(extension)), extension)
 
@@ -141,7 +158,7 @@ class FolderReader:
                 else:
                     self._sort_in(entry, folder, groups)
             for group in groups.values():
-                yield from _paired(group)
+                yield from _paired(group, lacking="missing_caption" if self._template is None else "")
             folders += reversed(inner)
 
     def _listed(self, folder: str) -> list[os.DirEntry[str]]:
@@ -169,6 +186,7 @@ class FolderReader:
         name, extension = folder + entry.name, extension.lower()
         if not dot or not (extension in IMAGE_EXTENSIONS or extension in PLAIN_EXTENSIONS):
             self._ignore(name)
+            self._beside.note(name)
             return
         group = groups.setdefault(stem, _Group([], [], []))
         if not entry.is_file(follow_symlinks=False):
@@ -179,11 +197,11 @@ class FolderReader:
             group.captions.append(name)
 
 
-def _paired(group: _Group) -> Iterator[_FolderRow]:
-    """A row for each image, or one for a group that has none."""
+def _paired(group: _Group, lacking: str) -> Iterator[_FolderRow]:
+    """A row for each image, or one for a group that has none; `lacking` is the code of an image without a caption."""
     order = PLAIN_EXTENSIONS.index
     caption = min(group.captions, key=lambda name: order(name.rpartition(".")[2].lower()), default="")
-    alone = "member_type" if group.irregular else "missing_caption"
+    alone = "member_type" if group.irregular else lacking
     for number, image in enumerate(group.images):
         yield _FolderRow(image, caption, "duplicate_key" if number else "" if caption else alone)
     if not group.images and group.irregular:

@@ -38,12 +38,14 @@ class ReaderOptions:
     Attributes:
         max_image_bytes: no more than one byte beyond this is ever read of an image.
         image_column, caption_column, key_column: of tables, as in BuildConfig.
+        caption_from_folder: of folders, as in BuildConfig.
     """
 
     max_image_bytes: int = 20 << 20
     image_column: str | None = None
     caption_column: str | None = None
     key_column: str | None = None
+    caption_from_folder: str | None = None
 
 
 @dataclass(frozen=True)

@@ -61,3 +61,34 @@ def test_a_caption_without_an_image_is_told_too(tmp_path: Path) -> None:
     (tmp_path / "a" / "x.txt").write_text("a bird")
     with pytest.raises(NothingUsable, match="missing_image 1"):
         look(tmp_path, str(tmp_path / "a"))
+
+
+def images(folder: Path, *names: str) -> str:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    return str(folder)
+
+
+def test_class_folders_are_told_by_their_listing_with_what_would_work(tmp_path: Path) -> None:
+    many = images(tmp_path / "classes", *(f"{kind}/{n}.jpg" for kind in ("kiwi", "plum") for n in range(40)))
+    with pytest.raises(NothingUsable, match=r"No image of .*/classes has a caption.*--caption-from-folder 'a photo"):
+        look(tmp_path, many)
+    (tmp_path / "classes/plum/39.txt").write_text("a plum")
+    told = look(tmp_path, many)
+    assert told is not None and "caption-from-folder" not in told  # one has a caption: the build may go on
+    config = BuildConfig((many,), tmp_path / "memory", caption_from_folder="a photo of a {}.")
+    assert check_corpora(config).usable
+
+
+def test_a_table_that_lies_beside_the_images_is_named(tmp_path: Path) -> None:
+    shop = images(tmp_path / "my shop", *(f"{n}.jpg" for n in range(70)))
+    (tmp_path / "my shop/products.csv").write_text("path,caption\n0.jpg,a mug\n")
+    with pytest.raises(NothingUsable) as told:
+        look(tmp_path, shop)
+    assert f"reco build '{shop}/products.csv' -o MEMORY." in told.value.message
+    assert "caption-from-folder" not in told.value.message
+    other = images(tmp_path / "other", "a.jpg")
+    with pytest.raises(NothingUsable, match=r"products\.csv.*other has a caption beside it\. Put one beside each"):
+        look(tmp_path, shop, other)

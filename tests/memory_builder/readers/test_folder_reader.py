@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from memory_builder import CorpusError
+from memory_builder import BuildConfig, ConfigError, CorpusError
 from memory_builder.readers import ReaderOptions, open_reader
 from memory_builder.readers.reader import Reader
 from memory_builder.records import Record, Row
@@ -188,6 +188,30 @@ def test_deep_folders_need_no_deep_stack(tmp_path: Path) -> None:
 
 def test_a_folder_of_tars_is_told_how_to_be_given(tmp_path: Path) -> None:
     put(tmp_path / "shards", **{"000_tar": b""})
-    with pytest.raises(CorpusError, match=r"shards/\*\.tar") as caught:
+    with pytest.raises(CorpusError, match=r"reco build \S+/shards/000\.tar -o") as caught:
         read_all(open_folder(tmp_path / "shards"))
     assert caught.value.code == "source_empty"
+
+
+def test_captions_from_the_folders_names(photos: Path) -> None:
+    put(photos, g_jpg=b"G", b__h_jpg=b"H", b__d__i_jpg=b"I")
+    reader = open_reader(photos, ReaderOptions(caption_from_folder="a {} of ours"))
+    made = {"photos/g": "a photos of ours", "photos/b/h": "a b of ours", "photos/b/d/i": "a d of ours"}
+    assert told(read_all(reader)) == {**twin(photos), **made}, "a caption that is there is kept"
+    assert reader.options() == {"caption_from_folder": "a {} of ours"}
+
+
+@pytest.mark.parametrize("template", ["a photo", "a {} of a {}", "a {name}"])
+def test_a_template_has_one_place_for_the_name(tmp_path: Path, template: str) -> None:
+    with pytest.raises(ConfigError, match=r"write \{\} once, where the folder's name goes, like 'a photo of a \{\}\.'"):
+        BuildConfig((str(tmp_path),), tmp_path / "memory", caption_from_folder=template)
+
+
+def test_files_that_are_named_themselves_are_told_where_they_lie(tmp_path: Path) -> None:
+    put(tmp_path / "hf", README_md=b"", **{"data__train-0_parquet": b"", "data__train-1_parquet": b""})
+    with pytest.raises(CorpusError) as told:
+        read_all(open_folder(tmp_path / "hf"))
+    assert f"reco build '{tmp_path}/hf/data/*.parquet' -o MEMORY." in told.value.message
+    put(tmp_path / "one", README_md=b"", a__b_csv=b"")
+    with pytest.raises(CorpusError, match=f"reco build {tmp_path}/one/a/b.csv -o MEMORY"):
+        read_all(open_folder(tmp_path / "one"))
