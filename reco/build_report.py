@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from reco.console import console, say
 from reco.counted import counted
+from reco.shell_words import shell
 
 if TYPE_CHECKING:
     from memory_builder import BuildResult
@@ -17,7 +20,7 @@ def show_result(result: "BuildResult", output: Path) -> None:
     repeated = f"{result.repeated:,} repeated, " if result.repeated else ""
     replaced = f" ({result.replaced:,} in the place of another of their key)" if result.replaced else ""
     console.print(
-        f"{output}: version {result.version}, {counted(result.num_items, 'item')}; "
+        f"{escape(str(output))}: version {result.version}, {counted(result.num_items, 'item')}; "
         f"{result.added:,} added{replaced}, {result.present:,} there already, {repeated}{_rejected(result)}"
         + ("" if result.created else "; nothing was new, so there is no new version")
     )
@@ -30,7 +33,7 @@ def show_result(result: "BuildResult", output: Path) -> None:
 
         console.print(
             f"  {result.near_duplicates:,} of the added images are nearly those of earlier items, {result.copies:,} "
-            f"of them copies: {output / NEAR_DUPLICATES}"
+            f"of them copies: {escape(str(output / NEAR_DUPLICATES))}"
         )
     _say_next(result, output)
 
@@ -46,11 +49,11 @@ def _rejected(result: "BuildResult") -> str:
 def _say_next(result: "BuildResult", output: Path) -> None:
     """After the first build a fusion; a memory that grew may have one, and a service that does not know yet."""
     if result.version == 1:
-        console.print(f"next: [bold]reco train {output} -o my-fusion[/]", soft_wrap=True)
+        console.print(f"next: [bold]reco train {escape(shell(output))} -o my-fusion[/]", soft_wrap=True)
         say("      with --names FILE, if captions mention the names to tell apart", style="dim")
     elif result.created:
         say(
-            f"next: a fusion made before serves on; if there is none, `reco train {output} -o my-fusion`. A running "
-            "service takes the version up on SIGHUP, when asked by `reco operator reload`, or by itself with "
+            f"next: a fusion made before serves on; if there is none, `reco train {shell(output)} -o my-fusion`. A "
+            "running service takes the version up on SIGHUP, when asked by `reco operator reload`, or by itself with "
             "RECO_WATCH_MEMORY_S."
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reco.console import Bar, BuildProgress, console, step
+from reco.shell_words import shell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,7 +78,7 @@ Open http://127.0.0.1:{port}/ or try, from another terminal (the picture shows a
        -F 'labels={labels}'
 
   curl -s 'http://127.0.0.1:{port}/embed/image?return_neighbours=true&k=3' \\
-       -H 'Content-Type: image/png' --data-binary @{picture}
+       -H 'Content-Type: image/png' --data-binary @{shell(picture)}
 """
 
 

@@ -7,6 +7,7 @@ import typer
 
 from reco.console import console, stop
 from reco.memory_tables import index_line, show_json, show_table
+from reco.shell_words import shell
 from reco.stamps import stamp_directory
 
 if TYPE_CHECKING:
@@ -83,5 +84,5 @@ def reindex(memory: Path, options: "IndexOptions | None", *, as_json: bool = Fal
             ("version", f"{done.before.version} -> {done.after.version}" if done.created else str(done.after.version)),
             *((f"{index['modality']} index", index_line(index)) for index in indices),
         ],
-        next_step=f"reco memory gc {memory} --keep 1 frees the old indices" if done.created else "",
+        next_step=f"reco memory gc {shell(memory)} --keep 1 frees the old indices" if done.created else "",
     )

@@ -10,6 +10,7 @@ from reco.console import console, stop
 from reco.counted import counted
 from reco.memory_tables import Json, index_line, megabytes, plain, show_json, show_lines, show_table
 from reco.remote import AllowRemote, RemoteCache, local_memory, only_local
+from reco.shell_words import shell
 from reco.stamps import stamp_directory
 
 if TYPE_CHECKING:
@@ -97,7 +98,9 @@ def verify(
     if not report.ok:
         show_table(f"{memory}: broken", [(problem.code, problem.detail) for problem in report.problems])
         older = [other for other in list_versions(root) if other != report.version]
-        hint = f"or try an older version: reco memory verify {root} --full --version {older[-1]}" if older else ""
+        hint = (
+            f"or try an older version: reco memory verify {shell(root)} --full --version {older[-1]}" if older else ""
+        )
         stop(
             f"{counted(len(report.problems), 'fault')}: restore the files named from a copy, build again, "
             f"{hint or 'or both'}"
@@ -111,7 +114,7 @@ def verify(
             ("files", f"{report.num_files:,}, {megabytes(report.num_bytes)}"),
             ("digest", report.digest or ""),
         ],
-        next_step="" if full else f"reco memory verify {memory} --full hashes every file",
+        next_step="" if full else f"reco memory verify {shell(memory)} --full hashes every file",
     )
 
 
@@ -179,15 +182,15 @@ def _plot(opened: "Memory", path: Path) -> None:
 def _advice(memory: Path, told: dict[str, Any], versions: list[int], unfinished: list[str]) -> str:
     """The one thing most worth doing."""
     if unfinished:
-        return f"a purge was cut short: give the same `reco memory purge {memory}` again"
+        return f"a purge was cut short: give the same `reco memory purge {shell(memory)}` again"
     if any(index["outgrown"] for index in told["indices"]):
-        return f"the memory has outgrown its index: reco build --reindex -o {memory} makes one of its size"
+        return f"the memory has outgrown its index: reco build --reindex -o {shell(memory)} makes one of its size"
     if any(index["drifted"] for index in told["indices"]):
-        return f"rows added since lie far from the lists: reco build --reindex -o {memory} trains them anew"
+        return f"rows added since lie far from the lists: reco build --reindex -o {shell(memory)} trains them anew"
     if told["rows"] - told["items"] > 0.1 * told["rows"]:
-        return f"reco memory compact {memory} folds the deleted rows"
+        return f"reco memory compact {shell(memory)} folds the deleted rows"
     if len(versions) > 1:
-        return f"reco memory gc {memory} --keep 1 drops the older versions"
+        return f"reco memory gc {shell(memory)} --keep 1 drops the older versions"
     return ""
 
 

@@ -9,6 +9,7 @@ from reco.console import stop
 from reco.counted import counted
 from reco.inspect import MemoryPath
 from reco.memory_tables import Json, megabytes, plain, show_json, show_lines, show_table
+from reco.shell_words import shell
 from reco.stamps import stamp_directory
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def compact(memory: MemoryPath, max_segment_rows: MaxSegmentRows = 1_000_000, as
                 ("segments", f"{done.segments_before:,} -> {done.segments_after:,}"),
                 ("size", " -> ".join(map(megabytes, sizes))),
             ],
-            next_step=f"reco memory gc {memory} --keep 1 frees what only the older versions use",
+            next_step=f"reco memory gc {shell(memory)} --keep 1 frees what only the older versions use",
         )
 
 
@@ -130,7 +131,7 @@ def purge(
             ("completed", str(receipt.completed_at)),
             ("receipt", f"{memory / receipt.path}"),
         ],
-        next_step=f"reco memory verify {memory} --full",
+        next_step=f"reco memory verify {shell(memory)} --full",
     )
 
 
@@ -164,7 +165,7 @@ def gc(
         size = megabytes(sum(unit.bytes for unit in done.unfinished))
         rows.append(("unfinished build", f"{counted(len(done.unfinished), 'unit')}, {size}: kept; --work drops them"))
     more_versions = keep is None and len(done.kept) > 1
-    next_step = f"reco memory gc {memory} --keep 1 drops the older versions too" if more_versions else ""
+    next_step = f"reco memory gc {shell(memory)} --keep 1 drops the older versions too" if more_versions else ""
     show_table(f"{memory}: {'nothing deleted (dry run)' if dry_run else 'collected'}", rows, next_step=next_step)
     if dry_run:
         show_lines(leftover.path for leftover in done.removed)
@@ -196,7 +197,7 @@ def rollback(
             ("version", f"{done.before.version} -> {done.after.version}, the contents of {version}"),
             ("items", f"{done.before.counts['items']:,} -> {done.after.counts['items']:,}"),
         ],
-        next_step=f"reco memory diff {memory} {done.before.version} {done.after.version} --list",
+        next_step=f"reco memory diff {shell(memory)} {done.before.version} {done.after.version} --list",
     )
 
 
@@ -227,7 +228,7 @@ def _show_removal(memory: Path, removal: "Removal", *, dry_run: bool) -> None:
     rows.append(("items left", f"{removal.num_items - (len(removal.keys) if dry_run else 0):,}"))
     if not removal.keys:
         rows.append(("changed", "nothing"))
-    next_step = f"reco memory compact {memory} drops the rows; purge forgets them" if removal.created else ""
+    next_step = f"reco memory compact {shell(memory)} drops the rows; purge forgets them" if removal.created else ""
     show_table(f"{memory}: {'nothing changed (dry run)' if dry_run else 'removal'}", rows, next_step=next_step)
     if dry_run:
         near = removal.similarities

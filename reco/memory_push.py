@@ -10,6 +10,7 @@ from reco.backend import TokenFile, Uri, milvus_server
 from reco.console import Bar, stop
 from reco.inspect import MemoryPath
 from reco.memory_tables import show_table
+from reco.shell_words import shell
 from reco.stamps import stamp_directory
 
 Name = Annotated[str, typer.Option(help="What to call it there: letters, digits and _.", metavar="NAME")]
@@ -70,7 +71,7 @@ def push(
                     else []
                 ),
             ],
-            next_step=f"reco serve --memory {name} --backend milvus --uri {server.uri} ...",
+            next_step=f"reco serve --memory {shell(name)} --backend milvus --uri {shell(server.uri)} ...",
         )
 
 

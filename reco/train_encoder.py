@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand
 
 from reco.build import CaptionColumn, ImageColumn, KeyColumn, Pretrained
 from reco.console import Bar, console, stop
 from reco.counted import counted
+from reco.shell_words import shell
 from reco.train import Device, Names, Pairs, Seed
 
 if TYPE_CHECKING:
@@ -98,7 +100,8 @@ def train_encoder(
         f"{counted(len(lessons.training), 'pair')} to train on, {len(lessons.validation):,} to validate", style="dim"
     )
     _run(opened, lessons, config, chosen_device, output)
-    console.print(f"next: [bold]reco build {' '.join(corpora)} -o my-memory --model {output}[/]", soft_wrap=True)
+    named, model = escape(shell(*corpora)), escape(shell(output))
+    console.print(f"next: [bold]reco build {named} -o my-memory --model {model}[/]", soft_wrap=True)
 
 
 def _run(opened: "OpenedModel", lessons: "Lessons", config: "FinetuneConfig", device: str, output: Path) -> None:

@@ -4,6 +4,7 @@ DIR/img_emb/img_emb_0.npy  DIR/text_emb/text_emb_0.npy  DIR/metadata/metadata_0.
 """
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def _check_sides(root: Path, present: Iterable[str]) -> None:
             "embeddings_layout",
             f"{root} holds neither {IMAGES} nor {TEXTS}. Expected is what clip-retrieval writes: {IMAGES}/*.npy, "
             f"{TEXTS}/*.npy and {METADATA}/*.parquet; or a single .npz with image and text.{hint} A folder of images "
-            f"is encoded with: reco build {root}",
+            f"is encoded with: reco build {shlex.quote(str(root))}",
         )
 
 

@@ -8,6 +8,7 @@ short would kill the build.
 import hashlib
 import json
 import os
+import shlex
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -166,7 +167,7 @@ def saved_dataset(folder: Path) -> list[Path] | None:
             raise CorpusError(
                 "corpus_format_unknown",
                 f"{folder} holds several datasets: {', '.join(names)}. Name the ones to read: "
-                f"{' '.join(str(folder / name) for name in names)}",
+                f"{shlex.join(str(folder / name) for name in names)}",
             )
         if not (state.is_file() and (folder / "dataset_info.json").is_file()):
             return None

@@ -1,6 +1,7 @@
 """`reco build`: its JSON, which is one object alone on standard output, and what is refused before any work."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,21 @@ def test_captions_that_changed_are_told_with_the_option_that_replaces_them(
     assert "1 rejected" in told
     assert "Of 1 row the memory holds another image or caption under the same key: --upsert replaces it." in told
     assert "key column" not in told
+
+
+def test_printed_commands_are_quoted_for_a_shell(arrays: Path) -> None:
+    memory = arrays.parent / "Läden & Äpfel" / "[bold]"
+    quoted = shlex.quote(str(memory))
+    build = ["build", "--encoder-name", "some-clip", "-o", str(memory), "--embeddings", str(arrays)]
+    for arguments, command in (
+        (build, f"reco train {quoted} -o my-fusion"),
+        (["memory", "verify", str(memory)], f"reco memory verify {quoted} --full"),
+        (["memory", "remove", str(memory), "--keys", "set/k0"], f"reco memory compact {quoted}"),
+        (["memory", "compact", str(memory)], f"reco memory gc {quoted} --keep 1"),
+        (["memory", "info", str(memory)], f"reco memory gc {quoted} --keep 1"),
+    ):
+        told = CliRunner().invoke(app, arguments)
+        assert command in told.output, (arguments, told.output, told.exception)
 
 
 @pytest.mark.parametrize("further", [(), ("--plan",), ("--worker", "0/2")])
