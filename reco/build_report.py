@@ -12,6 +12,9 @@ from reco.shell_words import shell
 if TYPE_CHECKING:
     from memory_builder import BuildResult
 
+_ENOUGH_CAPTIONS = 10  # fewer say nothing about a corpus
+_MOST = 0.5  # web corpora repeat some of their captions, a shop's catalogue nearly all
+
 
 def show_result(result: "BuildResult", output: Path) -> None:
     """Say which version there is now, what was rejected, and what comes next."""
@@ -28,6 +31,12 @@ def show_result(result: "BuildResult", output: Path) -> None:
         console.print(f"  {count:,} x {code}")
     if told := advice(result.rejected, result.changed):
         say(f" {told}")
+    if result.added >= _ENOUGH_CAPTIONS and result.equal_captions >= _MOST * result.added:
+        say(
+            f"  {result.equal_captions:,} of the added captions are word for word that of another pair: where all of a "
+            "thing are alike, a fusion gains nothing with other words, so word them differently (docs/training.md, "
+            "captions that are all alike)"
+        )
     if result.near_duplicates:
         from memory.format.work_files import NEAR_DUPLICATES
 

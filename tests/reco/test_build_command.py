@@ -148,6 +148,20 @@ def test_captions_that_changed_are_told_with_the_option_that_replaces_them(
     assert "key column" not in told
 
 
+@pytest.mark.parametrize(("captions", "told"), [(10, False), (6, False), (2, True)])
+def test_captions_that_are_all_alike_are_told(tmp_path: Path, captions: int, told: bool) -> None:
+    rng = np.random.default_rng(0)
+    sides = {side: rng.standard_normal((10, 16)).astype(np.float32) for side in ("image", "text")}
+    texts = [f"mug {min(number, captions - 1)}" for number in range(10)]
+    if captions == 6:
+        texts = [f"mug {max(number, 3)}" for number in range(10)]  # four of ten are alike
+    np.savez(tmp_path / "set.npz", **sides, caption=np.array(texts))
+    build = ["build", "--encoder-name", "some-clip", "-o", str(tmp_path / "memory"), "--embeddings"]
+    seen = " ".join(CliRunner().invoke(app, [*build, str(tmp_path / "set.npz")]).stderr.split())
+    assert ("word for word that of another pair" in seen) is told
+    assert not told or "9 of the added captions" in seen
+
+
 def test_printed_commands_are_quoted_for_a_shell(arrays: Path) -> None:
     memory = arrays.parent / "Läden & Äpfel" / "[bold]"
     quoted = shlex.quote(str(memory))
