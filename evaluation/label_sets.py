@@ -29,7 +29,7 @@ def label_set_sides_at(
         fusion: on the CPU, in evaluation mode.
     """
     found = memory.search(np.ascontiguousarray(labels), max(ks), modality="text")
-    weights = [weigh_label_set(fusion, *_tensors(labels, found, k)) for k in ks]
+    weights = [_weigh(labels, found, fusion, k) for k in ks]
     if any(weight is None for weight in weights):
         return refined_sides_at(images, labels, memory, fusion, ks)
     chosen = [weight for weight in weights if weight is not None]
@@ -41,7 +41,12 @@ def label_set_sides_at(
 def label_set_weights(labels: FloatArray, memory: SearchesNeighbours, fusion: Fusion, k: int) -> LabelSetWeights | None:
     """The weights that a set of labels (C, D) gets from a memory; None for designs without."""
     found = memory.search(np.ascontiguousarray(labels), k, modality="text")
-    return weigh_label_set(fusion, *_tensors(labels, found, k))
+    return _weigh(labels, found, fusion, k)
+
+
+def _weigh(labels: FloatArray, found: Neighbours, fusion: Fusion, k: int) -> LabelSetWeights | None:
+    texts, values, similarities, mask = _tensors(labels, found, k)
+    return weigh_label_set(fusion, texts, values, similarities, mask, torch.from_numpy(found.keys[:, :1]))
 
 
 @torch.inference_mode()
@@ -64,7 +69,9 @@ def _weighed(
     return answers
 
 
-def _tensors(queries: FloatArray, found: Neighbours, k: int) -> tuple[torch.Tensor, ...]:
+def _tensors(
+    queries: FloatArray, found: Neighbours, k: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     parts = (queries, found.values[:, :k], found.similarities[:, :k], found.mask[:, :k])
     query, values, similarities, mask = (torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
     return query, values, similarities, mask

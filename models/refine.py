@@ -135,14 +135,14 @@ class RetrievalEnhancedEncoder:
 
         Args:
             class_texts: (C, D) float32, unit norm, one a label.
-            neighbours: what `search` found for them.
+            neighbours: what `search` found for them; of the keys, the first of each is enough.
 
         Returns:
             None without a fusion, and for designs that know no such weights.
         """
         if self.fusion is None:
             return None
-        parts = _tensors(class_texts, neighbours)[:-1]  # their own side has no say
+        parts = _tensors(class_texts, neighbours)
         return weigh_label_set(self.fusion, *(part.to(self.encoder.device) for part in parts))
 
     def refine(

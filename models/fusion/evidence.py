@@ -12,39 +12,49 @@ How far to go, `weight`, is a property of what is asked. For a query alone `stan
 Shapes: B queries, K neighbours, D embedding dim.
 """
 
+import math
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.fusion.config import FusionConfig
-from models.fusion.stand_alone import StandAlone
+from models.fusion.stand_alone import StandAlone, nearness
 
-NUM_SIGNS = 2
+NUM_SIGNS, NUM_SIGNS_HELD = 2, 3
 _QUADRATIC_SHARE = 0.5
+_STRICTER = math.log(0.05 / 0.95) - math.log(0.1 / 0.9)
 
 
 class Presence(nn.Module):
-    """The probability that the memory holds what a query asks for: a logistic regression on two signs.
+    """The probability that the memory holds what a query asks for: a logistic regression on its signs.
 
-    1 log(1 - similarity of the best neighbour) · 2 how far the neighbours' values agree with each other. A query
-    whose entity is missing finds less similar items; a wrong caption stands beside images that have nothing in common.
+    1 log(1 - similarity of the best neighbour) · 2 how far the neighbours' values agree with each other · 3 how near
+    the best neighbour is among what tells things apart (whitened). A query whose entity is missing finds less similar
+    items; a wrong caption stands beside images that have nothing in common; a name that the encoder does not know is
+    no more like its own captions than a known one is like others', but for the third.
     """
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, num_signs: int) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.zeros(NUM_SIGNS))
+        self.register_buffer("weight", torch.zeros(num_signs))
         self.register_buffer("bias", torch.full((), 10.0))  # until it is fitted, everything is known
 
     def forward(self, signs: Tensor) -> Tensor:
-        """(B, NUM_SIGNS) to (B,) in [0, 1]."""
+        """(B, num_signs) to (B,) in [0, 1]."""
         return torch.sigmoid(signs @ self.weight + self.bias)
 
 
 class EvidenceFusion(nn.Module):
-    """One side of the fusion. All its numbers are fitted by `models.training.fitting.evidence`; it has no gradient."""
+    """One side of the fusion. All its numbers are fitted by `models.training.fitting.evidence`; it has no gradient.
+
+    `presence` has two signs, and says how certain it is that what was found belongs to the query; `held` has the third,
+    and says whether the memory knows the query at all.
+    """
 
     centre: Tensor
     whitening: Tensor
@@ -56,8 +66,10 @@ class EvidenceFusion(nn.Module):
         self.register_buffer("centre", torch.zeros(dim))
         self.register_buffer("whitening", torch.eye(dim))
         self.register_buffer("temperature", torch.tensor(0.05))
-        self.presence = Presence()
+        self.presence = Presence(NUM_SIGNS)
+        self.held = Presence(NUM_SIGNS_HELD)
         self.stand_alone = StandAlone(dim)
+        self.register_load_state_dict_pre_hook(_with_held)  # type: ignore[no-untyped-call]
 
     def forward(
         self,
@@ -127,6 +139,18 @@ class EvidenceFusion(nn.Module):
         turned: Tensor = whitened - ((whitened @ self.axis) + bias).unsqueeze(-1) * self.axis
         return turned
 
+    def signs_held(self, query: Tensor, keys: Tensor, signs: Tensor) -> Tensor:
+        """What `held` judges by: (B, NUM_SIGNS_HELD) float32.
+
+        Args:
+            query: (B, D) unit norm.
+            keys: (B, K, D) unit norm, what the query was compared with, the most similar first; one is enough.
+            signs: (B, NUM_SIGNS) as `signs`.
+        """
+        if not keys.shape[1]:
+            return F.pad(signs, (0, 1))  # and the other two are those of nothing
+        return torch.cat([signs, nearness(self.stand_alone.keys.cosines(query, keys[:, :1]))], dim=-1)
+
     def signs(self, values: Tensor, similarities: Tensor, mask: Tensor, attention: Tensor) -> Tensor:
         """What `Presence` judges by: (B, NUM_SIGNS) float32."""
         best = F.pad(similarities.masked_fill(~mask, -1.0), (0, 1), value=-1.0).amax(dim=1)
@@ -140,3 +164,10 @@ class EvidenceFusion(nn.Module):
 def quadratic_term(mean: Tensor, whitened: Tensor) -> Tensor:
     """(B,): the share of <o, m> / 2 that the unit norm of the result leaves to be taken off."""
     return _QUADRATIC_SHARE * 0.5 * (whitened * mean).sum(dim=-1)
+
+
+def _with_held(side: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Checkpoints from before there was `held` judged by `presence`, and below 0.1 what is now judged below 0.05."""
+    if f"{prefix}held.weight" not in state and f"{prefix}presence.weight" in state:
+        state[f"{prefix}held.weight"] = F.pad(state[f"{prefix}presence.weight"], (0, 1))
+        state[f"{prefix}held.bias"] = state[f"{prefix}presence.bias"] + _STRICTER

@@ -23,7 +23,7 @@ WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6, 2.4, 4.0, 8.
 SHARPNESS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 IMAGE_SHARE = 0.06  # the image side's weight, as a multiple of the root of the text side's
 MAX_IMAGES = 512  # more of them steady the choice no further, and cost time
-_KNOWN = 0.1  # a label whose presence is below has nothing in the memory
+_KNOWN = 0.05  # a label that is less probably held has nothing in the memory
 _COPY = 0.985  # images as similar as this are one image; it is memory.DUPLICATE_COSINE, which is out of reach here
 _LEAST_ATTENTION = 0.05
 
@@ -44,7 +44,7 @@ class LabelSetWeights:
 
 @torch.inference_mode()
 def weigh_label_set(
-    fusion: Fusion, texts: Tensor, values: Tensor, similarities: Tensor, mask: Tensor
+    fusion: Fusion, texts: Tensor, values: Tensor, similarities: Tensor, mask: Tensor, keys: Tensor
 ) -> LabelSetWeights | None:
     """Choose the weights for labels that will be told apart from one another.
 
@@ -53,6 +53,7 @@ def weigh_label_set(
         values: (C, K, D) float32, unit norm: the images of each label's neighbours.
         similarities: (C, K) of the neighbours' captions to the label.
         mask: (C, K) bool, True for a real neighbour.
+        keys: (C, K, D) float32, unit norm: their captions, the most similar first; one a label is enough.
 
     Returns:
         None for a design that knows no such weights.
@@ -61,12 +62,12 @@ def weigh_label_set(
     if not isinstance(side, EvidenceFusion):
         return None
     attention = side.attend(similarities, mask)
-    presence = side.presence(side.signs(values, similarities, mask, attention))
-    unknown = float((presence < _KNOWN).float().mean())
+    signs = side.signs(values, similarities, mask, attention)
+    unknown = float((side.held(side.signs_held(texts, keys, signs)) < _KNOWN).float().mean())
     trust = min(max((MANY_UNKNOWN - unknown) / (MANY_UNKNOWN - FEW_UNKNOWN), 0.0), 1.0)
     weight = 0.0
     if trust > 0 and len(texts) > 1:
-        weight = trust * _best_weight(side, texts, values, attention, presence)
+        weight = trust * _best_weight(side, texts, values, attention, side.presence(signs))
     return LabelSetWeights(weight, IMAGE_SHARE * weight**0.5, unknown)
 
 

@@ -71,7 +71,7 @@ class StandAlone(nn.Module):
             (B, NUM_SIGNS) float32; of a query without neighbours, finite and meaningless.
         """
         cosines = torch.stack([similarities, self.keys.cosines(query, keys)])  # (2, B, K)
-        best, same = _nearness(cosines.masked_fill(~mask, -1.0).amax(dim=-1))
+        best, same = nearness(cosines.masked_fill(~mask, -1.0).amax(dim=-1))
         return torch.stack([best, same, self.values.agreement(values, mask), match], dim=-1)
 
 
@@ -80,6 +80,6 @@ def share(signs: Tensor, there: Tensor, there_bias: Tensor, needed: Tensor, need
     return torch.sigmoid(signs @ there + there_bias) * torch.sigmoid(signs @ needed + needed_bias)
 
 
-def _nearness(cosine: Tensor) -> Tensor:
+def nearness(cosine: Tensor) -> Tensor:
     """Higher is nearer, on a scale that tells 0.99 from 0.999."""
     return -torch.log((1 - cosine).clamp(min=_NEAREST))

@@ -126,8 +126,9 @@ def named_rightly(pairs: EntityPairs, fusion: Fusion | None, k: int) -> Tensor:
     """
     names, (images, labels) = pairs.names, pairs.questions
     if fusion is not None:
-        of_names, of_images = ask(pairs, "text", k).found, ask(pairs, "image", k).found
-        weights = weigh_label_set(fusion, names, *of_names)
+        asked = ask(pairs, "text", k)
+        of_names, of_images = asked.found, ask(pairs, "image", k).found
+        weights = weigh_label_set(fusion, names, *of_names, asked.keys)
         if weights is None:
             names, images = fusion.text(names, *of_names), fusion.image(images, *of_images)
         else:

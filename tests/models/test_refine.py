@@ -78,7 +78,7 @@ def test_a_label_set_is_weighed_by_the_fusion(encoder: Encoder) -> None:
     queries, found = asked()
     whole = composed(encoder)
     assert whole.fusion is not None and whole.weighs_label_sets
-    parts = (queries, found.values, found.similarities, found.mask)
+    parts = (queries, found.values, found.similarities, found.mask, found.keys)
     expected = weigh_label_set(whole.fusion, *(torch.from_numpy(part) for part in parts))
     assert expected is not None and whole.weigh(queries, found) == expected
 

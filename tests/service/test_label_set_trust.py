@@ -89,7 +89,7 @@ def by_hand(engine: Engine, photo: bytes, labels: list[str], mode: str) -> tuple
     image = encoder.encode_image(encoder.preprocess(photo)[None])
     found = [memory.search(query, K, modality=side) for query, side in ((texts, "text"), (image, "image"))]
     parts = [[torch.from_numpy(part) for part in (one.values, one.similarities, one.mask)] for one in found]
-    weights = weigh_label_set(fusion, torch.from_numpy(texts), *parts[0])
+    weights = weigh_label_set(fusion, torch.from_numpy(texts), *parts[0], torch.from_numpy(found[0].keys))
     assert weights is not None
     if mode in ("both", "text"):
         texts = fusion.text(torch.from_numpy(texts), *parts[0], weight=torch.tensor(weights.text)).numpy()
@@ -180,7 +180,7 @@ def test_weighing_is_a_stage(asked: httpx.Client, photos: list[bytes]) -> None:
     for _ in range(2):
         timing = asked.post("/classify", json=body).headers["server-timing"]
         path.append([part.split(";dur=")[0] for part in timing.split(", ")])
-    assert path[0] == ["decode", "queue", "encode", "weigh", "retrieve", "fuse", "total"]
+    assert path[0] == ["decode", "tokenize", "queue", "encode", "weigh", "retrieve", "fuse", "total"]
     assert path[1] == ["decode", "queue", "encode", "retrieve", "fuse", "total"]  # the weights are known by then
 
 

@@ -1,8 +1,9 @@
 """Fit the `evidence` design in closed form: no gradient, no learning rate, seconds instead of minutes.
 
 What is fitted, on each side: the centre and the whitening (the shrunk inverse scatter of values within an entity), the
-presence (logistic regression on queries whose entity is there, hidden, or has wrong values), and the weight of queries
-that stand alone (`stand_alone.py`). The last two are fitted on entities that the whitening did not see.
+presence and what is held (logistic regressions on queries whose entity is there, hidden, or has wrong values), and the
+weight of queries that stand alone (`stand_alone.py`). The latter two are fitted on entities that the whitening did not
+see.
 Shapes: N pairs, G entities, K neighbours, D embedding dim.
 """
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from memory import Modality
 from models.fusion import Fusion, FusionConfig
-from models.fusion.evidence import NUM_SIGNS, EvidenceFusion
+from models.fusion.evidence import EvidenceFusion
 from models.fusion.stand_alone import StandAlone
 from models.training.dataset.entity_pairs import EntityPairs, ask, means_of
 from models.training.fitting.stand_alone import fit_stand_alone, spread
@@ -60,12 +61,14 @@ def fit_evidence(
     step = _steps(6 if alone else 4, told)
     for modality, side in _sides(fusion):
         _fit_whitening(side, shown, modality, config.k)
+        _fit_products(side.stand_alone, shown, modality)
         _fit_presence(side, held_out, modality, config.k, dice)
         step()
     if alone:
         _fit_alone(fusion, pairs, order, config.k, torch.Generator().manual_seed(seed), step)
     for modality, side in _sides(fusion):
         _fit_whitening(side, pairs, modality, config.k)
+        _fit_products(side.stand_alone, pairs, modality)
         step()
     return fusion
 
@@ -117,21 +120,23 @@ def _fit_presence(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, 
     """Learn the signs of queries whose entity is there from those of queries that find nothing of theirs."""
     values = pairs.values(modality)
     signs: list[Tensor] = []
+    held: list[Tensor] = []
     known: list[Tensor] = []
     for hidden in (False, True):
         asked = ask(pairs, modality, k, hidden=hidden)
         attention = side.attend(asked.similarities, asked.mask)
-        signs.append(side.signs(*asked.found, attention))
-        known.append(torch.full((len(asked.rows),), float(not hidden)))
+        tried = [(asked.values, float(not hidden))]
         if not hidden:  # captions that were mixed up, pair by pair and all at once
-            random = values[torch.randint(0, len(values), asked.rows.shape, generator=dice)]
-            mixed = values[torch.randperm(len(values), generator=dice)][asked.rows]
-            for wrong in (random, mixed):
-                signs.append(side.signs(wrong, asked.similarities, asked.mask, attention))
-                known.append(torch.zeros(len(asked.rows)))
-    weight, bias = _logistic(torch.cat(signs), torch.cat(known))
-    side.presence.weight.copy_(weight)
-    side.presence.bias.copy_(bias)
+            tried.append((values[torch.randint(0, len(values), asked.rows.shape, generator=dice)], 0.0))
+            tried.append((values[torch.randperm(len(values), generator=dice)][asked.rows], 0.0))
+        for found, there in tried:
+            signs.append(side.signs(found, asked.similarities, asked.mask, attention))
+            held.append(side.signs_held(asked.queries, asked.keys, signs[-1]))
+            known.append(torch.full((len(asked.rows),), there))
+    for presence, seen in ((side.presence, signs), (side.held, held)):
+        weight, bias = _logistic(torch.cat(seen), torch.cat(known))
+        presence.weight.copy_(weight)
+        presence.bias.copy_(bias)
 
 
 @torch.no_grad()
@@ -149,7 +154,6 @@ def _fit_alone(
         _fit_products(side.stand_alone, shown, modality)
         tried = trials(pairs, modality, k, held_out, dice, LACKING_CARE)
         fit_stand_alone(side, tried, with_handicap=modality == "text")
-        _fit_products(side.stand_alone, pairs, modality)
         step()
 
 
@@ -160,14 +164,14 @@ def _fit_products(alone: StandAlone, pairs: EntityPairs, modality: Modality) -> 
 
 
 def _logistic(signs: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Logistic regression by Newton's method, in float64: weight (NUM_SIGNS,) and bias ()."""
+    """Logistic regression by Newton's method, in float64: signs (B, n) to weight (n,) and bias ()."""
     mean, spread = signs.mean(dim=0), signs.std(dim=0).clamp(min=1e-4)
     design = F.pad((signs - mean) / spread, (0, 1), value=1.0).double()
-    target, weights = known.double(), torch.zeros(NUM_SIGNS + 1, dtype=torch.double)
+    target, weights = known.double(), torch.zeros(design.shape[1], dtype=torch.double)
     for _ in range(_NEWTON_STEPS):
         likely = torch.sigmoid(design @ weights)
         slope = design.T @ (likely - target) / len(design) + _RIDGE * weights
         curve = (design * (likely * (1 - likely)).unsqueeze(1)).T @ design / len(design)
-        weights = weights - torch.linalg.solve(curve + _RIDGE * torch.eye(NUM_SIGNS + 1), slope)
+        weights = weights - torch.linalg.solve(curve + _RIDGE * torch.eye(len(weights)), slope)
     weight = weights[:-1].float() / spread
     return weight, weights[-1].float() - weight @ mean

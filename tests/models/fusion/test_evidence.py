@@ -63,7 +63,7 @@ def classify(fusion: Fusion, memory: World, asked: World, pairing: Tensor | None
     """Fresh images of the same classes against the names, weighed as a set."""
     values = memory.image if pairing is None else memory.image[pairing]
     found = search(asked.names, memory.text, values)
-    weights = weigh_label_set(fusion, asked.names, *found)
+    weights = weigh_label_set(fusion, asked.names, *found, search(asked.names, memory.text, memory.text)[0])
     assert weights is not None
     names = fusion.text(asked.names, *found, torch.tensor(weights.text))
     looks = search(asked.image, values, memory.text)
@@ -162,9 +162,43 @@ def test_labels_that_the_memory_does_not_hold_are_left_to_clip(fusion: Fusion, p
     assert measured.refined == measured.frozen
 
 
+def held(fusion: Fusion, memory: World, names: Tensor) -> Tensor:
+    """(C,): the probability that the memory holds what each name stands for."""
+    values, similarities, mask = search(names, memory.text, memory.image)
+    keys, _, _ = search(names, memory.text, memory.text)
+    side = fusion.text
+    assert isinstance(side, EvidenceFusion)
+    signs = side.signs(values, similarities, mask, side.attend(similarities, mask))
+    return side.held(side.signs_held(names, keys, signs))
+
+
+def test_what_is_held_is_told_from_what_is_not_by_the_nearest_caption_alone(fusion: Fusion) -> None:
+    memory, asked = again(1.0, 10)
+    absent = world(1.0, 11).names
+    there, missing = ((held(fusion, memory, names) < 0.1).float().mean() for names in (asked.names, absent))
+    assert there <= 0.05 and missing >= 0.95
+    values, similarities, mask = search(asked.names, memory.text, memory.image)
+    keys, _, _ = search(asked.names, memory.text, memory.text)
+    weights = [weigh_label_set(fusion, asked.names, values, similarities, mask, keys[:, :k]) for k in (1, K)]
+    assert weights[0] == weights[1]
+
+
+def test_a_checkpoint_from_before_holds_what_its_presence_says(fusion: Fusion) -> None:
+    state = {name: value for name, value in fusion.state_dict().items() if ".held" not in name and "held." not in name}
+    former = Fusion(FusionConfig("evidence", D, k=K))
+    former.load_state_dict(state)
+    side = former.text
+    assert isinstance(side, EvidenceFusion)
+    signs = torch.stack([torch.linspace(-4, -1, 200), torch.linspace(0.8, 0.2, 200)], dim=1)
+    missing = side.presence(signs) < 0.1
+    assert 5 < missing.sum() < 195
+    assert torch.equal(side.held(F.pad(signs, (0, 1), value=9.0)) < 0.05, missing)
+
+
 def test_one_label_and_other_designs_have_nothing_to_weigh(fusion: Fusion) -> None:
     memory, asked = again(1.0, 12)
-    found = tuple(part[:1] for part in search(asked.names, memory.text, memory.image))
+    values, similarities, mask = (part[:1] for part in search(asked.names, memory.text, memory.image))
+    found = values, similarities, mask, search(asked.names, memory.text, memory.text)[0][:1]
     weights = weigh_label_set(fusion, asked.names[:1], *found)
     assert weights is not None
     assert weights.text == weights.image == 0
