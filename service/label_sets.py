@@ -3,8 +3,9 @@
     birds.json     {"labels": ["puffin", "razorbill"], "templates": ["a photo of a {}, a bird."]}
     birds.txt      a label a line
 
-A file is read again when it has changed, so replicas that share a folder share its sets. Without a folder, sets live
-as long as the process. Blocking; may run in any thread. Depends on classify's checks, json_body, problems, settings.
+A file is read again when it has changed, so replicas that share a folder share its sets; one that has become unusable
+is refused, and what it held before serves on. Without a folder, sets live as long as the process. Blocking; may run in
+any thread. Depends on classify's checks, json_body, problems, settings.
 """
 
 import logging
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from service.classify import check_labels, check_templates
 from service.forms.json_body import parse_object
-from service.problems import ItemError, Problem
+from service.problems import KINDS, ItemError, Problem
 from service.schemas.requests import LabelSetRequest, validate
 from service.settings import Settings, SettingsError
 
@@ -28,6 +29,7 @@ MAX_SETS = 256
 MAX_FILE_BYTES = 4 * 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")  # no dot in front: no hidden file, no ..
 _SUFFIXES = (".json", ".txt")
+_POINTERS = 10  # of labels that are told to be wrong
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,18 @@ class LabelSet:
     templates: Sequence[str] | None = None
 
 
+@dataclass(frozen=True)
+class _Refused:
+    """A file that cannot be used: how it looked, and why."""
+
+    look: object
+    problem: Problem
+
+    def __str__(self) -> str:
+        where = ", ".join(error.pointer for error in self.problem.errors[:_POINTERS])
+        return f"{self.problem.code} at {where}" if where else self.problem.code
+
+
 class LabelSets:
     """Label sets by name."""
 
@@ -46,6 +60,7 @@ class LabelSets:
         self._directory = directory
         self._settings = settings
         self._sets: dict[str, tuple[object, LabelSet]] = {}  # by name: how its file looked, and what it held
+        self._refused: dict[str, _Refused] = {}  # by name, files that have become unusable
         self._lock = threading.Lock()
 
     @classmethod
@@ -69,9 +84,10 @@ class LabelSets:
                 raise SettingsError(f"RECO_LABEL_SETS: {directory / name} is there as .json and as .txt: keep one")
             try:
                 sets._read(name)
-            except Problem as problem:
-                where = f" at {problem.errors[0].pointer}" if problem.errors else ""
-                raise SettingsError(f"RECO_LABEL_SETS: {directory / name}: {problem.code}{where}") from None
+            except Problem:
+                raise SettingsError(f"RECO_LABEL_SETS: {directory / name}: {sets._refused[name]}") from None
+        for file in _misnamed(directory):
+            logger.warning("%s is no label set: %s", file, KINDS["label_set_name_invalid"].title)
         return sets
 
     def names(self) -> list[str]:
@@ -82,19 +98,24 @@ class LabelSets:
         return sorted({file.stem for file in files if file.suffix in _SUFFIXES and _NAME.fullmatch(file.stem)})
 
     def get(self, name: str) -> LabelSet:
-        """The set of a name, as its file is now.
+        """The set of a name, as its file is now, or was when it could last be used.
 
         Raises:
-            Problem: label_set_not_found; a file that has become unusable is none, and the log says why.
+            Problem: label_set_not_found, with the reason where there is a file that was never usable.
         """
-        if not _NAME.fullmatch(name):
-            raise Problem("label_set_not_found", errors=[ItemError("/label_set", "label_set_not_found")])
-        try:
-            return self._read(name)
-        except Problem as problem:
-            if problem.code != "label_set_not_found":
-                logger.error("label set %s: %s", name, problem.code)
-        raise Problem("label_set_not_found", errors=[ItemError("/label_set", "label_set_not_found")])
+        reason = {}
+        if _NAME.fullmatch(name):
+            try:
+                return self._read(name)
+            except Problem as problem:
+                reason = {} if problem.code == "label_set_not_found" else {"reason": problem.code}
+        errors = [ItemError("/label_set", "label_set_not_found")]
+        raise Problem("label_set_not_found", errors=errors, extensions=reason)
+
+    def refusal(self, name: str) -> str | None:
+        """The code for which a set's file was refused when it was last read; None if it can be used."""
+        refused = self._refused.get(name)
+        return None if refused is None else refused.problem.code
 
     def put(self, name: str, body: bytes) -> LabelSet:
         """Make or replace a set; in the folder, if there is one.
@@ -134,6 +155,7 @@ class LabelSets:
                 except OSError as error:
                     raise _not_saved(error) from None
             self._sets.pop(name, None)
+            self._refused.pop(name, None)
 
     def _read(self, name: str) -> LabelSet:
         kept = self._sets.get(name)
@@ -147,13 +169,33 @@ class LabelSets:
                     state = os.fstat(file.fileno())
                     look = (suffix, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
                     if kept is not None and kept[0] == look:
+                        self._refused.pop(name, None)
                         return kept[1]
-                    found = self._parse(name, file.read(MAX_FILE_BYTES + 1), suffix)
+                    refused = self._refused.get(name)
+                    if refused is None or refused.look != look:
+                        return self._take(name, look, file.read(MAX_FILE_BYTES + 1), suffix)
             except OSError:
                 continue
-            self._sets[name] = (look, found)
-            return found
+            if kept is not None:
+                return kept[1]
+            raise refused.problem
         raise Problem("label_set_not_found")
+
+    def _take(self, name: str, look: object, content: bytes, suffix: str) -> LabelSet:
+        """What a changed file holds; if that cannot be used, what it held before."""
+        try:
+            found = self._parse(name, content, suffix)
+        except Problem as problem:
+            self._refused[name] = refused = _Refused(look, problem)
+            kept = self._sets.get(name)
+            if kept is None:
+                logger.error("label set %s cannot be used: %s", name, refused)
+                raise
+            logger.error("label set %s: %s; what it held before is served on", name, refused)
+            return kept[1]
+        self._refused.pop(name, None)
+        self._sets[name] = (look, found)
+        return found
 
     def _parse(self, name: str, content: bytes, suffix: str = ".json") -> LabelSet:
         if len(content) > MAX_FILE_BYTES:
@@ -179,6 +221,12 @@ class LabelSets:
             raise _not_saved(error) from None
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _misnamed(directory: Path) -> list[str]:
+    """Files that look like label sets, but for their names; hidden ones are nobody's."""
+    files = sorted(Path(entry.name) for entry in os.scandir(directory) if entry.is_file() and entry.name[0] != ".")
+    return [file.name for file in files if file.suffix in _SUFFIXES and not _NAME.fullmatch(file.stem)]
 
 
 def _not_saved(error: OSError) -> Problem:

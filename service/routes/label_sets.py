@@ -80,10 +80,12 @@ def router(service: Service) -> APIRouter:
         for name in sets.names():
             try:
                 told = sets.get(name)
-            except Problem:  # unusable since the start, or gone this moment; the log says why
-                continue
+            except Problem as problem:
+                if "reason" not in problem.extensions:  # gone this moment
+                    continue
+                told = LabelSet(name, ())
             counts = {"num_labels": len(told.labels), "num_templates": len(told.templates or ())}
-            found.append({"name": name, **counts})
+            found.append({"name": name, **counts, "refused": sets.refusal(name)})
         return found
 
     return routes

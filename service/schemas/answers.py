@@ -160,6 +160,7 @@ class LabelSetSummary(BaseModel):
     name: str
     num_labels: int
     num_templates: int = Field(description="0: requests that name none get the service's default.")
+    refused: str | None = Field(description="Why its file was refused; what it held before is served on, if anything.")
 
 
 class LabelSetsAnswer(BaseModel):

@@ -45,18 +45,38 @@ def test_files_are_sets(folder: Path) -> None:
     assert (sets.get("colours").labels, sets.get("colours").templates) == (("red", "brown", "grey"), None)
 
 
-def test_a_changed_file_is_read_again_and_a_broken_one_is_none(folder: Path) -> None:
+def test_a_changed_file_is_read_again_and_a_broken_one_refused(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     sets = opened(folder)
     first = sets.get("birds")
     assert sets.get("birds") is first
     (folder / "birds.json").write_text('{"labels": ["owl"]}')
     assert sets.get("birds").labels == ("owl",)
-    (folder / "birds.json").write_text("{")
-    with pytest.raises(Problem, match="label_set_not_found"):
-        sets.get("birds")
+    (folder / "birds.json").write_text('{"labels": ["owl", "wren", "Owl"]}')
+    for _ in range(3):
+        assert sets.get("birds").labels == ("owl",), "what it held before"
+    assert sets.refusal("birds") == "labels_duplicate"
+    assert caplog.messages == ["label set birds: labels_duplicate at /labels/2; what it held before is served on"]
+    (folder / "birds.json").write_text('{"labels": ["wren"]}')
+    assert (sets.get("birds").labels, sets.refusal("birds")) == (("wren",), None)
     (folder / "birds.json").unlink()
     with pytest.raises(Problem, match="label_set_not_found"):
         sets.get("birds")
+
+
+def test_a_new_file_that_cannot_be_used_says_why(folder: Path) -> None:
+    sets = opened(folder)
+    (folder / "new.json").write_text("{")
+    for _ in range(2):
+        with pytest.raises(Problem, match="label_set_not_found") as refused:
+            sets.get("new")
+        assert refused.value.extensions == {"reason": "json_invalid"}
+    assert sets.refusal("new") == "json_invalid"
+
+
+def test_a_file_whose_name_is_none_is_told_at_the_start(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "sea birds.txt").write_text("puffin")
+    assert opened(folder).names() == ["birds", "colours"]
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith("sea birds.txt is no label set")
 
 
 @pytest.mark.parametrize(
@@ -151,8 +171,8 @@ def test_in_a_form_and_a_query_too(asked: httpx.Client, photo_bytes: dict[str, b
 def test_they_are_listed_and_shown(asked: httpx.Client) -> None:
     assert asked.get("/label_sets").json() == {
         "label_sets": [
-            {"name": "birds", "num_labels": 3, "num_templates": 1},
-            {"name": "colours", "num_labels": 3, "num_templates": 0},
+            {"name": "birds", "num_labels": 3, "num_templates": 1, "refused": None},
+            {"name": "colours", "num_labels": 3, "num_templates": 0, "refused": None},
         ]
     }
     assert asked.get("/label_sets/birds").json() == {"name": "birds", **BIRDS}
