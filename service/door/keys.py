@@ -11,6 +11,7 @@ import re
 import secrets
 import string
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ _SECRET_LENGTH, _CHECK_LENGTH = 43, 6  # of 256 and 32 bits in base 62
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 _PLAIN = re.compile(r"[\x21-\x7e]{24,200}")
-_MAX_FILE_BYTES = 1 << 20
+_MAX_FILE_CHARACTERS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,15 @@ def read_keys(settings: Settings) -> KeyRing:
         path = Path(settings.api_keys_file)
         try:
             with path.open(encoding="utf-8") as file:
-                lines = file.read(_MAX_FILE_BYTES).splitlines()
+                text = file.read(_MAX_FILE_CHARACTERS + 1)
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"RECO_API_KEYS_FILE: {path} cannot be read: {type(error).__name__}") from None
-        keys += _parse(lines, "RECO_API_KEYS_FILE", plain=False)
-    names = [key.name for key in keys]
-    for name in names:
-        if names.count(name) > 1:
-            raise SettingsError(f"two keys have the name {name}; a name stands for one key in logs and limits")
+        if len(text) > _MAX_FILE_CHARACTERS:  # a part of it would shut out who stands in the rest
+            raise SettingsError(f"RECO_API_KEYS_FILE: {path} has more than {_MAX_FILE_CHARACTERS} characters")
+        keys += _parse(text.splitlines(), "RECO_API_KEYS_FILE", plain=False)
+    name, count = Counter(key.name for key in keys).most_common(1)[0] if keys else ("", 0)
+    if count > 1:
+        raise SettingsError(f"two keys have the name {name}; a name stands for one key in logs and limits")
     return KeyRing(keys)
 
 

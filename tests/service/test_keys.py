@@ -303,7 +303,12 @@ def test_a_bad_entry_is_refused_without_being_told(variable: str, told: str) -> 
 def test_a_keys_file_holds_hashes_only_and_never_nothing(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     settings = Settings(model="m", memory="m", api_keys_file=str(path))
-    for content, told in ((None, "cannot be read"), ("", "no key"), (f"web use {USE}", "never the key itself")):
+    for content, told in (
+        (None, "cannot be read"),
+        ("", "no key"),
+        (f"web use {USE}", "never the key itself"),
+        (key_line("web", ["use"], USE) + "\n" + "# who it is for\n" * 80_000, "has more than 1048576 characters"),
+    ):
         if content is not None:
             path.write_text(content)
         with pytest.raises(SettingsError, match=told):
