@@ -96,6 +96,8 @@ class KnownKeys:
         for row in rejected:
             if row.code == ALREADY_STORED and row.key not in self._stored:
                 return False
+            if row.detail == OTHER_PAIR:  # what the memory holds by now may be this very pair
+                return False
             if row.code == REMOVED and not self.is_removed(row.key):
                 return False
             if row.code == DUPLICATE and not (row.key in own or self._refuses(row.key)):

@@ -52,14 +52,14 @@ class ClassCache:
         key: str,
         deadline: float,
         compute: Callable[[], Coroutine[Any, Any, Classes]],
-        pay: Callable[[], None] = lambda: None,
+        pay: Callable[[], Callable[[], None]],
     ) -> Classes:
         """What is kept, or what `compute` gives; that runs once for all who ask meanwhile.
 
         Args:
             deadline: of whoever asks, on `time.monotonic`; `compute` keeps to the deadline of who asked first.
-            pay: called before `compute` is, for whom it runs; if that raises, nothing is computed, and who asks at the
-                same time never hears of it.
+            pay: called before `compute` is, for whom it runs, and what it returns if nothing comes of that; if it
+                raises, nothing is computed, and who asks at the same time never hears of it.
 
         Raises:
             Problem: as `compute` and `pay` do.
@@ -73,9 +73,9 @@ class ClassCache:
             flight = self._flights.get(key)
             joined = flight is not None
             if flight is None:
-                pay()
+                give_back = pay()
                 flight = self._flights[key] = _Flight(asyncio.ensure_future(compute()))
-                flight.task.add_done_callback(partial(self._land, key, flight))
+                flight.task.add_done_callback(partial(self._land, key, flight, give_back))
             self._count("joined" if joined else "miss")
             try:
                 return await self._wait(key, flight)
@@ -98,9 +98,10 @@ class ClassCache:
         if self._flights.get(key) is flight:
             del self._flights[key]
 
-    def _land(self, key: str, flight: _Flight, task: asyncio.Task[Classes]) -> None:
+    def _land(self, key: str, flight: _Flight, give_back: Callable[[], None], task: asyncio.Task[Classes]) -> None:
         self._forget(key, flight)
         if task.cancelled() or task.exception() is not None:
+            give_back()
             return
         classes = task.result()
         size = _size(classes)
@@ -114,6 +115,11 @@ class ClassCache:
 
     def _count(self, outcome: str) -> None:
         self._metrics.class_cache.labels(outcome).inc()
+
+
+def free(_: int = 0) -> Callable[[], None]:
+    """The bill where there is none to pay."""
+    return lambda: None
 
 
 def class_key(engine: Engine, labels: Sequence[str], templates: Sequence[str], mode: EnhanceMode, k: int) -> str:

@@ -37,7 +37,9 @@ _LAST_WORK_S = 5.0  # for threads that nobody waits for, the last lines of the l
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, and return; the process ends seconds later at most."""
     logging.config.dictConfig(logging_config(settings.log_format))
-    settings = settings.model_copy(update={"max_connections": allow_connections(settings.max_connections)})
+    ports = 1 if settings.operator_port is None else 2  # each has as many, so that a crowd at one leaves the other open
+    left = allow_connections(ports * settings.max_connections) // ports
+    settings = settings.model_copy(update={"max_connections": left})
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         code = 1
         try:

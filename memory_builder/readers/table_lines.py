@@ -21,6 +21,7 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 MAX_LINE_BYTES = 16 << 20
 _QUOTED = re.compile(r'"[^"]*("|$)')
+_FOREIGN_SHARE = 0.05
 _JUDGED_LINES = 1000  # an encoding shows in the first names and captions, and a table may have 10^8
 
 
@@ -140,20 +141,22 @@ def _delimiter(path: Source, header: str) -> str:
 
 
 def _check_encoding(path: Source, file: BinaryIO) -> None:
-    """Refuse a table in another encoding; a row of bytes that are not UTF-8 among others is that row's fault alone.
+    """Refuse a table in another encoding: its header shows it, or one row of twenty and no other has more than ASCII.
+    A row of bytes that are not UTF-8 among others is that row's fault alone.
 
     Raises:
         CorpusError: table_invalid.
     """
     foreign: list[int] = []
-    encoded = False  # whether a line has more than ASCII, and is UTF-8
+    encoded, number = False, 0  # whether a line has more than ASCII, and is UTF-8
     for number, line in enumerate(islice(iter(lambda: file.readline(MAX_LINE_BYTES), b""), _JUDGED_LINES), start=1):
         try:
             line.decode()
             encoded = encoded or not line.isascii()
         except UnicodeDecodeError:
             foreign.append(number)
-    if foreign and (foreign[0] == 1 or (not encoded and len(foreign) > 1)):
+    in_header = foreign[:1] == [1] and path.suffix.lower() not in JSON_LINES
+    if in_header or (not encoded and len(foreign) > max(1, _FOREIGN_SHARE * number)):
         name, made = shlex.quote(path.name), shlex.quote(f"utf8-{path.name}")
         raise CorpusError(
             "table_invalid",

@@ -1,7 +1,8 @@
 """work/rejected.jsonl: the rows of all corpora of a memory that are not stored, and of which piece.
 
 A corpus is known by its name, the first part of its keys. Built again, it takes its own lines out, but those of pieces
-that are not looked at again, and leaves the lines of others.
+that are not looked at again, and leaves the lines of others. A build that is refused adds its own to what the memory
+stands on, until the next build.
 """
 
 import json
@@ -34,20 +35,23 @@ class Rejections:
         self.path = path
         self._reasons: dict[str, Counter[Reason]] = {}
         for row, _ in self._lines():
-            if piece := row.get("piece"):
+            if (piece := row.get("piece")) and not row.get("refused"):
                 self._reasons.setdefault(piece, Counter())[row["code"], row["detail"]] += 1
 
     def of_piece(self, piece_id: str) -> Mapping[Reason, int]:
-        """Why rows of a piece were rejected when it was looked at last."""
+        """Why rows of a piece were rejected when it was looked at last, by a build that was not refused."""
         return self._reasons.get(piece_id, {})
 
-    def write(self, pieces: Iterable[RejectedPiece], corpora: Collection[str], kept: Collection[str]) -> None:
+    def write(
+        self, pieces: Iterable[RejectedPiece], corpora: Collection[str], kept: Collection[str], *, refused: bool
+    ) -> None:
         """Write the rows of pieces in place of what the file had of their corpora.
 
         Args:
             pieces: in the plan's order.
             corpora: names of the corpora that are built.
             kept: ids of their pieces whose lines stay as they are.
+            refused: nothing of this build will be stored, so what the memory holds is still what it was.
 
         Raises:
             memory.WriteFailed: disk full or I/O error; the file stays as it was.
@@ -55,12 +59,18 @@ class Rejections:
 
         def lines() -> Iterator[bytes]:
             for row, line in self._lines():
-                if _corpus(row) not in corpora or row.get("piece") in kept:
+                stands = (refused or row.get("piece") in kept) and not row.get("refused")
+                if _corpus(row) not in corpora or stands:
                     yield line
             for piece in pieces:
                 for one in piece.rows:
-                    row = {**asdict(one), "corpus": piece.corpus, "piece": piece.id}
-                    yield json.dumps(row, sort_keys=True).encode() + b"\n"
+                    told: dict[str, object] = {
+                        **asdict(one),
+                        "corpus": piece.corpus,
+                        "piece": piece.id,
+                        "refused": refused,
+                    }
+                    yield json.dumps(told, sort_keys=True).encode() + b"\n"
 
         write_file(self.path, lambda stream: [stream.write(line) for line in lines()], replace=True)
 

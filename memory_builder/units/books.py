@@ -81,9 +81,10 @@ class Books:
         """
         ledger = self.ledger
         exceeded = ledger.exceeds(complete=complete)
+        empty = complete and not ledger.added and self._previous.manifest is None
         if exceeded or (complete and self.finished):
-            self._write_rejected()
-        if complete and not ledger.added and self._previous.manifest is None:
+            self._write_rejected(refused=exceeded or empty)
+        if empty:
             raise NothingUsable(
                 f"None of the {ledger.rows:,} rows can be stored. Rejected: {ledger.codes()}. Every row and "
                 f"its reason is in {self._rejections.path}.{advice(ledger.rejected, ledger.changed)}",
@@ -98,12 +99,13 @@ class Books:
         if self.removed:
             self.removed = self.removed.difference(map(key_hash, keys))
 
-    def _write_rejected(self) -> None:
+    def _write_rejected(self, *, refused: bool) -> None:
         entered = {unit.piece_id for unit in self._entered}
         kept = {unit.piece_id for unit in self._planned}.difference(entered)
-        self._rejections.write(self._rejected(), {unit.reader.name for unit in self._planned}, kept)
+        self._rejections.write(self._rejected(), {unit.reader.name for unit in self._planned}, kept, refused=refused)
 
     def _rejected(self) -> Iterator[RejectedPiece]:
         for unit, finished in zip(self._entered, self.finished, strict=True):
             rows = (*self._store.rejected(unit.id), *finished.admitted.late)
-            yield RejectedPiece(unit.reader.name, unit.piece_id, [row for row in rows if row.code != ALREADY_STORED])
+            lasting = [row for row in rows if row.code != ALREADY_STORED]
+            yield RejectedPiece(unit.reader.name, unit.piece_id, lasting)

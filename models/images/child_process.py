@@ -16,11 +16,11 @@ def settle() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None and parent.pid is not None, "only a child process settles"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":  # elsewhere a signal does not tell who sent it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # before there are threads, which inherit it
+        threading.Thread(target=_end_when_asked_by, args=(parent.pid,), daemon=True).start()
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    if sys.platform == "linux":  # elsewhere a signal does not tell who sent it
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_asked_by, args=(parent.pid,), daemon=True).start()
 
 
 def _end_with(parent: BaseProcess) -> None:

@@ -81,7 +81,7 @@ class Limiter:
         Raises:
             Problem: rate_limited or concurrency_limited, with Retry-After.
         """
-        caller = self._caller(name, limits)
+        caller = self._caller(name, limits, admits=True)
         if limits.rate is not None and caller.items < 1:
             raise self._too_fast(name, limits)
         if limits.concurrency is not None and caller.under_way >= limits.concurrency:
@@ -94,10 +94,13 @@ class Limiter:
             caller.under_way -= 1
             caller.pay(limits.bucket, max(0, items() - 1))
 
-    def charge(self, name: str, limits: Limits, items: int) -> None:
+    def charge(self, name: str, limits: Limits, items: int) -> Callable[[], None]:
         """Have a request that was let in pay for more than what it holds, before that is done.
 
         As at the door, what others of this caller owe is waited for, and the request's own items may be debt.
+
+        Returns:
+            gives the items back: nothing came of it.
 
         Raises:
             Problem: rate_limited, with Retry-After.
@@ -106,6 +109,7 @@ class Limiter:
         if limits.rate is not None and caller.items < 0:
             raise self._too_fast(name, limits)
         caller.pay(limits.bucket, items)
+        return lambda: caller.pay(limits.bucket, -items)
 
     def _too_fast(self, name: str, limits: Limits) -> Problem:
         assert limits.rate is not None
@@ -129,8 +133,11 @@ class Limiter:
             "RateLimit": f'"items";r={left};t={full_in}',
         }
 
-    def _caller(self, name: str, limits: Limits) -> _Caller:
-        """A caller with its bucket filled up to now; who is new, or has other limits now, begins with a full one."""
+    def _caller(self, name: str, limits: Limits, *, admits: bool = False) -> _Caller:
+        """A caller with its bucket filled up to now; who is new, or comes under other limits, begins with a full one.
+
+        A request that came under earlier limits, and pays or is answered now, leaves the bucket of later ones alone.
+        """
         now = self._clock()
         caller = self._callers.get(name)
         if caller is None:
@@ -139,6 +146,8 @@ class Limiter:
                 self._forget()
         self._callers.move_to_end(name)
         if caller.bucket != limits.bucket:
+            if not admits:
+                return caller
             caller.items, caller.bucket = limits.burst, limits.bucket
         elif limits.rate is not None:
             caller.items = min(limits.burst, caller.items + (now - caller.at) * limits.rate)

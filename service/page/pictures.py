@@ -51,7 +51,7 @@ def open_picture(path: Path, known: Known | None, *, max_bytes: int) -> Picture 
     file = os.fdopen(descriptor, "rb")
     state = os.fstat(descriptor)
     if stat.S_ISREG(state.st_mode) and state.st_size <= max_bytes:
-        look = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+        look = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         if known is None or known.look != look:
             known = _read(file, look)
         return Picture(file, state.st_size, known)
@@ -89,5 +89,5 @@ class PictureResponse(Response):
                     return  # cut short meanwhile: the server ends the connection before the length that was told
                 left -= len(part)
                 await send({"type": "http.response.body", "body": part, "more_body": left > 0})
-            if scope["method"] == "HEAD" or not self._picture.size:
+            if scope["method"] == "HEAD":
                 await send({"type": "http.response.body", "body": b""})

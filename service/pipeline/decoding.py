@@ -8,7 +8,6 @@ pool had are decoded again, one at a time, in a process where only the one that 
 
 import asyncio
 import multiprocessing
-import threading
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol
@@ -89,12 +88,12 @@ class DecodeProcesses:
             try:
                 work = asyncio.get_running_loop().run_in_executor(executor, decode, data)
             except BrokenProcessPool:  # before this image came
-                await asyncio.to_thread(pool.replace, executor)
+                await pool.replace(executor)
                 continue
             try:
                 return pixels_of(await work, self._preprocess)
             except BrokenProcessPool:
-                await asyncio.to_thread(pool.replace, executor)
+                await pool.replace(executor)
                 raise
 
 
@@ -103,7 +102,7 @@ class _Pool:
 
     def __init__(self, preprocess: Preprocessor, workers: int) -> None:
         self._preprocess, self._workers = preprocess, workers
-        self._lock = threading.Lock()
+        self._renewing: asyncio.Future[None] | None = None
         self.executor = self._new()
 
     def start(self) -> None:
@@ -113,13 +112,17 @@ class _Pool:
     def stop(self) -> None:
         self.executor.shutdown(cancel_futures=True)
 
-    def replace(self, broken: Executor) -> None:
-        """Begin anew, if nobody has; blocks, for the server of forks may be gone, too."""
-        with self._lock:
-            if self.executor is broken:
-                executor = self._new()
-                self._start(executor)
-                self.executor = executor
+    async def replace(self, broken: Executor) -> None:
+        """Begin anew, if nobody has; in one thread for all who wait, for the server of forks may be gone, too."""
+        if self.executor is broken:
+            if self._renewing is None or self._renewing.done():
+                self._renewing = asyncio.ensure_future(asyncio.to_thread(self._renew))
+            await asyncio.shield(self._renewing)  # who leaves does not leave half a pool
+
+    def _renew(self) -> None:
+        executor = self._new()
+        self._start(executor)
+        self.executor = executor
 
     def _start(self, executor: Executor) -> None:
         wait([executor.submit(ready) for _ in range(self._workers)])

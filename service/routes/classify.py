@@ -1,7 +1,7 @@
 """`POST /classify`."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from models.texts.prompts import DEFAULT_TEMPLATES
 from service import answers
-from service.class_cache import class_key
+from service.class_cache import class_key, free
 from service.classify import (
     Classes,
     check_labels,
@@ -87,34 +87,15 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-class Bill:
-    """What a request pays for class texts: those that are encoded for it, and once, though it may be tried twice."""
-
-    def __init__(self, charge: Callable[[int], None] | None) -> None:
-        """Charge nothing where no limit applies, as on the operator's port."""
-        self._charge = charge
-
-    def pay(self, texts: int) -> None:
-        """Pay now.
-
-        Raises:
-            Problem: rate_limited; nothing is paid.
-        """
-        if self._charge is not None:
-            self._charge(texts)
-            self._charge = None
-
-
 async def _classify_or_degrade(request: Request, service: Service, sent: ImageRequest) -> Response:
     """Without the memory where that is away and the settings prefer a plain answer to none; in the time of one."""
     mode, deadline = _mode_of(service, sent.options), service.pipeline.deadline()
-    bill = Bill(getattr(request.state, "charge", None))
     try:
-        return await _classify(request, service, sent, mode, deadline, bill)
+        return await _classify(request, service, sent, mode, deadline)
     except Problem as problem:
         if problem.code != "memory_unavailable" or service.settings.memory_away == "refuse":
             raise
-    return await _classify(request, service, sent, "none", deadline, bill, degraded=True)
+    return await _classify(request, service, sent, "none", deadline, degraded=True)
 
 
 async def _classify(
@@ -123,7 +104,6 @@ async def _classify(
     sent: ImageRequest,
     mode: EnhanceMode,
     deadline: float,
-    bill: Bill,
     *,
     degraded: bool = False,
 ) -> Response:
@@ -144,7 +124,8 @@ async def _classify(
     weight = known.trust.image if known is not None and known.trust is not None and refined else None
     images = pipeline.embed_images(sent.images, Ask(refined and not waiting, k, weight=weight), deadline, trace)
     embed = partial(embed_classes, pipeline, labels, templates, mode=mode, k=k, deadline=deadline, trace=trace)
-    pay = partial(bill.pay, len(labels) * len(templates))
+    charge = getattr(request.state, "charge", free)  # no limit applies on the operator's port
+    pay = partial(charge, len(labels) * len(templates))
     outcomes, classes = await _both(images, service.class_cache.get(key, deadline, embed, pay))
     if waiting and classes.trust is not None:
         outcomes = await refine_images(pipeline, outcomes, classes.trust.image, k, deadline, trace)

@@ -285,6 +285,20 @@ def test_each_corpus_keeps_its_own_rejected_rows(
     assert [row["key"] for row in ledger(memory)] == ["first/003/00035", "second/001/00012"]
 
 
+def test_a_refused_build_leaves_what_is_told_of_the_memory(
+    run: Run, tmp_path: Path, memory: Path, write_folder: WriteFolder
+) -> None:
+    photos = write_folder(tmp_path / "photos", range(60))
+    (photos / "000/00003.jpg").write_bytes(b"<html>")
+    assert run(photos, max_error_rate=0.1).added == 59
+    with pytest.raises(TooManyRejected):
+        run(photos, max_characters=3, max_error_rate=0.1)
+    assert len([row for row in ledger(memory) if row["code"] == "text_too_long"]) == 60
+    again = run(photos)
+    assert (again.present, again.rejected, again.rejected_earlier) == (59, {"image_format_unsupported": 1}, 1)
+    assert [row["key"] for row in ledger(memory) if not row.get("refused")] == ["photos/000/00003"]
+
+
 def test_rejected_rows_of_an_earlier_release_stay_with_their_corpus(
     run: Run, tmp_path: Path, memory: Path, write_folder: WriteFolder
 ) -> None:

@@ -76,6 +76,20 @@ def test_what_is_there_already_is_of_the_rows_that_the_rate_is_of(
     assert (done.replaced, done.present, done.changed, sum(done.rejected.values())) == (4, 54, 0, 2)
 
 
+def test_what_an_upsert_has_replaced_is_no_changed_pair_any_more(
+    run: Callable[..., BuildResult], tmp_path: Path, write_folder: Callable[..., Path]
+) -> None:
+    photos = write_folder(tmp_path / "photos", range(60))
+    run(photos, unit_rows=100)
+    for number in range(10, 20):
+        (photos / f"001/{number:05}.txt").write_text(f"another caption, {number}")
+    with pytest.raises(TooManyRejected, match=r"10 of 60 rows.*--upsert"):
+        run(photos, unit_rows=100)
+    assert run(photos, unit_rows=100, upsert=True).replaced == 10
+    again = run(photos, unit_rows=100)
+    assert (again.present, again.changed, again.rejected) == (60, 0, {})
+
+
 def test_an_upsert_goes_back_and_forth(run: Callable[..., BuildResult], photos: Path, tmp_path: Path) -> None:
     """A unit that was published once is no reason to leave out what the corpus says today."""
     root = tmp_path / "memory"

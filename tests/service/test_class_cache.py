@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.class_cache import ClassCache, class_key
+from service.class_cache import ClassCache, class_key, free
 from service.classify import Classes
 from service.observing.metrics import Metrics
 from service.pipeline.engine import Engine
@@ -45,7 +45,7 @@ def test_what_was_computed_is_kept_and_the_least_recently_used_goes_first() -> N
     async def scenario() -> None:
         cache, sources = ClassCache(2 * ENTRY_BYTES, Metrics()), {key: Source() for key in "abc"}
         for key in "abaca":  # a is used again before c comes: b goes
-            await cache.get(key, LATER, sources[key])
+            await cache.get(key, LATER, sources[key], free)
         assert [key for key in "abc" if cache.peek(key) is not None] == ["a", "c"]
         assert [sources[key].started for key in "abc"] == [1, 1, 1]
         assert lookups(cache) == {"miss": 3, "hit": 2}
@@ -58,7 +58,7 @@ def test_nothing_is_kept_of_what_is_larger_than_the_cache() -> None:
     async def scenario() -> None:
         cache, source = ClassCache(ENTRY_BYTES - 1, Metrics()), Source()
         for _ in range(2):
-            await cache.get("a", LATER, source)
+            await cache.get("a", LATER, source, free)
         assert (source.started, cache.peek("a")) == (2, None)
 
     asyncio.run(scenario())
@@ -67,7 +67,7 @@ def test_nothing_is_kept_of_what_is_larger_than_the_cache() -> None:
 def test_those_who_ask_meanwhile_share_one_computation() -> None:
     async def scenario() -> None:
         cache, source = ClassCache(0, Metrics()), Source()
-        found = await asyncio.gather(*(cache.get("a", LATER, source) for _ in range(8)))
+        found = await asyncio.gather(*(cache.get("a", LATER, source, free) for _ in range(8)))
         assert source.started == 1
         assert all(classes is found[0] for classes in found)
         assert lookups(cache) == {"miss": 1, "joined": 7}
@@ -79,11 +79,15 @@ def test_who_begins_a_computation_pays_and_whoever_joins_does_not() -> None:
     async def scenario() -> None:
         cache, source, paid = ClassCache(10**6, Metrics()), Source(), list[str]()
 
-        def poor() -> None:
+        def poor() -> Callable[[], None]:
             raise Problem("rate_limited")
 
+        def rich(name: str) -> Callable[[], None]:
+            paid.append(name)
+            return lambda: paid.remove(name)
+
         refused = cache.get("a", LATER, source, poor)
-        others = (cache.get("a", LATER, source, partial(paid.append, name)) for name in "xy")
+        others = (cache.get("a", LATER, source, partial(rich, name)) for name in "xy")
         found = await asyncio.gather(refused, *others, return_exceptions=True)
         assert getattr(found[0], "code", None) == "rate_limited"
         assert found[1] is found[2]
@@ -93,12 +97,33 @@ def test_who_begins_a_computation_pays_and_whoever_joins_does_not() -> None:
     asyncio.run(scenario())
 
 
+def test_what_comes_to_nothing_is_paid_back() -> None:
+    async def scenario() -> None:
+        cache, bad, slow, paid = ClassCache(10**6, Metrics()), Source(Problem("queue_full")), Source(), [0]
+
+        def pay() -> Callable[[], None]:
+            paid[0] += 1
+            return lambda: paid.append(paid.pop() - 1)
+
+        with pytest.raises(Problem, match="queue_full"):
+            await cache.get("a", LATER, bad, pay)
+        assert paid == [0]
+        leaving = asyncio.ensure_future(cache.get("b", LATER, slow, pay))
+        await asyncio.sleep(0.005)
+        assert paid == [1]
+        leaving.cancel()
+        await asyncio.sleep(0.05)
+        assert paid == [0]
+
+    asyncio.run(scenario())
+
+
 def test_a_failure_reaches_all_and_is_not_kept() -> None:
     async def scenario() -> None:
         cache, bad, good = ClassCache(10**6, Metrics()), Source(Problem("text_empty")), Source()
-        found = await asyncio.gather(*(cache.get("a", LATER, bad) for _ in range(3)), return_exceptions=True)
+        found = await asyncio.gather(*(cache.get("a", LATER, bad, free) for _ in range(3)), return_exceptions=True)
         assert [getattr(one, "code", None) for one in found] == ["text_empty"] * 3
-        await cache.get("a", LATER, good)
+        await cache.get("a", LATER, good, free)
         assert good.ended == 1
 
     asyncio.run(scenario())
@@ -107,18 +132,18 @@ def test_a_failure_reaches_all_and_is_not_kept() -> None:
 def test_the_first_may_leave_and_the_last_ends_it() -> None:
     async def scenario() -> None:
         cache, source = ClassCache(10**6, Metrics()), Source()
-        first, second = (asyncio.ensure_future(cache.get("a", LATER, source)) for _ in range(2))
+        first, second = (asyncio.ensure_future(cache.get("a", LATER, source, free)) for _ in range(2))
         await asyncio.sleep(0.005)
         first.cancel()
         await second
         assert (source.started, source.ended) == (1, 1)
 
-        left = [asyncio.ensure_future(cache.get("b", LATER, source)) for _ in range(2)]
+        left = [asyncio.ensure_future(cache.get("b", LATER, source, free)) for _ in range(2)]
         await asyncio.sleep(0.005)
         for task in left:
             task.cancel()
         await asyncio.sleep(0)
-        await cache.get("b", LATER, source)  # whoever comes at that moment joins no computation that is ending
+        await cache.get("b", LATER, source, free)  # whoever comes at that moment joins no computation that is ending
         assert (source.started, source.ended) == (3, 2)
 
     asyncio.run(scenario())
@@ -128,9 +153,9 @@ def test_who_came_later_outlives_the_deadline_of_the_first() -> None:
     async def scenario() -> None:
         cache, source = ClassCache(10**6, Metrics()), Source()
         late: Callable[[], Coroutine[Any, Any, Classes]] = Source(Problem("deadline_exceeded"))
-        first = asyncio.ensure_future(cache.get("a", time.monotonic() + 0.01, late))
+        first = asyncio.ensure_future(cache.get("a", time.monotonic() + 0.01, late, free))
         await asyncio.sleep(0)
-        second = asyncio.ensure_future(cache.get("a", LATER, source))
+        second = asyncio.ensure_future(cache.get("a", LATER, source, free))
         with pytest.raises(Problem, match="deadline_exceeded"):
             await first
         await second

@@ -188,6 +188,15 @@ def test_class_texts_are_refused_before_they_are_encoded() -> None:
     assert refused.value.headers["Retry-After"] == "49"  # 482 items in debt, and one
 
 
+def test_class_texts_that_come_to_nothing_are_paid_back() -> None:
+    limiter, limits = Limiter(clock=Clock()), Limits(rate=10, burst=20)
+    with limiter.admit("a", limits, lambda: 1):
+        give_back = limiter.charge("a", limits, 500)
+        assert limiter.headers("a", limits)["RateLimit"] == '"items";r=0;t=51'
+        give_back()
+    assert limiter.headers("a", limits)["RateLimit"] == '"items";r=19;t=1'
+
+
 class Clock:
     """Seconds that a test moves."""
 
@@ -220,6 +229,19 @@ def test_what_was_sent_without_a_rate_is_no_debt_when_the_key_is_given_one() -> 
     with limiter.admit("a", Limits(), lambda: 640_000), limiter.admit("a", limits, lambda: 200):
         pass  # the first came without a rate and ends after the key was given one
     assert limiter.headers("a", limits)["RateLimit"] == '"items";r=300;t=4'
+
+
+def test_a_request_of_earlier_limits_leaves_the_debt_of_later_ones() -> None:
+    limiter, before, after = Limiter(clock=Clock()), Limits(rate=1, burst=10), Limits(rate=2, burst=20)
+    with limiter.admit("a", before, lambda: 5):
+        with limiter.admit("a", after, lambda: 500):
+            pass
+        limiter.headers("a", before, owed=4)
+        with pytest.raises(Problem, match="rate_limited"):
+            limiter.charge("a", before, 100)
+    with pytest.raises(Problem, match="rate_limited"), limiter.admit("a", after, lambda: 1):
+        pass
+    assert limiter.headers("a", after)["RateLimit"] == '"items";r=0;t=250'
 
 
 def test_a_bucket_whose_limits_change_starts_anew() -> None:

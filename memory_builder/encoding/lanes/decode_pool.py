@@ -73,5 +73,5 @@ class DecodePool:
     def _start(self) -> ProcessPoolExecutor:
         # Not fork: this process has threads, and torch's do not survive it.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["memory_builder.encoding.lanes.decode_worker"])
+        context.set_forkserver_preload(["models.images.fork_server", "memory_builder.encoding.lanes.decode_worker"])
         return ProcessPoolExecutor(self._workers, context, begin, self._arguments)

@@ -160,6 +160,12 @@ def test_one_row_that_is_not_utf8_costs_that_row_alone(root: Path) -> None:
     data = [line.encode("latin-1" if number == 2 else "utf-8") for number, line in enumerate([*lines, lines[2]])]
     (root / "t.csv").write_bytes(b"\n".join(data))
     assert len(read_all(root / "t.csv")) == 6
+    few = ["images/0.jpg,it\x92s" if number in (7, 90) else "images/0.jpg,plain" for number in range(100)]
+    (root / "t.csv").write_bytes("\n".join([lines[0], *few]).encode("latin-1"))
+    assert len(read_all(root / "t.csv")) == 100
+    objects = [json.dumps({"path": "images/0.jpg", "caption": "größer"}, ensure_ascii=False)] * 6
+    (root / "t.jsonl").write_bytes(objects[0].encode("latin-1") + b"\n" + "\n".join(objects[1:]).encode())
+    assert len(read_all(root / "t.jsonl")) == 6
 
 
 def test_B04_paths_never_lead_out_of_the_folder(root: Path) -> None:
