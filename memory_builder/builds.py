@@ -3,6 +3,7 @@
 Chooses readers and mapper; the runner does the rest for both alike, and planning/forecast.py tells what it will take.
 """
 
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from memory_builder.embeddings import EmbeddingsReader, Importer, Origin, open_s
 from memory_builder.embeddings.reader import check_same_dim
 from memory_builder.encoding.mapper import open_mapper
 from memory_builder.engines import Engine, LocalEngine
-from memory_builder.errors import NothingUsable
+from memory_builder.errors import ConfigError, NothingUsable
 from memory_builder.planning.first_look import FirstLook, look_at
 from memory_builder.planning.forecast import Forecast, forecast
 from memory_builder.planning.sharing import Share, ShareResult
@@ -135,9 +136,15 @@ def check_corpora(config: BuildConfig) -> FirstLook:
 
     Raises:
         CorpusError: as `build`.
+        ConfigError: captions from folders where there is none.
         NothingUsable: a small corpus of broken rows.
     """
     first = [source for source in check_there(config.corpora) if source.suffix.lower() != ".txt"]
+    if config.caption_from_folder is not None and first and not any(os.path.isdir(str(source)) for source in first):
+        raise ConfigError(
+            "caption_from_folder is for folders of images, and none of the corpora is one: in a table name the column "
+            "with --caption-column, and in a tar put a .txt beside each image."
+        )
     look = look_at(open_reader(source, _reader_options(config)) for source in first)
     if look.warning is None:
         return look

@@ -41,7 +41,7 @@ class RetrievalEnhancedEncoder:
 
         Args:
             encoder: the frozen CLIP; the memory and the fusion were made for it (both check that at load).
-            fusion: None serves plain embeddings and neighbours only.
+            fusion: None serves plain embeddings and neighbours only; it is moved to the encoder's device, and frozen.
             fusion_id: `checkpoint_id` of the fusion; part of the name of the vector space.
         """
         self.encoder = encoder

@@ -38,7 +38,7 @@ def units_naming(root: Path, keys: Collection[str]) -> list[str]:
 
 
 def clean_ledger(root: Path, hashes: Collection[bytes]) -> int:
-    """Take lines with a key of one of these hashes out of the last build's lists; how many there were."""
+    """Take lines with a key of one of these hashes out of the lists that builds leave; how many there were."""
     return sum(_clean(root / name, hashes) for name in KEY_LISTS)
 
 

@@ -26,7 +26,7 @@ from memory_builder.reporting.near_duplicates import used_ram
 
 _SAMPLED_UNITS = 8
 _SAMPLED_BATCHES = 4
-_KEY_BYTES = 200  # of RAM for each row: its key, and what the memory holds under it
+_KEY_BYTES = 250  # of RAM for each row: its key and what the memory holds under it, and hashes of it and its caption
 
 
 @dataclass(frozen=True)

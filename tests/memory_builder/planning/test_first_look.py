@@ -1,12 +1,13 @@
 """What is seen of a corpus before an encoder is opened: the first row that can be stored, or that there is none."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from memory_builder import BuildConfig, check_corpora
-from memory_builder.errors import NothingUsable
+from memory_builder.errors import ConfigError, NothingUsable
 
 
 def pairs(folder: Path, *, broken: int, good: int) -> str:
@@ -92,3 +93,12 @@ def test_a_table_that_lies_beside_the_images_is_named(tmp_path: Path) -> None:
     other = images(tmp_path / "other", "a.jpg")
     with pytest.raises(NothingUsable, match=r"products\.csv.*other has a caption beside it\. Put one beside each"):
         look(tmp_path, shop, other)
+
+
+def test_captions_from_folders_are_refused_where_there_is_none(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text("path,caption\na.png,a mug\n")
+    config = BuildConfig((str(tmp_path / "t.csv"),), tmp_path / "memory", caption_from_folder="a photo of a {}.")
+    with pytest.raises(ConfigError, match="--caption-column"):
+        check_corpora(config)
+    check_corpora(replace(config, corpora=(f"{tmp_path.parent}/{tmp_path.name}*",)))
