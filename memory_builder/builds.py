@@ -3,7 +3,6 @@
 Chooses readers and mapper; the runner does the rest for both alike, and planning/forecast.py tells what it will take.
 """
 
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -140,7 +139,7 @@ def check_corpora(config: BuildConfig) -> FirstLook:
         NothingUsable: a small corpus of broken rows.
     """
     first = [source for source in check_there(config.corpora) if source.suffix.lower() != ".txt"]
-    if config.caption_from_folder is not None and first and not any(os.path.isdir(str(source)) for source in first):
+    if config.caption_from_folder is not None and first and not any(Path(str(one)).is_dir() for one in first):
         raise ConfigError(
             "caption_from_folder is for folders of images, and none of the corpora is one: in a table name the column "
             "with --caption-column, and in a tar put a .txt beside each image."
