@@ -1,4 +1,4 @@
-"""Waiting for several: what the first failure leaves behind."""
+"""Waiting for several: what the first failure, and who stops waiting, leave behind."""
 
 import asyncio
 
@@ -7,15 +7,17 @@ import pytest
 from service.pipeline.waiting import gather
 
 
+async def endless(number: int, ended: list[int]) -> None:
+    """Ends when it is cancelled, a turn of the loop later, and says so."""
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await asyncio.sleep(0)
+        ended.append(number)
+
+
 def test_the_first_failure_is_raised_once_the_others_have_ended() -> None:
     ended: list[int] = []
-
-    async def other(number: int) -> None:
-        try:
-            await asyncio.sleep(60)
-        finally:
-            await asyncio.sleep(0)
-            ended.append(number)
 
     async def fail() -> None:
         await asyncio.sleep(0.01)
@@ -23,7 +25,7 @@ def test_the_first_failure_is_raised_once_the_others_have_ended() -> None:
 
     async def run() -> None:
         with pytest.raises(ValueError, match="as is"):
-            await gather([other(0), fail(), other(1)])
+            await gather([endless(0, ended), fail(), endless(1, ended)])
         assert sorted(ended) == [0, 1]
 
     asyncio.run(run())
@@ -32,14 +34,8 @@ def test_the_first_failure_is_raised_once_the_others_have_ended() -> None:
 def test_who_stops_waiting_leaves_nothing_running() -> None:
     ended: list[int] = []
 
-    async def other(number: int) -> None:
-        try:
-            await asyncio.sleep(60)
-        finally:
-            ended.append(number)
-
     async def run() -> None:
-        waiting = asyncio.ensure_future(gather([other(0), other(1)]))
+        waiting = asyncio.ensure_future(gather([endless(0, ended), endless(1, ended)]))
         await asyncio.sleep(0.01)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
