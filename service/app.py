@@ -11,10 +11,9 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from memory import MemoryUnavailable
-from service.documents.docs_page import render_docs
 from service.documents.openapi import complete
 from service.door.access import Door
 from service.door.cors import let_origins_in
@@ -24,7 +23,7 @@ from service.observing.metrics import service_version
 from service.observing.tracing import Tracing
 from service.pipeline.engine import Engine
 from service.problems import Problem
-from service.routes import classify, embed, label_sets, memory, openai, operator, page, pairs, probes
+from service.routes import classify, documents, embed, label_sets, memory, openai, operator, page, pairs, probes
 from service.routes.methods import answer_head, methods_at
 from service.settings import Settings
 
@@ -55,14 +54,10 @@ def create_app(settings: Settings, engine: Engine | None = None, tracing: Tracin
         description=_DESCRIPTION,
         version=service_version(),
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's pages load scripts from a CDN
-        redoc_url=None,
+        openapi_url=None,  # rendered anew for each who asks, and FastAPI's pages load scripts from a CDN
         redirect_slashes=False,
-        telemetry={
-            "tracing": False,
-            "metrics": False,
-            "logs": False,
-        },  # ours are; asking for them takes 30 µs a request
+        # Ours are; FastAPI's takes 30 µs a request to ask for.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
     app.add_middleware(
@@ -73,18 +68,6 @@ def create_app(settings: Settings, engine: Engine | None = None, tracing: Tracin
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(MemoryUnavailable, _on_memory_unavailable)
-    modules = (embed, classify, label_sets, openai, memory, operator, pairs, probes, page)  # the busiest first
-    groups = [module.router(service) for module in modules]
-    for group in groups:
-        answer_head(group)
-        app.include_router(group)
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> Response:
-        return HTMLResponse(render_docs(app.openapi(), str(request.base_url)))
-
-    answer_head(app.router)
-    app.state.groups = [*groups, app.router]
     routes_only = app.openapi
 
     def whole() -> dict[str, Any]:
@@ -93,6 +76,11 @@ def create_app(settings: Settings, engine: Engine | None = None, tracing: Tracin
         return app.openapi_schema
 
     app.openapi = whole  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    modules = (embed, classify, label_sets, openai, memory, operator, pairs, probes, page)  # the busiest first
+    app.state.groups = [*(module.router(service) for module in modules), documents.router(whole)]
+    for group in app.state.groups:
+        answer_head(group)
+        app.include_router(group)
     return app
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from service.problems import KINDS
 
+ADDRESS = "{base}"  # in the page, where the reader reached us
 _TEMPLATE = Path(__file__).parent / "docs.html"
 CURL: Mapping[str, tuple[str, ...]] = {
     "/embed/image": (
@@ -49,15 +50,10 @@ CURL: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def render_docs(openapi: Mapping[str, Any], base_url: str) -> str:
-    """The page.
-
-    Args:
-        openapi: the app's OpenAPI document.
-        base_url: where the reader reached us, for the examples to be pasted.
-    """
+def render_docs(openapi: Mapping[str, Any]) -> str:
+    """The page of an app's OpenAPI document, with ADDRESS in the examples for what makes them ready to be pasted."""
     operations = "\n".join(
-        _operation(method, path, operation, base_url, openapi["components"]["schemas"])
+        _operation(method, path, operation, openapi["components"]["schemas"])
         for path, methods in openapi["paths"].items()
         for method, operation in methods.items()
     )
@@ -80,14 +76,12 @@ def _cells(*contents: str) -> str:
     return "".join(f"<td>{content}</td>" for content in contents)
 
 
-def _operation(method: str, path: str, operation: Mapping[str, Any], base_url: str, schemas: Mapping[str, Any]) -> str:
+def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
     parts = [
         f"<section><h2><code>{method.upper()} {path}</code> {html.escape(operation['summary'])}</h2>",
         f"<p>{html.escape(operation.get('description', ''))}</p>",
     ]
-    base = base_url.rstrip("/")
-    told = CURL.get(f"{method.upper()} {path}", CURL.get(path, ()))
-    examples = "\n".join(example.replace("{base}", base) for example in told)
+    examples = "\n".join(CURL.get(f"{method.upper()} {path}", CURL.get(path, ())))
     if examples:
         parts.append(f"<pre>{html.escape(examples)}</pre>")
     content = operation.get("requestBody", {}).get("content", {})
