@@ -31,14 +31,14 @@ def serve(case: str) -> None:
     """Be the service of one case, set by RECO_ variables: the code is of whatever checkout PYTHONPATH names first."""
     from service.environment import load_settings
     from service.pipeline import workers
+    from service.pipeline.batcher import Batcher
     from service.pipeline.engine import Answer
-    from service.pipeline.turn_batcher import TurnBatcher
     from service.serving import run
 
     answer = Answer(np.full(512, 512**-0.5, dtype=np.float32))
     workers.compute = lambda modality, queries: ([answer] * len(queries), {"encode": 0.001})  # type: ignore[assignment]
     if CASES[case] == 503:
-        TurnBatcher._fits = lambda *_: False  # type: ignore[method-assign]
+        Batcher._fits = lambda *_: False  # type: ignore[method-assign]
     run(load_settings())
 
 

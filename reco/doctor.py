@@ -108,7 +108,7 @@ def _look_at_memory(settings: "Settings") -> "Iterator[Finding]":
     from memory import encoder_of
     from models.checkpoint import load_fusion
     from reco.machine import Finding
-    from service.elsewhere import open_served
+    from service.served_memory import open_served
 
     try:
         where = open_served(settings)

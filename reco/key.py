@@ -33,10 +33,10 @@ def new(
 
         reco key new web --file keys
     """
-    from service.door.keys import Scope, key_line, new_key
+    from service.door.keys import KeyScope, key_line, new_key
 
     secret = new_key()
-    scopes: tuple[Scope, ...] = ("operator",) if only_operator else ("use", "operator") if operator else ("use",)
+    scopes: tuple[KeyScope, ...] = ("operator",) if only_operator else ("use", "operator") if operator else ("use",)
     line = key_line(name, scopes, secret)
     if file is None:
         typer.echo(f"# A line for RECO_API_KEYS_FILE; the key is on the next line, shown this once.\n{line}", err=True)

@@ -64,7 +64,7 @@ def create_app(settings: Settings, engine: Engine | None = None, tracing: Tracin
         Door, access=service.access, refuse_if_full=service.refuse_if_full, has_enough=service.has_enough
     )
     let_origins_in(app, settings)
-    app.add_middleware(RequestFrame, metrics=service.metrics, refusals=service.refusals, tracing=tracing)
+    app.add_middleware(RequestFrame, metrics=service.metrics, refusal_log=service.refusal_log, tracing=tracing)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(MemoryUnavailable, _on_memory_unavailable)

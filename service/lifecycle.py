@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from memory import Modality
-from service.class_cache import ClassCache
+from service.classes.class_cache import ClassCache
+from service.classes.label_sets import LabelSets
 from service.door.access import Access
 from service.generation import Generations
-from service.label_sets import LabelSets
-from service.observing.logs import Refusals
+from service.memory_watch import watch_memory
+from service.observing.logs import RefusalLog
+from service.observing.loop_lag import measure_lag
 from service.observing.metrics import Metrics
-from service.pipeline.batcher import LANES
+from service.pipeline.batch import LANES
 from service.pipeline.engine import Engine
 from service.pipeline.pipeline import Pipeline
 from service.pipeline.workers import Workers
 from service.problems import Problem
 from service.settings import Settings, SettingsError
-from service.watching import measure_lag, watch_memory
 
 logger = logging.getLogger("reco.lifecycle")
 
@@ -58,7 +59,7 @@ class Service:
         self.label_sets = LabelSets.open(settings)
         self.class_cache = ClassCache(settings.class_cache_bytes, self.metrics)
         self.access = Access(settings)
-        self.refusals = Refusals()
+        self.refusal_log = RefusalLog()
         self.reason: str | None = "starting"  # why it is not ready; None when it is
         self.draining = False  # asked to end: unready for load balancers, still answering
         self.reload_failure: str | None = None  # code of the last reload if it was refused

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import uvicorn
 from fastapi import FastAPI
 
-from service import collecting
+from service import garbage_collection
 from service.app import create_app
 from service.door.protocol import Connection
 from service.lifecycle import Service
@@ -87,8 +87,8 @@ async def _serve(settings: Settings) -> None:
         return task
 
     loop.add_signal_handler(signal.SIGHUP, lambda: begin(_reload(service)))
-    with collecting.by_the_clock():
-        garbage = begin(collecting.collect(lambda: service.reason is None, lambda: service.items))
+    with garbage_collection.by_the_clock():
+        garbage = begin(garbage_collection.collect(lambda: service.reason is None, lambda: service.items))
         await asyncio.gather(*(server.serve() for server in servers))
         garbage.cancel()
 

@@ -1,12 +1,13 @@
 """The OpenAPI document made whole: what holds for every route is added once, here.
 
 Keys and their refusals, the headers of answers, and named schemas in place of repeated ones.
-Depends on the route declarations of routes/openapi only.
+Depends on the route declarations of routes/openapi and the scopes of keys.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
+from service.door.keys import KeyScope
 from service.openai_errors import PREFIX
 from service.routes.openapi import openai_problems, problems
 
@@ -33,10 +34,8 @@ _OF_VECTORS: Mapping[str, Any] = {
 }
 _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 
-Scope = Literal["use", "operator"]
 
-
-def complete(document: dict[str, Any], scope_of: Callable[[str, str], Scope | None]) -> dict[str, Any]:
+def complete(document: dict[str, Any], scope_of: Callable[[str, str], KeyScope | None]) -> dict[str, Any]:
     """Complete a document in place.
 
     Args:
@@ -65,7 +64,7 @@ def complete(document: dict[str, Any], scope_of: Callable[[str, str], Scope | No
     return document
 
 
-def _add_key(operation: dict[str, Any], scope: Scope | None, path: str) -> None:
+def _add_key(operation: dict[str, Any], scope: KeyScope | None, path: str) -> None:
     if scope is None:
         return
     operation["security"] = [{"key": []}] if scope == "operator" else [{"key": []}, {}]

@@ -15,8 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.door.bodies import Bodies
 from service.door.frame import answer_problem
 from service.door.hosts import Hosts
-from service.door.keys import Key, KeyRing, read_keys
-from service.door.keys import Scope as KeyScope
+from service.door.keys import Key, KeyRing, KeyScope, read_keys
 from service.door.limits import Limiter, Limits
 from service.door.shedding import RefuseIfFull, shed
 from service.door.turns import Turns

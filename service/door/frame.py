@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.door.receive import ClientLeft
 from service.generation import one_generation
-from service.observing.logs import Refusals, log_request
+from service.observing.logs import RefusalLog, log_request
 from service.observing.metrics import UNMATCHED, Metrics
 from service.observing.tracing import Ended, Tracing
 from service.openai_errors import PREFIX, openai_error_response
@@ -33,11 +33,11 @@ CLIENT_LEFT = 499  # nobody reads it; the log and the metrics need a number
 class RequestFrame:
     """The outermost layer of the app."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, refusals: Refusals, tracing: Tracing | None = None) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, refusal_log: RefusalLog, tracing: Tracing | None = None) -> None:
         self._app = app
         self._metrics = metrics
         self._tracing = tracing
-        self._refusals = refusals
+        self._refusal_log = refusal_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -78,7 +78,7 @@ class RequestFrame:
             return  # one every few seconds would bury the lines that matter; the metrics count them
         if self._tracing is not None:
             self._tracing.record(_ended(scope, frame, "" if endpoint == UNMATCHED else endpoint, seconds))
-        log = self._refusals.log if code in REJECTIONS else log_request
+        log = self._refusal_log.log if code in REJECTIONS else log_request
         log(
             request_id=frame.request_id,
             method=scope["method"][:16],

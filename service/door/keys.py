@@ -19,8 +19,8 @@ from typing import Final, Literal, get_args
 
 from service.settings import Settings, SettingsError
 
-Scope = Literal["use", "operator"]
-SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+KeyScope = Literal["use", "operator"]
+SCOPES: Final[tuple[KeyScope, ...]] = get_args(KeyScope)
 
 PREFIX: Final = "reco_"
 _DIGITS: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -45,7 +45,7 @@ class Key:
     """
 
     name: str
-    scopes: frozenset[Scope]
+    scopes: frozenset[KeyScope]
     digest: bytes
     rate: float | None = None
     concurrency: int | None = None
@@ -57,7 +57,7 @@ class KeyRing:
     def __init__(self, keys: Sequence[Key] = ()) -> None:
         self._keys = tuple(keys)
 
-    def opens(self, scope: Scope) -> bool:
+    def opens(self, scope: KeyScope) -> bool:
         """Whether any key has this scope."""
         return any(scope in key.scopes for key in self._keys)
 
@@ -110,7 +110,7 @@ def is_intact(key: str) -> bool:
     return key.startswith(PREFIX) and len(secret) == _SECRET_LENGTH and check == _checksum(secret)
 
 
-def key_line(name: str, scopes: Sequence[Scope], secret: str) -> str:
+def key_line(name: str, scopes: Sequence[KeyScope], secret: str) -> str:
     """The line of a keys file for a secret.
 
     Raises:

@@ -178,5 +178,5 @@ class Connection(Requests):
         metrics, status = self._service.metrics, KINDS[code].status
         metrics.count_problem(code)
         metrics.observe_request(UNMATCHED, "other", status, 0.0)
-        log = self._service.refusals.log if code in REJECTIONS else log_request
+        log = self._service.refusal_log.log if code in REJECTIONS else log_request
         log(request_id=secrets.token_hex(8), endpoint=UNMATCHED, status=status, code=code)

@@ -4,14 +4,15 @@ Judged by method and path alone: a server that has more to do than it can must n
 let in waits for a turn. Depends on the pipeline's words, problems and turns.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.types import Scope
 
 from memory import Modality
 from service.door.turns import Turns
-from service.pipeline.batcher import LANES
+from service.pipeline.batch import LANES
 
 # Which queues a route fills; with room in any of them a request is let in, for what it holds is in its body.
 _QUEUES: Mapping[str, tuple[Modality, ...]] = {
@@ -32,7 +33,11 @@ class Endpoint:
 
 _ENDPOINTS: Mapping[str, Endpoint] = {path: Endpoint(path) for path in _QUEUES}
 
-RefuseIfFull = Callable[..., None]
+
+class RefuseIfFull(Protocol):
+    """See `Pipeline.refuse_if_full`."""
+
+    def __call__(self, *modalities: Modality, coming: Mapping[Modality, int]) -> None: ...
 
 
 async def shed(scope: Scope, refuse_if_full: RefuseIfFull, turns: Turns) -> None:

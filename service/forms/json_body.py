@@ -1,7 +1,7 @@
 """Strict JSON: what RFC 8259 and I-JSON allow, nothing that parsers disagree about.
 
 UTF-8 only, no NaN or Infinity (nor 1e999), no duplicate keys, bounded depth and number of values, no lone
-surrogates. Depends on problems only. Linear in the body, and refuses before it builds anything.
+surrogates. Depends on problems and settings. Linear in the body, and refuses before it builds anything.
 """
 
 import json
@@ -9,6 +9,7 @@ import re
 from typing import Any, NoReturn
 
 from service.problems import ItemError, Problem
+from service.settings import Settings
 
 MAX_DEPTH = 16
 
@@ -16,6 +17,19 @@ MAX_DEPTH = 16
 # that is never closed matches too, with an empty group 1, so that the search does not start again inside it.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+("?)|[\[\]{},]', re.DOTALL)
 _OPENING, _CLOSING = b"[{", b"]}"
+
+
+def refuse_charset(content_type: str) -> None:
+    """JSON is UTF-8; a declaration of anything else is an error, not a hint."""
+    match = re.search(r";\s*charset\s*=\s*\"?([^\s\";]+)", content_type, re.IGNORECASE)
+    if match and match[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise Problem("json_invalid")
+
+
+def max_json_values(settings: Settings) -> int:
+    """Twice what the largest acceptable request needs (a list item is a string and a comma)."""
+    items = settings.max_images + settings.max_texts + settings.max_labels + settings.max_templates
+    return 2 * (2 * items + 64)
 
 
 def parse_object(body: bytes, *, max_values: int) -> dict[str, Any]:

@@ -1,16 +1,16 @@
 """Multipart bodies, parsed in memory: no temporary file, and a missing closing boundary is an error.
 
 The name of a part decides what it is (`files` holds an image, anything else is a field); file names are
-ignored. Which fields there are is the caller's to know. Depends on python-multipart and problems.
+ignored. Which fields there are is the caller's to know. Depends on python-multipart, words and problems.
 """
 
 import logging
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from service.forms.words import Word
 from service.problems import ItemError, Problem
 
 FILES_FIELD = "files"
@@ -20,14 +20,6 @@ _MAX_NAME_BYTES = 64
 
 # It writes a warning for each malformed upload: a log flood that any client could order.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
-
-
-class Word(NamedTuple):
-    """A field: the client's own name for it, its text (None if it is none), and whether it came as a file."""
-
-    name: str
-    text: str | None
-    is_file: bool = False
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 Which vectors a client gets is chosen by the model's name, the one thing every OpenAI-compatible client lets its user
 set: `NAME` answers as the service does by default, `NAME:plain` with the frozen encoder's own embeddings.
-Depends on the request parsers, schemas and problems.
+Depends on images, schemas and problems.
 """
 
 import re

@@ -2,6 +2,6 @@
 
 items          by id or by chance, as plain JSON
 image_bytes    their thumbnails, and the page's samples, as answers that a browser cannot misread
-stored_pairs   by key, and what operators added
-pairs          added and removed while the service runs, each change a version
+pair_lookup    by key, and what operators added
+pair_changes   added and removed while the service runs, each change a version
 """

@@ -37,7 +37,7 @@ def log_request(**fields: str | int | float | None) -> None:
         access.handle(record)
 
 
-class Refusals:
+class RefusalLog:
     """Log lines of refusals: of each kind some a second, and then how many more there were.
 
     A service that sheds thousands of requests a second would spend on their lines what it saves by shedding. Used on

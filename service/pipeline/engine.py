@@ -25,9 +25,9 @@ from models.images.decoding import ImageLimits
 from models.refine import RetrievalEnhancedEncoder
 from models.texts.checking import TextLimits, check_text
 from models.towers.int8_tower import MAX_PICTURES
-from service.elsewhere import open_served
-from service.pipeline.batcher import DeviceLost
+from service.pipeline.batch import DeviceLost
 from service.pipeline.search_device import choose_gpu
+from service.served_memory import open_served
 from service.settings import Settings
 
 logger = logging.getLogger("reco.engine")

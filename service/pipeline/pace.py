@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from memory import Modality
-from service.pipeline.batcher import LANES
+from service.pipeline.batch import LANES
 
 _LATELY = 5  # batches; what an item takes is their median: one accident turns nobody away, and no luck lets too many in
 

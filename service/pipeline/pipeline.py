@@ -20,11 +20,11 @@ from memory import Modality
 from models.errors import InputError
 from models.fusion.label_set import LabelSetWeights
 from service.observing.metrics import Metrics
-from service.pipeline.batcher import BatcherStopped, Done, QueueFull
+from service.pipeline.batch import BatcherStopped, Done, QueueFull
 from service.pipeline.engine import Answer, Content, Engine, FloatArray, Query, Tokenised
 from service.pipeline.trace import Trace
 from service.pipeline.undecoded import pixels_by_headers
-from service.pipeline.waiting import gather, item_code, whole, within
+from service.pipeline.waiting import as_problem, item_code, together, within
 from service.pipeline.weighing import weigh_classes
 from service.pipeline.workers import Workers
 from service.problems import ItemError, Problem, known_code
@@ -113,7 +113,7 @@ class Pipeline:
             if not self._workers.undecoded.has_room:
                 raise Problem("pixels_full")
             decoded = stack.enter_context(self._workers.undecoded.share(counts))
-            outcomes = await within(deadline, gather([one(i, image) for i, image in enumerate(images)]))
+            outcomes = await within(deadline, together([one(i, image) for i, image in enumerate(images)]))
         self._observe_items("image", outcomes)
         return outcomes
 
@@ -147,7 +147,7 @@ class Pipeline:
                 _same(row) if isinstance(row, ItemError) else one(index, next(futures))
                 for index, row in enumerate(rows)
             ]
-            outcomes = await within(deadline, gather(work_by_row))
+            outcomes = await within(deadline, together(work_by_row))
         self._observe_items("text", outcomes)
         truncated = [not isinstance(row, ItemError) and row.truncated for row in rows]
         self._metrics.truncated.inc(sum(truncated))
@@ -174,7 +174,7 @@ class Pipeline:
             with self._admit(modality, len(rows)):
                 queries = [Query(row, enhance=True, k=k, weight=weight) for row in rows]
                 work = [self._answer(modality, future, trace) for future in self._submit(modality, queries, deadline)]
-                answers = await whole(within(deadline, gather(work)))
+                answers = await as_problem(within(deadline, together(work)))
                 if any(answer.degraded for answer in answers):  # whoever refines classes has no use for plain ones
                     raise Problem("memory_unavailable")
                 refined += [answer.embedding for answer in answers]
@@ -200,7 +200,7 @@ class Pipeline:
         started = time.perf_counter()
         try:
             work = asyncio.get_running_loop().run_in_executor(self._workers.weighers, job)
-            weights, answers = await whole(within(deadline, work))
+            weights, answers = await as_problem(within(deadline, work))
         finally:
             trace.weigh = time.perf_counter() - started  # the wait for the thread included
             self._metrics.observe_stages({"weigh": trace.weigh})
@@ -225,7 +225,7 @@ class Pipeline:
             *self._submit("image", [ask.query(pixels)], deadline),
             *self._submit("text", [ask.query(tokens.ids)], deadline),
         ]
-        await within(deadline, gather([self._finish(future, trace) for future in futures]))
+        await within(deadline, together([self._finish(future, trace) for future in futures]))
 
     async def _count_pixels(self, images: Sequence[bytes | ItemError]) -> list[int]:
         count = partial(pixels_by_headers, images, self._settings.max_image_pixels)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.pipeline.batcher import Batch, Done
+from service.pipeline.batch import Batch, Done
 from service.pipeline.engine import Tokenised
 
 _PATH = ("decode", "tokenize", "queue", "encode", "weigh", "retrieve", "fuse")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from memory import MemoryUnavailable
 from models.errors import EncoderError, InputError
-from service.pipeline.batcher import BatcherStopped, DeadlinePassed
+from service.pipeline.batch import BatcherStopped, DeadlinePassed
 from service.problems import Problem, known_code
 
 logger = logging.getLogger("reco.pipeline")
@@ -37,7 +37,7 @@ def item_code(error: Exception) -> str:
     return "internal_error"
 
 
-async def gather(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+async def together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
     """All results in order; the first failure cancels the rest, and is raised as it is once they have ended."""
     if len(work) == 1:  # what most requests hold, and a task of its own would cost as much as the rest of its path
         return [await work[0]]
@@ -50,7 +50,7 @@ async def gather(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
         await asyncio.wait(tasks)  # what they hold is given back before what the caller holds
 
 
-async def whole(work: Awaitable[Result]) -> Result:
+async def as_problem(work: Awaitable[Result]) -> Result:
     """Work that the whole request stands on: its failure is the request's."""
     try:
         return await work

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from service.pipeline.turn_batcher import TurnBatcher
+from service.pipeline.batcher import Batcher
 
 logger = logging.getLogger("reco.watchdog")
 
@@ -24,7 +24,7 @@ class Watchdog:
     """A thread that looks at the batcher twice a second."""
 
     def __init__(
-        self, batcher: TurnBatcher[Any, Any], *, max_batch_s: float, end: Callable[[int], object] = os._exit
+        self, batcher: Batcher[Any, Any], *, max_batch_s: float, end: Callable[[int], object] = os._exit
     ) -> None:
         """Prepare; `start` begins.
 

@@ -1,6 +1,6 @@
 """What computes, once a process: the decode pools and the batcher. Generations come and go, these stay.
 
-Depends on torch, batcher, turn_batcher, engine, metrics, settings and watchdog.
+Depends on torch, batcher, engine, metrics, settings and watchdog.
 """
 
 import os
@@ -17,10 +17,10 @@ from memory import Modality
 from models.devices import choose_threads
 from models.encoder import Encoder
 from service.observing.metrics import Metrics
-from service.pipeline.batcher import LANES, Batch, Done
+from service.pipeline.batch import LANES, Batch, Done
+from service.pipeline.batcher import Batcher
 from service.pipeline.decoding import DecodeProcesses, Decoders, DecodeThreads
 from service.pipeline.engine import Answer, Engine, Query
-from service.pipeline.turn_batcher import TurnBatcher
 from service.pipeline.undecoded import Undecoded
 from service.pipeline.watchdog import Watchdog
 from service.settings import Settings
@@ -36,7 +36,7 @@ _USABLE_SHARE = 0.7  # of a request's time, for waiting and computing: the rest 
 
 
 @dataclass(frozen=True)
-class Asked:
+class EngineQuery:
     """A query and the engine that its request is to be answered by."""
 
     engine: Engine
@@ -56,7 +56,7 @@ class Workers:
         self.undecoded = Undecoded(settings.max_inflight_pixels)
         self.texts = ThreadPoolExecutor(_TEXT_WORKERS, thread_name_prefix="reco-tokenize")
         self.weighers = ThreadPoolExecutor(_WEIGHERS, thread_name_prefix="reco-weigh")
-        self.batcher: TurnBatcher[Asked, Answer] = TurnBatcher(
+        self.batcher: Batcher[EngineQuery, Answer] = Batcher(
             compute,
             max_batch_size=settings.max_batch_size,
             max_queue_items=settings.max_queue_items,
@@ -91,7 +91,7 @@ class Workers:
         self, engine: Engine, modality: Modality, queries: Sequence[Query], deadline: float
     ) -> list[Future[Done[Answer]]]:
         """Queue queries for an engine; see `Batcher.submit`."""
-        return self.batcher.submit(modality, [Asked(engine, query) for query in queries], deadline)
+        return self.batcher.submit(modality, [EngineQuery(engine, query) for query in queries], deadline)
 
     def _take_cores(self, share: float) -> None:
         """Of torch in the thread that calls; it is OpenMP's number for that thread alone."""
@@ -120,7 +120,7 @@ def _decoders(settings: Settings, encoder: Encoder) -> Decoders:
     return DecodeThreads(encoder.preprocess, settings.decode_workers, raw=encoder.takes_raw)
 
 
-def compute(modality: Modality, asked: Sequence[Asked]) -> tuple[list[Answer], dict[str, float]]:
+def compute(modality: Modality, asked: Sequence[EngineQuery]) -> tuple[list[Answer], dict[str, float]]:
     """Compute a batch, the items of each engine together; see `Engine.compute`.
 
     A batch has items of two engines only while one takes over from the other.

@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models.texts.prompts import DEFAULT_TEMPLATES
-from service import answers
-from service.class_cache import class_key, free
-from service.classify import (
+from service import rendering
+from service.classes.class_cache import class_key, free
+from service.classes.class_embeddings import (
     Classes,
     check_labels,
     check_templates,
@@ -26,7 +26,7 @@ from service.pipeline.degrading import plain_if_degraded
 from service.pipeline.pipeline import Ask, Outcome
 from service.pipeline.trace import Trace
 from service.problems import ItemError, Problem
-from service.routes.embed import LARGE_ANSWER_NUMBERS, choose_k
+from service.routes.off_loop import LARGE_ANSWER_NUMBERS, off_loop
 from service.routes.openapi import (
     BASE64_PIXEL,
     IMAGES,
@@ -38,7 +38,7 @@ from service.routes.openapi import (
     problems,
     query_parameters,
 )
-from service.routes.receiving import off_loop, receive_images, refuse_bad_items
+from service.routes.receiving import choose_k, receive_images, refuse_bad_items
 from service.schemas.answers import ClassifyAnswer
 from service.schemas.requests import ClassifyOptions, ClassifyRequest, EnhanceMode
 from service.settings import Settings
@@ -135,10 +135,10 @@ async def _classify(
         raise Problem("memory_unavailable")
 
     render = partial(
-        answers.classify_json, engine, model, outcomes, classes, labels, options, mode=mode, degraded=degraded
+        rendering.classify_json, engine, model, outcomes, classes, labels, options, mode=mode, degraded=degraded
     )
     content = await off_loop(render, large=len(outcomes) * len(labels) > LARGE_ANSWER_NUMBERS)
-    headers = answers.headers(engine, model, enhanced=mode != "none", degraded=degraded)
+    headers = rendering.headers(engine, model, enhanced=mode != "none", degraded=degraded)
     return Response(content, media_type="application/json", headers=headers)
 
 

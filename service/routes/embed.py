@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from memory import Modality
-from service import answers
+from service import rendering
 from service.door.receive import unless_client_leaves
 from service.forms.images import ImageRequest
 from service.lifecycle import Service
@@ -17,6 +17,8 @@ from service.pipeline.engine import Answer
 from service.pipeline.pipeline import Ask, Outcome
 from service.pipeline.trace import Trace
 from service.problems import ItemError, Problem
+from service.routes.direct import DirectRoute
+from service.routes.off_loop import LARGE_ANSWER_NUMBERS, off_loop
 from service.routes.openapi import (
     BASE64_PIXEL,
     IMAGES,
@@ -28,17 +30,14 @@ from service.routes.openapi import (
     problems,
     query_parameters,
 )
-from service.routes.plain import PlainRoute
-from service.routes.receiving import off_loop, receive_images, receive_json, refuse_bad_items
+from service.routes.receiving import choose_k, receive_images, receive_json, refuse_bad_items
 from service.schemas.answers import EmbedAnswer
 from service.schemas.requests import EmbedImageRequest, EmbedOptions, EmbedTextRequest, validate
-
-LARGE_ANSWER_NUMBERS = 10_000  # beyond it, rendering does
 
 
 def router(service: Service) -> APIRouter:
     """The embed routes of an app."""
-    routes = APIRouter(tags=["embed"], route_class=PlainRoute)
+    routes = APIRouter(tags=["embed"], route_class=DirectRoute)
 
     @routes.post(
         "/embed/image",
@@ -121,14 +120,14 @@ async def _answer(
     engine, model = service.pipeline.engine, service.model_name
     refuse_bad_items(outcomes, options.on_error, service.settings)
     outcomes, degraded = plain_if_degraded(outcomes)
-    headers = answers.headers(engine, model, enhanced=ask.enhance, degraded=degraded)
+    headers = rendering.headers(engine, model, enhanced=ask.enhance, degraded=degraded)
     if npy:
         found = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
         if truncated is not None and any(truncated):
             headers["X-Reco-Truncated"] = ",".join(str(index) for index, cut in enumerate(truncated) if cut)
-        return Response(answers.embed_npy(found), media_type=answers.NPY_MEDIA_TYPE, headers=headers)
+        return Response(rendering.embed_npy(found), media_type=rendering.NPY_MEDIA_TYPE, headers=headers)
     render = partial(
-        answers.embed_json,
+        rendering.embed_json,
         engine,
         model,
         outcomes,
@@ -150,7 +149,7 @@ def wants_npy(request: Request, options: EmbedOptions) -> bool:
         Problem: option_conflict, if it asked for more than that.
     """
     accepted = [part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "").split(",")]
-    if answers.NPY_MEDIA_TYPE not in accepted:
+    if rendering.NPY_MEDIA_TYPE not in accepted:
         return False
     more = options.return_original or options.return_neighbours or options.encoding_format != "float"
     if more or options.on_error == "partial":
@@ -170,21 +169,6 @@ def ask_of(service: Service, options: EmbedOptions, modality: Modality) -> Ask:
         raise Problem("enhancement_unavailable", errors=[ItemError("/enhance", "enhancement_unavailable")])
     enhance = can_enhance if options.enhance is None else options.enhance
     return Ask(enhance=enhance, k=choose_k(service, options.k), neighbours=options.return_neighbours)
-
-
-def choose_k(service: Service, k: int | None) -> int:
-    """The number of neighbours of a request.
-
-    Raises:
-        Problem: k_out_of_range.
-    """
-    engine = service.pipeline.engine
-    largest = engine.largest_k(service.settings.max_k)
-    if k is None:
-        return engine.default_k(service.settings.k)
-    if not 1 <= k <= largest:
-        raise Problem("k_out_of_range", errors=[ItemError("/k", "k_out_of_range")], extensions={"limit": largest})
-    return k
 
 
 _IMAGE_EXAMPLES = {

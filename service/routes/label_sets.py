@@ -7,9 +7,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.classes.label_sets import MAX_FILE_BYTES, LabelSet
 from service.door.receive import read_body
-from service.forms.images import refuse_charset
-from service.label_sets import MAX_FILE_BYTES, LabelSet
+from service.forms.json_body import refuse_charset
 from service.lifecycle import Service
 from service.problems import Problem
 from service.routes.openapi import LABELS, TEXTS, answer, json_body, path_parameter, problems

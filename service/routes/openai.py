@@ -8,16 +8,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service import answers
+from service import rendering
 from service.door.receive import unless_client_leaves
 from service.forms.openai import PLAIN, EmbeddingsRequest, Inputs, asks_for_plain, check_dimensions, split_inputs
 from service.lifecycle import Service
 from service.pipeline.degrading import plain_if_degraded
 from service.pipeline.pipeline import Ask, Outcome
 from service.pipeline.trace import Trace
-from service.pipeline.waiting import gather
+from service.pipeline.waiting import together
 from service.problems import ItemError
-from service.routes.embed import LARGE_ANSWER_NUMBERS, choose_k
+from service.routes.off_loop import LARGE_ANSWER_NUMBERS, off_loop
 from service.routes.openapi import (
     BASE64_PIXEL,
     IMAGES,
@@ -28,7 +28,7 @@ from service.routes.openapi import (
     openai_problems,
     path_parameter,
 )
-from service.routes.receiving import off_loop, receive_json, refuse_bad_items
+from service.routes.receiving import choose_k, receive_json, refuse_bad_items
 from service.schemas.answers import ModelsAnswer, OpenAIAnswer, OpenAIModel
 from service.schemas.requests import validate
 
@@ -124,13 +124,13 @@ async def _embed(request: Request, service: Service, options: EmbeddingsRequest,
         for place, outcome in zip(inputs.text_places, found, strict=True):
             outcomes[place] = outcome
 
-    await gather([work() for work, items in ((images, inputs.images), (texts, inputs.texts)) if items])
+    await together([work() for work, items in ((images, inputs.images), (texts, inputs.texts)) if items])
     request.state.timing = trace.seconds()
     refuse_bad_items(outcomes, "fail", service.settings)
     whole, degraded = plain_if_degraded([outcome for outcome in outcomes if outcome is not None])
     found = [outcome for outcome in whole if not isinstance(outcome, ItemError)]
     render = partial(
-        answers.openai_json,
+        rendering.openai_json,
         engine,
         options.model,
         found,
@@ -140,7 +140,7 @@ async def _embed(request: Request, service: Service, options: EmbeddingsRequest,
         tokens=trace.tokens,
     )
     content = await off_loop(render, large=inputs.count * engine.encoder.embed_dim > LARGE_ANSWER_NUMBERS)
-    headers = answers.headers(engine, options.model, enhanced=enhance, degraded=degraded)
+    headers = rendering.headers(engine, options.model, enhanced=enhance, degraded=degraded)
     return Response(content, media_type="application/json", headers=headers)
 
 
@@ -149,7 +149,7 @@ def _describe(service: Service, plain: bool, created: int) -> dict[str, Any]:
     enhanced = engine.can_enhance and not plain
     name = service.model_name + PLAIN * plain
     return {
-        **answers.head(engine, name, enhanced=enhanced),
+        **rendering.head(engine, name, enhanced=enhanced),
         "id": name,
         "object": "model",
         "created": created,

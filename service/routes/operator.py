@@ -10,9 +10,9 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.requests import Request
 
-from service.answers import memory_now
 from service.door.receive import read_body
 from service.lifecycle import Service
+from service.rendering import memory_now
 from service.routes.openapi import answer, problems
 from service.schemas.operator import ReloadAnswer
 

@@ -12,12 +12,12 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.requests import Request
 
-from service.answers import memory_now
 from service.lifecycle import Service
-from service.memory_items.pairs import CAPTION, add_pairs, remove_pair
-from service.memory_items.stored_pairs import find_pair, list_added
+from service.memory_items.pair_changes import CAPTION, add_pairs, remove_pair
+from service.memory_items.pair_lookup import find_pair, list_added
 from service.pipeline.trace import Trace
 from service.problems import ItemError, Problem
+from service.rendering import memory_now
 from service.routes.openapi import (
     BASE64_PIXEL,
     IMAGES,

@@ -3,23 +3,22 @@
 Depends on the door, the forms, problems and schemas.
 """
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.requests import Request
 
 from service.door.receive import read_body
-from service.forms.images import ImageRequest, max_json_values, read_images, refuse_charset, refuse_query
-from service.forms.json_body import parse_object
+from service.forms.images import ImageRequest, read_images
+from service.forms.json_body import max_json_values, parse_object, refuse_charset
+from service.forms.words import refuse_query
 from service.lifecycle import Service
 from service.problems import ItemError, Problem
+from service.routes.off_loop import LARGE_BODY_BYTES, off_loop
 from service.settings import Settings
 
-Result = TypeVar("Result")
 _MAX_DIGITS = 18  # an id or a seed beyond is none, and int() need not look at it
-LARGE_BODY_BYTES = 64 * 1024  # beyond it, parsing leaves the event loop
 
 
 async def receive_images(request: Request, service: Service, options: type, json_request: type) -> ImageRequest:
@@ -70,9 +69,19 @@ def refuse_bad_items(outcomes: Sequence[object], on_error: str, settings: Settin
         raise Problem.of_items(errors, limits)
 
 
-async def off_loop(function: Callable[[], Result], *, large: bool) -> Result:
-    """Parse or render large things in a thread, so that other requests go on meanwhile."""
-    return await asyncio.to_thread(function) if large else function()
+def choose_k(service: Service, k: int | None) -> int:
+    """The number of neighbours of a request.
+
+    Raises:
+        Problem: k_out_of_range.
+    """
+    engine = service.pipeline.engine
+    largest = engine.largest_k(service.settings.max_k)
+    if k is None:
+        return engine.default_k(service.settings.k)
+    if not 1 <= k <= largest:
+        raise Problem("k_out_of_range", errors=[ItemError("/k", "k_out_of_range")], extensions={"limit": largest})
+    return k
 
 
 def whole_numbers(request: Request, defaults: dict[str, int]) -> dict[str, int]:

@@ -16,16 +16,16 @@ from prometheus_client import CollectorRegistry
 from models.encoder import Encoder
 from models.refine import RetrievalEnhancedEncoder
 from service.pipeline.engine import Engine, Query
-from service.pipeline.batcher import DeviceLost
+from service.pipeline.batch import DeviceLost
 
 class Nothing:
     embed_dim = 128
 encoder = Encoder.open(sys.argv[1], device="cuda")
 engine = Engine(RetrievalEnhancedEncoder(encoder, Nothing(), None))
 query = Query(torch.zeros(3, 64, 64, dtype=torch.uint8))
-from service.pipeline.turn_batcher import TurnBatcher
+from service.pipeline.batcher import Batcher
 from service.pipeline.watchdog import Watchdog
-batcher = TurnBatcher(engine.compute, max_batch_size=8, max_queue_items=64)
+batcher = Batcher(engine.compute, max_batch_size=8, max_queue_items=64)
 dog = Watchdog(batcher, max_batch_s=30)
 batcher.start(); dog.start()
 ask = lambda: batcher.submit("image", [query], time.monotonic() + 10)[0]

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from service.classify import score
+from service.classes.class_embeddings import score
 
 MARK = "zXq7Canary"  # put into inputs, looked for in answers
 GIF_PIXEL = "R0lGODlhAQABAIAAAICAgP///ywAAAAAAQABAAACAkQBADs="

@@ -8,9 +8,9 @@ from concurrent.futures import Future, wait
 import pytest
 
 from memory import Modality
-from service.pipeline import turn_batcher
-from service.pipeline.batcher import Batch, BatcherStopped, DeadlinePassed, DeviceLost, Done, QueueFull
-from service.pipeline.turn_batcher import TurnBatcher
+from service.pipeline import batcher as batcher_module
+from service.pipeline.batch import Batch, BatcherStopped, DeadlinePassed, DeviceLost, Done, QueueFull
+from service.pipeline.batcher import Batcher
 from service.pipeline.watchdog import EXIT_CODE, Watchdog
 
 SOON = 60.0
@@ -43,21 +43,19 @@ def doubler() -> Doubler:
 
 
 @pytest.fixture
-def batcher(doubler: Doubler) -> Iterator[TurnBatcher[int, int]]:
-    batcher: TurnBatcher[int, int] = TurnBatcher(doubler, max_batch_size=4, max_queue_items=10)
+def batcher(doubler: Doubler) -> Iterator[Batcher[int, int]]:
+    batcher: Batcher[int, int] = Batcher(doubler, max_batch_size=4, max_queue_items=10)
     batcher.start()
     yield batcher
     doubler.gate.set()
     batcher.stop()
 
 
-def submit(
-    batcher: TurnBatcher[int, int], lane: Modality, *queries: int, within: float = SOON
-) -> list[Future[Done[int]]]:
+def submit(batcher: Batcher[int, int], lane: Modality, *queries: int, within: float = SOON) -> list[Future[Done[int]]]:
     return batcher.submit(lane, queries, time.monotonic() + within)
 
 
-def hold(batcher: TurnBatcher[int, int], doubler: Doubler) -> Future[Done[int]]:
+def hold(batcher: Batcher[int, int], doubler: Doubler) -> Future[Done[int]]:
     """Keep the compute thread busy with one item until the gate opens."""
     doubler.gate.clear()
     [held] = submit(batcher, "image", 1000)
@@ -65,19 +63,19 @@ def hold(batcher: TurnBatcher[int, int], doubler: Doubler) -> Future[Done[int]]:
     return held
 
 
-def test_answers_come_back_in_order(batcher: TurnBatcher[int, int]) -> None:
+def test_answers_come_back_in_order(batcher: Batcher[int, int]) -> None:
     futures = submit(batcher, "text", *range(9))
     assert [future.result(10).answer for future in futures] == [2 * n for n in range(9)]
 
 
-def test_a_lone_item_does_not_wait_for_company(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+def test_a_lone_item_does_not_wait_for_company(batcher: Batcher[int, int], doubler: Doubler) -> None:
     [future] = submit(batcher, "image", 1)
     done = future.result(10)
     assert done.batch.size == 1
     assert done.queue_seconds < 1
 
 
-def test_what_waits_is_taken_together_up_to_the_limit_in_turn(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+def test_what_waits_is_taken_together_up_to_the_limit_in_turn(batcher: Batcher[int, int], doubler: Doubler) -> None:
     held = hold(batcher, doubler)
     futures = [*submit(batcher, "image", 1, 2, 3), *submit(batcher, "image", 4, 5), *submit(batcher, "text", 6, 7)]
     doubler.gate.set()
@@ -85,7 +83,7 @@ def test_what_waits_is_taken_together_up_to_the_limit_in_turn(batcher: TurnBatch
     assert doubler.batches == [("image", [1000]), ("text", [6, 7]), ("image", [1, 2, 3, 4]), ("image", [5])]
 
 
-def test_a_poisoned_item_fails_alone(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+def test_a_poisoned_item_fails_alone(batcher: Batcher[int, int], doubler: Doubler) -> None:
     held = hold(batcher, doubler)
     futures = submit(batcher, "image", 1, -1, 3, 4)
     doubler.gate.set()
@@ -95,7 +93,7 @@ def test_a_poisoned_item_fails_alone(batcher: TurnBatcher[int, int], doubler: Do
         futures[1].result(10)
 
 
-def test_a_late_item_is_not_computed(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+def test_a_late_item_is_not_computed(batcher: Batcher[int, int], doubler: Doubler) -> None:
     held = hold(batcher, doubler)
     [late], [good] = submit(batcher, "image", 1, within=0.01), submit(batcher, "image", 2)
     time.sleep(0.05)
@@ -107,7 +105,7 @@ def test_a_late_item_is_not_computed(batcher: TurnBatcher[int, int], doubler: Do
     assert ("image", [2]) in doubler.batches
 
 
-def test_an_item_whose_client_left_is_not_computed(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+def test_an_item_whose_client_left_is_not_computed(batcher: Batcher[int, int], doubler: Doubler) -> None:
     held = hold(batcher, doubler)
     [gone], [good] = submit(batcher, "image", 1), submit(batcher, "image", 2)
     assert gone.cancel()
@@ -116,7 +114,7 @@ def test_an_item_whose_client_left_is_not_computed(batcher: TurnBatcher[int, int
     assert doubler.batches == [("image", [1000]), ("image", [2])]
 
 
-def test_permits_are_counted_per_modality_and_given_back(batcher: TurnBatcher[int, int]) -> None:
+def test_permits_are_counted_per_modality_and_given_back(batcher: Batcher[int, int]) -> None:
     with batcher.admit("image", 10):
         assert not batcher.has_room("image")
         with pytest.raises(QueueFull), batcher.admit("image", 1):
@@ -129,7 +127,7 @@ def test_permits_are_counted_per_modality_and_given_back(batcher: TurnBatcher[in
         pytest.fail("more than the whole queue")
 
 
-def test_stopping_refuses_what_waits_and_what_comes(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+def test_stopping_refuses_what_waits_and_what_comes(batcher: Batcher[int, int], doubler: Doubler) -> None:
     held = hold(batcher, doubler)
     [waiting] = submit(batcher, "text", 1)
     stopper = threading.Thread(target=batcher.stop)
@@ -151,7 +149,7 @@ def test_X23_a_fault_beside_the_computing_costs_its_batch_and_no_other() -> None
         raise RuntimeError("a bug of ours")
 
     doubler = Doubler()
-    batcher: TurnBatcher[int, int] = TurnBatcher(
+    batcher: Batcher[int, int] = Batcher(
         doubler,
         max_batch_size=1,
         max_queue_items=10,
@@ -165,9 +163,7 @@ def test_X23_a_fault_beside_the_computing_costs_its_batch_and_no_other() -> None
     assert len(restarts) == 3
 
 
-def test_X21_a_lost_device_refuses_everybody_and_ends_the_batcher(
-    batcher: TurnBatcher[int, int], doubler: Doubler
-) -> None:
+def test_X21_a_lost_device_refuses_everybody_and_ends_the_batcher(batcher: Batcher[int, int], doubler: Doubler) -> None:
     held = hold(batcher, doubler)
     waiting = [*submit(batcher, "image", 1, 2), *submit(batcher, "text", 3)]
     doubler.failure = DeviceLost("an illegal address")
@@ -190,7 +186,7 @@ def test_X19_memory_that_runs_out_halves_the_batch_and_those_after_it() -> None:
             raise MemoryError
         return [2 * query for query in queries], {}
 
-    batcher: TurnBatcher[int, int] = TurnBatcher(short_of_memory, max_batch_size=32, max_queue_items=100)
+    batcher: Batcher[int, int] = Batcher(short_of_memory, max_batch_size=32, max_queue_items=100)
     futures = submit(batcher, "image", *range(13), -1, *range(14, 32))
     more = submit(batcher, "image", *range(32, 64))
     batcher.start()
@@ -211,7 +207,7 @@ def test_X19_memory_that_runs_out_halves_the_batch_and_those_after_it() -> None:
 def test_a_batch_is_as_long_as_its_time_allows_and_longer_beside_a_silent_lane(
     last_text: str, least: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turn_batcher, "_SILENT_S", 0.0 if last_text == "long ago" else 10.0)
+    monkeypatch.setattr(batcher_module, "_SILENT_S", 0.0 if last_text == "long ago" else 10.0)
     sizes: list[int] = []
 
     def slow(modality: Modality, queries: Sequence[int], /) -> tuple[list[int], Mapping[str, float]]:
@@ -219,7 +215,7 @@ def test_a_batch_is_as_long_as_its_time_allows_and_longer_beside_a_silent_lane(
         time.sleep(0.01 * len(queries))
         return list(queries), {}
 
-    batcher: TurnBatcher[int, int] = TurnBatcher(slow, max_batch_size=32, max_queue_items=100, max_batch_s=0.05)
+    batcher: Batcher[int, int] = Batcher(slow, max_batch_size=32, max_queue_items=100, max_batch_s=0.05)
     batcher.start()
     if last_text != "never":
         submit(batcher, "text", 0)[0].result(10)
@@ -231,7 +227,7 @@ def test_a_batch_is_as_long_as_its_time_allows_and_longer_beside_a_silent_lane(
 
 
 def test_a_lane_that_waits_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turn_batcher, "_SILENT_S", 0.0)
+    monkeypatch.setattr(batcher_module, "_SILENT_S", 0.0)
     sizes: dict[Modality, list[int]] = {"image": [], "text": []}
 
     def slow(modality: Modality, queries: Sequence[int], /) -> tuple[list[int], Mapping[str, float]]:
@@ -239,7 +235,7 @@ def test_a_lane_that_waits_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> Non
         time.sleep(0.01 * len(queries))
         return list(queries), {}
 
-    batcher: TurnBatcher[int, int] = TurnBatcher(slow, max_batch_size=32, max_queue_items=300, max_batch_s=0.05)
+    batcher: Batcher[int, int] = Batcher(slow, max_batch_size=32, max_queue_items=300, max_batch_s=0.05)
     batcher.start()
     for _ in range(2):
         wait([*submit(batcher, "image", 0), *submit(batcher, "text", 0)], 10)
@@ -257,7 +253,7 @@ def test_X22_a_large_request_right_after_the_start_is_no_batch_that_hangs(canary
         time.sleep(0.02 * len(queries) + (0.2 if len(sizes) == 1 else 0.0))  # the first one warms everything up
         return list(queries), {}
 
-    batcher: TurnBatcher[int, int] = TurnBatcher(slow, max_batch_size=64, max_queue_items=100, max_batch_s=0.1)
+    batcher: Batcher[int, int] = Batcher(slow, max_batch_size=64, max_queue_items=100, max_batch_s=0.1)
     batcher.start()
     wait(submit(batcher, "image", *range(canary)), 10)
     wait(submit(batcher, "image", *range(40)), 10)
@@ -271,7 +267,7 @@ def test_X24_who_could_not_be_answered_in_time_is_not_admitted() -> None:
         time.sleep(0.02 * len(queries))
         return list(queries), {}
 
-    batcher: TurnBatcher[int, int] = TurnBatcher(slow, max_batch_size=4, max_queue_items=1000, max_wait_s=0.2)
+    batcher: Batcher[int, int] = Batcher(slow, max_batch_size=4, max_queue_items=1000, max_wait_s=0.2)
     batcher.start()
     for _ in range(2):
         submit(batcher, "image", 0)[0].result(10)  # from now on it knows: 20 ms an image
@@ -294,7 +290,7 @@ def test_X24_one_slow_batch_turns_nobody_away_for_long() -> None:
         time.sleep(naps.pop(0))
         return list(queries), {}
 
-    batcher: TurnBatcher[int, int] = TurnBatcher(napping, max_batch_size=4, max_queue_items=1000, max_wait_s=3.0)
+    batcher: Batcher[int, int] = Batcher(napping, max_batch_size=4, max_queue_items=1000, max_wait_s=3.0)
     batcher.start()
     submit(batcher, "image", 0)[0].result(10)
     with batcher.admit("image", 32):
@@ -306,7 +302,7 @@ def test_X24_one_slow_batch_turns_nobody_away_for_long() -> None:
     batcher.stop()
 
 
-def test_who_has_left_takes_no_place_in_a_batch(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+def test_who_has_left_takes_no_place_in_a_batch(batcher: Batcher[int, int], doubler: Doubler) -> None:
     held = hold(batcher, doubler)
     waiting = submit(batcher, "image", *range(40))
     for number, future in enumerate(waiting):
@@ -318,7 +314,7 @@ def test_who_has_left_takes_no_place_in_a_batch(batcher: TurnBatcher[int, int], 
     assert doubler.batches[1:] == [("image", [0, 10, 20, 30])], "one batch of four"
 
 
-def test_X22_the_watchdog_is_patient_where_it_is_told_to_be(batcher: TurnBatcher[int, int], doubler: Doubler) -> None:
+def test_X22_the_watchdog_is_patient_where_it_is_told_to_be(batcher: Batcher[int, int], doubler: Doubler) -> None:
     codes: list[int] = []
     dog = Watchdog(batcher, max_batch_s=0.2, end=codes.append)
     dog.start()
@@ -337,7 +333,7 @@ def test_X22_the_watchdog_is_patient_where_it_is_told_to_be(batcher: TurnBatcher
 
 @pytest.mark.parametrize("fault", ["lost", "hung", "none"])
 def test_X21_X22_the_watchdog_ends_a_process_that_cannot_answer(
-    batcher: TurnBatcher[int, int], doubler: Doubler, fault: str
+    batcher: Batcher[int, int], doubler: Doubler, fault: str
 ) -> None:
     codes: list[int] = []
     dog = Watchdog(batcher, max_batch_s=0.2, end=codes.append)
@@ -373,8 +369,8 @@ class Meeting:
         return list(queries), {}
 
 
-def side_by_side(meeting: Meeting, **options: float) -> TurnBatcher[int, int]:
-    return TurnBatcher(
+def side_by_side(meeting: Meeting, **options: float) -> Batcher[int, int]:
+    return Batcher(
         meeting, max_batch_size=32, max_queue_items=100, concurrent_batches=2, on_share=meeting.on_share, **options
     )
 
@@ -449,7 +445,7 @@ def test_X24_a_batch_that_was_joined_is_no_measure(monkeypatch: pytest.MonkeyPat
         both.wait()
         return list(queries), {}
 
-    batcher: TurnBatcher[int, int] = TurnBatcher(
+    batcher: Batcher[int, int] = Batcher(
         together, max_batch_size=1, max_queue_items=1000, max_wait_s=1.0, concurrent_batches=2
     )
     batcher.start()

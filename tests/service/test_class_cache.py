@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.class_cache import ClassCache, class_key, free
-from service.classify import Classes
+from service.classes.class_cache import ClassCache, class_key, free
+from service.classes.class_embeddings import Classes
 from service.observing.metrics import Metrics
 from service.pipeline.engine import Engine
 from service.problems import Problem

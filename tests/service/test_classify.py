@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.classify import check_labels, check_templates, score
+from service.classes.class_embeddings import check_labels, check_templates, score
 from service.pipeline.engine import Engine
 from service.problems import Problem
 from service.routes import classify as routes

@@ -10,8 +10,8 @@ import httpx
 import numpy as np
 import pytest
 
+from service.classes.label_sets import MAX_SETS, LabelSets
 from service.door.keys import key_line, new_key
-from service.label_sets import MAX_SETS, LabelSets
 from service.problems import Problem
 from service.settings import Settings, SettingsError
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.pipeline.waiting import gather
+from service.pipeline.waiting import together
 
 
 async def endless(number: int, ended: list[int]) -> None:
@@ -25,7 +25,7 @@ def test_the_first_failure_is_raised_once_the_others_have_ended() -> None:
 
     async def run() -> None:
         with pytest.raises(ValueError, match="as is"):
-            await gather([endless(0, ended), fail(), endless(1, ended)])
+            await together([endless(0, ended), fail(), endless(1, ended)])
         assert sorted(ended) == [0, 1]
 
     asyncio.run(run())
@@ -35,7 +35,7 @@ def test_who_stops_waiting_leaves_nothing_running() -> None:
     ended: list[int] = []
 
     async def run() -> None:
-        waiting = asyncio.ensure_future(gather([endless(0, ended), endless(1, ended)]))
+        waiting = asyncio.ensure_future(together([endless(0, ended), endless(1, ended)]))
         await asyncio.sleep(0.01)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

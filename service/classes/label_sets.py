@@ -5,7 +5,7 @@
 
 A file is read again when it has changed, so replicas that share a folder share its sets; one that has become unusable
 is refused, and what it held before serves on. Without a folder, sets live as long as the process. Blocking; may run in
-any thread. Depends on classify's checks, json_body, problems, settings.
+any thread. Depends on class_embeddings' checks, json_body, problems, settings.
 """
 
 import logging
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.classify import check_labels, check_templates
+from service.classes.class_embeddings import check_labels, check_templates
 from service.forms.json_body import parse_object
 from service.problems import KINDS, ItemError, Problem
 from service.schemas.requests import LabelSetRequest, validate

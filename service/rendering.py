@@ -14,7 +14,7 @@ import orjson
 from numpy.typing import NDArray
 
 from memory import SearchableMemory
-from service.classify import Classes, score
+from service.classes.class_embeddings import Classes, score
 from service.pipeline.engine import Answer, Engine, FloatArray, Found
 from service.pipeline.pipeline import Outcome
 from service.problems import ItemError

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service import collecting
+from service import garbage_collection
 from service.observing.metrics import Metrics
 from service.pipeline.workers import Workers
 
@@ -25,7 +25,7 @@ def thawed() -> Iterator[None]:
 
 def test_thresholds_are_the_interpreters_again_afterwards() -> None:
     before = gc.get_threshold()
-    with collecting.by_the_clock():
+    with garbage_collection.by_the_clock():
         assert gc.get_threshold()[2] > 1_000_000
         assert gc.get_freeze_count() > 0
     assert gc.get_threshold() == before
@@ -40,17 +40,17 @@ def test_no_full_collection_comes_by_itself_while_much_comes_to_live(thawed: Non
         return int(gc.get_stats()[2]["collections"]) - int(before)
 
     assert full_collections() > 0  # as it is without us
-    with collecting.by_the_clock():
+    with garbage_collection.by_the_clock():
         assert full_collections() == 0
 
 
 def collections(items: Callable[[], int], *, seconds: float, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many full collections there are when looks are made each hundredth of a second."""
     counted = []
-    monkeypatch.setattr(collecting.gc, "collect", lambda: counted.append(1))
+    monkeypatch.setattr(garbage_collection.gc, "collect", lambda: counted.append(1))
 
     async def run() -> None:
-        task = asyncio.create_task(collecting.collect(lambda: True, items, every_s=0.01))
+        task = asyncio.create_task(garbage_collection.collect(lambda: True, items, every_s=0.01))
         await asyncio.sleep(seconds)
         task.cancel()
 
@@ -71,7 +71,7 @@ def test_nothing_is_kept_before_the_model_is_loaded(thawed: None) -> None:
 
     async def run() -> None:
         nonlocal loaded
-        task = asyncio.create_task(collecting.collect(lambda: loaded, lambda: 0, every_s=0.01))
+        task = asyncio.create_task(garbage_collection.collect(lambda: loaded, lambda: 0, every_s=0.01))
         await asyncio.sleep(0.05)
         assert gc.get_freeze_count() == 0
         loaded = True

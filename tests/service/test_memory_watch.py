@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from service.memory_watch import RefusedVersion
 from service.observing import logs
 from service.observing.logs import NonBlocking, Repeats
-from service.watching import Refused
 
 
 def series(text: str) -> set[str]:
@@ -152,7 +152,7 @@ def test_a_version_that_was_refused_is_tried_again(serve: Any, own_memory: Path,
 
 
 def test_what_stays_refused_is_tried_ever_more_rarely() -> None:
-    refused, now = Refused(10.0), 0.0
+    refused, now = RefusedVersion(10.0), 0.0
     tried = []
     while now < 100_000:
         if refused.may_try(7, now):

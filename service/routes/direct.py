@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 
-class PlainRoute(APIRoute):
+class DirectRoute(APIRoute):
     """Asks its handler and nobody else."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -2,7 +2,7 @@
 
 Keyed by all that they depend on, so that no version answers for another; bounded by bytes, the least recently used
 go first. Whoever asks for what is being computed waits for that. Used from the event loop alone.
-Depends on classify's Classes, metrics and problems.
+Depends on class_embeddings, metrics and problems.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from service.classify import Classes
+from service.classes.class_embeddings import Classes
 from service.observing.metrics import Metrics
 from service.pipeline.engine import Engine
 from service.problems import Problem

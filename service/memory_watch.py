@@ -1,33 +1,21 @@
-"""What a service does on its own while it runs: measure its event loop, and look for a newer memory.
-
-Depends on memory, metrics, problems settings, and of elsewhere.
-"""
+"""Looking for a newer memory while the service runs. Depends on served_memory, metrics, problems and settings."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from service.elsewhere import newest_version
 from service.observing.metrics import Metrics
 from service.problems import Problem
+from service.served_memory import newest_version
 from service.settings import Settings
 
-logger = logging.getLogger("reco.watching")
+logger = logging.getLogger("reco.memory_watch")
 
-_LAG_EVERY_S = 1.0
 _LONGEST_WAIT_S = 3600.0
 
 
-async def measure_lag(metrics: Metrics) -> None:
-    """How late the loop wakes what is due: what blocks it delays every request and every probe."""
-    while True:
-        due = time.monotonic() + _LAG_EVERY_S
-        await asyncio.sleep(_LAG_EVERY_S)
-        metrics.loop_lag.set(max(0.0, time.monotonic() - due))
-
-
-class Refused:
+class RefusedVersion:
     """A version that could not be served, and when to try it again."""
 
     def __init__(self, every_s: float) -> None:
@@ -55,7 +43,7 @@ async def watch_memory(
     Nothing that a look runs into ends the watch: a volume that is away for a minute, say.
     """
     assert settings.watch_memory_s is not None
-    refused = Refused(settings.watch_memory_s)
+    refused = RefusedVersion(settings.watch_memory_s)
     while True:
         await asyncio.sleep(settings.watch_memory_s)
         try:

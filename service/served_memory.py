@@ -13,7 +13,7 @@ from memory import Gpu, RemoteMemories, SearchableMemory, latest_version, newest
 from memory.milvus import MilvusServer
 from service.settings import Settings, SettingsError
 
-logger = logging.getLogger("reco.elsewhere")
+logger = logging.getLogger("reco.served_memory")
 
 _TOLD_EVERY_S = 10.0
 
