@@ -278,6 +278,8 @@ class Settings(BaseSettings):
     def _check_backend(self) -> "Settings":
         if self.backend == "milvus" and self.milvus_uri is None:
             raise ValueError("RECO_BACKEND=milvus needs RECO_MILVUS_URI")
+        if self.backend == "milvus" and self.milvus_timeout_s >= self.hang_timeout_s:
+            raise ValueError("RECO_MILVUS_TIMEOUT_S must be less than RECO_HANG_TIMEOUT_S, which ends the process")
         if self.milvus_token is not None and self.milvus_token_file is not None:
             raise ValueError("give one of RECO_MILVUS_TOKEN and RECO_MILVUS_TOKEN_FILE")
         return self

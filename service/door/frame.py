@@ -76,8 +76,10 @@ class RequestFrame:
             self._metrics.count_problem(code)
         if "probes" in getattr(route, "tags", ()) and frame.status == 200:
             return  # one every few seconds would bury the lines that matter; the metrics count them
+        traced = {}
         if self._tracing is not None:
-            self._tracing.record(_ended(scope, frame, "" if endpoint == UNMATCHED else endpoint, seconds))
+            ended = _ended(scope, frame, "" if endpoint == UNMATCHED else endpoint, seconds)
+            traced = {"trace_id": self._tracing.record(ended)}
         log = self._refusal_log.log if code in REJECTIONS else log_request
         log(
             request_id=frame.request_id,
@@ -88,6 +90,7 @@ class RequestFrame:
             items=scope["state"].get("items"),
             key=scope["state"].get("key"),
             code=code,
+            **traced,
         )
 
 

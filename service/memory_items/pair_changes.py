@@ -61,7 +61,7 @@ async def add_pairs(
         Problem: an image's or the caption's code, key_invalid, pair_exists, memory_elsewhere, memory_locked,
             memory_write_failed, reload_refused.
     """
-    hashes = [hashlib.sha256(image).hexdigest() for image in images]
+    hashes = await asyncio.to_thread(_hashes, images)
     keys = _keys(key, hashes, caption)
     first = {name: place for place, name in reversed(list(enumerate(keys)))}  # an image sent twice is one pair
     kept = sorted(first.values())
@@ -148,6 +148,10 @@ def _keys(key: str | None, hashes: Sequence[str], caption: str) -> list[str]:
     if not _KEY.fullmatch(key) or key.endswith("/"):
         raise Problem("key_invalid", errors=[ItemError("/key", "key_invalid")])
     return [key] if len(hashes) == 1 else [f"{key}/{place}" for place in range(len(hashes))]
+
+
+def _hashes(images: Sequence[bytes]) -> list[str]:
+    return [hashlib.sha256(image).hexdigest() for image in images]
 
 
 def _thumbnails(images: Sequence[bytes], settings: Settings) -> list[bytes]:

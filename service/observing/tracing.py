@@ -52,8 +52,12 @@ class Tracing:
     def __init__(self, provider: "TracerProvider") -> None:
         self._tracer = provider.get_tracer("reco")
 
-    def record(self, ended: Ended) -> None:
-        """Make the spans of a request, as a part of its caller's trace if it names one."""
+    def record(self, ended: Ended) -> str:
+        """Make the spans of a request, as a part of its caller's trace if it names one.
+
+        Returns:
+            The trace's id, 32 hexadecimal digits, for the log.
+        """
         from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -80,6 +84,7 @@ class Tracing:
             at = min(end, at + _nanoseconds(seconds))
             part.end(at)
         span.end(end)
+        return f"{span.get_span_context().trace_id:032x}"
 
 
 def open_tracing() -> Tracing | None:

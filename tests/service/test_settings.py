@@ -133,3 +133,10 @@ def test_a_port_that_is_taken_is_told_before_anything_is_loaded() -> None:
     assert result.exit_code == 1
     assert f"127.0.0.1, port {port}: Address already in use" in result.output
     assert "RECO_PORT" in result.output
+
+
+def test_a_search_in_milvus_may_not_take_what_ends_the_process() -> None:
+    elsewhere = {"model": "m", "memory": "m", "stamps": "s", "backend": "milvus", "milvus_uri": "http://127.0.0.1:1"}
+    with pytest.raises(SettingsError, match="RECO_MILVUS_TIMEOUT_S must be less"):
+        load_settings(**elsewhere, milvus_timeout_s=30.0, hang_timeout_s=30.0)
+    load_settings(**elsewhere, milvus_timeout_s=29.0, hang_timeout_s=30.0)

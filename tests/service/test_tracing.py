@@ -41,6 +41,14 @@ def test_a_request_and_its_stages_are_spans_of_the_callers_trace(traced: Any, sp
     assert "secret" not in str([span.to_json() for span in named.values()])
 
 
+def test_a_line_of_the_log_names_its_trace(traced: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="reco.access"):
+        traced.post("/embed/text", json={"texts": ["a bird"]}, headers={"traceparent": CALLER})
+        traced.get("/nowhere")  # the first one's line is there by now
+    [first] = [record.request_fields for record in caplog.records if record.request_fields["status"] == 200]
+    assert first["trace_id"] == CALLER.split("-")[1]
+
+
 def test_a_refusal_has_its_code_and_probes_have_no_span(traced: Any, spans: InMemorySpanExporter) -> None:
     traced.get("/livez")
     traced.post("/embed/text", json={"texts": ""})
