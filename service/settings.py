@@ -1,21 +1,19 @@
 """Every setting of the service, once: environment variable, unit, default, bound and what happens beyond it.
 
-Depends on pydantic-settings and the defaults. Built at the entry point (environment.py) and passed down.
+Depends on pydantic-settings, the defaults and the checks. Built at the entry point (environment.py) and passed down.
 """
 
 import ipaddress
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service import setting_defaults
+from service import setting_checks, setting_defaults
 
 PREFIX = "RECO_"
 
 MIB = 1024 * 1024
-_ORIGIN = re.compile(r"https?://[^\s/?#@]+")
 
 
 class SettingsError(Exception):
@@ -178,7 +176,7 @@ class Settings(BaseSettings):
         2000,
         ge=1,
         le=20_000,
-        description="Characters of one text (422). Tokenising is quadratic in the longest word.",
+        description="Characters of one text (422).",
     )
     max_labels: int = Field(1000, ge=1, le=20_000, description="Labels in one classification (422).")
     max_label_characters: int = Field(200, ge=1, le=20_000, description="Characters of one label (422).")
@@ -275,47 +273,8 @@ class Settings(BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _check_backend(self) -> "Settings":
-        if self.backend == "milvus" and self.milvus_uri is None:
-            raise ValueError("RECO_BACKEND=milvus needs RECO_MILVUS_URI")
-        if self.backend == "milvus" and self.milvus_timeout_s >= self.hang_timeout_s:
-            raise ValueError("RECO_MILVUS_TIMEOUT_S must be less than RECO_HANG_TIMEOUT_S, which ends the process")
-        if self.milvus_token is not None and self.milvus_token_file is not None:
-            raise ValueError("give one of RECO_MILVUS_TOKEN and RECO_MILVUS_TOKEN_FILE")
-        return self
-
-    @model_validator(mode="after")
-    def _check_remote(self) -> "Settings":
-        scheme = self.memory.partition("://")[0]
-        if self.backend == "faiss" and self.memory_is_remote and scheme not in self.allowed_schemes:
-            raise ValueError(f"RECO_MEMORY lies in an object store: RECO_ALLOW_REMOTE={scheme} allows that")
-        return self
-
-    @model_validator(mode="after")
-    def _check_bodies(self) -> "Settings":
-        if self.max_inflight_bytes < self.max_body_bytes:
-            raise ValueError("RECO_MAX_INFLIGHT_BYTES must hold at least one body of RECO_MAX_BODY_BYTES")
-        return self
-
-    @model_validator(mode="after")
-    def _check_origins(self) -> "Settings":
-        origins = origins_of(self.cors_origins)
-        if "*" in origins and (self.api_keys is not None or self.api_keys_file is not None):
-            raise ValueError("RECO_CORS_ORIGINS=* would lend the keys to every page: name the origins")
-        if any(origin != "*" and not _ORIGIN.fullmatch(origin) for origin in origins):
-            raise ValueError("RECO_CORS_ORIGINS are like https://app.example.com: scheme, host and port, and no path")
-        return self
-
-    @model_validator(mode="after")
-    def _check_proxies(self) -> "Settings":
-        """The server would take what is no address for a socket's name, which no connection comes from."""
-        for proxy in addresses_of(self.trusted_proxies):
-            try:
-                ipaddress.ip_network(proxy)
-            except ValueError:
-                raise ValueError(
-                    "RECO_TRUSTED_PROXIES are addresses or networks, like 10.0.0.0/8: names are not looked up"
-                ) from None
+    def _agree(self) -> "Settings":
+        setting_checks.check(self)
         return self
 
     @property
@@ -337,13 +296,3 @@ class Settings(BaseSettings):
             return not ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return True  # a host name: nobody here can tell, so it counts as reachable
-
-
-def addresses_of(setting: str | None) -> list[str]:
-    """The addresses and networks of `RECO_TRUSTED_PROXIES`; none for `*`, which is everybody."""
-    return [] if setting == "*" else [proxy.strip() for proxy in (setting or "").split(",") if proxy.strip()]
-
-
-def origins_of(setting: str | None) -> list[str]:
-    """The origins of `RECO_CORS_ORIGINS`."""
-    return [origin for one in (setting or "").split(",") if (origin := one.strip().lower())]

@@ -6,7 +6,8 @@ A browser asks first (a preflight, without a key), so this stands before the doo
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service.settings import Settings, origins_of
+from service.setting_checks import origins_of
+from service.settings import Settings
 
 _SENT = ("Authorization", "Content-Type", "Traceparent", "X-Request-ID")
 _READ = (
