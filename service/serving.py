@@ -9,6 +9,7 @@ import logging
 import logging.config
 import os
 import signal
+import socket
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -142,6 +143,12 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the app in any case: uvicorn leaves it to itself where what is open is cut, and logs a traceback."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()
 
 
 class _Config(uvicorn.Config):

@@ -201,6 +201,27 @@ def test_X27_X35_a_start_from_a_volume_that_does_not_answer_can_be_ended(
     os.close(silent)
 
 
+def test_X27_the_third_SIGTERM_cuts_what_is_open_without_an_error(serve_process: Any) -> None:
+    with serve_process(drain_delay_s=30.0, receive_timeout_s=60.0) as service:
+        service.wait_until_ready()
+        address = httpx.URL(service.url)
+        with socket.create_connection((address.host, address.port)) as slow:
+            slow.sendall(b"POST /embed/text HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+            slow.sendall(b"Content-Length: 100\r\n\r\n{")
+            for told in ("draining", "Waiting for connections to close", ""):
+                service.process.send_signal(signal.SIGTERM)
+                _wait_for_line(service.log, told)
+            assert service.process.wait(15) == 0
+    assert "Traceback" not in service.log.read_text()
+
+
+def _wait_for_line(log: Path, told: str) -> None:
+    end = time.monotonic() + 30
+    while told not in log.read_text():
+        assert time.monotonic() < end, f"never said: {told}"
+        time.sleep(0.05)
+
+
 def _writer_of(pipe: Path) -> int:
     """The writing end of a pipe, once somebody reads it."""
     end = time.monotonic() + 60
