@@ -49,7 +49,7 @@ def test_X26_clients_that_leave_leave_nothing(serve: Any, caplog: pytest.LogCapt
         while any(now > before for now, before in zip(held_now(service), (tasks, files), strict=True)):
             assert time.monotonic() < end, f"{held_now(service)} tasks and open files, and {(tasks, files)} before"
             time.sleep(0.05)
-        batcher = service.app.state.service.pipeline.batch
+        batcher = service.app.state.service.pipeline.batcher
         assert not any(batcher._admitted.values()), "a permit was kept"
         assert service.client.post("/embed/text", json={"texts": "a bird"}).status_code == 200
     assert "Traceback" not in caplog.text

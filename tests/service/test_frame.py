@@ -222,7 +222,7 @@ def full_service(serve: Any, **settings: Any) -> Any:
     @contextmanager
     def running() -> Iterator[Any]:
         with serve(**settings) as service:
-            service.app.state.service.pipeline.batch._max_queue_items = 0
+            service.app.state.service.pipeline.batcher._max_queue_items = 0
             yield service
 
     return running()
