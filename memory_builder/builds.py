@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memory import latest_version
+from memory_builder.caption_template import checked_template
 from memory_builder.config import BuildConfig
 from memory_builder.embeddings import EmbeddingsReader, Importer, Origin, open_source
 from memory_builder.embeddings.reader import check_same_dim
@@ -22,6 +23,7 @@ from memory_builder.planning.sharing import Share, ShareResult
 from memory_builder.planning.task import Task
 from memory_builder.readers import ReaderOptions, open_reader
 from memory_builder.readers.corpora import check_there, expand, expand_paths
+from memory_builder.readers.formats import check_template
 from memory_builder.reporting.build_result import BuildResult
 from memory_builder.reporting.progress import Progress, Silent
 from memory_builder.runner import do_share, run
@@ -89,7 +91,13 @@ def open_embeddings(config: BuildConfig) -> list[EmbeddingsReader]:
 
     Raises:
         CorpusError: one is not what is expected, or they are not of one D.
+        ConfigError: captions are to be made anew.
     """
+    if config.caption_template is not None:
+        raise ConfigError(
+            "caption_template is for images that are encoded with their captions: the texts of cached embeddings were "
+            "encoded before, and other captions would not be what their embeddings say."
+        )
     options = _reader_options(config)
     readers = [open_source(path, options) for path in expand_paths(config.corpora)]
     for reader in readers:
@@ -144,7 +152,10 @@ def check_corpora(config: BuildConfig) -> FirstLook:
             "caption_from_folder is for folders of images, and none of the corpora is one: in a table name the column "
             "with --caption-column, and in a tar put a .txt beside each image."
         )
-    look = look_at(open_reader(source, _reader_options(config)) for source in first)
+    options = _reader_options(config)
+    for source in first:
+        check_template(source, options)
+    look = look_at(open_reader(source, options) for source in first)
     if look.warning is None:
         return look
     all_seen = (look.complete or look.hopeless) and all(Path(corpus) in first for corpus in config.corpora)
@@ -175,9 +186,10 @@ def _importing(config: BuildConfig, readers: Sequence[EmbeddingsReader], origin:
 
 def _reader_options(config: BuildConfig, **limits: int) -> ReaderOptions:
     return ReaderOptions(
-        image_column=config.image_column,
+        image_columns=config.image_columns,
         caption_column=config.caption_column,
         key_column=config.key_column,
         caption_from_folder=config.caption_from_folder,
+        caption_template=checked_template(config.caption_template, config.caption_column),
         **limits,
     )

@@ -1,10 +1,11 @@
-"""What a build is asked to do. Imports of ours: errors.py, and what memory may be asked."""
+"""What a build is asked to do. Imports of ours: errors.py, caption_template.py, and what memory may be asked."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from memory import DUPLICATE_COSINE, IndexOptions
 from memory.stores import SCHEMES
+from memory_builder.caption_template import checked_template
 from memory_builder.errors import ConfigError
 
 MAX_UNIT_ROWS = 65_536
@@ -29,10 +30,12 @@ class BuildConfig:
         max_error_rate: share of rejected rows, 0 to 1, beyond which the build stops without a version.
         max_segment_rows: a segment is closed before it would hold more.
         max_characters: longest caption, as in models.texts.checking.TextLimits.
-        image_column, caption_column, key_column: of tables; None finds the first two by their usual names and
-            makes keys from paths.
+        image_columns, caption_column, key_column: of tables; where none is named, the first two are found by their
+            usual names, and keys are made from paths. Of several columns of images, each gives pairs of its own.
         caption_from_folder: of folders: the caption of an image that has none beside it, with one `{}` for the name of
             the folder that it lies in.
+        caption_template: of tables: what captions are made of, with names of columns between braces and {} for the
+            caption column, as caption_template.py has it.
         upsert: a row whose key the memory holds with another image or caption replaces it; otherwise it is rejected.
             The whole corpus is compared again, whatever was published of it.
         restore_removed: add items again that were removed from the memory; otherwise they stay out.
@@ -57,10 +60,11 @@ class BuildConfig:
     max_error_rate: float = 0.05
     max_segment_rows: int = 1_000_000
     max_characters: int = 2000
-    image_column: str | None = None
+    image_columns: tuple[str, ...] = ()
     caption_column: str | None = None
     key_column: str | None = None
     caption_from_folder: str | None = None
+    caption_template: str | None = None
     upsert: bool = False
     restore_removed: bool = False
     index: IndexOptions | None = None
@@ -91,6 +95,7 @@ class BuildConfig:
                 f"caption_from_folder is {self.caption_from_folder!r}: write {{}} once, where the folder's name goes, "
                 "like 'a photo of a {}.'"
             )
+        checked_template(self.caption_template, self.caption_column)
         for scheme in self.allow_remote:
             if scheme not in SCHEMES:
                 raise ConfigError(f"{scheme!r} cannot be allowed: choose of {', '.join(SCHEMES)}.")

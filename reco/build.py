@@ -57,7 +57,14 @@ Pretrained = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", envvar="RECO_DEVICE")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.", envvar="RECO_DTYPE")]
-ImageColumn = Annotated[str | None, typer.Option(help="Of tables: the column of image paths.")]
+ImageColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--image-column",
+        help="Of tables: the column of images or their paths. Repeatable: each gives pairs of its own, as does each "
+        "image of a cell that is a list, with keys like SKU/front and SKU/0.",
+    ),
+]
 CaptionColumn = Annotated[str | None, typer.Option(help="Of tables and metadata: the column of captions.")]
 KeyColumn = Annotated[str | None, typer.Option(help="Of tables and metadata: the column of keys; paths by default.")]
 CaptionFromFolder = Annotated[
@@ -65,6 +72,14 @@ CaptionFromFolder = Annotated[
     typer.Option(
         help="Of folders: the caption of images that have none beside them, with {} for their own folder's name, like "
         "'a photo of a {}.'",
+        metavar="TEMPLATE",
+    ),
+]
+CaptionTemplate = Annotated[
+    str | None,
+    typer.Option(
+        help="Of tables: captions made of columns, like 'a photo of a {brand} {model}, {colour}.', with {} for the "
+        "caption column. A row in which one of them is empty is rejected.",
         metavar="TEMPLATE",
     ),
 ]
@@ -134,10 +149,11 @@ def build(
     pretrained: Pretrained = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    image_column: ImageColumn = None,
+    image_columns: ImageColumns = None,
     caption_column: CaptionColumn = None,
     key_column: KeyColumn = None,
     caption_from_folder: CaptionFromFolder = None,
+    caption_template: CaptionTemplate = None,
     batch_size: BatchSize = 64,
     unit_rows: UnitRows = 8192,
     workers: Workers = 0,
@@ -194,11 +210,8 @@ def build(
         near_duplicates=near_duplicates,
         stamps=stamp_directory(),
         allow_remote=allowed(allow_remote),
-        image_column=image_column,
-        caption_column=caption_column,
-        key_column=key_column,
-        caption_from_folder=caption_from_folder,
         index=index,
+        **_reading(image_columns, caption_column, key_column, caption_from_folder, caption_template),
     )
     open_encoder = partial(_open_encoder, model or DEFAULT_MODEL, pretrained, device, dtype)
     if embeddings:
@@ -207,6 +220,19 @@ def build(
     else:
         ray = partial(opened_engine, engine, ray_address, config, (model or DEFAULT_MODEL, pretrained))
         _encode(config, open_encoder, ray, plan=plan, worker=worker, as_json=as_json)
+
+
+def _reading(
+    images: list[str] | None, caption: str | None, key: str | None, from_folder: str | None, template: str | None
+) -> dict[str, Any]:
+    """How tables and folders are read, as BuildConfig has it."""
+    return {
+        "image_columns": tuple(dict.fromkeys(images or ())),
+        "caption_column": caption,
+        "key_column": key,
+        "caption_from_folder": from_folder,
+        "caption_template": template,
+    }
 
 
 def _reindexed(memory: Path, index: "IndexOptions | None", *, alone: bool, as_json: bool) -> bool:

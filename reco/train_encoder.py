@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperCommand
 
-from reco.build import CaptionColumn, ImageColumn, KeyColumn, Pretrained
+from reco.build import CaptionColumn, CaptionTemplate, ImageColumns, KeyColumn, Pretrained
 from reco.console import Bar, console, stop
 from reco.counted import counted
 from reco.shell_words import shell
@@ -57,9 +57,10 @@ def train_encoder(
     batch_size: BatchSize = 256,
     learning_rate: LearningRate = None,
     bfloat16: Bfloat16 = False,
-    image_column: ImageColumn = None,
+    image_columns: ImageColumns = None,
     caption_column: CaptionColumn = None,
     key_column: KeyColumn = None,
+    caption_template: CaptionTemplate = None,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -71,7 +72,8 @@ def train_encoder(
 
     Example: reco train --train-encoder photos/ -o my-clip --model ViT-B-32 --pretrained laion2b_s34b_b79k
     """
-    from memory_builder import CorpusError
+    from memory_builder import ConfigError, CorpusError
+    from memory_builder.caption_template import checked_template
     from memory_builder.readers import ReaderOptions
     from models.devices import choose_device
     from models.errors import EncoderError
@@ -85,12 +87,16 @@ def train_encoder(
         check_free(output)
         config = FinetuneConfig(epochs, batch_size, learning_rate, bfloat16=bfloat16, seed=seed)
         selection = Selection(pairs or ["*"], validate or [], _names(names), seed)
-        options = ReaderOptions(image_column=image_column, caption_column=caption_column, key_column=key_column)
+        template = checked_template(caption_template, caption_column)
+        columns = tuple(dict.fromkeys(image_columns or ()))
+        options = ReaderOptions(
+            image_columns=columns, caption_column=caption_column, key_column=key_column, caption_template=template
+        )
         records, refused = read_rows(corpora, options)
         chosen_device = str(choose_device(device))
         opened = open_model(model, pretrained)
         lessons = read_lessons(records, opened, selection, bar.update)
-    except (CorpusError, EncoderError, ValueError) as error:
+    except (ConfigError, CorpusError, EncoderError, ValueError) as error:
         stop(str(getattr(error, "message", error)), code=2)
     finally:
         bar.close()

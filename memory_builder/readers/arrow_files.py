@@ -12,7 +12,7 @@ import shlex
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,14 +21,16 @@ import pyarrow as pa
 from memory_builder.errors import CorpusError
 from memory_builder.readers.columnar import (
     STEP_ROWS,
-    Columns,
     Place,
     checked,
     choose_columns,
+    image_counts,
     names_paths,
     path_stamps,
     rows_of,
+    single_images,
 )
+from memory_builder.readers.columns import Columns, Part, parts
 from memory_builder.readers.reader import Piece, ReaderOptions
 from memory_builder.readers.regular_file import Stamp, changed, read_range
 from memory_builder.records import Row, readable
@@ -81,18 +83,20 @@ class _ArrowFile:
 
 
 class _Range(NamedTuple):
-    """A piece's place: rows of one file."""
+    """A piece's place: rows of one file, but for the first `skip` pairs of them."""
 
     file: _ArrowFile
     start: int
     stop: int
+    skip: int = 0
 
 
 class ArrowReader:
     """Rows of one Arrow file, or of the files of a saved dataset, in their order.
 
     The key is `<name>/<value of key_column>`, else `<name>/<path without its extension>` where the images are paths,
-    else `<name>/<number of the row>`, in a saved dataset `<name>/<file>/<number of the row>`, from 0.
+    else `<name>/<number of the row>`, in a saved dataset `<name>/<file>/<number of the row>`, from 0. To a key
+    or number, images of several columns add their column, and those of a list their position.
     """
 
     kind = "arrow"
@@ -124,14 +128,28 @@ class ArrowReader:
         if not sum(file.rows for file in self._files):
             raise CorpusError("source_empty", f"The dataset {self.name} has no row.")
         for file in self._files:
-            for start in range(0, file.rows, unit_rows):
-                place = _Range(file, start, min(start + unit_rows, file.rows))
-                state = [file.path.name, start, place.stop, file.stamp, self._image_stamps(place)]
-                yield Piece(place.stop - start, hashlib.sha256(json.dumps(state).encode()).hexdigest(), place)
+            for first in range(0, file.rows, unit_rows):
+                for start, skip, stop, pairs in self._parts(file, first, unit_rows):
+                    place = _Range(file, start, stop, skip)
+                    state = [file.path.name, start, stop, file.stamp, self._image_stamps(place)]
+                    state += [skip] if skip else []
+                    yield Piece(pairs, hashlib.sha256(json.dumps(state).encode()).hexdigest(), place)
 
     def read(self, piece: Piece) -> Iterator[Row]:
         """As in Reader."""
-        place: _Range = piece.place
+        yield from islice(self._rows(piece.place), piece.place.skip, piece.place.skip + piece.rows)
+
+    def _parts(self, file: _ArrowFile, start: int, unit_rows: int) -> list[Part]:
+        """Rows that are a piece; where they may have several images, they are read to be counted."""
+        stop = min(start + unit_rows, file.rows)
+        if single_images(file.schema, self._columns):
+            return [Part(start, 0, stop, stop - start)]
+        batches = _batches(_Range(file, start, stop), self._columns.images)
+        counts = [count for _, batch in batches for count in image_counts(batch, self._columns)]
+        return [part.after(start) for part in parts(counts, unit_rows)]
+
+    def _rows(self, place: _Range) -> Iterator[Row]:
+        """All pairs of the rows of a place."""
         for first, batch in _batches(place, self._columns.names):
             for start in range(0, batch.num_rows, STEP_ROWS):
                 step = batch.slice(start, STEP_ROWS)
@@ -143,7 +161,7 @@ class ArrowReader:
         belongs = self._place(place.file)
         return [
             stamp
-            for _, batch in _batches(place, [self._columns.image])
+            for _, batch in _batches(place, self._columns.images)
             for stamp in path_stamps(batch, self._columns, belongs)
         ]
 

@@ -1,9 +1,10 @@
 """Rows of Arrow record batches, as Parquet and Arrow files give them: an image in the cell, or a path to one. pyarrow.
 
-An image is a cell of bytes, a text that is a path, or a struct of `bytes` and `path`, as Hugging Face datasets have it.
+An image is a cell of bytes, a text that is a path, or a struct of `bytes` and `path`, as Hugging Face datasets have it;
+a cell may be a list of images, and several columns may hold them. Each image makes a pair with its row's caption.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -11,32 +12,19 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from memory_builder.errors import CorpusError
+from memory_builder.readers.columns import Columns, Usual, image_label
+from memory_builder.readers.columns import choose_columns as choose
 from memory_builder.readers.reader import MAX_CAPTION_BYTES, ReaderOptions
 from memory_builder.readers.regular_file import Stamp, stem_of
 from memory_builder.readers.source import Root, Source, image_inside, image_stamp, read_image
 from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
 
-IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "path", "file", "filename")
-CAPTION_COLUMNS = ("caption", "text", "title", "txt")
+_USUAL = Usual(
+    image=("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "path", "file", "filename"),
+    caption=("caption", "text", "title", "txt"),
+)
 _PLAIN = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 STEP_ROWS = 32  # decoded from a file at once: images are large, and a bomb may be
-
-
-class Columns(NamedTuple):
-    """Names of the columns that make a row; `key` is empty if keys are made of paths or row numbers."""
-
-    image: str
-    caption: str
-    key: str
-
-    @property
-    def names(self) -> list[str]:
-        """All, each once."""
-        return list(dict.fromkeys(filter(None, self)))
-
-    def options(self) -> Mapping[str, str]:
-        """As in Reader."""
-        return {"image_column": self.image, "caption_column": self.caption, "key_column": self.key}
 
 
 @dataclass(frozen=True)
@@ -62,35 +50,57 @@ def choose_columns(schema: pa.Schema, path: Source, options: ReaderOptions) -> C
     Raises:
         CorpusError: table_columns.
     """
-    image = _choose(schema, path, "image", options.image_column, IMAGE_COLUMNS)
-    caption = _choose(schema, path, "caption", options.caption_column, CAPTION_COLUMNS)
-    key = _choose(schema, path, "key", options.key_column, ()) if options.key_column else ""
-    if not (_is_bytes(kind := schema.field(image).type) or is_text(kind) or _is_image_struct(kind)):
-        raise _wrong(path, "image", image, kind, "bytes, paths, or structs of bytes and path")
-    if not is_text(kind := schema.field(caption).type):
-        raise _wrong(path, "caption", caption, kind, "texts, one a row")
-    if key and not (is_text(kind := schema.field(key).type) or pa.types.is_integer(kind)):
-        raise _wrong(path, "key", key, kind, "texts or whole numbers")
-    return Columns(image, caption, key)
+    columns = choose(schema.names, path, options, _USUAL)
+    for image in columns.images:
+        kind = _single(schema.field(image).type)
+        if not (_is_bytes(kind) or is_text(kind) or _is_image_struct(kind)):
+            kind, expected = schema.field(image).type, "bytes, paths, or structs of bytes and path, or lists of these"
+            raise _wrong(path, "image", image, kind, expected)
+    if len({is_text(_single(schema.field(image).type)) for image in columns.images}) > 1:
+        raise CorpusError(
+            "table_columns", f"{path}: some of the columns of images hold paths, and others images: build from each."
+        )
+    for caption in columns.caption_names:
+        kind = schema.field(caption).type
+        if columns.template is None and not is_text(kind):
+            raise _wrong(path, "caption", caption, kind, "texts, one a row")
+        if not (is_text(kind) or _is_number(kind)):
+            raise CorpusError(
+                "table_columns",
+                f"{path}: the column {caption!r} holds {kind}, and captions are made of texts or numbers.",
+            )
+    if columns.key and not (is_text(kind := schema.field(columns.key).type) or pa.types.is_integer(kind)):
+        raise _wrong(path, "key", columns.key, kind, "texts or whole numbers")
+    return columns
 
 
 def names_paths(schema: pa.Schema, columns: Columns) -> bool:
     """Whether the images are files beside the table."""
-    return is_text(schema.field(columns.image).type)
+    return is_text(_single(schema.field(columns.images[0]).type))
+
+
+def single_images(schema: pa.Schema, columns: Columns) -> bool:
+    """Whether each row has one image, so that rows need not be read to be counted."""
+    return len(columns.images) == 1 and not _is_list(schema.field(columns.images[0]).type)
+
+
+def image_counts(batch: pa.RecordBatch, columns: Columns) -> list[int]:
+    """How many pairs each row is."""
+    return [len(images) for images in _images(batch, columns)]
 
 
 def path_stamps(batch: pa.RecordBatch, columns: Columns, place: Place) -> list[Stamp | None]:
-    """Size and time of change of the file that each row names; None where there is none."""
-    return [image_stamp(place.root, path or "") for path in texts(batch.column(columns.image))]
+    """Size and time of change of the files that the rows name; None where there is none."""
+    return [image_stamp(place.root, image.path or "") for images in _images(batch, columns) for image in images]
 
 
 def rows_of(batch: pa.RecordBatch, columns: Columns, place: Place, first: int) -> Iterator[Row]:
-    """The rows of a batch, of which the first has the number `first` in its file."""
-    captions = texts(batch.column(columns.caption))
+    """The pairs of a batch's rows, of which the first has the number `first` in its file."""
+    caption_of = _captions(batch, columns)
     keys = texts(batch.column(columns.key)) if columns.key else [None] * batch.num_rows
-    images = _images(batch.column(columns.image))
-    for number, (image, caption, key) in enumerate(zip(images, captions, keys, strict=True), first):
-        yield _row(image, caption, _Naming(place, columns, key, number))
+    for row, (images, key) in enumerate(zip(_images(batch, columns), keys, strict=True)):
+        for image in images:
+            yield _row(image, partial(caption_of, row), _Naming(place, columns, key, first + row))
 
 
 def checked(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
@@ -102,13 +112,9 @@ def checked(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
     batch = batch.select(list(columns))
     batch.validate()
     for column in batch.columns:
-        fields = (
-            [column.field(n) for n in range(column.type.num_fields)] if pa.types.is_struct(column.type) else [column]
-        )
-        for field in fields:
-            # Not as a text: one that is not UTF-8 costs its row, not the file.
-            plain = field.view(_PLAIN[field.type]) if field.type in _PLAIN else field
-            plain.validate(full=True)
+        # Not as a text: one that is not UTF-8 costs its row, not the file.
+        plain = _plain(column.type)
+        (column if plain == column.type else column.view(plain)).validate(full=True)
     return batch
 
 
@@ -136,10 +142,18 @@ def texts(column: pa.Array) -> list[str | None]:
 
 
 class _Image(NamedTuple):
-    """What a cell says: bytes, else a path, else nothing."""
+    """What a cell, or an element of its list, says: bytes, else a path, else nothing."""
 
     data: bytes | None
     path: str | None
+    label: str = ""  # what tells it from the others of its row
+
+    @property
+    def is_there(self) -> bool:
+        return self.data is not None or bool(self.path)
+
+
+_NO_IMAGE = _Image(None, None)
 
 
 class _Naming(NamedTuple):
@@ -150,22 +164,26 @@ class _Naming(NamedTuple):
     key: str | None
     number: int
 
-    def own(self, path: str | None) -> str:
-        """The row's key; without a key column, the path of its image or its number."""
-        if self.columns.key:
-            if self.key is None:
-                raise RowRejected("key_invalid", "The row has no key.")
-            return f"{self.place.prefix}/{readable(self.key)}"
-        return f"{self.place.prefix}/{readable(stem_of(path)) if path else self.number}"
+    def own(self, image: _Image) -> str:
+        """The key of an image; without a key column, its path or the row's number."""
+        if self.columns.key and self.key is None:
+            raise RowRejected("key_invalid", "The row has no key.")
+        if image.data is None and not self.columns.key:
+            return f"{self.place.prefix}/{readable(stem_of(image.path or ''))}"
+        key = f"{self.place.prefix}/{self.number if self.key is None else readable(self.key)}"
+        return f"{check_key(key)}/{image.label}" if image.label else key
 
 
-def _row(image: _Image, caption: str | None, naming: _Naming) -> Row:
+def _row(image: _Image, caption_of: Callable[[], str | None], naming: _Naming) -> Row:
     key = f"{naming.place.prefix}/row {naming.number}"
     source = f"{naming.place.file} row {naming.number}"
+    if image.label:
+        key, source = f"{key}/{image.label}", f"{source}, {image.label}"
     try:
-        if image.data is None and not image.path:
+        if not image.is_there:
             raise RowRejected("missing_image", "The row has neither an image nor the path of one.")
-        key = naming.own(image.path if image.data is None else None)
+        key = naming.own(image)
+        caption = caption_of()
         if caption is None:
             raise RowRejected("missing_caption", "The row has no caption.")
         if len(caption) > MAX_CAPTION_BYTES:
@@ -180,17 +198,76 @@ def _row(image: _Image, caption: str | None, naming: _Naming) -> Row:
         return Rejected(key, rejected.code, rejected.detail, source)
 
 
-def _images(column: pa.Array) -> list[_Image]:
+def _captions(batch: pa.RecordBatch, columns: Columns) -> Callable[[int], str | None]:
+    """What gives the caption of a row of the batch, None where there is none; raises as CaptionTemplate.fill."""
+    if columns.template is None:
+        return texts(batch.column(columns.caption)).__getitem__
+    values = {name: _values(batch.column(name)) for name in columns.template.names}
+    fill = columns.template.fill
+    return lambda row: fill(lambda name: values[name][row])
+
+
+def _values(column: pa.Array) -> Sequence[object]:
+    """A column of texts or numbers."""
+    if is_text(column.type):
+        return texts(column)
+    if pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
+        # Digit by digit as they were meant: as a double, 0.1 is 0.10000000149011612.
+        return [None if value is None else float(value) for value in column.cast(pa.string()).to_pylist()]
+    return list(column.to_pylist())
+
+
+def _images(batch: pa.RecordBatch, columns: Columns) -> list[list[_Image]]:
+    """For each row the images that are there; one that is not, if none is."""
+    cells = [_cells(batch.column(name), label) for name, label in columns.labels.items()]
+    rows = [[image for cell in row for image in cell if image.is_there] for row in zip(*cells, strict=True)]
+    return [images or [_NO_IMAGE] for images in rows]
+
+
+def _cells(column: pa.Array, label: str) -> list[list[_Image]]:
+    """The images of each cell of a column, whether they are there or not."""
+    if not _is_list(column.type):
+        return [[image._replace(label=label)] for image in _single_images(column)]
+    images = iter(_single_images(column.flatten()))
+    lengths = (length or 0 for length in column.value_lengths().to_pylist())  # a null is a list of nothing
+    return [
+        [next(images)._replace(label=image_label(label, position)) for position in range(length)] for length in lengths
+    ]
+
+
+def _single_images(column: pa.Array) -> list[_Image]:
     if _is_image_struct(column.type):
         names = [field.name for field in column.type]
         data = column.field("bytes").to_pylist()
         paths = texts(column.field("path")) if "path" in names else [None] * len(data)
         # A null struct has children of its own, which do not count.
         valid = column.is_valid().to_pylist()
-        return [_Image(*cell) if real else _Image(None, None) for *cell, real in zip(data, paths, valid, strict=True)]
+        return [_Image(*cell) if real else _NO_IMAGE for *cell, real in zip(data, paths, valid, strict=True)]
     if is_text(column.type):
         return [_Image(None, path) for path in texts(column)]
     return [_Image(data, None) for data in column.to_pylist()]
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """A type with bytes where it has texts."""
+    if _is_list(kind):
+        return (pa.large_list if pa.types.is_large_list(kind) else pa.list_)(_plain(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _plain(field.type)) for field in kind])
+    return _PLAIN.get(kind, kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _single(kind: pa.DataType) -> pa.DataType:
+    """What one image is, in a column of this type."""
+    return kind.value_type if _is_list(kind) else kind
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -207,21 +284,6 @@ def _is_image_struct(kind: pa.DataType) -> bool:
         return False
     fields = {field.name: field.type for field in kind}
     return "bytes" in fields and _is_bytes(fields["bytes"]) and is_text(fields.get("path", pa.string()))
-
-
-def _choose(schema: pa.Schema, path: Source, what: str, wanted: str | None, usual: Sequence[str]) -> str:
-    if wanted is not None:
-        if wanted in schema.names:
-            return wanted
-        expected = f"no column {wanted!r}"
-    else:
-        by_name: dict[str, str] = {name.strip().lower(): name for name in reversed(schema.names)}
-        for name in usual:
-            if name in by_name:
-                return by_name[name]
-        expected = f"none of the columns {', '.join(usual)}: name it with --{what}-column"
-    found = ", ".join(readable(name) for name in schema.names[:20]) or "none"
-    raise CorpusError("table_columns", f"{path} has {expected}. Its columns: {found}.")
 
 
 def _wrong(path: Source, what: str, name: str, kind: pa.DataType, expected: str) -> CorpusError:

@@ -31,12 +31,31 @@ _REFUSED = {
 }
 
 
+def check_template(path: Source, options: ReaderOptions) -> None:
+    """Refuse captions made of columns for a source that has none.
+
+    Raises:
+        CorpusError: table_columns, or what is told of a saved dataset.
+    """
+    if options.caption_template is None:
+        return
+    is_folder = isinstance(path, Path) and path.is_dir()
+    if path.suffix.lower() == ".tar" or (is_folder and saved_dataset(Path(str(path))) is None):
+        instead = "; for captions of its folders' names there is --caption-from-folder" if is_folder else ""
+        raise CorpusError(
+            "table_columns",
+            f"{path} has no columns, of which --caption-template would make captions. Build from it without, in a "
+            f"command of its own: the memory grows{instead}.",
+        )
+
+
 def open_reader(path: Source, options: ReaderOptions) -> Reader[Row]:
     """The reader for a source, by what it is and how it is named.
 
     Raises:
         CorpusError: corpus_format_unknown, or what the reader itself refuses at once.
     """
+    check_template(path, options)
     name = corpus_name(path)
     suffix = path.suffix.lower()
     if isinstance(path, Path) and path.is_dir():

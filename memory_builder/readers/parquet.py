@@ -13,7 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from memory_builder.errors import CorpusError
-from memory_builder.readers.columnar import STEP_ROWS, Place, choose_columns, names_paths, path_stamps, rows_of
+from memory_builder.readers.columnar import (
+    STEP_ROWS,
+    Place,
+    choose_columns,
+    image_counts,
+    names_paths,
+    path_stamps,
+    rows_of,
+    single_images,
+)
+from memory_builder.readers.columns import Part, parts
 from memory_builder.readers.reader import Piece, ReaderOptions
 from memory_builder.readers.regular_file import Stamp, changed
 from memory_builder.readers.source import Source, for_arrow, root_of, stamp_of, told
@@ -23,18 +33,20 @@ _OPEN_CURSORS = 4
 
 
 class _Range(NamedTuple):
-    """A piece's place: rows of the file that had `stamp`."""
+    """A piece's place: rows of the file that had `stamp`, but for the first `skip` pairs of them."""
 
     start: int
     stop: int
     stamp: Stamp
+    skip: int = 0
 
 
 class ParquetReader:
     """Rows of a Parquet file.
 
     The key is `<file's name without .parquet>/<value of key_column>`, else `/<path without its extension>` where the
-    images are paths, else `/<number of the row>`, from 0.
+    images are paths, else `/<number of the row>`, from 0. To a key or number, images of several columns add their
+    column, and those of a list their position.
     """
 
     kind = "parquet"
@@ -67,24 +79,37 @@ class ParquetReader:
             raise CorpusError("source_empty", f"The table {self._path} has no row.")
         if self._stamped() != self._stamp:
             raise changed(self._path)
-        for start, stop in _ranges(self._groups, unit_rows):
-            state = [start, stop, self._stamp, self._image_stamps(start, stop)]
-            yield Piece(
-                stop - start, hashlib.sha256(json.dumps(state).encode()).hexdigest(), _Range(start, stop, self._stamp)
-            )
+        for first, last in _ranges(self._groups, unit_rows):
+            for start, skip, stop, pairs in self._parts(first, last, unit_rows):
+                state = [start, stop, self._stamp, self._image_stamps(start, stop), *([skip] if skip else [])]
+                place = _Range(start, stop, self._stamp, skip)
+                yield Piece(pairs, hashlib.sha256(json.dumps(state).encode()).hexdigest(), place)
 
     def read(self, piece: Piece) -> Iterator[Row]:
         """As in Reader."""
-        place: _Range = piece.place
+        for position, row in enumerate(self._rows(piece.place), start=-piece.place.skip):
+            if 0 <= position < piece.rows:
+                yield row
+
+    def _rows(self, place: _Range) -> Iterator[Row]:
+        """All pairs of the rows of a place."""
         for first, batch in self._batches(place.start, place.stop, self._columns.names):
             if self._stamped() != place.stamp:
                 raise changed(self._path)
             yield from rows_of(batch, self._columns, self._place, first)
 
+    def _parts(self, start: int, stop: int, unit_rows: int) -> list[Part]:
+        """Rows that are a piece; where they may have several images, they are read to be counted."""
+        if single_images(self._schema, self._columns):
+            return [Part(start, 0, stop, stop - start)]
+        batches = self._batches(start, stop, list(self._columns.images))
+        counts = [count for _, batch in batches for count in image_counts(batch, self._columns)]
+        return [part.after(start) for part in parts(counts, unit_rows)]
+
     def _image_stamps(self, start: int, stop: int) -> list[Stamp | None]:
         if not names_paths(self._schema, self._columns):
             return []
-        batches = self._batches(start, stop, [self._columns.image])
+        batches = self._batches(start, stop, list(self._columns.images))
         return [stamp for _, batch in batches for stamp in path_stamps(batch, self._columns, self._place)]
 
     def _batches(self, start: int, stop: int, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -1,4 +1,4 @@
-"""A table with an image path and a caption a row: CSV, TSV (both with a header and CSV quoting), JSON lines; UTF-8.
+"""A table with paths of images and a caption a row: CSV, TSV (both with a header and CSV quoting), JSON lines; UTF-8.
 
 Standard library only. Paths are relative to the table and never lead out of its folder.
 """
@@ -8,9 +8,11 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 from memory_builder.errors import CorpusError
+from memory_builder.readers.columns import Usual, choose_columns, image_label
 from memory_builder.readers.reader import Piece, ReaderOptions
 from memory_builder.readers.regular_file import Stamp, changed, stem_of
 from memory_builder.readers.source import Source, image_inside, image_stamp, read_image, root_of, stamp_of
@@ -18,24 +20,32 @@ from memory_builder.readers.table_lines import DELIMITERS, JSON_LINES, Line, col
 from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
 
 TABLE_EXTENSIONS = (*DELIMITERS, *JSON_LINES)
-IMAGE_COLUMNS = ("path", "image", "file", "filename", "filepath")
-CAPTION_COLUMNS = ("caption", "text", "title")
+USUAL = Usual(image=("path", "image", "file", "filename", "filepath"), caption=("caption", "text", "title"))
 
 
 class _Range(NamedTuple):
-    """A piece's place: its first row's number, from 1, and position in the file that had `stamp`."""
+    """A piece's place: its first line's number, from 1, and where it begins in the file that had `stamp`; the position
+    of the first image among those of the line."""
 
     number: int
     begin: int
+    position: int
     stamp: Stamp
+
+
+class _Image(NamedTuple):
+    """What tells an image from the others of its row, and what names it."""
+
+    label: str
+    value: object
 
 
 class TableReader:
     """Rows of a table.
 
     The key is `<table's name without extension>/<path without extension>`, or `<table>/<value of
-    key_column>`. Rows of the same path (several captions of one image) need a key column, or all but the
-    first are duplicates.
+    key_column>`, to which images of several columns add their column, and those of a list their position. Rows of the
+    same path (several captions of one image) need a key column, or all but the first are duplicates.
     """
 
     kind = "table"
@@ -53,72 +63,98 @@ class TableReader:
         self._root = root_of(path)
         self._max_image_bytes = options.max_image_bytes
         self._head = columns(path)
-        self._image = self._choose("image", options.image_column, IMAGE_COLUMNS)
-        self._caption = self._choose("caption", options.caption_column, CAPTION_COLUMNS)
-        self._key = self._choose("key", options.key_column, ()) if options.key_column else ""
+        self._columns = choose_columns(self._head.columns, path, options, USUAL)
 
     def options(self) -> Mapping[str, str]:
         """The columns, and what is between fields where the extension does not say it."""
-        chosen = {"image_column": self._image, "caption_column": self._caption, "key_column": self._key}
+        chosen = self._columns.options()
         usual = DELIMITERS.get(self._path.suffix.lower(), "")
         return chosen if self._head.delimiter == usual else {**chosen, "delimiter": self._head.delimiter}
 
     def pieces(self, unit_rows: int) -> Iterator[Piece]:
-        """As in Reader: in the table's order. A row is its text, and its image's size and time of change."""
+        """As in Reader: in the table's order. A row is its text, and its images' sizes and times of change."""
         stamp = self._table_stamp()
-        place, number, digest = _Range(1, self._head.begin, stamp), 0, hashlib.sha256()
+        place, rows, digest = _Range(1, self._head.begin, 0, stamp), 0, hashlib.sha256()
         for number, line in enumerate(lines(self._path, self._head.begin, self._head), start=1):
-            if number == place.number + unit_rows:
-                yield Piece(unit_rows, digest.hexdigest(), place)
-                place, digest = _Range(number, line.begin, stamp), hashlib.sha256()
-            digest.update(line.data + json.dumps(self._image_stamp(line)).encode() + b"\n")
-        if not number:
+            images = self._images(line)
+            state = line.data + json.dumps(self._image_stamps(line, images)).encode() + b"\n"
+            for position in range(len(images)):
+                if rows == unit_rows:
+                    yield Piece(rows, digest.hexdigest(), place)
+                    place, rows = _Range(number, line.begin, position, stamp), 0
+                    digest = hashlib.sha256(f"from {position}".encode() if position else b"")
+                if not rows or not position:
+                    digest.update(state)
+                rows += 1
+        if not rows:
             raise CorpusError("source_empty", f"The table {self._path} has no row.")
-        yield Piece(number + 1 - place.number, digest.hexdigest(), place)
+        yield Piece(rows, digest.hexdigest(), place)
 
     def read(self, piece: Piece) -> Iterator[Row]:
         """As in Reader."""
         place: _Range = piece.place
         if self._table_stamp() != place.stamp:
             raise changed(self._path)
-        found = lines(self._path, place.begin, self._head)
-        for number in range(place.number, place.number + piece.rows):
-            line = next(found, None)
-            if line is None:
-                raise changed(self._path)
-            yield self._row(line, number)
+        yield from islice(self._rows(place), place.position, place.position + piece.rows)
 
-    def _row(self, line: Line, number: int) -> Row:
+    def _rows(self, place: _Range) -> Iterator[Row]:
+        """All rows from the beginning of a place's line on."""
+        for number, line in enumerate(lines(self._path, place.begin, self._head), start=place.number):
+            for image in self._images(line):
+                yield self._row(line, image, number)
+        raise changed(self._path)  # or the piece would have ended before
+
+    def _images(self, line: Line) -> list[_Image]:
+        """The images of a row that are there; one that is not, if none is."""
+        labels = self._columns.labels
+        cells = [(line.values or {}).get(column) for column in labels]
+        if len(cells) == 1 and not isinstance(cells[0], list):
+            return [_Image("", cells[0])]
+        found = [
+            _Image(image_label(label, position), value)
+            for label, cell in zip(labels.values(), cells, strict=True)
+            for position, value in (enumerate(cell) if isinstance(cell, list) else [(None, cell)])
+            if not _is_empty(value)
+        ]
+        return found or [_Image("", None)]
+
+    def _row(self, line: Line, image: _Image, number: int) -> Row:
         key = f"{self.name}/row {number}"
         source = f"{self._path.name} row {number}"
+        if image.label:
+            key, source = f"{key}/{image.label}", f"{source}, {image.label}"
         try:
-            path = self._image_path(line)
-            key = f"{self.name}/{readable(self._own_key(line, path))}"
-            caption = _text(line, self._caption, "missing_caption", "The row has no caption.")
-            image = partial(read_image, image_inside(self._root, path), self._max_image_bytes)
-            return Record(check_key(key), caption, image, source)
+            path = _path(line, image)
+            key = self._key(line, path, image.label)
+            caption = self._caption(line)
+            read = partial(read_image, image_inside(self._root, path), self._max_image_bytes)
+            return Record(check_key(key), caption, read, source)
         except RowRejected as rejected:
             return Rejected(key, rejected.code, rejected.detail, source)
 
-    def _own_key(self, line: Line, path: str) -> str:
-        if not self._key:
-            return stem_of(path)
-        value = (line.values or {}).get(self._key)
+    def _key(self, line: Line, path: str, label: str) -> str:
+        if not self._columns.key:
+            return f"{self.name}/{readable(stem_of(path))}"
+        value = (line.values or {}).get(self._columns.key)
         if not isinstance(value, str | int) or isinstance(value, bool):
             raise RowRejected("key_invalid", "The row's key is neither a text nor a whole number.")
-        return str(value)
+        key = f"{self.name}/{readable(str(value))}"
+        return f"{check_key(key)}/{label}" if label else key
 
-    def _image_path(self, line: Line) -> str:
-        path = _text(line, self._image, "missing_image", "The row names no image.")
-        if not path or "\0" in path:
-            raise RowRejected("missing_image", "The row names no image.")
-        return os.path.normpath(path)
+    def _caption(self, line: Line) -> str:
+        if self._columns.template is not None:
+            return self._columns.template.fill((line.values or {}).get)
+        return _text((line.values or {}).get(self._columns.caption), "missing_caption", "The row has no caption.")
 
-    def _image_stamp(self, line: Line) -> Stamp | None:
-        try:
-            return image_stamp(self._root, self._image_path(line))
-        except RowRejected:
-            return None
+    def _image_stamps(self, line: Line, images: list[_Image]) -> Stamp | list[Stamp | None] | None:
+        """One where a cell is a path, as it always was; of a row that may have several, all."""
+        stamps: list[Stamp | None] = []
+        for image in images:
+            try:
+                stamps.append(image_stamp(self._root, _path(line, image)))
+            except RowRejected:
+                stamps.append(None)
+        return stamps if images[0].label else stamps[0]
 
     def _table_stamp(self) -> Stamp:
         try:
@@ -126,27 +162,24 @@ class TableReader:
         except OSError as error:
             raise changed(self._path) from error
 
-    def _choose(self, what: str, wanted: str | None, usual: tuple[str, ...]) -> str:
-        if wanted is not None:
-            if wanted in self._head.columns:
-                return wanted
-            expected = f"no column {wanted!r}"
-        else:
-            by_name = {column.strip().lower(): column for column in reversed(self._head.columns)}
-            for name in usual:
-                if name in by_name:
-                    return by_name[name]
-            expected = f"none of the columns {', '.join(usual)}: name it with --{what}-column"
-        found = ", ".join(map(readable, self._head.columns[:20])) or "none"
-        raise CorpusError("table_columns", f"{self._path} has {expected}. Its columns: {found}.")
 
-
-def _text(line: Line, column: str, code: str, detail: str) -> str:
+def _path(line: Line, image: _Image) -> str:
     if line.values is None:
         raise RowRejected("row_invalid", "The row cannot be parsed, or its number of fields is not the header's.")
-    value = line.values.get(column)
+    path = _text(image.value, "missing_image", "The row names no image.")
+    if not path or "\0" in path:
+        raise RowRejected("missing_image", "The row names no image.")
+    return os.path.normpath(path)
+
+
+def _text(value: object, code: str, detail: str) -> str:
     if value is None:
         raise RowRejected(code, detail)
     if not isinstance(value, str):
         raise RowRejected("row_invalid", "The image path and the caption of a row must be texts.")
     return value
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a cell that may name an image names none; NaN is what pandas makes of an empty one."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())

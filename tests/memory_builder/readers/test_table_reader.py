@@ -95,7 +95,7 @@ def test_columns_are_found_by_their_usual_names(tmp_path: Path, header: str, ima
 def test_columns_by_option(root: Path) -> None:
     rows = [{"id": f"k{n}", "where": f"images/{n}.jpg", "words": "x", "caption": "no"} for n in range(2)]
     path = write_table(root / "t.tsv", rows)
-    read = read_all(path, image_column="where", caption_column="words", key_column="id")
+    read = read_all(path, image_columns=("where",), caption_column="words", key_column="id")
     assert told(read) == [("t/k0", "x"), ("t/k1", "x")]
 
 
