@@ -256,6 +256,9 @@ def test_units_that_part_a_row_differ(root: Path) -> None:
         reader = open_reader(root / name, ReaderOptions())
         pieces = list(reader.pieces(2))
         assert len({piece.fingerprint for piece in pieces}) == 3
+        os.utime(root / "i/f.jpg", ns=(1, len(name)))
+        again = [piece.fingerprint for piece in open_reader(root / name, ReaderOptions()).pieces(2)]
+        assert again[2] != pieces[2].fingerprint, "what a unit in the middle of a row covers is known by its state"
         assert told([row for piece in pieces[::-1] for row in reader.read(piece)])[0] == ("t/i/e", "e")
 
 
