@@ -19,13 +19,15 @@ install: .venv/installed ## Make .venv with everything pinned (EXTRA=gpu for fai
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "RECO needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --require-hashes --requirement requirements/uv.lock
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/$(EXTRA).lock requirements/uv.lock
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/$(EXTRA).lock requirements/uv.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . --editable client
 	@touch $@
 
 demo: install ## Draw a field guide, build its memory, train, print the table, serve it at http://127.0.0.1:8000
 	$(BIN)/reco demo
 
+# Tests start some two hundred processes of RECO: each would compile all of it anew where Python keeps no bytecode.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: install ## Run all tests that need nothing but this folder, side by side on all cores
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 

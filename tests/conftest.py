@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,17 @@ def photo_bytes() -> dict[str, bytes]:
         "gif": encode_file(photo, "GIF"),
         "avif": encode_file(photo, "AVIF", quality=90),
     }
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """In memory where that can be: hundreds of builds wait for hundreds of fsyncs each."""
+    shm = Path("/dev/shm")
+    if not os.access(shm, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(dir=shm, prefix="reco-test-") as folder:
+        yield Path(folder)
 
 
 class MilvusLite:

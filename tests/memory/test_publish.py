@@ -131,13 +131,13 @@ def test_X6_the_second_builder_is_told_at_once(root, child):
         pass
 
 
-def test_X1_kill_at_every_step_leaves_the_old_version_or_the_new(tmp_path, factory, child):
+def test_X1_kill_at_every_step_leaves_the_old_version_or_the_new(place, factory, child):
     """SIGKILL before each file operation of a whole addition; then the same addition again, without flags."""
-    template, target = tmp_path / "template", tmp_path / "killed"
+    template, target = place / "template", place / "killed"
     old = factory.commit(template, [factory.make_rows(12, seed=1)])
-    factory.commit(tmp_path / "new", [factory.make_rows(12, seed=1)])
+    factory.commit(place / "new", [factory.make_rows(12, seed=1)])
     unbroken = factory.commit(
-        tmp_path / "new", [factory.make_rows(12, seed=1), factory.make_rows(9, seed=2)], deletes=[4], parent=1
+        place / "new", [factory.make_rows(12, seed=1), factory.make_rows(9, seed=2)], deletes=[4], parent=1
     )
     steps, exit_status = map(int, child("crash", template, target).communicate(timeout=240)[0].split())
     assert exit_status == 0

@@ -1,13 +1,11 @@
 """Small corpora, made by Pillow, and what a test needs to build a memory from them."""
 
 import io
-import os
 import random
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -77,14 +75,3 @@ def run(tmp_path: Path, encoder: Encoder) -> Callable[..., BuildResult]:
         return build(replace(config, **settings), encoder)
 
     return run_build
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    """In memory where that can be: hundreds of builds wait for hundreds of fsyncs each."""
-    shm = Path("/dev/shm")
-    if not os.access(shm, os.W_OK):
-        yield tmp_path
-        return
-    with TemporaryDirectory(dir=shm, prefix="reco-test-") as folder:
-        yield Path(folder)

@@ -97,15 +97,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, write_folder: Callable[...,
     return photos
 
 
-def test_X02_killed_at_random_moments(corpus: Path, tmp_path: Path, encoder: Encoder) -> None:
-    whole = tmp_path / "whole"
+def test_X02_killed_at_random_moments(corpus: Path, place: Path, encoder: Encoder) -> None:
+    whole = place / "whole"
     began = time.monotonic()
     assert wait(fork(lambda: build(config(corpus, whole), encoder))) == 0
     duration = time.monotonic() - began
     expected = digest(whole)
 
     dice = random.Random(20)
-    memory = tmp_path / "memory"
+    memory = place / "memory"
     kills = finished = 0
     while kills < KILLS or not finished:
         # One memory is killed again and again until it is whole; then a new one is begun.
@@ -173,13 +173,11 @@ def count_steps(settings: BuildConfig, encoder: Encoder, count: Path) -> int:
     return int(count.read_text())
 
 
-def test_X01_killed_before_each_durable_step(
-    tmp_path: Path, encoder: Encoder, write_folder: Callable[..., Path]
-) -> None:
-    photos, memory = write_folder(tmp_path / "photos", range(6)), tmp_path / "memory"
+def test_X01_killed_before_each_durable_step(place: Path, encoder: Encoder, write_folder: Callable[..., Path]) -> None:
+    photos, memory = write_folder(place / "photos", range(6)), place / "memory"
     (photos / "000/00003.jpg").write_bytes(b"no image")
     settings = config(photos, memory, unit_rows=4)
-    steps = count_steps(settings, encoder, tmp_path / "steps")
+    steps = count_steps(settings, encoder, place / "steps")
     expected = digest(memory)
     assert steps > 60
     # All steps of the commit and of the clean-up behind it, and a sample of those before: all of them take minutes.
@@ -195,17 +193,15 @@ def test_X01_killed_before_each_durable_step(
     assert verify_memory(memory).ok
 
 
-def test_X01_growing_a_memory_survives_a_kill(
-    tmp_path: Path, encoder: Encoder, write_folder: Callable[..., Path]
-) -> None:
-    first, more = write_folder(tmp_path / "first", range(4)), write_folder(tmp_path / "more", range(100, 104))
-    start, whole = tmp_path / "start", tmp_path / "whole"
+def test_X01_growing_a_memory_survives_a_kill(place: Path, encoder: Encoder, write_folder: Callable[..., Path]) -> None:
+    first, more = write_folder(place / "first", range(4)), write_folder(place / "more", range(100, 104))
+    start, whole = place / "start", place / "whole"
     old = build(config(first, start), encoder).digest
     shutil.copytree(start, whole)
     expected = build(config(more, whole), encoder).digest
     dice = random.Random(3)
     for step in sorted(dice.sample(range(1, 60), 8)):
-        memory = tmp_path / f"memory{step}"
+        memory = place / f"memory{step}"
         shutil.copytree(start, memory)
         assert build_killed_at(step, config(more, memory), encoder) == -signal.SIGKILL
         assert digest(memory) in (old, expected)

@@ -174,16 +174,16 @@ def write_npz(path: Path, captions: list[str]) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 warns of forks beside threads
-def test_X01_an_upsert_killed_at_each_step_ends_the_same(tmp_path: Path) -> None:
+def test_X01_an_upsert_killed_at_each_step_ends_the_same(place: Path) -> None:
     captions = [f"caption {n}" for n in range(20)]
-    source, template = write_npz(tmp_path / "set.npz", captions), tmp_path / "template"
+    source, template = write_npz(place / "set.npz", captions), place / "template"
     old = npz_build(template, source).digest
     captions[2], captions[17] = "two", "seventeen"
     write_npz(source, captions)
-    shutil.copytree(template, tmp_path / "whole")
-    expected = npz_build(tmp_path / "whole", source, upsert=True).digest
+    shutil.copytree(template, place / "whole")
+    expected = npz_build(place / "whole", source, upsert=True).digest
     steps = 0
-    for root, code in deaths(template, tmp_path, lambda root: npz_build(root, source, upsert=True), every=3):
+    for root, code in deaths(template, place, lambda root: npz_build(root, source, upsert=True), every=3):
         steps += code != 0
         assert code in (-signal.SIGKILL, 0)
         with Memory.open(root) as opened:

@@ -122,24 +122,24 @@ def test_another_fusion_takes_the_place_of_the_one_before_and_leaves_nothing_of_
     assert files(saved) == [CONFIG, weights_of(saved).name]
 
 
-def test_X01_a_save_killed_at_every_step_leaves_the_old_fusion_or_the_new(tmp_path: Path) -> None:
-    old = save_fusion(tmp_path / "template", fusion_of(1), ENCODER, {"seed": 1})
-    new = save_fusion(tmp_path / "new", fusion_of(2), ENCODER, {"seed": 2})
-    command = [sys.executable, HERE / "saving_child.py", "crash", tmp_path / "template", tmp_path / "killed"]
+def test_X01_a_save_killed_at_every_step_leaves_the_old_fusion_or_the_new(place: Path) -> None:
+    old = save_fusion(place / "template", fusion_of(1), ENCODER, {"seed": 1})
+    new = save_fusion(place / "new", fusion_of(2), ENCODER, {"seed": 2})
+    command = [sys.executable, HERE / "saving_child.py", "crash", place / "template", place / "killed"]
     done = subprocess.run(command, capture_output=True, text=True, env=AROUND, check=True, timeout=240)
     steps, status = map(int, done.stdout.split())
     assert (steps >= 5, status) == (True, 0)
-    found = [open_fusion(tmp_path / "killed" / str(step), ENCODER).id for step in range(1, steps + 1)]
+    found = [open_fusion(place / "killed" / str(step), ENCODER).id for step in range(1, steps + 1)]
     assert found == sorted(found, key=[old, new].index)
     assert {*found} == {old, new}
     for step in range(1, steps + 1):
-        assert save_fusion(tmp_path / "killed" / str(step), fusion_of(2), ENCODER, {"seed": 2}) == new
+        assert save_fusion(place / "killed" / str(step), fusion_of(2), ENCODER, {"seed": 2}) == new
 
 
-def test_X03_power_is_lost_at_every_fsync_of_a_save(tmp_path: Path) -> None:
-    directory, found = tmp_path / "fusion", set()
+def test_X03_power_is_lost_at_every_fsync_of_a_save(place: Path) -> None:
+    directory, found = place / "fusion", set()
     old = save_fusion(directory, fusion_of(1), ENCODER)
-    with losing_power(directory, tmp_path / "after") as lost:
+    with losing_power(directory, place / "after") as lost:
         new = save_fusion(directory, fusion_of(2), ENCODER)
     assert len(lost) >= 10
     for place in lost:
@@ -148,8 +148,8 @@ def test_X03_power_is_lost_at_every_fsync_of_a_save(tmp_path: Path) -> None:
     assert [open_fusion(place, ENCODER).id for place in lost[-2:]] == [new, new], "what was reported is there"
 
 
-def test_a_reader_beside_a_save_gets_weights_and_id_of_one_fusion(tmp_path: Path) -> None:
-    directory = tmp_path / "fusion"
+def test_a_reader_beside_a_save_gets_weights_and_id_of_one_fusion(place: Path) -> None:
+    directory = place / "fusion"
     seeds = {}
     for seed in (2, 1):
         name = save_fusion(directory, fusion_of(seed), ENCODER, {"seed": seed})

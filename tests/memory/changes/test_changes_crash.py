@@ -24,9 +24,9 @@ FEWEST = {"remove": 8, "compact": 30, "purge": 60, "gc": 15, "rollback": 4}
 
 
 @pytest.fixture
-def template(tmp_path, factory):
+def template(place, factory):
     """Three versions, a unit of an unfinished build and a ledger."""
-    root = tmp_path / "template"
+    root = place / "template"
     factory.commit(root, [factory.make_rows(12, seed=1)])
     factory.commit(root, [factory.make_rows(12, seed=1), factory.make_rows(30, seed=2)], parent=1)
     memory.remove_keys(root, KeyPatterns(["2-5", "1-7"]))
@@ -44,21 +44,21 @@ def state(root: Path) -> tuple:
 
 
 @pytest.mark.parametrize("change", list(AGAIN))
-def test_X01_killed_at_every_step_of_a_change(tmp_path, template, change):
-    whole = tmp_path / "whole"
+def test_X01_killed_at_every_step_of_a_change(place, template, change):
+    whole = place / "whole"
     shutil.copytree(template, whole)
     AGAIN[change](whole)
     expected = state(whole)
     digests = {memory.read_manifest(root).digest for root in (template, whole)}
 
-    command = [sys.executable, str(HERE / "changing_child.py"), change, str(template), str(tmp_path / "killed")]
+    command = [sys.executable, str(HERE / "changing_child.py"), change, str(template), str(place / "killed")]
     environment = {**os.environ, "PYTHONPATH": f"{HERE.parents[2]}:{HERE.parents[1]}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=240)
     steps, status = map(int, done.stdout.split())
     assert status == 0
     assert steps >= FEWEST[change]
     for step in range(1, steps + 1):
-        root = tmp_path / "killed" / str(step)
+        root = place / "killed" / str(step)
         with Memory.open(root) as opened:
             assert opened.digest in digests, f"step {step}"
         AGAIN[change](root)

@@ -174,7 +174,7 @@ def test_parameters_travel_with_the_call(built, queries):
 @pytest.mark.parametrize("words", ["IVF8,SQ8", "IVF8,RaBitQ"])
 def test_shards_of_lists_are_mapped_not_read(tmp_path, factory, words):
     """MEMORY: FAISS's older flag reads some kinds into memory without a word."""
-    many = factory.make_rows(30_000, 128, seed=1, thumbnails=False)
+    many = factory.make_rows(3000, 128, seed=1, thumbnails=False)
     manifest = factory.commit(tmp_path / "memory", [many], options=IndexOptions(factory=words))
     with Memory.open(tmp_path / "memory") as opened:
         opened.search(factory.unit_rows(1, 128, 0), 3, modality="image")

@@ -195,9 +195,9 @@ def test_a_closed_memory_says_so(built, factory):
 
 def test_shards_are_mapped_not_read(root, factory):
     """IO_FLAG_MMAP would pass every other test and hold all codes in anonymous memory."""
-    rows = factory.make_rows(40_000, 128, seed=1, thumbnails=False)
+    rows = factory.make_rows(4000, 128, seed=1, thumbnails=False)
     manifest = factory.commit(root, [rows])
-    codes = 40_000 * 128 * 2
+    codes = 4000 * 128 * 2
     with Memory.open(root) as opened:
         opened.search(factory.unit_rows(1, 128, 0), 3, modality="image")
         maps = _maps()
