@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from reco.cli import app
 
 TINY_CLIP = Path(__file__).parents[2] / "demo" / "tiny_clip"
 
@@ -18,9 +21,17 @@ def doctor(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, env=kept | settings, capture_output=True, text=True, check=False)
 
 
+def told_by(output: str) -> dict[str, dict[str, str]]:
+    return {one["what"]: one for one in json.loads(output)}
+
+
 def findings(**settings: str) -> tuple[dict[str, dict[str, str]], int]:
-    done = doctor("--json", **settings)
-    return {one["what"]: one for one in json.loads(done.stdout)}, done.returncode
+    """What is found in these settings, and the exit code, asked in this process: another would load torch first."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [one for one in os.environ if one.startswith("RECO_")]:
+            patch.delenv(name)
+        done = CliRunner().invoke(app, ["doctor", "--json"], env=settings)
+    return told_by(done.stdout), done.exit_code
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +43,9 @@ def taken_port() -> "object":
 
 
 def test_a_machine_without_settings_is_told_where_to_begin() -> None:
-    told, code = findings()
-    assert code == 0
+    done = doctor("--json")
+    told = told_by(done.stdout)
+    assert done.returncode == 0
     assert {"Python", "packages", "FAISS", "CPU", "memory", "disk"} <= told.keys()
     assert "reco demo" in told["settings"]["advice"]
 

@@ -165,9 +165,9 @@ def test_U06_around_the_parts(api: Checked) -> None:
         b"--b\r\n" + noise,
         b"--b\r\n" + b"a: b\r\n" * 10**5 + b"\r\n--b--\r\n",
     ):
-        started = time.monotonic()
+        spent = time.process_time()  # the service is a thread of this process; a busy machine takes longer by the clock
         api.refuses("/embed/image", 400, "multipart_invalid", content=body, headers=FORM)
-        assert time.monotonic() - started < 2
+        assert time.process_time() - spent < 2
     epilogue = part("files", PHOTO) + b"--b--\r\n" + noise
     assert api.post("/embed/image", content=epilogue, headers=FORM).status_code == 200
 

@@ -15,6 +15,7 @@ from served_process import free_port
 from models.training.gradients.distributed import ALONE, World
 
 CHILD = Path(__file__).with_name("training_child.py")
+DESIGNS = ("faithful", "copy", "gate")
 
 
 @pytest.fixture(scope="module")
@@ -27,21 +28,27 @@ def child() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("design", ["faithful", "copy", "gate"])
-def test_loss_and_gradients_equal_those_of_one_process(design: str, child: ModuleType, tmp_path: Path) -> None:
-    """61 pairs on two processes: 30 and 31, equal captions on both sides of the cut, all draws switched on."""
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes found together, by design: they take longer to start than to compute."""
     port = free_port()
-    output = tmp_path / "found.safetensors"
+    output = tmp_path_factory.mktemp("shared")
     around = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
         subprocess.Popen(
-            [sys.executable, str(CHILD), "step", design, str(output)],
+            [sys.executable, str(CHILD), "step", str(output), *DESIGNS],
             env={**around, "RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": str(CHILD.parents[4])},
         )
         for rank in range(2)
     ]
     assert [one.wait(120) for one in processes] == [0, 0]
-    found, expected = load_file(output), child.step(design, ALONE)
+    return output
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_loss_and_gradients_equal_those_of_one_process(design: str, child: ModuleType, shared: Path) -> None:
+    """61 pairs on two processes: 30 and 31, equal captions on both sides of the cut, all draws switched on."""
+    found, expected = load_file(shared / design), child.step(design, ALONE)
     assert found.keys() == expected.keys()
     assert "logit_scale" in found
     for name, tensor in expected.items():

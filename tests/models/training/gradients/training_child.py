@@ -1,6 +1,6 @@
 """Started by tests as a process of its own: `step` is one of several that share a batch, `run` a run to be killed.
 
-python training_child.py step DESIGN OUTPUT            under torchrun's environment; the first process writes
+python training_child.py step OUTPUT DESIGN...         under torchrun's environment; the first writes OUTPUT/DESIGN
 python training_child.py run STATE OUTPUT SECONDS      says `epoch N` after each; sleeps SECONDS a step
 """
 
@@ -64,9 +64,10 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[1] == "step":
         world = join_world("cpu")
-        found = step(sys.argv[2], world)
-        if world.is_first:
-            save_file(found, sys.argv[3])
+        for design in sys.argv[3:]:
+            found = step(design, world)
+            if world.is_first:
+                save_file(found, Path(sys.argv[2]) / design)
         dist.destroy_process_group()
     else:
         save_file(run(Path(sys.argv[2]), float(sys.argv[4])), sys.argv[3])
