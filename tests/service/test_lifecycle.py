@@ -244,19 +244,19 @@ def test_waiting_too_long_is_504_and_nothing_is_computed_for_it(serve: Any, held
 def test_a_degraded_answer_has_the_time_of_one(serve: Any, engine: Engine, photo_bytes: dict[str, bytes]) -> None:
     class AwayEngine(HeldEngine):
         def compute(self, modality: Modality, queries: Sequence[Query]) -> tuple[list[Answer], dict[str, float]]:
-            time.sleep(0.2)
+            time.sleep(0.3)
             answers, seconds = super().compute(modality, queries)
             away = [query.enhance or query.neighbours for query in queries]
             return [Answer(one.original, degraded=gone) for one, gone in zip(answers, away, strict=True)], seconds
 
-    with serve(engine=AwayEngine(engine), memory_away="plain", request_timeout_s=1.8) as service:
+    with serve(engine=AwayEngine(engine), memory_away="plain", request_timeout_s=2.4) as service:
         form = {"files": {"files": photo_bytes["jpeg"]}, "data": {"labels": '["puffin", "razorbill", "shag"]'}}
         plain = service.client.post("/classify", files=form["files"], data=form["data"] | {"enhance": "none"})
         assert plain.status_code == 200
         started = time.monotonic()
         late = service.client.post("/classify", files=form["files"], data={"labels": '["skua", "gannet", "tern"]'})
         assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
-        assert time.monotonic() - started < 2.1
+        assert time.monotonic() - started < 3.6  # two deadlines would be 4 s and more
 
 
 def test_openais_route_is_shed_before_its_body_where_both_queues_are_full(serve: Any, held: HeldEngine) -> None:
