@@ -295,22 +295,26 @@ def _choose(
 
 
 def _fit(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> "tuple[Fusion, dict[str, Any]]":
+    import torch
+
     from models.label_set_words import RULE
     from models.training.choice import measure
     from models.training.dataset.entity_pairs import asked_word_for_word
     from models.training.fitting.evidence import fit_evidence
     from models.training.recipes import fusion_config
 
+    # What was fitted: of copies one counts, or an image that asks would find itself, and no more than are needed.
+    used = pairs.sample(torch.Generator().manual_seed(seed))
     with Bars() as bars:
         told = partial(bars.update, "computing the fusion")
         fusion = fit_evidence(pairs, fusion_config("evidence", embed_dim, k), seed, told=told)
         bars.update("measuring it", 0, 3)
-        frozen, refined = measure(pairs, None, k), measure(pairs, fusion, k)
+        frozen, refined = measure(used, None, k), measure(used, fusion, k)
         bars.update("measuring it", 2, 3)
-        verbatim = asked_word_for_word(pairs, k)
+        verbatim = asked_word_for_word(used, k)
         bars.update("measuring it", 3, 3)
     how = "named by their captions word for word" if verbatim else "named from fresh prompts"
-    asked = counted(len(pairs.questions[1]), "image")
+    asked = counted(len(used.questions[1]), "image")
     say(f"its own entities, {how}: frozen {frozen:.1f} %, refined {refined:.1f} % of {asked}")
     if verbatim:
         say(
@@ -320,4 +324,4 @@ def _fit(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> "tuple[Fusi
         )
     else:
         say(f"{RULE}; reco eval and /classify tell their share (unknown_labels).", style="dim")
-    return fusion, {"pairs": len(pairs.image), "entities": pairs.num_entities, "seed": seed}
+    return fusion, {"pairs": len(used.image), "entities": used.num_entities, "seed": seed}

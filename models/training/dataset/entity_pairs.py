@@ -3,6 +3,7 @@
 Shapes: N pairs, G entities, B queries, K neighbours, D embedding dim.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ MOST_PAIRS, MOST_ENTITIES = 20_000, 2_000  # more steady nothing further that is
 MOST_QUERIES, MOST_PAIR_QUERIES = 2_000, 500
 SAME_CAPTION = 0.999  # cosine
 _MOSTLY = 0.5
+_READ = 4  # times as many pairs are read as are used, since copies among them do not count
+_SCORES = 1 << 24  # similarities at a time: 64 MB
 
 
 @dataclass(frozen=True)
@@ -66,18 +69,19 @@ class EntityPairs:
             )
 
     @classmethod
-    def from_memory(cls, memory: SearchableMemory, entity: NDArray[np.int64]) -> "EntityPairs":
-        """The pairs of a memory that show one of the entities with several pairs.
+    def from_memory(cls, memory: SearchableMemory, entity: NDArray[np.int64], seed: int = 0) -> "EntityPairs":
+        """The pairs of a memory that show one of the entities with several pairs; of very many a part, at random.
 
         Args:
             entity: (rows,) int64 of every row of the memory, -1 for none; see `models.training.dataset.entities`.
+            seed: of what is left out where there are more than `sample` may need.
 
         Raises:
             ValueError: if there are too few.
         """
         alive = entity.copy()
         alive[memory.deleted_ids()] = NO_ENTITY
-        repeated = only_repeated(alive)
+        repeated = _thinned(only_repeated(alive), np.random.default_rng(seed))
         ids = np.flatnonzero(repeated != NO_ENTITY)
         image, text = (torch.from_numpy(memory.rows(modality, ids)) for modality in MODALITIES)
         return cls(image, text, torch.from_numpy(repeated[ids]))
@@ -157,8 +161,13 @@ def ask(pairs: EntityPairs, modality: Modality, k: int, *, hidden: bool = False,
     asking = pairs if of is None else pairs.of_entities(of)
     queries, entity = asking.questions if modality == "image" else (asking.names, torch.arange(asking.num_entities))
     numbers = entity if of is None else of[entity]
-    own = pairs.entity.unsqueeze(0) == numbers.unsqueeze(1)  # (B, N)
-    return _search(pairs, modality, k, queries, entity, own if hidden else own & pairs.asks)
+    asks = pairs.asks
+
+    def left_out(some: slice) -> Tensor:
+        own = pairs.entity.unsqueeze(0) == numbers[some].unsqueeze(1)  # (B, N)
+        return own if hidden else own & asks
+
+    return _search(pairs, modality, k, queries, entity, left_out)
 
 
 def asked_word_for_word(pairs: EntityPairs, k: int) -> bool:
@@ -177,16 +186,50 @@ def ask_for_pair(pairs: EntityPairs, modality: Modality, k: int, of: Tensor | No
     rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), MOST_PAIR_QUERIES)).long()]
     queries = pairs.keys(modality)[rows]
     asking = torch.zeros(len(pairs.image), dtype=torch.bool).index_fill_(0, rows, True)
-    return _search(pairs, modality, k, queries, rows, asking & (pairs.text[rows] @ pairs.text.T > SAME_CAPTION))
+    return _search(
+        pairs,
+        modality,
+        k,
+        queries,
+        rows,
+        lambda some: asking & (pairs.text[rows[some]] @ pairs.text.T > SAME_CAPTION),
+    )
 
 
-def _search(pairs: EntityPairs, modality: Modality, k: int, queries: Tensor, entity: Tensor, left_out: Tensor) -> Asked:
-    """The k nearest of all pairs but those `left_out` (B, N)."""
+def _search(
+    pairs: EntityPairs,
+    modality: Modality,
+    k: int,
+    queries: Tensor,
+    entity: Tensor,
+    left_out: Callable[[slice], Tensor],
+) -> Asked:
+    """The k nearest of all pairs but those that `left_out` (B, N) tells of some of the queries."""
     keys = pairs.keys(modality)
-    best, rows = (queries @ keys.T).masked_fill(left_out, -torch.inf).topk(min(k, len(keys)), dim=1)
+    step = max(1, _SCORES // len(keys))
+    found = [
+        (queries[some] @ keys.T).masked_fill_(left_out(some), -torch.inf).topk(min(k, len(keys)), dim=1)
+        for some in (slice(start, start + step) for start in range(0, len(queries), step))
+    ]
+    best, rows = (torch.cat(part) for part in zip(*found, strict=True))
     mask = best.isfinite()
     values = pairs.values(modality)[rows] * mask.unsqueeze(-1)
     return Asked(queries, entity, rows, values, best.masked_fill(~mask, 0.0), mask, keys[rows])
+
+
+def _thinned(entity: NDArray[np.int64], dice: np.random.Generator) -> NDArray[np.int64]:
+    """At most `_READ` times the entities and pairs that are used: (rows,) int64, numbered anew, -1 for all others."""
+    if np.count_nonzero(entity != NO_ENTITY) <= _READ * MOST_PAIRS:
+        return entity
+    number = int(entity.max()) + 1
+    drawn = np.zeros(number, dtype=bool)
+    drawn[dice.permutation(number)[: _READ * MOST_ENTITIES]] = True
+    rows = dice.permutation(np.flatnonzero((entity != NO_ENTITY) & drawn[entity]))
+    places = place_in_entity(torch.from_numpy(entity[rows])).numpy()
+    rows = rows[places < max(2, _READ * MOST_PAIRS // int(drawn.sum()))]
+    kept = np.full_like(entity, NO_ENTITY)
+    kept[rows] = entity[rows]
+    return only_repeated(kept)
 
 
 def means_of(rows: Tensor, entity: Tensor) -> Tensor:

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from memory import Memory
 from models.fusion import Fusion
 from models.training import TrainingPairs
 from models.training.choice import Candidate, Choice, choose, measure
 from models.training.dataset.entities import by_caption, by_folder
-from models.training.dataset.entity_pairs import EntityPairs, ask, ask_for_pair, asked_word_for_word
+from models.training.dataset.entity_pairs import Asked, EntityPairs, ask, ask_for_pair, asked_word_for_word
 from models.training.fitting.evidence import fit_evidence
 from models.training.recipes import fusion_config
 
@@ -37,6 +38,49 @@ def test_copies_and_what_exceeds_the_bounds_are_left_out(pairs: EntityPairs, mon
     monkeypatch.setattr("models.training.dataset.entity_pairs.MOST_ENTITIES", 20)
     small = pairs.sample(dice)
     assert (small.num_entities, int(torch.bincount(small.entity).max())) == (20, 3)
+
+
+def test_of_very_many_pairs_no_more_are_read_than_may_be_needed(
+    named_memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.training.dataset.entity_pairs.MOST_PAIRS", 15)
+    monkeypatch.setattr("models.training.dataset.entity_pairs.MOST_ENTITIES", 5)
+    read: list[int] = []
+    rows = Memory.rows
+    monkeypatch.setattr(Memory, "rows", lambda memory, *which: read.append(len(which[1])) or rows(memory, *which))
+    few = EntityPairs.from_memory(named_memory, by_caption(named_memory.captions()))
+    assert read == [60, 60]  # four times what is used: of 20 entities three pairs each
+    assert torch.bincount(few.entity).tolist() == [3] * 20
+    again = EntityPairs.from_memory(named_memory, by_caption(named_memory.captions()), seed=1)
+    assert not torch.equal(again.image, few.image)
+
+
+class Largest(TorchDispatchMode):
+    """Hears how many numbers the largest similarities had that were ever searched."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func is torch.ops.aten.topk.default:
+            self.numbers = max(self.numbers, args[0].numel())
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_search_in_blocks_finds_the_same_in_bounded_memory(
+    pairs: EntityPairs, monkeypatch: pytest.MonkeyPatch, hidden: bool
+) -> None:
+    def search() -> list[Asked]:
+        return [ask(pairs, "image", 2, hidden=hidden), ask(pairs, "text", 2), ask_for_pair(pairs, "text", 2)]
+
+    whole = search()
+    monkeypatch.setattr("models.training.dataset.entity_pairs._SCORES", 7 * 240)
+    with Largest() as largest:
+        blocks = search()
+    assert largest.numbers == 7 * 240
+    for one, other in zip(whole, blocks, strict=True):
+        assert torch.equal(one.rows, other.rows)
+        torch.testing.assert_close(one.similarities, other.similarities)
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
