@@ -206,7 +206,9 @@ def _train(
         design = "faithful"  # what the paper trains
     loop = Loop(opened, output, options)
     entity_pairs = (
-        None if design not in (AUTO, "evidence") else find_entity_pairs(opened, loop.chosen(), names, told[1])
+        None
+        if design not in (AUTO, "evidence")
+        else find_entity_pairs(opened, loop.chosen(), names, told[1], options.seed)
     )
     design, pairs, rate = _choose(design, entity_pairs, loop, options)
     say(told_recipe(cast("Design", design), options.recipe), style="dim")

@@ -38,12 +38,13 @@ def read_names(file: Path) -> Listed:
 
 
 def find_entity_pairs(
-    memory: "SearchableMemory", chosen: "NDArray[np.int64]", names: "Listed | None", folders: bool
+    memory: "SearchableMemory", chosen: "NDArray[np.int64]", names: "Listed | None", folders: bool, seed: int
 ) -> "EntityPairs | str":
     """The pairs by entity, or a sentence that says why there are none; names that no caption has are told.
 
     Args:
         chosen: ids of the pairs that may be used.
+        seed: of what is left out of very many.
     """
     import numpy as np
 
@@ -59,16 +60,29 @@ def find_entity_pairs(
     asked = np.full(len(entity), NO_ENTITY)
     asked[chosen] = entity[chosen]
     asked[memory.deleted_ids()] = NO_ENTITY
-    found = int(only_repeated(asked).max(initial=NO_ENTITY)) + 1
+    repeated = only_repeated(asked)
+    found, shown = int(repeated.max(initial=NO_ENTITY)) + 1, int(np.count_nonzero(repeated != NO_ENTITY))
     if found < EntityPairs.least:
-        entities = counted(found, "entity", "entities")
-        return f"{told}: {entities} with at least two pairs, and the evidence design needs {EntityPairs.least} or more"
-    pairs = EntityPairs.from_memory(memory, asked)
-    say(
-        f"{counted(pairs.num_entities, 'entity', 'entities')}, {len(pairs.image):,} of "
-        f"{counted(len(chosen), 'pair')} show one: {told}"
-    )
+        return f"{told}: {_too_few(found, 'at least two pairs')}"
+    read = EntityPairs.from_memory(memory, asked, seed)
+    pairs = read.without_copies()
+    if pairs.num_entities < EntityPairs.least:
+        return f"{told}: {_too_few(pairs.num_entities, 'two different images, copies of an image counting once')}"
+    say(f"{counted(found, 'entity', 'entities')}, {shown:,} of {counted(len(chosen), 'pair')} show one: {told}")
+    if len(pairs.image) < len(read.image):
+        say(
+            f"{counted(len(read.image) - len(pairs.image), 'pair')} of {len(read.image):,} left out, for copies of an "
+            f"image count once: {counted(pairs.num_entities, 'entity', 'entities')} left",
+            style="dim",
+        )
     return pairs
+
+
+def _too_few(entities: int, of_what: str) -> str:
+    from models.training.dataset.entity_pairs import EntityPairs
+
+    told = counted(entities, "entity", "entities")
+    return f"{told} with {of_what}, and the evidence design needs {EntityPairs.least} or more"
 
 
 def _by_listed(captions: Sequence[str], chosen: "NDArray[np.int64]", names: Listed) -> "NDArray[np.int64]":

@@ -88,7 +88,7 @@ class EntityPairs:
 
     @property
     def num_entities(self) -> int:
-        return int(self.entity.max()) + 1
+        return int(self.entity.max()) + 1 if len(self.entity) else 0
 
     @property
     def asks(self) -> Tensor:
@@ -123,21 +123,33 @@ class EntityPairs:
         return self._kept(entity >= 0, entity)
 
     def sample(self, dice: torch.Generator) -> "EntityPairs":
-        """At most `MOST_ENTITIES` entities and `MOST_PAIRS` pairs at random, without copies of an image."""
+        """At most `MOST_ENTITIES` entities and `MOST_PAIRS` pairs at random, without copies of an image.
+
+        Raises:
+            ValueError: if fewer than `least` entities are left without copies.
+        """
         chosen = torch.randperm(self.num_entities, generator=dice)[:MOST_ENTITIES]
         few = self.of_entities(chosen.sort().values)
         order = torch.randperm(len(few.image), generator=dice)
         few = EntityPairs(few.image[order], few.text[order], few.entity[order], least=1)
         few = few._kept(place_in_entity(few.entity) < max(2, MOST_PAIRS // few.num_entities), few.entity)
-        return few._without_copies()
+        few = few.without_copies()
+        if few.num_entities < self.least:
+            raise ValueError(
+                f"{few.num_entities} entities with two different images each, where copies of an image count once: "
+                f"{self.least} or more are needed"
+            )
+        return few
 
-    def _without_copies(self) -> "EntityPairs":
-        """An image that asks must not find itself; entities that one image is left of are left out."""
+    def without_copies(self) -> "EntityPairs":
+        """An image that asks must not find itself; entities that one image is left of are left out, all if need be."""
         kept = torch.ones(len(self.image), dtype=torch.bool)
         order = torch.argsort(self.entity, stable=True)
         for rows in torch.split(order, torch.bincount(self.entity).tolist()):
-            alike = (self.image[rows] @ self.image[rows].T > DUPLICATE_COSINE).tril(diagonal=-1)
-            kept[rows[alike.any(dim=1)]] = False
+            for own in torch.arange(len(rows)).split(max(1, _SCORES // len(rows))):
+                alike = self.image[rows[own]] @ self.image[rows].T > DUPLICATE_COSINE
+                earlier = torch.arange(len(rows)) < own.unsqueeze(1)
+                kept[rows[own[(alike & earlier).any(dim=1)]]] = False
         counts = torch.bincount(self.entity[kept], minlength=self.num_entities)
         several = torch.nonzero(counts > 1).squeeze(1)
         place = torch.full((self.num_entities,), -1).index_put((several,), torch.arange(len(several)))
@@ -145,7 +157,7 @@ class EntityPairs:
         return self._kept(kept & (entity >= 0), entity)
 
     def _kept(self, kept: Tensor, entity: Tensor) -> "EntityPairs":
-        return EntityPairs(self.image[kept], self.text[kept], entity[kept], least=1)
+        return EntityPairs(self.image[kept], self.text[kept], entity[kept], least=0)
 
 
 def ask(pairs: EntityPairs, modality: Modality, k: int, *, hidden: bool = False, of: Tensor | None = None) -> Asked:

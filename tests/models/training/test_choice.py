@@ -40,6 +40,14 @@ def test_copies_and_what_exceeds_the_bounds_are_left_out(pairs: EntityPairs, mon
     assert (small.num_entities, int(torch.bincount(small.entity).max())) == (20, 3)
 
 
+def test_too_few_entities_without_copies_are_refused_in_a_sentence(pairs: EntityPairs) -> None:
+    rows = torch.arange(20) // 2 * 2  # ten entities, each image twice
+    copies = EntityPairs(pairs.image[rows], pairs.text[:20], torch.arange(20) // 2)
+    assert copies.without_copies().num_entities == 0
+    with pytest.raises(ValueError, match="0 entities with two different images each"):
+        fit_evidence(copies, fusion_config("evidence", 128, 5))
+
+
 def test_of_very_many_pairs_no_more_are_read_than_may_be_needed(
     named_memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
