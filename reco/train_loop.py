@@ -91,7 +91,7 @@ class Loop:
 
     def __init__(self, memory: "SearchableMemory", output: Path, options: LoopOptions) -> None:
         from models.devices import choose_device
-        from models.training.dataset.split import split_by_key
+        from models.training.dataset.split import choose_by_key
         from models.training.gradients.distributed import join_world, local_rank
 
         self._memory, self._work, self._options = memory, output / WORK, options
@@ -101,7 +101,7 @@ class Loop:
             self._device = f"cuda:{local_rank()}"
         try:
             self._settings("copy")  # whatever the design will be
-            self._parts = split_by_key(memory, list(options.keys), list(options.validate), seed=options.seed)
+            self._chosen, self._held_out = choose_by_key(memory, list(options.keys), list(options.validate))
         except ValueError as error:
             stop(str(error), code=2)
         self.world = join_world(self._device)
@@ -109,9 +109,7 @@ class Loop:
 
     def chosen(self) -> "NDArray[np.int64]":
         """Ids of the pairs to train on, with those that only the loop would hold out at random."""
-        import numpy as np
-
-        return self._parts[0] if self._options.validate else np.sort(np.concatenate(self._parts))
+        return self._chosen
 
     def choose(self) -> "PairChoice":
         """Which of the designs for single pairs serves them, by what is held out; it is told."""
@@ -119,6 +117,7 @@ class Loop:
 
         _, search = self._settings("copy")
         try:
+            self._split()  # what cannot be trained need not be tried
             pairs = self._candidates(self.chosen(), search)
             with Bars() as bars:
                 choice = choose_for_pairs(pairs, self._options.k, self._options.seed, bars.update)
@@ -139,6 +138,7 @@ class Loop:
         if rate is not None and not self._says_rate:
             config = replace(config, learning_rate=rate)
         try:
+            self._parts = self._split()
             training, validation = (self._candidates(ids, search) for ids in self._parts)
             around = Surroundings(self._device, self.world)
             if self._options.learning_rate == AUTO:
@@ -146,6 +146,15 @@ class Loop:
             return self._run(training, validation, config, replace(around, state=self._path(config, search)))
         except ValueError as error:
             stop(str(error), code=2)
+
+    def _split(self) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
+        """Ids to train and to validate on."""
+        from models.training.dataset.groups import number_equal
+        from models.training.dataset.split import hold_out
+
+        if self._held_out is not None:
+            return self._chosen, self._held_out
+        return hold_out(self._chosen, number_equal(self._memory.blocks("caption")), self._options.seed)
 
     @property
     def _says_rate(self) -> bool:

@@ -10,6 +10,7 @@ from memory import SearchableMemory
 from models.training.dataset.groups import number_equal
 
 VALIDATION_SHARE = 0.05
+_LEAST = 2  # pairs of a part: a contrastive loss tells one from another
 
 
 def split_by_key(
@@ -28,49 +29,104 @@ def split_by_key(
     Raises:
         ValueError: if either part has fewer than two items.
     """
-    return _split(
-        lambda: memory.blocks("key"),
-        lambda: memory.blocks("caption"),
-        memory.deleted_ids(),
-        (training, validation),
-        seed,
-    )
+    chosen, held_out = choose_by_key(memory, training, validation)
+    if held_out is not None:
+        return chosen, held_out
+    return hold_out(chosen, number_equal(memory.blocks("caption")), seed)
+
+
+def choose_by_key(
+    memory: SearchableMemory, training: list[str], validation: list[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """As `split_by_key`, but that nothing is held out at random: None instead, and all that match are chosen."""
+    return _choose(lambda: memory.blocks("key"), memory.deleted_ids(), training, validation)
 
 
 def split_keys(
     keys: Sequence[str], captions: Sequence[str], training: list[str], validation: list[str], *, seed: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """As `split_by_key`, of items that lie in no memory: their places among `keys` instead of ids."""
-    return _split(lambda: [keys], lambda: [captions], np.empty(0, dtype=np.int64), (training, validation), seed)
+    chosen, held_out = _choose(lambda: [keys], np.empty(0, dtype=np.int64), training, validation)
+    return (chosen, held_out) if held_out is not None else hold_out(chosen, number_equal([captions]), seed)
 
 
-def _split(
-    keys: Callable[[], Iterable[Sequence[str]]],
-    captions: Callable[[], Iterable[Sequence[str]]],
-    deleted: NDArray[np.int64],
-    patterns: tuple[list[str], list[str]],
-    seed: int,
+def hold_out(
+    ids: NDArray[np.int64], group: NDArray[np.int64], seed: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Keys and captions come in blocks, anew at each call: of millions, only a number each is kept."""
-    training, validation = patterns
+    """Hold out a random share of the groups: at least two pairs, of small memories more than the share.
+
+    Args:
+        ids: (N,) to split.
+        group: (rows,) int64 of all rows; what belongs together is not torn apart.
+
+    Returns:
+        Ids to train on and to validate on, in id order.
+
+    Raises:
+        ValueError: two pairs cannot be held out with two left to train on.
+    """
+    lots = np.random.default_rng(seed).random(int(group.max(initial=0)) + 1)[group[ids]]
+    held_out = lots < VALIDATION_SHARE
+    if min(np.count_nonzero(held_out), np.count_nonzero(~held_out)) < _LEAST:
+        held_out = _fewest(lots)
+    return ids[~held_out], ids[held_out]
+
+
+def _fewest(lots: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which pairs (N,) to hold out where the share is too small: whole groups by their lot, until two pairs are."""
+    taken, count = list[float](), 0
+    numbers, sizes = np.unique(lots, return_counts=True)
+    for lot, size in zip(numbers, sizes, strict=True):
+        if len(lots) - count - size >= _LEAST:
+            taken.append(lot)
+            count += size
+        if count >= _LEAST:
+            return np.isin(lots, taken)
+    if len(numbers) == 1:
+        raise ValueError(f"all {len(lots):,} pairs have the same caption: there is nothing to tell apart")
+    raise ValueError(
+        f"{len(lots):,} pairs with {len(numbers)} different captions: too few to hold some out to validate on, for two "
+        "are needed and two to train on; add pairs, or say with --validate which to validate on"
+    )
+
+
+def _choose(
+    keys: Callable[[], Iterable[Sequence[str]]],
+    deleted: NDArray[np.int64],
+    training: list[str],
+    validation: list[str],
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """Keys come in blocks, anew at each call: of millions, only a number each is kept."""
     chosen = _matching(keys(), training)
     chosen[deleted] = False
-    if validation:
-        held_out = _matching(keys(), validation)
-        held_out[deleted] = False
-    else:
-        group = number_equal(captions())
-        lots = np.random.default_rng(seed).random(int(group.max(initial=0)) + 1)
-        held_out = chosen & (lots[group] < VALIDATION_SHARE)
-    parts = np.flatnonzero(chosen & ~held_out), np.flatnonzero(held_out)
-    for part, told in zip(parts, (training, validation or ["a random 5 %"]), strict=True):
-        if len(part) < 2:
-            first = next((key for block in keys() for key in block), "")
-            raise ValueError(
-                f"{len(part)} of {len(chosen) - len(deleted):,} items match {', '.join(told)}: "
-                f"at least two are needed; keys look like {first!r}"
-            )
-    return parts
+    _check(chosen, training, deleted, keys)
+    if not validation:
+        return np.flatnonzero(chosen), None
+    held_out = _matching(keys(), validation)
+    held_out[deleted] = False
+    _check(held_out, validation, deleted, keys)
+    left = np.flatnonzero(chosen & ~held_out)
+    if len(left) < _LEAST:
+        raise ValueError(
+            f"{len(left)} of {np.count_nonzero(chosen):,} items are left to train on, for those that match "
+            f"{', '.join(validation)} are to be validated on: name fewer with --validate"
+        )
+    return left, np.flatnonzero(held_out)
+
+
+def _check(
+    matched: NDArray[np.bool_],
+    patterns: list[str],
+    deleted: NDArray[np.int64],
+    keys: Callable[[], Iterable[Sequence[str]]],
+) -> None:
+    count = np.count_nonzero(matched)
+    if count < _LEAST:
+        first = next((key for block in keys() for key in block), "")
+        raise ValueError(
+            f"{count} of {len(matched) - len(deleted):,} items match {', '.join(patterns)}: "
+            f"at least two are needed; keys look like {first!r}"
+        )
 
 
 def _matching(keys: Iterable[Sequence[str]], patterns: list[str]) -> NDArray[np.bool_]:

@@ -72,3 +72,19 @@ def test_what_copies_leave_of_the_entities_is_told(dim: Callable[..., Memory], t
     assert code == 0, told
     assert "10 entities, 20 of 20 pairs show one" in told
     assert "2 pairs of 20 left out, for copies of an image count once: 9 entities left" in told
+
+
+@pytest.mark.parametrize("seed", ["2", "3", "4"])
+def test_evidence_needs_no_pairs_to_validate_on(dim: Callable[..., Memory], tmp_path: Path, seed: str) -> None:
+    """With these seeds no caption of ten is among a random 5 %."""
+    rows = np.concatenate([np.arange(8 * one, 8 * one + 4) for one in range(10)])
+    code, told = train(dim(rows, rows), tmp_path / "fusion", *EVIDENCE, "--seed", seed)
+    assert code == 0, told
+
+
+def test_one_caption_for_all_pairs_is_told_to_be_no_lesson(dim: Callable[..., Memory], tmp_path: Path) -> None:
+    code, told = train(dim(np.zeros(40, dtype=int), np.arange(40)), tmp_path / "fusion", "--k", "5")
+    assert code == 2
+    assert "1 entity with at least two pairs" in told
+    assert "all 40 pairs have the same caption: there is nothing to tell apart" in told
+    assert not (tmp_path / "fusion" / "work").exists()
