@@ -16,7 +16,7 @@ from reco.counted import counted
 from reco.memory_tables import Json, show_json
 from reco.model_files import check_device
 from reco.remote import AllowRemote, RemoteCache
-from reco.train_entities import Listed, find_entity_pairs, read_names
+from reco.train_entities import EntitiesFound, Listed, find_entity_pairs, read_names
 from reco.train_loop import AUTO, Loop, LoopOptions
 
 if TYPE_CHECKING:
@@ -205,17 +205,14 @@ def _train(
     if options.recipe and design == AUTO:
         design = "faithful"  # what the paper trains
     loop = Loop(opened, output, options)
-    entity_pairs = (
-        None
-        if design not in (AUTO, "evidence")
-        else find_entity_pairs(opened, loop.chosen(), names, told[1], options.seed)
-    )
-    design, pairs, rate = _choose(design, entity_pairs, loop, options)
+    by_entity = design in (AUTO, "evidence")
+    found = find_entity_pairs(opened, loop.chosen(), names, told[1], options.seed) if by_entity else None
+    design, entities, rate = _choose(design, found, loop, options)
     say(told_recipe(cast("Design", design), options.recipe), style="dim")
-    if pairs is not None:
-        fusion, trained = _fit(pairs, opened.embed_dim, options.k, options.seed)
+    if design == "evidence" and entities is not None:
+        fusion, trained = _fit(entities.pairs, opened.embed_dim, options.k, options.seed)
     else:
-        fusion, trained = loop.train(design, rate)
+        fusion, trained = loop.train(design, entities, rate)
     made = None
     if loop.world.is_first:
         trained = {"memory_digest": opened.digest, **trained}
@@ -268,32 +265,32 @@ def _check_size(opened: "SearchableMemory", k: int) -> None:
 
 
 def _choose(
-    design: str, entity_pairs: "EntityPairs | str | None", loop: Loop, options: LoopOptions
-) -> "tuple[str, EntityPairs | None, float | None]":
-    """The design to train, for `evidence` the pairs to fit it to, and the learning rate if one was chosen.
+    design: str, found: EntitiesFound | str | None, loop: Loop, options: LoopOptions
+) -> tuple[str, EntitiesFound | None, float | None]:
+    """The design to train, the entities to train it on, and the learning rate if one was chosen.
 
-    A sentence for pairs says why there are none. Single pairs are asked where few pairs show an entity and no design
+    A sentence for entities says why there are none. Single pairs are asked where few pairs show an entity and no design
     names those better than the frozen encoder.
     """
     from models.training.choice import choose
 
-    if isinstance(entity_pairs, str):
+    if isinstance(found, str):
         if design != AUTO:
-            stop(f"{entity_pairs}; name the things to tell apart with --names, or take another --design", code=2)
-        say(f"{entity_pairs}; see --names and --folders")
+            stop(f"{found}; name the things to tell apart with --names, or take another --design", code=2)
+        say(f"{found}; see --names and --folders")
         best = loop.choose().best
         return best.design, None, best.learning_rate
     if design == AUTO:
-        assert entity_pairs is not None
+        assert found is not None
         with Bars() as bars:
-            choice = choose(entity_pairs, options.k, options.seed, bars.update)
+            choice = choose(found.pairs, options.k, options.seed, bars.update, in_all=len(found.ids))
         say(choice.reason)
         design = choice.design
-        if not choice.gains and len(entity_pairs.image) < FEW_SHOW_ONE * len(loop.chosen()):
+        if not choice.gains and len(found.ids) < FEW_SHOW_ONE * len(loop.chosen()):
             by_pairs = loop.choose()
             if by_pairs.gains:
                 return by_pairs.best.design, None, by_pairs.best.learning_rate
-    return design, entity_pairs if design == "evidence" else None, None
+    return design, found, None
 
 
 def _fit(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> "tuple[Fusion, dict[str, Any]]":

@@ -24,6 +24,20 @@ class Listed(NamedTuple):
     names: list[str]
 
 
+class EntitiesFound(NamedTuple):
+    """Pairs grouped by entity.
+
+    Attributes:
+        pairs: without copies of an image, and of very many a part.
+        ids: of all pairs that show an entity with several.
+        group: (rows,) int64 of the memory; equal where rows show one entity, or none and have equal captions.
+    """
+
+    pairs: "EntityPairs"
+    ids: "NDArray[np.int64]"
+    group: "NDArray[np.int64]"
+
+
 def read_names(file: Path) -> Listed:
     """Read a list of names; one that cannot be, or is empty, ends the command."""
     try:
@@ -39,7 +53,7 @@ def read_names(file: Path) -> Listed:
 
 def find_entity_pairs(
     memory: "SearchableMemory", chosen: "NDArray[np.int64]", names: "Listed | None", folders: bool, seed: int
-) -> "EntityPairs | str":
+) -> EntitiesFound | str:
     """The pairs by entity, or a sentence that says why there are none; names that no caption has are told.
 
     Args:
@@ -50,6 +64,7 @@ def find_entity_pairs(
 
     from models.training.dataset.entities import NO_ENTITY, by_caption, by_folder, only_repeated
     from models.training.dataset.entity_pairs import EntityPairs
+    from models.training.dataset.groups import number_belonging
 
     if names is not None:
         entity, told = _by_listed(memory.captions(), chosen, names), f"the captions mention the names in {names.file}"
@@ -61,21 +76,21 @@ def find_entity_pairs(
     asked[chosen] = entity[chosen]
     asked[memory.deleted_ids()] = NO_ENTITY
     repeated = only_repeated(asked)
-    found, shown = int(repeated.max(initial=NO_ENTITY)) + 1, int(np.count_nonzero(repeated != NO_ENTITY))
+    found, ids = int(repeated.max(initial=NO_ENTITY)) + 1, np.flatnonzero(repeated != NO_ENTITY)
     if found < EntityPairs.least:
         return f"{told}: {_too_few(found, 'at least two pairs')}"
     read = EntityPairs.from_memory(memory, asked, seed)
     pairs = read.without_copies()
     if pairs.num_entities < EntityPairs.least:
         return f"{told}: {_too_few(pairs.num_entities, 'two different images, copies of an image counting once')}"
-    say(f"{counted(found, 'entity', 'entities')}, {shown:,} of {counted(len(chosen), 'pair')} show one: {told}")
+    say(f"{counted(found, 'entity', 'entities')}, {len(ids):,} of {counted(len(chosen), 'pair')} show one: {told}")
     if len(pairs.image) < len(read.image):
         say(
             f"{counted(len(read.image) - len(pairs.image), 'pair')} of {len(read.image):,} left out, for copies of an "
             f"image count once: {counted(pairs.num_entities, 'entity', 'entities')} left",
             style="dim",
         )
-    return pairs
+    return EntitiesFound(pairs, ids, number_belonging(entity, memory.blocks("caption")))
 
 
 def _too_few(entities: int, of_what: str) -> str:

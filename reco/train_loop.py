@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from models.fusion import Design, Fusion
     from models.training import EpochReport, SearchSettings, Surroundings, TrainConfig, TrainingPairs
     from models.training.pair_choice import PairChoice
+    from reco.train_entities import EntitiesFound
 
 AUTO = "auto"
 WORK = "work"  # beside the checkpoint: candidates and the state of a run
@@ -96,6 +97,7 @@ class Loop:
 
         self._memory, self._work, self._options = memory, output / WORK, options
         self._state: Path | None = None
+        self._group: NDArray[np.int64] | None = None  # of all rows, what belongs together; equal captions by default
         self._device = str(choose_device(options.device))
         if self._device == "cuda":
             self._device = f"cuda:{local_rank()}"
@@ -126,10 +128,14 @@ class Loop:
         say(choice.reason)
         return choice
 
-    def train(self, design: str, rate: float | None = None) -> "tuple[Fusion, dict[str, Any]]":
+    def train(
+        self, design: str, entities: "EntitiesFound | None" = None, rate: float | None = None
+    ) -> "tuple[Fusion, dict[str, Any]]":
         """Train on all chosen pairs; the epoch that does best on the validation pairs is kept.
 
         Args:
+            entities: the pairs of these alone, those of one being right for each other, as in the choice between
+                designs. Without: all, and those with an equal caption are.
             rate: instead of the recipe's; what the command line says goes first.
         """
         from models.training import Surroundings
@@ -138,7 +144,8 @@ class Loop:
         if rate is not None and not self._says_rate:
             config = replace(config, learning_rate=rate)
         try:
-            self._parts = self._split()
+            self._group = None if entities is None else entities.group
+            self._parts = self._split(None if entities is None else entities.ids)
             training, validation = (self._candidates(ids, search) for ids in self._parts)
             around = Surroundings(self._device, self.world)
             if self._options.learning_rate == AUTO:
@@ -147,14 +154,16 @@ class Loop:
         except ValueError as error:
             stop(str(error), code=2)
 
-    def _split(self) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
-        """Ids to train and to validate on."""
+    def _split(self, ids: "NDArray[np.int64] | None" = None) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
+        """Ids to train and to validate on, of all that are chosen or of some."""
         from models.training.dataset.groups import number_equal
         from models.training.dataset.split import hold_out
 
+        ids = self._chosen if ids is None else ids
         if self._held_out is not None:
-            return self._chosen, self._held_out
-        return hold_out(self._chosen, number_equal(self._memory.blocks("caption")), self._options.seed)
+            return ids, self._held_out
+        group = number_equal(self._memory.blocks("caption")) if self._group is None else self._group
+        return hold_out(ids, group, self._options.seed)
 
     @property
     def _says_rate(self) -> bool:
@@ -206,7 +215,13 @@ class Loop:
         bar = Bar(f"searching the neighbours of {counted(len(ids), 'pair')}")
         try:
             pairs = TrainingPairs.from_memory(
-                self._memory, ids, settings=search, work=self._work, device=self._device, report=bar.update
+                self._memory,
+                ids,
+                group=self._group,
+                settings=search,
+                work=self._work,
+                device=self._device,
+                report=bar.update,
             )
         finally:
             bar.close()
@@ -219,7 +234,8 @@ class Loop:
         from models.training.gradients.resume import run_name
 
         told = json.dumps(asdict(search), sort_keys=True).encode()
-        name = run_name(config, self._memory.digest, told, *(ids.tobytes() for ids in self._parts))
+        grouped = () if self._group is None else (self._group,)
+        name = run_name(config, self._memory.digest, told, *(one.tobytes() for one in (*self._parts, *grouped)))
         self._state = self._work / f"{name}.safetensors"
         if self._options.restart and self.world.is_first:
             self._state.unlink(missing_ok=True)

@@ -73,7 +73,7 @@ class Choice:
         return sentence
 
 
-def choose(pairs: EntityPairs, k: int, seed: int = 0, told: Told = unheard) -> Choice:
+def choose(pairs: EntityPairs, k: int, seed: int = 0, told: Told = unheard, *, in_all: int | None = None) -> Choice:
     """Train what is worth a try on most of the entities, and measure it on the others.
 
     What is tried: `evidence` and `copy`, and the paper's layer where the data is large or the names are weak. The
@@ -81,6 +81,7 @@ def choose(pairs: EntityPairs, k: int, seed: int = 0, told: Told = unheard) -> C
 
     Args:
         told: what is tried, how much of it is done, and how much there is.
+        in_all: pairs there are, where `pairs` is a part of them.
     """
     sample = pairs.sample(torch.Generator().manual_seed(seed))
     order = torch.randperm(sample.num_entities, generator=torch.Generator().manual_seed(seed))
@@ -89,7 +90,7 @@ def choose(pairs: EntityPairs, k: int, seed: int = 0, told: Told = unheard) -> C
     plain = named_rightly(held_out, None, k)
     frozen = _percent(plain)
     tried: list[Design] = ["evidence", "copy"]
-    if len(pairs.image) >= LARGE or frozen < WEAK:
+    if max(len(pairs.image), in_all or 0) >= LARGE or frozen < WEAK:
         tried.append("faithful")
     named = {design: named_rightly(held_out, _trained(design, shown, k, seed, told), k) for design in tried}
     measured = [Candidate(design, _percent(right)) for design, right in named.items()]

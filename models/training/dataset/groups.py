@@ -28,6 +28,16 @@ def number_equal(blocks: Iterable[Sequence[str]], part: Callable[[str], str] = s
     return numbers.astype(np.int64)
 
 
+def number_belonging(entity: NDArray[np.int64], captions: Iterable[Sequence[str]]) -> NDArray[np.int64]:
+    """Number alike what shows one entity, and equal captions of what shows none: (N,) int64, from 0.
+
+    Args:
+        entity: (N,) int64 of each row, -1 for none.
+        captions: of all rows, in blocks.
+    """
+    return np.where(entity >= 0, entity, number_equal(captions) + entity.max(initial=-1) + 1)
+
+
 def container(source: str) -> str:
     """What an item was read from: `birds.tar` of `birds.tar/0001.jpg`, `pets.parquet` of `pets.parquet row 7`."""
     return _ITEM_OF_SOURCE.sub("", source)

@@ -61,6 +61,7 @@ class TrainingPairs:
         ids: NDArray[np.int64],
         num_candidates: int | None = None,
         *,
+        group: NDArray[np.int64] | None = None,
         settings: SearchSettings | None = None,
         work: Path | None = None,
         device: str = "cpu",
@@ -75,6 +76,7 @@ class TrainingPairs:
             memory: where the pairs lie and where they search.
             ids: (N,) of the pairs to train on.
             num_candidates: M, kept for each pair; k neighbours are drawn of them in each epoch. 64 by default.
+            group: (R,) of all rows, what belongs together; equal captions by default.
             settings, work, device, report: of the search, see `find_candidates`.
 
         Raises:
@@ -83,12 +85,14 @@ class TrainingPairs:
         settings = settings or SearchSettings()
         if num_candidates is not None:
             settings = replace(settings, num_candidates=num_candidates)
+        if group is None:
+            group = number_equal(memory.blocks("caption"))
         queries = torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int64))
         return cls(
             ids=queries,
             candidates=find_candidates(memory, queries, settings, work, device=device, report=report),
             rows={modality: open_rows(memory, modality, device) for modality in MODALITIES},
-            group=torch.from_numpy(number_equal(memory.blocks("caption"))),
+            group=torch.from_numpy(group),
         )
 
     @classmethod

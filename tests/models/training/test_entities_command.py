@@ -11,10 +11,13 @@ from typer.testing import CliRunner
 from memory import Memory
 from models.checkpoint import load_fusion
 from models.checkpoint_files import read_config
-from models.training.choice import measure
+from models.training import TrainingPairs
+from models.training.choice import Candidate, Choice, measure
 from models.training.dataset.entities import by_caption
 from models.training.dataset.entity_pairs import EntityPairs
+from models.training.gradients import loop
 from reco.cli import app
+from reco.train_loop import Loop
 
 EVIDENCE = ["--design", "evidence", "--k", "5"]
 
@@ -33,9 +36,9 @@ def dim(named_memory: Memory, make_memory: Callable[..., Memory], tmp_path: Path
     image /= np.linalg.norm(image, axis=1, keepdims=True)
     text, captions = named_memory.rows("text"), named_memory.captions()
 
-    def make(rows: np.ndarray, images: np.ndarray) -> Memory:
+    def make(rows: np.ndarray, images: np.ndarray, *, worded: bool = False) -> Memory:
         keys = [f"item/{number}" for number in range(len(rows))]
-        told = [captions[row] for row in rows]
+        told = [f"{captions[row]}, take {number}" if worded else captions[row] for number, row in enumerate(rows)]
         return make_memory(tmp_path / "memory", image[images], text[rows], keys=keys, captions=told)
 
     return make
@@ -88,3 +91,40 @@ def test_one_caption_for_all_pairs_is_told_to_be_no_lesson(dim: Callable[..., Me
     assert "1 entity with at least two pairs" in told
     assert "all 40 pairs have the same caption: there is nothing to tell apart" in told
     assert not (tmp_path / "fusion" / "work").exists()
+
+
+def test_what_is_trained_is_what_was_measured(
+    dim: Callable[..., Memory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Captions are all different, so that only the names tell what belongs together."""
+    memory = dim(np.arange(240), np.arange(240), worded=True)
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"class {one}" for one in range(20)))
+    taught: list[TrainingPairs] = []
+    teach = loop.train
+    monkeypatch.setattr(
+        "models.training.train", lambda pairs, *rest: taught.extend([pairs, rest[1]]) or teach(pairs, *rest)
+    )
+    copy = Choice(10.0, (Candidate("copy", 20.0),), (10, 2))
+    monkeypatch.setattr("models.training.choice.choose", lambda *_, **__: copy)
+    options = ["--k", "5", "--epochs", "1"]
+    runs: list[str] = []
+    path = Loop._path
+    monkeypatch.setattr(Loop, "_path", lambda *which: runs.append(path(*which).name) or path(*which))
+    code, told = train(memory, tmp_path / "fusion", *options, "--names", str(names))
+    assert code == 0, told
+    shown, held_out = taught
+    assert len(shown) + len(held_out) == 160  # of the 20 that are named
+    for pairs in (shown, held_out):
+        classes = torch.div(pairs.ids, 8, rounding_mode="floor")
+        same = classes.unsqueeze(0) == classes.unsqueeze(1)
+        assert torch.equal(pairs.positives(torch.arange(len(pairs))), same)
+    assert not set((shown.ids // 8).tolist()) & set((held_out.ids // 8).tolist())
+
+    names.write_text("\n".join(f"class {one}" for one in range(30)))
+    everything = ["--validate", "item/23?"]
+    for grouped in ([], ["--names", str(names)]):
+        design = [] if grouped else ["--design", "copy"]
+        assert train(memory, tmp_path / "fusion", *options, *everything, *grouped, *design)[0] == 0
+    assert len(set(runs)) == 3, "a state belongs to its groups, too"
+    assert torch.equal(taught[2].positives(torch.arange(8)), torch.eye(8, dtype=torch.bool))
