@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-RECIPES = ("paper",)
-"""Names of recipes beside the designs' own; what they are: models/training/recipes.py."""
+RECIPES: Mapping[str, str] = {"paper": "faithful"}
+"""Recipes beside the designs' own, and the design that each trains; what they are: models/training/recipes.py."""
 SETTINGS: Mapping[str, type] = {
     "epochs": int,
     "batch_size": int,

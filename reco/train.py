@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.markup import escape
 
+from models.run_settings import RECIPES, check_recipe, read_settings
 from reco.acknowledging import acknowledging
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri, model_option
 from reco.console import Bars, console, loading, refuse, say, stop
@@ -115,7 +116,12 @@ Restart = Annotated[
     bool,
     typer.Option("--restart", help="Begin anew, not where a run was broken off.", rich_help_panel=GRADIENT),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of the weights, the order and all draws.")]
+MOST = 2**63 - 1  # what torch takes for a seed
+Seed = Annotated[int, typer.Option(min=0, max=MOST, help="Of the weights, the order and all draws.")]
+SeedIfGiven = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, max=MOST, help="Of the weights, the order and all draws.", show_default="0"),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", envvar="RECO_DEVICE")]
 
 
@@ -137,7 +143,7 @@ def train(
     patience: Patience = None,
     amp: Amp = False,
     restart: Restart = False,
-    seed: Seed = 0,
+    seed: SeedIfGiven = None,
     device: Device = "auto",
     backend: Backend = FAISS,
     uri: Uri = None,
@@ -191,6 +197,8 @@ def _train(
         What was made, for programs; None from all processes but the first.
     """
     names = _checked(design, told, options)
+    if options.recipe and design == AUTO:
+        design = RECIPES[options.recipe]
     from models.checkpoint_files import check_output
 
     check_output(output)
@@ -202,15 +210,16 @@ def _train(
     from models.checkpoint import save_fusion
     from models.training.recipes import told as told_recipe
 
-    if options.recipe and design == AUTO:
-        design = "faithful"  # what the paper trains
     loop = Loop(opened, output, options)
     by_entity = design in (AUTO, "evidence")
-    found = find_entity_pairs(opened, loop.chosen(), names, told[1], options.seed) if by_entity else None
+    found = find_entity_pairs(opened, loop.chosen(), names, told[1], options.draws) if by_entity else None
     design, entities, rate = _choose(design, found, loop, options)
     say(told_recipe(cast("Design", design), options.recipe), style="dim")
     if design == "evidence" and entities is not None:
-        fusion, trained = _fit(entities.pairs, opened.embed_dim, options.k, options.seed)
+        if options.given:
+            unused = ", ".join(options.given)
+            say(f"without effect: {unused}; evidence is computed, not trained by gradient", style="yellow")
+        fusion, trained = _fit(entities.pairs, opened.embed_dim, options.k, options.draws)
     else:
         fusion, trained = loop.train(design, entities, rate)
     made = None
@@ -230,19 +239,26 @@ def _train(
 def _checked(design: str, told: tuple[Path | None, bool], options: LoopOptions) -> "Listed | None":
     """Refuse what can be before torch is loaded; the names that --names lists, if it was given."""
     from models.designs import DESIGNS
-    from models.run_settings import check_recipe, read_settings
 
     if design != AUTO and design not in DESIGNS:
         stop(f"unknown design {design!r}: choose one of {AUTO}, {', '.join(DESIGNS)}", code=2)
     if design == "evidence" and options.given:
         stop(f"{options.given[0]} is for designs trained by gradient: leave it out, or take another --design", code=2)
+    try:
+        check_recipe(options.recipe)
+    except ValueError as error:
+        stop(str(error), code=2)
+    trains = RECIPES[options.recipe] if options.recipe else None
+    if trains and any(told):
+        stop(f"--recipe {options.recipe} learns from single pairs: --names and --folders have no effect on it", code=2)
+    if trains and design not in (AUTO, trains):
+        stop(f"--recipe {options.recipe} is of the design {trains}, not of --design {design}: leave one out", code=2)
     if design not in (AUTO, "evidence") and any(told):
         stop(f"--design {design} learns from single pairs: --names and --folders are for auto and evidence", code=2)
     if told[0] is not None and told[1]:
         stop("--names and --folders both say which pairs show the same thing: give one of them", code=2)
     try:
         options.rate()
-        check_recipe(options.recipe)
         read_settings(options.settings)
     except ValueError as error:
         stop(str(error), code=2)
@@ -283,7 +299,7 @@ def _choose(
     if design == AUTO:
         assert found is not None
         with Bars() as bars:
-            choice = choose(found.pairs, options.k, options.seed, bars.update, in_all=len(found.ids))
+            choice = choose(found.pairs, options.k, options.draws, bars.update, in_all=len(found.ids))
         say(choice.reason)
         design = choice.design
         if not choice.gains and len(found.ids) < FEW_SHOW_ONE * len(loop.chosen()):

@@ -39,7 +39,7 @@ class LoopOptions:
     """
 
     k: int = 10
-    seed: int = 0
+    seed: int | None = None
     device: str = AUTO
     keys: tuple[str, ...] = ("*",)
     validate: tuple[str, ...] = ()
@@ -52,6 +52,11 @@ class LoopOptions:
     amp: bool = False
     exclude_same: str | None = None
     restart: bool = False
+
+    @property
+    def draws(self) -> int:
+        """The seed of all that is drawn, by its own option or by `settings`."""
+        return int(read_settings(self.settings).get("seed", self.seed or 0))
 
     @property
     def given(self) -> list[str]:
@@ -122,7 +127,7 @@ class Loop:
             self._split()  # what cannot be trained need not be tried
             pairs = self._candidates(self.chosen(), search)
             with Bars() as bars:
-                choice = choose_for_pairs(pairs, self._options.k, self._options.seed, bars.update)
+                choice = choose_for_pairs(pairs, self._options.k, self._options.draws, bars.update)
         except ValueError as error:
             stop(str(error), code=2)
         say(choice.reason)
@@ -163,7 +168,7 @@ class Loop:
         if self._held_out is not None:
             return ids, self._held_out
         group = number_equal(self._memory.blocks("caption")) if self._group is None else self._group
-        return hold_out(ids, group, self._options.seed)
+        return hold_out(ids, group, self._options.draws)
 
     @property
     def _says_rate(self) -> bool:
@@ -190,6 +195,7 @@ class Loop:
             "batch_size": options.batch_size,
             "learning_rate": options.rate(),
             "patience": options.patience,
+            "seed": options.seed,
             "amp": options.amp or None,
         }
         twice = [name for name in named if changes.get(name) is not None]
@@ -199,10 +205,12 @@ class Loop:
             cast("Design", design),
             self._memory.embed_dim,
             k=options.k,
-            seed=named.pop("seed", options.seed),
             name=options.recipe,
-            **changes | named,
+            **changes | named | {"seed": options.draws},
         )
+        most = search.setdefault("num_candidates", max(SearchSettings.num_candidates, options.k))
+        if most < options.k:
+            raise ValueError(f"num_candidates is {most}, but --k {options.k} neighbours are drawn of them")
         same: Any = options.exclude_same or "nothing"
         return config, SearchSettings(exclude_same=same, **search)
 

@@ -128,3 +128,11 @@ def test_what_is_trained_is_what_was_measured(
         assert train(memory, tmp_path / "fusion", *options, *everything, *grouped, *design)[0] == 0
     assert len(set(runs)) == 3, "a state belongs to its groups, too"
     assert torch.equal(taught[2].positives(torch.arange(8)), torch.eye(8, dtype=torch.bool))
+
+
+def test_options_that_the_chosen_design_does_not_know_are_told(named_memory: Memory, tmp_path: Path) -> None:
+    given = ["--epochs", "3", "--learning-rate", "auto", "--amp"]
+    code, told = train(named_memory, tmp_path / "fusion", "--k", "5", *given)
+    assert code == 0, told
+    assert "design evidence" in told
+    assert "without effect: --epochs, --learning-rate, --amp; evidence is computed" in told

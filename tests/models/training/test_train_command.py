@@ -121,6 +121,10 @@ def test_the_papers_recipe_trains_the_papers_layer(named_memory: Memory, tmp_pat
         (["--folders"], "--design gate learns from single pairs"),
         (["--design", "evidence"], "--epochs is for designs trained by gradient"),
         (["--design", "evidence", "--recipe", "paper"], "--recipe is for designs"),
+        (["--recipe", "paper"], "--recipe paper is of the design faithful, not of --design gate"),
+        (["--design", "auto", "--recipe", "paper", "--folders"], "--recipe paper learns from single pairs"),
+        (["--seed", "0", "--set", "seed=4"], "seed is given twice"),
+        (["--k", "21", "--set", "num_candidates=20"], "num_candidates is 20, but --k 21"),
         (["--design", "other"], "unknown design 'other'"),
     ],
 )
@@ -130,6 +134,26 @@ def test_wrong_input_ends_in_one_sentence_and_code_2(
     code, said = train(named_memory, tmp_path, *QUICK, *options)
     assert (code, told in said) == (2, True), said
     assert not (tmp_path / "config.json").exists()
+
+
+def test_as_many_candidates_are_kept_as_neighbours_are_asked_for(named_memory: Memory, tmp_path: Path) -> None:
+    code, told = train(named_memory, tmp_path, *QUICK, "--k", "90")
+    assert code == 0, told
+    searched = json.loads(next((tmp_path / "work").glob("candidates-*/search.json")).read_text())
+    assert searched["num_candidates"] == 90
+
+
+def test_a_seed_among_the_settings_is_the_seed_of_all_that_is_drawn(named_memory: Memory, tmp_path: Path) -> None:
+    for name, seed in (("option", ["--seed", "4"]), ("setting", ["--set", "seed=4"])):
+        assert train(named_memory, tmp_path / name, *QUICK, *seed)[0] == 0
+    assert checkpoint_id(tmp_path / "option") == checkpoint_id(tmp_path / "setting")
+
+
+def test_a_seed_beyond_what_torch_takes_is_refused_at_once(tmp_path: Path) -> None:
+    for flag in ([], ["--train-encoder"]):
+        command = ["train", *flag, str(tmp_path / "none"), "-o", str(tmp_path / "out"), "--seed", str(2**63)]
+        done = CliRunner().invoke(app, command)
+        assert (done.exit_code, "--seed" in done.output) == (2, True), done.output
 
 
 def test_more_neighbours_than_the_memory_holds_are_refused(make_memory: Callable[..., Memory], tmp_path: Path) -> None:
