@@ -58,12 +58,17 @@ def _weighed(
     ks: Sequence[int],
     weights: Sequence[float],
 ) -> list[FloatArray]:
-    answers = [np.empty_like(queries) for _ in ks]
+    # Weight 0 leaves a query as it is: the very array, for normalising it again would round it.
+    answers = [np.empty_like(queries) if weight else queries for weight in weights]
+    if not any(weights):
+        return answers
     for start in range(0, len(queries), _BATCH):
         rows = slice(start, start + _BATCH)
         block = np.ascontiguousarray(queries[rows])
         found = memory.search(block, max(ks), modality=modality)
         for k, weight, answer in zip(ks, weights, answers, strict=True):
+            if not weight:
+                continue
             refined = fusion.side(modality)(*_tensors(block, found, k), torch.tensor(weight))
             answer[rows] = refined.numpy()
     return answers

@@ -18,7 +18,7 @@ from models.fusion import Fusion
 FloatArray = NDArray[np.float32]
 Mode = Literal["none", "image", "text", "both"]  # which side is refined before they meet
 Scoring = Literal["none", "image", "text", "both", "ensemble"]
-SCORINGS: Final[tuple[Scoring, ...]] = get_args(Scoring)  # ensemble: the sum of the four modes' scores
+SCORINGS: Final[tuple[Scoring, ...]] = get_args(Scoring)  # ensemble: by the sum of the four modes' scores
 _REFINE_BATCH = 1024
 _BLOCK_ELEMENTS = 1 << 24  # float32 scores at a time: 64 MiB
 
@@ -40,8 +40,10 @@ class Sides:
     def scores(self, scoring: Scoring, queries: Modality, rows: slice | NDArray[np.int64]) -> FloatArray:
         """Some rows of the score matrix: (n, M) for image queries against all texts, (n, N) the other way."""
         if scoring == "ensemble":
-            # <v,t> + <v,t̄> + <v̄,t> + <v̄,t̄> = <v+v̄, t+t̄>
-            image, text = self.image + self.refined_image, self.text + self.refined_text
+            # <v,t> + <v,t̄> + <v̄,t> + <v̄,t̄> = <v+v̄, t+t̄>; a quarter of it, exactly, so that a tie is as wide
+            # as in one mode
+            half = np.float32(0.5)
+            image, text = half * (self.image + self.refined_image), half * (self.text + self.refined_text)
         else:
             image, text = self.of(scoring)
         scores: FloatArray = image[rows] @ text.T if queries == "image" else text[rows] @ image.T

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.refinement import SCORINGS, FloatArray, Scoring, Sides
+from evaluation.ties import TIE
 from memory import Modality
 
-TIE = np.float32(1e-6)
 RECALL_AT = (1, 5, 10)
 
 

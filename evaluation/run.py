@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from evaluation.array_memory import SearchesNeighbours
 from evaluation.bootstrap import Bootstrap
 from evaluation.curves import Point, fits_in_ram, memory_size_curve, neighbours_curve
@@ -82,7 +84,7 @@ def evaluate(
     report("looking for near-duplicates", 0, 1)
     duplicates = near_duplicates(task.task.images, memory, config.duplicate_cosine)
     report("looking for near-duplicates", 1, 1)
-    notes = [*task.notes, *_repeated_captions(task), *why_no_weight(task, memory, fusions[0], k)]
+    notes = [*task.notes, *_repeated_texts(task), *why_no_weight(task, memory, fusions[0], k)]
     if 0 < len(duplicates.item_ids) < memory.num_items:
         hidden = LeavingOut(memory, duplicates.item_ids)
         masked = measure(task, _refine(task, hidden, fusions, k, report), config.bootstrap)
@@ -132,10 +134,17 @@ def check_parts(memory: SearchesNeighbours, fusions: Sequence[Fusion], k: int | 
     return wanted
 
 
-def _repeated_captions(task: EvalTask) -> list[str]:
-    """A caption of several images has one right image all the same: whoever reads R@1 should know."""
+def _repeated_texts(task: EvalTask) -> list[str]:
+    """A caption of several images has one right image all the same, and of equal classes only the first is ever
+    answered: whoever reads R@1 or top-1 should know."""
     if task.kind != "retrieval":
-        return []
+        equal = len(task.texts) - len(np.unique(task.texts, axis=0))
+        if not equal:
+            return []
+        return [
+            f"{equal:,} of the classes have the same text embedding as an earlier class, which gets the images of "
+            "both: merge them, or give them different names."
+        ]
     repeated = len(task.text_names) - len(set(task.text_names))
     return [f"{repeated:,} captions occur more than once; only a caption's own image is right."] if repeated else []
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from evaluation.array_memory import SearchesNeighbours
 from evaluation.label_sets import label_set_sides_at
 from evaluation.refinement import SCORINGS, Scoring, Sides
+from evaluation.ties import first_best
 from memory import Modality
 from models.fusion import Fusion
 
@@ -47,7 +48,7 @@ class ZeroShotTask:
 
 def accuracy(task: ZeroShotTask) -> float:
     """Top-1 accuracy in percent; a tie counts for the class that comes first."""
-    predicted = (task.images @ task.class_texts.T).argmax(axis=1)
+    predicted = first_best(task.images @ task.class_texts.T)
     return float((predicted == task.labels).mean() * 100)
 
 
@@ -73,7 +74,7 @@ def refined_task(
 def predictions(sides: Sides) -> dict[Scoring, NDArray[np.int64]]:
     """The class (N,) that each scoring gives each image; a tie goes to the class that comes first."""
     return {
-        scoring: np.concatenate([sides.scores(scoring, "image", rows).argmax(axis=1) for rows in sides.blocks("image")])
+        scoring: np.concatenate([first_best(sides.scores(scoring, "image", rows)) for rows in sides.blocks("image")])
         for scoring in SCORINGS
     }
 

@@ -12,6 +12,7 @@ from evaluation.ablations.arrangement import PAPER, Arrangement
 from evaluation.ablations.world import Items, Question
 from evaluation.label_sets import label_set_sides_at
 from evaluation.refinement import refined_sides_at
+from evaluation.ties import first_best
 from evaluation.zero_shot import predictions
 from models.fusion import Fusion
 
@@ -22,7 +23,7 @@ Method = Callable[[Items, Question], Answers]
 
 def frozen(items: Items, question: Question) -> Answers:
     """CLIP alone."""
-    return {"": (question.images @ question.class_texts.T).argmax(axis=1)}
+    return {"": first_best(question.images @ question.class_texts.T)}
 
 
 def as_label_set(fusion: Fusion, arrangement: Arrangement = PAPER) -> Method:

@@ -15,6 +15,7 @@ from evaluation.ablations.bench import K
 from evaluation.ablations.methods import Answers, Method
 from evaluation.ablations.world import FloatArray, Items, Question
 from evaluation.controls import WEIGHTS as MEAN_WEIGHTS
+from evaluation.ties import first_best
 from memory import Modality
 from models.fusion import Fusion
 
@@ -42,7 +43,7 @@ def mean_fusion(grid: Sequence[Weights]) -> Method:
         images, texts = _means(items, question.images, "image"), _means(items, question.class_texts, "text")
         moved_images = {weight: _mixed(question.images, images, weight) for weight in {image for image, _ in grid}}
         moved_texts = {weight: _mixed(question.class_texts, texts, weight) for weight in {text for _, text in grid}}
-        return {point: (moved_images[point[0]] @ moved_texts[point[1]].T).argmax(axis=1) for point in grid}
+        return {point: first_best(moved_images[point[0]] @ moved_texts[point[1]].T) for point in grid}
 
     return answer
 
@@ -53,7 +54,7 @@ def score_mixing(grid: Sequence[float]) -> Method:
     def answer(items: Items, question: Question) -> Answers:
         own = question.images @ question.class_texts.T
         retrieved = _means(items, question.images, "image") @ question.class_texts.T
-        return {alpha: (alpha * own + (1 - alpha) * retrieved).argmax(axis=1) for alpha in grid}
+        return {alpha: first_best(alpha * own + (1 - alpha) * retrieved) for alpha in grid}
 
     return answer
 
@@ -69,7 +70,7 @@ def tip_adapter(grid: Sequence[TipPoint]) -> Method:
         for _, beta, voters in grid:
             if (beta, voters) not in votes:
                 votes[beta, voters] = _votes(affinity, classes, len(question.class_texts), beta, voters)
-        return {point: (own + point[0] * votes[point[1:]]).argmax(axis=1) for point in grid}
+        return {point: first_best(own + point[0] * votes[point[1:]]) for point in grid}
 
     return answer
 
@@ -86,7 +87,7 @@ def fixed_weights(fusion: Fusion, grid: Sequence[Weights], arrangement: Arrangem
             }
             for place, (modality, queries) in enumerate(_sides(question))
         )
-        return {point: (images[point[0]] @ texts[point[1]].T).argmax(axis=1) for point in grid}
+        return {point: first_best(images[point[0]] @ texts[point[1]].T) for point in grid}
 
     return answer
 

@@ -7,14 +7,18 @@ import pytest
 import torch
 
 from evaluation import refinement
+from evaluation.array_memory import ArrayMemory
 from evaluation.bootstrap import Bootstrap
 from evaluation.entities import entity_measures, harmonic_mean
 from evaluation.figures import share
+from evaluation.label_sets import label_set_sides_at
 from evaluation.refinement import SCORINGS, Sides, refined_sides, refined_sides_at
 from evaluation.retrieval import RetrievalTask, best_ranks, ranks
+from evaluation.ties import first_best
 from evaluation.zero_shot import ZeroShotTask, accuracy, per_class_accuracy, predictions, refined_task
 from memory import Memory
 from models.checkpoint import load_fusion
+from models.fusion import Fusion, FusionConfig
 
 HAND = np.array(
     [
@@ -79,6 +83,28 @@ def test_top_1_equals_numpy_and_the_ensemble_is_the_sum_of_four(factory: Any) ->
     np.testing.assert_array_equal(found["ensemble"], total.argmax(axis=1))
 
 
+def test_of_equal_classes_the_first_answers_however_many_images_are_asked_at_once(factory: Any) -> None:
+    """Products of other shapes round otherwise: without a tolerance a copy of a class wins here and there."""
+    image, refined = factory.unit_rows(300, 512, 1), factory.unit_rows(300, 512, 2)
+    text, moved = (
+        np.concatenate([rows, rows]) for rows in (factory.unit_rows(10, 512, 3), factory.unit_rows(10, 512, 4))
+    )
+    for step in (1, 7, 300):
+        parts = [
+            Sides(image[start : start + step], text, refined[start : start + step], moved)
+            for start in range(0, 300, step)
+        ]
+        for scoring in SCORINGS:
+            found = np.concatenate([predictions(part)[scoring] for part in parts])
+            assert (found < 10).all(), (step, scoring)
+    assert accuracy(ZeroShotTask(image, found, text)) == accuracy(ZeroShotTask(image, found, text[:10]))
+
+
+def test_a_tolerance_grows_with_the_scores() -> None:
+    scores = np.array([[0.3, 0.3 + 5e-7, 0.1], [0.3, 0.3 + 5e-6, 0.1], [40.0, 40.00003, 1.0]], dtype=np.float32)
+    np.testing.assert_array_equal(first_best(scores), [0, 1, 0])
+
+
 def test_per_class_accuracy_by_eye() -> None:
     by_class = per_class_accuracy(np.array([1.0, 0.0, 1.0, 1.0]), np.array([0, 0, 2, 2]), 4)
     np.testing.assert_array_equal(by_class, [50, np.nan, 100, np.nan])
@@ -101,6 +127,16 @@ def test_refining_equals_one_query_at_a_time(world: Any, factory: Any) -> None:
     modes = refined_task(ZeroShotTask(image, np.zeros(7, dtype=np.int64), text), memory, fusion)
     np.testing.assert_array_equal(modes["both"].images, whole.refined_image)
     np.testing.assert_array_equal(modes["image"].class_texts, text)
+
+
+def test_labels_without_a_weight_leave_both_sides_as_they_are_to_the_bit(factory: Any) -> None:
+    fusion = Fusion(FusionConfig("evidence", 64, k=4)).eval()
+    fusion.text.held.bias.data.fill_(-50)  # nothing is held, so the weight is 0
+    image, text = factory.unit_rows(90, 64, 1), factory.unit_rows(12, 64, 2)
+    memory = ArrayMemory(factory.unit_rows(60, 64, 3), factory.unit_rows(60, 64, 4))
+    for sides in label_set_sides_at(image, text, memory, fusion, [1, 4]):
+        np.testing.assert_array_equal(sides.refined_image, image)
+        np.testing.assert_array_equal(sides.refined_text, text)
 
 
 def outcomes(seed: int, seeds: int = 3, n: int = 200) -> dict[Any, np.ndarray]:

@@ -58,6 +58,15 @@ def test_the_memory_helps_where_names_are_hard(world: Any, run: Callable[..., Ta
     assert len(top_1["both"].seeds) == 2
 
 
+def test_classes_with_one_text_are_told(world: Any, run: Callable[..., TaskResult], tmp_path: Path) -> None:
+    assert not any("same text embedding" in note for note in run(world.zero_shot).notes)
+    arrays = dict(np.load(world.zero_shot))
+    arrays["text"][4] = arrays["text"][1]
+    np.savez(tmp_path / "twice.npz", **arrays)
+    config = EvalConfig(bootstrap=Bootstrap(0))
+    assert any(note.startswith("1 of the classes") for note in run(tmp_path / "twice.npz", config).notes)
+
+
 def test_copies_are_counted_and_masked(world: Any, run: Callable[..., TaskResult]) -> None:
     result = run(world.zero_shot)
     np.testing.assert_array_equal(result.duplicates.item_ids, [0, 1, 2])
