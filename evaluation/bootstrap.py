@@ -27,12 +27,22 @@ class Bootstrap:
     level: float = 0.95
     seed: int = 0
 
-    def means(self, outcomes: NDArray[np.floating], groups: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+    def dice(self) -> np.random.Generator:
+        """A generator at its beginning, for parts that are drawn apart: each goes on where the last one stopped."""
+        return np.random.default_rng(self.seed)
+
+    def means(
+        self,
+        outcomes: NDArray[np.floating],
+        groups: NDArray[np.int64] | None = None,
+        dice: np.random.Generator | None = None,
+    ) -> NDArray[np.float64]:
         """Resampled means (R, M).
 
         Args:
             outcomes: (N, M); a row is drawn as a whole, which is what makes the comparison paired.
             groups: (N,) which rows are drawn together, such as the captions of one image; each on its own by default.
+            dice: a new `dice()` by default, so that measures of the same images are drawn alike.
         """
         if groups is None:
             units = np.column_stack([outcomes, np.ones(len(outcomes))])  # sums and number of rows of each unit
@@ -41,7 +51,7 @@ class Bootstrap:
             units = np.zeros((group.max(initial=-1) + 1, outcomes.shape[1] + 1))
             np.add.at(units, group, np.column_stack([outcomes, np.ones(len(outcomes))]))
         distinct, counts = np.unique(units, axis=0, return_counts=True)
-        dice = np.random.default_rng(self.seed)
+        dice = self.dice() if dice is None else dice
         drawn = dice.multinomial(len(units), counts / len(units), size=self.resamples) @ distinct  # (R, M + 1)
         means: NDArray[np.float64] = drawn[:, :-1] / drawn[:, -1:]
         return means

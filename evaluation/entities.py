@@ -54,7 +54,10 @@ def _harmonic(outcomes: Outcomes, seen: NDArray[np.bool_], unseen: NDArray[np.bo
             measure[scoring] = Figure(tuple(map(float, values)))
             continue
         joint = np.concatenate([frozen, refined])  # (2S, N): resampled together, so the comparison is paired
-        drawn = np.concatenate([bootstrap.means(joint[:, part].T) for part in (seen, unseen)], axis=1)
+        dice = (
+            bootstrap.dice()
+        )  # one for both parts: with the same draws, lucky seen images came with lucky unseen ones
+        drawn = np.concatenate([bootstrap.means(joint[:, part].T, dice=dice) for part in (seen, unseen)], axis=1)
         gain = float(values.mean()) - measure["none"].mean
         measure[scoring] = Figure(tuple(map(float, values)), gain, bootstrap.interval(means(drawn) * 100))
     return measure

@@ -178,6 +178,19 @@ def test_entities_are_measured_apart_and_together() -> None:
     assert measures["unseen"]["both"].seeds == pytest.approx(unseen_by_seed * 100)
 
 
+def test_seen_and_unseen_images_are_drawn_apart() -> None:
+    """Of two equal parts the harmonic mean varies as much as two draws of their own say."""
+    part = np.repeat([[0, 0], [0, 1], [1, 0], [1, 1]], [200, 150, 50, 200], axis=0).astype(float)
+    both = np.concatenate([part, part])
+    data: dict[Any, np.ndarray] = {one: both[None, :, int(one != "none")] for one in SCORINGS}
+    seen = np.arange(len(both)) < len(part)
+    found = entity_measures(data, seen, ~seen, Bootstrap(8000))["harmonic mean"]["both"].interval
+    first, second = (Bootstrap(8000, seed=seed).means(part) for seed in (1, 2))
+    gains = (harmonic_mean(first[:, 1], second[:, 1]) - harmonic_mean(first[:, 0], second[:, 0])) * 100
+    assert found is not None
+    assert np.ptp(found) == pytest.approx(np.ptp(np.quantile(gains, [0.025, 0.975])), rel=0.06)
+
+
 @pytest.mark.parametrize("labels", [[0, 5], [-1, 0]])
 def test_labels_outside_the_classes_are_refused(labels: list[int], factory: Any) -> None:
     with pytest.raises(ValueError, match="label"):
