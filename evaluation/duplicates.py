@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evaluation.array_memory import SearchesNeighbours
-from memory import MODALITIES, Modality, Neighbours
+from memory import COSINE_ROUNDING, MODALITIES, Modality, Neighbours
 
 _BATCH = 1024
 _FIRST_K = 16
+_LENGTHS = 2.0**-11  # by how much rows in fp16 may be longer or shorter than 1, and similarities with them
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Duplicates:
     """Near-copies of test images in a memory.
 
     Attributes:
-        cosine: above which two images count as copies.
+        cosine: from which on two images count as copies.
         item_ids: (n,) int64, ascending: items that copy at least one test image.
         images: how many test images have a copy.
     """
@@ -31,7 +32,10 @@ class Duplicates:
 
 
 def near_duplicates(images: NDArray[np.float32], memory: SearchesNeighbours, cosine: float) -> Duplicates:
-    """Find all items whose image embedding has a cosine above `cosine` to one of `images` (B, D)."""
+    """Find all items whose image embedding has a cosine of at least `cosine` to one of `images` (B, D).
+
+    As `memory.NearDuplicates` does: what only rounding put below it counts.
+    """
     items = set[int]()
     affected, k, pending = 0, min(_FIRST_K, memory.num_items), np.arange(len(images))
     while pending.size:
@@ -40,14 +44,21 @@ def near_duplicates(images: NDArray[np.float32], memory: SearchesNeighbours, cos
         for start in range(0, len(pending), step):
             rows = pending[start : start + step]
             found = memory.search(np.ascontiguousarray(images[rows]), k, modality="image")
-            # Rows rounded to fp16 are a little longer or shorter than 1, but no cosine is above it.
-            copies = found.mask & (np.minimum(found.similarities, 1) > cosine)
+            copies = found.mask & (_cosines(images[rows], found.keys) >= cosine - COSINE_ROUNDING)
             items.update(found.ids[copies].tolist())
             affected += int(copies.any(axis=1).sum()) if k <= _FIRST_K else 0
-            full.append(rows[copies[:, -1]])  # there may be more behind the last: look further
+            # There may be more behind the last: look further.
+            full.append(rows[found.mask[:, -1] & (found.similarities[:, -1] >= cosine - _LENGTHS)])
         pending = np.concatenate(full) if k < memory.num_items else np.empty(0, dtype=np.int64)
         k = min(4 * k, memory.num_items)
     return Duplicates(cosine, np.array(sorted(items), dtype=np.int64), affected)
+
+
+def _cosines(queries: NDArray[np.float32], keys: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(B, K) with the keys (B, K, D) at unit length, which rows in fp16 lack by a little; 0 with none."""
+    lengths = np.maximum(np.linalg.norm(keys, axis=-1), np.float32(1e-6))
+    cosines: NDArray[np.float32] = np.einsum("bd,bkd->bk", queries, keys) / lengths
+    return cosines
 
 
 class LeavingOut:

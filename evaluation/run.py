@@ -28,7 +28,7 @@ class EvalConfig:
     Attributes:
         k: neighbours a query; None for the fusion's own.
         bootstrap: of the intervals.
-        duplicate_cosine: above which a memory item counts as a copy of a test image.
+        duplicate_cosine: from which on a memory item counts as a copy of a test image.
         curves: also measure over the size of the memory and over k.
     """
 

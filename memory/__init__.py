@@ -16,7 +16,12 @@ from memory.changes.compaction import MAX_SEGMENT_ROWS, Compaction, compact
 from memory.changes.difference import Difference, difference
 from memory.changes.garbage import Collection, Leftover, collect
 from memory.changes.key_patterns import KeyPatterns
-from memory.changes.near_duplicates import DUPLICATE_COSINE, NearDuplicates, read_evaluation_images
+from memory.changes.near_duplicates import (
+    COSINE_ROUNDING,
+    DUPLICATE_COSINE,
+    NearDuplicates,
+    read_evaluation_images,
+)
 from memory.changes.purging import Purge, purge
 from memory.changes.receipts import Receipt, list_receipts
 from memory.changes.reindexing import Reindexing, reindex
@@ -91,6 +96,7 @@ from memory.stores import RemoteMemories, is_address, newest_remote_version
 from memory.verify import Problem, VerifyReport, verify_memory
 
 __all__ = [
+    "COSINE_ROUNDING",
     "DUPLICATE_COSINE",
     "ITEMS_SCHEMA",
     "MAX_SEGMENT_ROWS",

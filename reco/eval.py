@@ -69,7 +69,7 @@ Unseen = Annotated[
 ]
 Resamples = Annotated[int, typer.Option("--bootstrap", min=0, max=100_000, help="Resamples; 0 for no intervals.")]
 DuplicateCosine = Annotated[
-    float, typer.Option(min=0.5, max=1.0, help="Above it a memory item counts as a copy of a test image.")
+    float, typer.Option(min=0.5, max=1.0, help="From it on a memory item counts as a copy of a test image.")
 ]
 Show = Annotated[str, typer.Option(help="Mode of the class plot and the gallery: image, text or both.")]
 AblationsOf = Annotated[

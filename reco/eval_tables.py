@@ -35,7 +35,7 @@ def print_result(result: "TaskResult", num_seeds: int, *, query_only: bool = Fal
         out = console if console.is_terminal else Console(stderr=True, width=max(console.width, _WIDE))
         out.quiet = console.quiet
         out.print(_table(section, narrow=out.width < _WIDE, query_only=query_only))
-    found = f"near-duplicates (image cosine above {duplicates.cosine:g}): "
+    found = f"near-duplicates (image cosine from {duplicates.cosine:g} on): "
     if len(duplicates.item_ids):
         found += f"memory items {len(duplicates.item_ids):,}, of {duplicates.images:,} of the task's images"
         say(f"{found}; trust the column without copies", style="yellow")

@@ -22,7 +22,7 @@ _UNREADABLE: Final = (  # a RuntimeError: encrypted, or compressed in a way that
     *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError),
     *(RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error),
 )
-_ROUNDING: Final = 1e-5  # fp16 rows and a float32 product: a copy comes out just below 1
+COSINE_ROUNDING: Final = 1e-5  # fp16 rows and a float32 product: a copy comes out just below 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class NearDuplicates:
                 cosines = rows @ self.images[first : first + _BATCH].T
                 np.maximum(nearest[ids], cosines.max(axis=1), out=nearest[start : start + len(ids)])
         nearest[memory.deleted_ids()] = -1.0
-        found = np.flatnonzero(nearest >= self.cosine - _ROUNDING)
+        found = np.flatnonzero(nearest >= self.cosine - COSINE_ROUNDING)
         return found.astype(np.int64), nearest[found]
 
 

@@ -1,5 +1,6 @@
 """Copies of test images in the memory: every one is found, and masking them equals a memory without them."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from evaluation.array_memory import ArrayMemory
 from evaluation.duplicates import LeavingOut, near_duplicates
-from memory import MODALITIES
+from memory import MODALITIES, NearDuplicates
 
 
 def test_every_copy_is_found_however_many(factory: Any) -> None:
@@ -20,6 +21,19 @@ def test_every_copy_is_found_however_many(factory: Any) -> None:
     np.testing.assert_array_equal(found.item_ids, expected)
     assert len(expected) == 92
     assert found.images == 3
+
+
+@pytest.mark.parametrize("num_copies", [1, 40])
+def test_exact_copies_are_found_at_a_cosine_of_1(num_copies: int, factory: Any, tmp_path: Path) -> None:
+    """Rows of a memory are fp16, so a copy comes out a little above or below 1."""
+    images = factory.unit_rows(6, 64, 1)
+    rows = np.concatenate([np.repeat(images, num_copies, axis=0), factory.unit_rows(30, 64, 2)])
+    texts = factory.unit_rows(len(rows), 64, 3)
+    memory = factory.write_memory(tmp_path / "memory", rows, texts, [str(row) for row in range(len(rows))], [])
+    found = near_duplicates(images, memory, 1.0)
+    np.testing.assert_array_equal(found.item_ids, np.arange(6 * num_copies))
+    np.testing.assert_array_equal(found.item_ids, NearDuplicates(images, 1.0).find(memory)[0])
+    assert found.images == 6
 
 
 def test_no_copy_is_none(factory: Any) -> None:

@@ -65,7 +65,8 @@ def test_options_change_what_they_say(reco: Callable[..., Result], world: Any) -
     assert plain["memory_size"] == []  # curves are drawn for -o only
     assert plain["measures"]["zero_shot"]["top-1"]["both"]["interval"] is None
     assert task("--kind", "zero-shot")["kind"] == "zero-shot"
-    assert task("--duplicate-cosine", 1)["duplicates"] == {"items": 0, "images": 0}
+    assert task("--duplicate-cosine", 1)["duplicates"] == {"items": 3, "images": 3}
+    assert task("--duplicate-cosine", 0.5)["duplicates"]["items"] > 3
     assert task("--k", 1)["measures"] != plain["measures"]
 
 
