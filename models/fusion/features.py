@@ -31,7 +31,13 @@ class NeighbourFeatures(nn.Module):
 
     @torch.no_grad()
     def fit(self, query: Tensor, values: Tensor, similarities: Tensor, mask: Tensor) -> None:
-        """Take the centre of the values and each feature's mean and spread from training neighbours."""
+        """Take the centre of the values and each feature's mean and spread from training neighbours.
+
+        Raises:
+            ValueError: there are fewer than two neighbours, which have no spread.
+        """
+        if int(mask.sum()) < 2:
+            raise ValueError("fewer than two neighbours in training: nothing tells how far features spread")
         self.centre.copy_(values[mask].mean(dim=0))
         raw = self._raw(query, values, similarities, mask)[mask]  # (n, E)
         self.mean.copy_(raw.mean(dim=0))

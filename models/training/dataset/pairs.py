@@ -80,7 +80,7 @@ class TrainingPairs:
             settings, work, device, report: of the search, see `find_candidates`.
 
         Raises:
-            ValueError: an embedding is not finite.
+            ValueError: an embedding is not finite, or no pair has anything left to retrieve.
         """
         settings = settings or SearchSettings()
         if num_candidates is not None:
@@ -88,12 +88,15 @@ class TrainingPairs:
         if group is None:
             group = number_equal(memory.blocks("caption"))
         queries = torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int64))
-        return cls(
+        found = cls(
             ids=queries,
             candidates=find_candidates(memory, queries, settings, work, device=device, report=report),
             rows={modality: open_rows(memory, modality, device) for modality in MODALITIES},
             group=torch.from_numpy(group),
         )
+        if len(found) and found.num_alone == len(found):
+            raise ValueError(_nothing_left(len(found), settings))
+        return found
 
     @classmethod
     def from_entities(cls, pairs: EntityPairs, num_candidates: int = 64) -> "TrainingPairs":
@@ -121,6 +124,11 @@ class TrainingPairs:
     def num_candidates(self) -> int:
         """M, of both sides."""
         return self.candidates["image"].rows.shape[1]
+
+    @property
+    def num_alone(self) -> int:
+        """How many of the pairs have nothing that they may retrieve; the same on both sides."""
+        return int((self.candidates["image"].rows[:, 0] < 0).sum())
 
     @property
     def embed_dim(self) -> int:
@@ -178,3 +186,17 @@ class TrainingPairs:
     def _take(self, modality: Modality, rows: Tensor, noise: NameNoise | None) -> Tensor:
         taken = self.rows[modality].take(rows)
         return taken if noise is None or modality == "image" else noise.move(taken, self.group[rows])
+
+
+def _nothing_left(count: int, settings: SearchSettings) -> str:
+    """Without a neighbour there is nothing to learn from: a fusion would finish, and have learned to do nothing."""
+    sentence = f"none of the {count:,} pairs has an item left that it may retrieve"
+    if settings.exclude_same != "nothing":
+        return (
+            f"{sentence}: all are of one {settings.exclude_same}, and items of the same {settings.exclude_same} are "
+            "left out; let them count, or train on a memory that was built from several"
+        )
+    return (
+        f"{sentence}: images with a cosine above near_duplicate = {settings.near_duplicate:g} count as copies of one "
+        "another; raise it (1 for none), or build the memory from different images"
+    )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.fusion import DESIGNS, Design, Fusion, FusionConfig
 from models.fusion.evidence import EvidenceFusion
+from models.fusion.features import NeighbourFeatures
 
 
 def neighbourhood(batch: int, k: int, dim: int, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -127,3 +128,10 @@ def test_faithful_refuses_more_neighbours_than_it_has_positions() -> None:
 def test_config_refuses_what_cannot_be_built(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         FusionConfig(**{"design": "copy", "embed_dim": 512, **wrong})  # type: ignore[arg-type]
+
+
+def test_features_of_no_neighbours_are_refused() -> None:
+    """Their mean is no number, which would show as a loss that is none, at any learning rate."""
+    query, values, similarities = torch.eye(64)[:3], torch.zeros(3, 4, 64), torch.zeros(3, 4)
+    with pytest.raises(ValueError, match="fewer than two neighbours"):
+        NeighbourFeatures(64).fit(query, values, similarities, torch.zeros(3, 4, dtype=torch.bool))

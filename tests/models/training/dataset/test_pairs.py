@@ -1,10 +1,14 @@
 """Training pairs: who may retrieve whom, and what a batch holds."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 
 from memory import Memory
-from models.training import TrainingPairs
+from models.training import SearchSettings, TrainingPairs
 
 
 def test_candidates_are_the_exact_neighbours_without_the_pair_and_its_copies(named_memory: Memory) -> None:
@@ -30,6 +34,28 @@ def test_a_memory_with_fewer_rows_than_candidates_is_padded(named_memory: Memory
     assert (rows[0] >= 0).sum() == 239
     assert (rows[4] >= 0).sum() == 238  # without itself and its copy
     assert not (rows == torch.arange(240).unsqueeze(1)).any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (SearchSettings(exclude_same="source"), "all are of one source"),
+        (SearchSettings(near_duplicate=1e-6), "near_duplicate = 1e-06"),
+    ],
+)
+def test_pairs_that_may_retrieve_nothing_are_refused(
+    settings: SearchSettings, words: str, make_memory: Any, tmp_path: Path
+) -> None:
+    dice = np.random.default_rng(1)
+    image, text = np.abs(dice.standard_normal((2, 12, 64)))  # all cosines are above 0
+    image, text = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (image, text))
+    keys = [str(row) for row in range(12)]
+    one_source = make_memory(
+        tmp_path / "memory", image, text, keys=keys, captions=keys, sources=[f"all.tar/{key}" for key in keys]
+    )
+    with pytest.raises(ValueError, match=words):
+        TrainingPairs.from_memory(one_source, np.arange(12), settings=settings)
+    assert TrainingPairs.from_memory(one_source, np.arange(12)).num_alone == 0
 
 
 def test_a_batch_pairs_each_side_with_the_other_modality(named_memory: Memory) -> None:
