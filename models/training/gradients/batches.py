@@ -3,6 +3,7 @@
 Shapes: B pairs in a batch, b of them this process's, M candidates a pair, K neighbours, D embedding dim.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -47,9 +48,22 @@ class Batches:
     spread: float = 1.0
 
     def order(self, dice: torch.Generator) -> Iterator[Tensor]:
-        """The pairs of each batch (B,), once through all of them at random; a last pair alone is left out."""
+        """The pairs of each batch (B,) to train on, once through all at random; a last pair alone is left out.
+
+        All but the last are as large as the recipe says, as the paper trains; that one moves the weights once an epoch.
+        """
         order = torch.randperm(len(self.pairs), generator=dice)
         yield from (part for part in order.split(self.config.batch_size) if len(part) > 1)
+
+    def even(self) -> tuple[Tensor, ...]:
+        """The pairs of each batch (B,) to validate on: the same ones at each call, in batches of one size, up to one.
+
+        A pair is told from the others of its batch, so a loss is larger in a larger batch: the mean over batches of
+        several sizes would be mostly about how many pairs were left for the last.
+        """
+        order = torch.randperm(len(self.pairs), generator=torch.Generator().manual_seed(0))
+        parts = order.tensor_split(math.ceil(len(order) / self.config.batch_size))
+        return tuple(part for part in parts if len(part) > 1)
 
     def draw(self, chosen: Tensor, dice: torch.Generator) -> Sides:
         """A batch to train on: (B,) pairs, with everything the config draws."""

@@ -107,16 +107,14 @@ def _say_nothing(_: EpochReport) -> None:
 def validation_loss(
     fusion: Fusion, pairs: TrainingPairs, config: TrainConfig, surroundings: Surroundings | None = None
 ) -> float:
-    """The mean three-term loss over fixed batches, at the k the fusion will be used with and without any draws."""
+    """The mean three-term loss of a pair, in fixed batches, at the k the fusion will be used with and without draws."""
     around = surroundings or Surroundings()
     fusion.eval()
     batches = Batches(pairs, config, around.world)
-    losses = [
-        batch_loss(fusion, batches.plain(chosen), around.device, around.world, amp=config.amp)
-        for chosen in batches.order(torch.Generator().manual_seed(0))
-    ]
+    parts = batches.even()
+    losses = [batch_loss(fusion, batches.plain(one), around.device, around.world, amp=config.amp) for one in parts]
     fusion.train()
-    return float(around.world.add_up(torch.stack(losses)).mean())
+    return _mean_of_pairs(losses, [len(one) for one in parts], around.world)
 
 
 def _epoch(
@@ -129,6 +127,7 @@ def _epoch(
 ) -> float:
     """Go through the pairs once; the mean loss."""
     losses: list[torch.Tensor] = []  # read at the end: a look at each would make a GPU wait
+    counts: list[int] = []
     done, config = epoch * len(batches.pairs), batches.config
     for chosen in batches.order(dice):
         loss = batch_loss(fusion, batches.draw(chosen, dice), around.device, around.world, amp=config.amp)
@@ -136,10 +135,18 @@ def _epoch(
         around.world.add_up_gradients(fusion.parameters())
         optimizer.step()
         losses.append(loss.detach())
+        counts.append(len(chosen))
         done += len(chosen)
         if around.progress is not None:
             around.progress(done, config.epochs * len(batches.pairs))
-    return _finite(float(around.world.add_up(torch.stack(losses)).mean()), epoch, config)
+    return _finite(_mean_of_pairs(losses, counts, around.world), epoch, config)
+
+
+def _mean_of_pairs(losses: list[torch.Tensor], counts: list[int], world: World) -> float:
+    """The mean over all pairs of this process's shares of the batches' losses; `counts` are the pairs of each batch."""
+    by_batch = world.add_up(torch.stack(losses)).cpu().double()
+    weights = torch.tensor(counts, dtype=torch.float64)
+    return float(by_batch @ weights / weights.sum())
 
 
 def _finite(loss: float, epoch: int, config: TrainConfig) -> float:

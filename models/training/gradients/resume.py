@@ -19,7 +19,7 @@ from torch import Tensor
 from memory.format.durable import make_directory, write_bytes
 from models.training.config import TrainConfig
 
-FORMAT = "1"
+FORMAT = "2"  # 1 held validation losses of unequal batches, which cannot be compared with later ones
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import torch
 from memory import Memory
 from models.fusion import Design, Fusion
 from models.training import EpochReport, TrainingPairs, train
+from models.training.gradients.batches import Batches
+from models.training.gradients.distributed import ALONE
 from models.training.gradients.loop import draw_neighbours, validation_loss
 from models.training.recipes import recipe
 
@@ -61,6 +63,32 @@ def test_the_epoch_that_validates_best_is_kept(named_memory: Memory) -> None:
     assert [one.epoch for one in reports] == [1, 2, 3, 4]
     best = min(one.validation for one in reports)
     assert math.isclose(validation_loss(fusion, held_out, config), best, rel_tol=1e-5)
+
+
+def test_validation_is_in_batches_of_one_size(named_memory: Memory) -> None:
+    """A few pairs more must not show as another loss: left for a small batch, they halved it or more."""
+    config = recipe("copy", 128, k=5, batch_size=60)
+    fusion = Fusion(config.fusion)
+    losses = []
+    for count in (122, 123, 130, 140):
+        pairs = TrainingPairs.from_memory(named_memory, np.arange(count))
+        parts = Batches(pairs, config, ALONE).even()
+        assert sorted(torch.cat(parts).tolist()) == list(range(count))
+        sizes = [len(part) for part in parts]
+        assert len(sizes) == 3
+        assert max(sizes) - min(sizes) <= 1
+        losses.append(validation_loss(fusion, pairs, config))
+    assert max(losses) / min(losses) < 1.1
+
+
+def test_the_loss_of_an_epoch_is_the_mean_of_its_pairs(named_memory: Memory) -> None:
+    """Twelve random pairs out of 132 are a small batch, whose loss is small: a twelfth of it counts."""
+    pairs = TrainingPairs.from_memory(named_memory, np.arange(132))
+    config = recipe("copy", 128, k=5, epochs=1, batch_size=120, learning_rate=1e-9)
+    reports: list[EpochReport] = []
+    train(pairs, config, report=reports.append)
+    whole = validation_loss(Fusion(config.fusion), pairs.kept(torch.arange(120)), config)
+    assert reports[0].loss > 0.85 * whole
 
 
 def test_a_last_step_that_ruins_the_weights_is_told(named_memory: Memory) -> None:
