@@ -104,7 +104,7 @@ def _by_listed(captions: Sequence[str], chosen: "NDArray[np.int64]", names: List
     """The name that each caption mentions: (N,), -1 for none. A list that is of no use ends the command."""
     import numpy as np
 
-    from models.training.dataset.entities import by_names
+    from models.training.dataset.entities import by_names, plain
 
     file, listed = names
     say(f"looking for {counted(len(listed), 'name')} in {counted(len(captions), 'caption')}", style="dim")
@@ -113,6 +113,12 @@ def _by_listed(captions: Sequence[str], chosen: "NDArray[np.int64]", names: List
         numbers = by_names(listed, listed)  # of each name: as a caption it mentions itself
     except ValueError as error:
         _refuse(file, str(error))
+    alike: dict[int, dict[str, str]] = {}  # of each number, the names that have it, without those that differ in case
+    for name, number in zip(listed, numbers.tolist(), strict=True):
+        alike.setdefault(number, {})[plain(name)] = name
+    merged = [" = ".join(names.values()) for number, names in alike.items() if number >= 0 and len(names) > 1]
+    if merged:
+        say(f"  the same words, so one name: {_some(merged)}", style="yellow")
     mentions = np.bincount(entity[chosen] + 1, minlength=int(numbers.max()) + 2)[1:]  # place 0: of no name
     missing = [name for name, number in zip(listed, numbers, strict=True) if number < 0 or not mentions[number]]
     single = [name for name, number in zip(listed, numbers, strict=True) if number >= 0 and mentions[number] == 1]

@@ -5,6 +5,7 @@ key, or by a list of names that captions mention. Imports nothing of ours.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
@@ -12,12 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 NO_ENTITY = -1
-_WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")
+# Scripts written without spaces: Thai, Lao, Myanmar, Khmer, kana, Han. Each letter is a word of its own, so that a name
+# is found wherever its letters stand in a row.
+_ALONE = (
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ecd\u0edc-\u0edf\u1000-\u103f\u1780-\u17d3"
+    "\u3005\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+# Signs above and below letters, of which many are no letter of their own: of Latin, Hebrew, Arabic and Indian scripts.
+_SIGNS = "\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
+_LETTERS = rf"(?:[^\W{_ALONE}]|[{_SIGNS}])+"
+_WORD = re.compile(rf"[{_ALONE}]|{_LETTERS}(?:['\u2019-]{_LETTERS})*(?:[+#]++(?!\w))?")
+_ASCII_WORD = re.compile(r"\w+(?:['-]\w+)*(?:[+#]++(?!\w))?", re.ASCII)  # the same, in half the time
 
 
 def by_caption(captions: Sequence[str]) -> NDArray[np.int64]:
     """Pairs with equal captions, whatever their case and spaces: (N,) int64."""
-    return _numbered([_plain(caption) for caption in captions])
+    return _numbered([plain(caption) for caption in captions])
 
 
 def by_folder(keys: Sequence[str]) -> NDArray[np.int64]:
@@ -28,7 +40,8 @@ def by_folder(keys: Sequence[str]) -> NDArray[np.int64]:
 def by_names(captions: Sequence[str], names: Iterable[str]) -> NDArray[np.int64]:
     """The name that each caption mentions, as whole words: (N,) int64, -1 for captions that mention none.
 
-    Where several names occur, the longest counts: `rock wren` is no `wren`.
+    Case and Unicode form do not count. Where several names occur, the longest counts: `rock wren` is no `wren`. A name
+    in a script without spaces is found wherever its letters stand in a row; `C++` and `C#` are no `C`.
 
     Raises:
         ValueError: if there are no names.
@@ -38,6 +51,11 @@ def by_names(captions: Sequence[str], names: Iterable[str]) -> NDArray[np.int64]
         raise ValueError("no names: a list of names has one name a line")
     lengths = sorted({len(words) for words in numbers}, reverse=True)
     return np.array([_mentioned(_words(caption), numbers, lengths) for caption in captions], dtype=np.int64)
+
+
+def plain(text: str) -> str:
+    """A caption or a name without what does not count in it: case, spaces and Unicode form."""
+    return " ".join(_folded(text).split())
 
 
 def only_repeated(entity: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -61,11 +79,12 @@ def _mentioned(words: tuple[str, ...], numbers: Mapping[tuple[str, ...], int], l
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(_WORD.findall(text.casefold()))
+    return tuple(_ASCII_WORD.findall(text.lower()) if text.isascii() else _WORD.findall(_folded(text)))
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
+def _folded(text: str) -> str:
+    """Without case, letters with their accents in one; NFC, since NFKC would make a ™ part of the word before it."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
 def _numbered(labels: Sequence[str]) -> NDArray[np.int64]:

@@ -204,6 +204,10 @@ def test_names_that_no_caption_has_are_told_before_anything_is_trained(
     assert code == 0, said
     assert f"names: {len(listed)} of {len(listed) + 2} in " in said
     assert "in no caption: no such thing, another thing" in said
+    assert "one name" not in said
+    file.write_text("\n".join([*listed, f"{listed[0]}!", listed[1].upper()]))
+    code, said = train(named_memory, tmp_path / "again", *evidence)
+    assert (code, f"the same words, so one name: {listed[0]} = {listed[0]}! " in said) == (0, True), said
     file.write_text("no such thing\nanother thing\n")
     monkeypatch.setattr("reco.train_loop.Loop.choose", lambda loop: pytest.fail("nothing is to be trained"))
     for design in ("auto", "evidence"):

@@ -13,6 +13,7 @@ def same(entity: np.ndarray) -> list[list[int]]:
 
 def test_equal_captions_are_one_entity_whatever_their_case_and_spaces() -> None:
     assert same(by_caption(["Rock wren", "rock  wren", "wren", "ROCK WREN "])) == [[0, 1, 3], [2]]
+    assert same(by_caption(["caf\u00e9", "cafe\u0301", "cafe"])) == [[2], [0, 1]]
 
 
 def test_pairs_of_one_folder_are_one_entity() -> None:
@@ -32,6 +33,22 @@ def test_the_longest_name_that_a_caption_mentions_counts() -> None:
     entity = by_names(captions, ["wren", "rock wren", "halden's tirrik", "", "Wren"])
     assert same(entity) == [[4, 6], [0], [1]]
     assert entity[[2, 3, 5]].tolist() == [-1, -1, -1]
+
+
+def test_names_in_every_script_and_form_are_found() -> None:
+    captions = ["一只黑猫的照片", "猫", "un cafe\u0301 noir", "CAF\u00c9", "แมวดำ", "हिन्दी", "हिन्दु", "Acme\u2122 shoe"]
+    names = ["猫", "黑猫", "caf\u00e9", "แมว", "हिन्दी", "acme"]
+    found = by_names(captions, names).tolist()
+    own = by_names(names, names).tolist()
+    assert found == [own[1], own[0], own[2], own[2], own[3], own[4], -1, own[5]]
+
+
+def test_what_only_a_plus_or_a_hash_tells_apart_is_no_one_name() -> None:
+    captions = ["my C++ book", "my C# book", "my C book", "C+Java", "C.", "#C"]
+    names = ["C++", "C#", "C"]
+    own = by_names(names, names).tolist()
+    assert len(set(own)) == 3
+    assert by_names(captions, names).tolist() == [*own, own[2], own[2], own[2]]
 
 
 def test_a_list_without_a_name_is_refused() -> None:
