@@ -54,9 +54,8 @@ def _harmonic(outcomes: Outcomes, seen: NDArray[np.bool_], unseen: NDArray[np.bo
             measure[scoring] = Figure(tuple(map(float, values)))
             continue
         joint = np.concatenate([frozen, refined])  # (2S, N): resampled together, so the comparison is paired
-        dice = (
-            bootstrap.dice()
-        )  # one for both parts: with the same draws, lucky seen images came with lucky unseen ones
+        # One for both parts: with the same draws, lucky seen images would come with lucky unseen ones.
+        dice = bootstrap.dice()
         drawn = np.concatenate([bootstrap.means(joint[:, part].T, dice=dice) for part in (seen, unseen)], axis=1)
         gain = float(values.mean()) - measure["none"].mean
         measure[scoring] = Figure(tuple(map(float, values)), gain, bootstrap.interval(means(drawn) * 100))
