@@ -9,6 +9,7 @@ import typer
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri
 from reco.console import Bars, console, loading, refuse, say, stop
 from reco.counted import counted
+from reco.eval_options import given_options, refuse_unused
 from reco.model_files import check_device, check_model
 from reco.remote import AllowRemote, RemoteCache
 
@@ -95,6 +96,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print results.json on stan
 
 
 def evaluate(
+    context: typer.Context,
     memory: MemoryPlace = None,
     fusion: FusionPath = None,
     tasks: Tasks = None,
@@ -139,6 +141,8 @@ def evaluate(
     """
     if ablations is None and (memory is None or fusion is None or not tasks):
         stop("missing argument: name MEMORY, FUSION and at least one TASK, or give --ablations WORLD", code=2)
+    given = given_options(context)
+    refuse_unused(given, ablations=ablations is not None, output=output is not None)
     say(f"opening {ablations or f'the memory {memory}'}")
     try:
         if ablations is not None:
@@ -147,7 +151,10 @@ def evaluate(
         assert memory is not None and fusion is not None and tasks
         check_device(device)
         words = *_checked_words(kind, show, output), output is not None
-        fusions, raw = [fusion, *(more_fusions or [])], _checked_paths(tasks, model, classes or unseen)
+        fusions, raw = (
+            [fusion, *(more_fusions or [])],
+            _checked_paths(tasks, model, classes or unseen, "templates" in given),
+        )
         prompts, trained = _read_prompts(templates, classes, unseen), _read_configs(fusions)
         opened = Kept(memory, backend, uri, token_file, allow_remote, remote_cache).open()
         loading("torch and open_clip" if raw else "torch")
@@ -195,14 +202,21 @@ def _checked_words(kind: str | None, show: str, output: Path | None) -> "tuple[K
     return chosen, mode
 
 
-def _checked_paths(tasks: list[Path], model: str | None, named: Path | None) -> bool:
-    """Whether an encoder is needed; refuse tasks that are not there, and models; `named` is --classes or --unseen."""
+def _checked_paths(tasks: list[Path], model: str | None, named: Path | None, templates: bool) -> bool:
+    """Whether an encoder is needed; refuse tasks that are not there, and models.
+
+    Args:
+        named: --classes or --unseen.
+        templates: whether --templates was given.
+    """
     from evaluation.errors import EvaluationError
     from evaluation.forms import is_raw
 
     raw = [is_raw(path) for path in tasks]
     if named and not all(raw):
         stop("--classes and --unseen are for raw images: an .npz holds its classes in class_name and unseen_class", 2)
+    if templates and not any(raw):
+        stop("--templates is for raw images: the class texts of an .npz are encoded already", code=2)
     if any(raw) and model is None:
         path = tasks[raw.index(True)]
         raise EvaluationError("encoder_needed", f"{path} holds raw images: name the memory's encoder with --model.")

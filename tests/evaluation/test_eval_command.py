@@ -119,8 +119,11 @@ def test_what_cannot_be_ends_with_one_sentence_and_code_2(
         ((world.memory, first, task, "--show", "none"), "unknown mode"),
         ((world.memory, first, task, "--k", "96"), "k_too_large"),
         ((world.memory, faithful, task, "--k", "5"), "k_too_large"),
-        ((world.memory, first, task, "--templates", tmp_path / "none"), "templates_invalid"),
         ((world.memory, first, task, "--unseen", tmp_path / "file"), "raw images"),
+        ((world.memory, first, task, "--templates", "general"), "--templates is for raw images"),
+        ((world.memory, first, task, "--seeds", "5"), "--seeds: for --ablations only"),
+        ((world.memory, first, task, "--quick"), "--quick: for --ablations only"),
+        (("--ablations", task, "--k", "5", "--kind", "zero-shot", "--quick"), "no use for --kind, --k: leave"),
         ((world.memory, first, task, "-o", tmp_path / "file"), "output_refused"),
         ((world.memory, first, tmp_path), "encoder_needed"),
         ((world.memory, first, task, "--k", "0"), "--k"),
@@ -136,6 +139,12 @@ def test_what_cannot_be_ends_with_one_sentence_and_code_2(
         assert word in done.stderr, (arguments, done.stderr)
         assert "Traceback" not in done.output
         assert not out.exists()
+
+
+def test_show_without_a_place_for_plots_is_refused(reco: Callable[..., Result], world: Any) -> None:
+    done = reco(world.memory, world.fusions[0], world.zero_shot, "--show", "text")
+    assert done.exit_code == 2
+    assert "--show chooses what plots and gallery show" in done.stderr
 
 
 def _wrong_tasks(folder: Path, good: Path) -> list[tuple[Path, str]]:

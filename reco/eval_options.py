@@ -1,0 +1,38 @@
+"""Options that the asked form of `reco eval` would ignore are refused: who gives one expects it to count."""
+
+from collections.abc import Mapping
+
+import typer
+
+from reco.console import stop
+
+_OF_ABLATIONS = ("seeds", "quick")
+_OF_EITHER = ("output", "bootstrap", "as_json", "ablations")
+
+
+def given_options(context: typer.Context) -> dict[str, str]:
+    """The options of the command line, not of the environment: each by its parameter, as `reco --help` has it."""
+    return {
+        one.name: one.opts[0]
+        for one in context.command.params
+        if one.name and one.param_type_name == "option" and _told(context, one.name)
+    }
+
+
+def refuse_unused(given: Mapping[str, str], *, ablations: bool, output: bool) -> None:
+    """End the command where an option was given that the others make useless."""
+    if ablations:
+        useless = [flag for name, flag in given.items() if name not in (*_OF_ABLATIONS, *_OF_EITHER)]
+        if useless:
+            stop(f"--ablations has settings of its own, and no use for {', '.join(useless)}: leave it out", code=2)
+        return
+    useless = [given[name] for name in _OF_ABLATIONS if name in given]
+    if useless:
+        stop(f"{' and '.join(useless)}: for --ablations only; the seeds of an evaluation are its fusions", code=2)
+    if "show" in given and not output:
+        stop("--show chooses what plots and gallery show: name their folder with -o, or leave it out", code=2)
+
+
+def _told(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
