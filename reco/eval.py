@@ -9,7 +9,7 @@ import typer
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri
 from reco.console import Bars, console, loading, refuse, say, stop
 from reco.counted import counted
-from reco.eval_options import given_options, refuse_unused
+from reco.eval_options import FEWEST_RESAMPLES, given_options, refuse_unused
 from reco.model_files import check_device, check_model
 from reco.remote import AllowRemote, RemoteCache
 
@@ -68,7 +68,9 @@ Classes = Annotated[
 Unseen = Annotated[
     Path | None, typer.Option(help="Names of the entities that training did not show, one a line (raw tasks).")
 ]
-Resamples = Annotated[int, typer.Option("--bootstrap", min=0, max=100_000, help="Resamples; 0 for no intervals.")]
+Resamples = Annotated[
+    int, typer.Option("--bootstrap", min=0, max=100_000, help="Resamples, 100 and more; 0 for no intervals.")
+]
 DuplicateCosine = Annotated[
     float, typer.Option(min=0.5, max=1.0, help="From it on a memory item counts as a copy of a test image.")
 ]
@@ -142,6 +144,8 @@ def evaluate(
     if ablations is None and (memory is None or fusion is None or not tasks):
         stop("missing argument: name MEMORY, FUSION and at least one TASK, or give --ablations WORLD", code=2)
     given = given_options(context)
+    if 0 < bootstrap < FEWEST_RESAMPLES:
+        stop(f"--bootstrap {bootstrap} gives no interval: 0 for none, or {FEWEST_RESAMPLES} and more", code=2)
     refuse_unused(given, ablations=ablations is not None, output=output is not None)
     say(f"opening {ablations or f'the memory {memory}'}")
     try:

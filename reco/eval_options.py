@@ -6,6 +6,7 @@ import typer
 
 from reco.console import stop
 
+FEWEST_RESAMPLES = 100  # of fewer, hardly two are beyond the bounds of 95 %
 _OF_ABLATIONS = ("seeds", "quick")
 _OF_EITHER = ("output", "bootstrap", "as_json", "ablations")
 

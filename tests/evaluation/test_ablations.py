@@ -499,7 +499,7 @@ def test_the_command_prints_tables_and_writes_files(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("evaluation.ablations.tables.ARRANGEMENTS", ARRANGEMENTS[:2])  # all of them: in the test above
-    arguments = ["eval", "--ablations", path, "-o", tmp_path / "out", "--seeds", "1", "--quick", "--bootstrap", "20"]
+    arguments = ["eval", "--ablations", path, "-o", tmp_path / "out", "--seeds", "1", "--quick", "--bootstrap", "100"]
     done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
     assert done.exit_code == 0, done.output
     value = json.loads(done.stdout)

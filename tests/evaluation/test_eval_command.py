@@ -122,6 +122,7 @@ def test_what_cannot_be_ends_with_one_sentence_and_code_2(
         ((world.memory, first, task, "--unseen", tmp_path / "file"), "raw images"),
         ((world.memory, first, task, "--templates", "general"), "--templates is for raw images"),
         ((world.memory, first, task, "--seeds", "5"), "--seeds: for --ablations only"),
+        ((world.memory, first, task, "--bootstrap", "1"), "--bootstrap 1 gives no interval"),
         ((world.memory, first, task, "--quick"), "--quick: for --ablations only"),
         (("--ablations", task, "--k", "5", "--kind", "zero-shot", "--quick"), "no use for --kind, --k: leave"),
         ((world.memory, first, task, "-o", tmp_path / "file"), "output_refused"),
