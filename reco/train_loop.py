@@ -161,13 +161,13 @@ class Loop:
 
     def _split(self, ids: "NDArray[np.int64] | None" = None) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
         """Ids to train and to validate on, of all that are chosen or of some."""
-        from models.training.dataset.groups import number_equal
+        from models.training.dataset.groups import number_captions
         from models.training.dataset.split import hold_out
 
         ids = self._chosen if ids is None else ids
         if self._held_out is not None:
             return ids, self._held_out
-        group = number_equal(self._memory.blocks("caption")) if self._group is None else self._group
+        group = number_captions(self._memory.blocks("caption")) if self._group is None else self._group
         return hold_out(ids, group, self._options.draws)
 
     @property
@@ -235,6 +235,12 @@ class Loop:
             bar.close()
         if self.world.is_first:
             self.world.wait()
+        if 2 * pairs.num_alone > len(pairs):
+            say(
+                f"{pairs.num_alone:,} of {counted(len(pairs), 'pair')} have nothing to retrieve: leave fewer out "
+                "(--exclude-same-source, near_duplicate), or train on a larger memory",
+                style="yellow",
+            )
         return pairs
 
     def _path(self, config: "TrainConfig", search: "SearchSettings") -> Path:

@@ -11,6 +11,8 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from models.training.dataset.entities import plain
+
 _ITEM_OF_SOURCE = re.compile(r"(/[^/]*| row \d+)$")  # the item's own part of its source: a member, a file, a row
 
 
@@ -28,6 +30,11 @@ def number_equal(blocks: Iterable[Sequence[str]], part: Callable[[str], str] = s
     return numbers.astype(np.int64)
 
 
+def number_captions(blocks: Iterable[Sequence[str]]) -> NDArray[np.int64]:
+    """Number equal captions alike, whatever their case, spaces and Unicode form: (N,) int64, from 0."""
+    return number_equal(blocks, plain)
+
+
 def number_belonging(entity: NDArray[np.int64], captions: Iterable[Sequence[str]]) -> NDArray[np.int64]:
     """Number alike what shows one entity, and equal captions of what shows none: (N,) int64, from 0.
 
@@ -35,7 +42,7 @@ def number_belonging(entity: NDArray[np.int64], captions: Iterable[Sequence[str]
         entity: (N,) int64 of each row, -1 for none.
         captions: of all rows, in blocks.
     """
-    return np.where(entity >= 0, entity, number_equal(captions) + entity.max(initial=-1) + 1)
+    return np.where(entity >= 0, entity, number_captions(captions) + entity.max(initial=-1) + 1)
 
 
 def container(source: str) -> str:

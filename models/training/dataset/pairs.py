@@ -19,7 +19,7 @@ from models.training.dataset.draws import MemoryShare, NameNoise
 from models.training.dataset.embedding_rows import EmbeddingRows, ResidentRows, open_rows
 from models.training.dataset.entity_pairs import EntityPairs
 from models.training.dataset.exclusion import SearchSettings
-from models.training.dataset.groups import number_equal
+from models.training.dataset.groups import number_captions
 
 _ENTITY_BLOCK = 1024
 
@@ -86,7 +86,7 @@ class TrainingPairs:
         if num_candidates is not None:
             settings = replace(settings, num_candidates=num_candidates)
         if group is None:
-            group = number_equal(memory.blocks("caption"))
+            group = number_captions(memory.blocks("caption"))
         queries = torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int64))
         found = cls(
             ids=queries,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory import SearchableMemory
-from models.training.dataset.groups import number_equal
+from models.training.dataset.groups import number_captions
 
 VALIDATION_SHARE = 0.05
 _LEAST = 2  # pairs of a part: a contrastive loss tells one from another
@@ -32,7 +32,7 @@ def split_by_key(
     chosen, held_out = choose_by_key(memory, training, validation)
     if held_out is not None:
         return chosen, held_out
-    return hold_out(chosen, number_equal(memory.blocks("caption")), seed)
+    return hold_out(chosen, number_captions(memory.blocks("caption")), seed)
 
 
 def choose_by_key(
@@ -47,7 +47,7 @@ def split_keys(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """As `split_by_key`, of items that lie in no memory: their places among `keys` instead of ids."""
     chosen, held_out = _choose(lambda: [keys], np.empty(0, dtype=np.int64), training, validation)
-    return (chosen, held_out) if held_out is not None else hold_out(chosen, number_equal([captions]), seed)
+    return (chosen, held_out) if held_out is not None else hold_out(chosen, number_captions([captions]), seed)
 
 
 def hold_out(

@@ -83,3 +83,12 @@ def test_equal_captions_are_positives(named_memory: Memory) -> None:
         [False, False, True, False],
         [True, True, False, True],
     ]
+
+
+def test_captions_that_differ_in_case_and_spaces_belong_together(make_memory: Any, tmp_path: Path) -> None:
+    """As they are one entity, so they are no wrong answers to each other in the loss."""
+    rows = np.eye(64)[:4]
+    captions = ["A Dog", "a  dog ", "a cat", "A DOG"]
+    found = make_memory(tmp_path / "memory", rows, rows, keys=list("abcd"), captions=captions)
+    group = TrainingPairs.from_memory(found, np.arange(4)).group
+    assert group[0] == group[1] == group[3] != group[2]
