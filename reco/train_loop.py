@@ -101,7 +101,7 @@ class Loop:
         from models.training.gradients.distributed import join_world, local_rank
 
         self._memory, self._work, self._options = memory, output / WORK, options
-        self._state: Path | None = None
+        self._left: list[Path] = []  # by the run, of no use once its checkpoint is written
         self._group: NDArray[np.int64] | None = None  # of all rows, what belongs together; equal captions by default
         self._device = str(choose_device(options.device))
         if self._device == "cuda":
@@ -120,12 +120,12 @@ class Loop:
 
     def choose(self) -> "PairChoice":
         """Which of the designs for single pairs serves them, by what is held out; it is told."""
-        from models.training.pair_choice import choose_for_pairs
+        from models.training.pair_choice import MOST_PAIRS, choose_for_pairs
 
         _, search = self._settings("copy")
         try:
             self._split()  # what cannot be trained need not be tried
-            pairs = self._candidates(self.chosen(), search)
+            pairs = self._candidates(self._sample(MOST_PAIRS), search)
             with Bars() as bars:
                 choice = choose_for_pairs(pairs, self._options.k, self._options.draws, bars.update)
         except ValueError as error:
@@ -159,6 +159,14 @@ class Loop:
         except ValueError as error:
             stop(str(error), code=2)
 
+    def _sample(self, most: int) -> "NDArray[np.int64]":
+        """Ids of at most so many of the chosen pairs, at random: more would be searched for nothing."""
+        import numpy as np
+
+        if len(self._chosen) <= most:
+            return self._chosen
+        return np.sort(np.random.default_rng(self._options.draws).choice(self._chosen, most, replace=False))
+
     def _split(self, ids: "NDArray[np.int64] | None" = None) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
         """Ids to train and to validate on, of all that are chosen or of some."""
         from models.training.dataset.groups import number_captions
@@ -177,9 +185,9 @@ class Loop:
         return options.learning_rate is not None or any(one.startswith("learning_rate") for one in options.settings)
 
     def forget(self) -> None:
-        """Remove the state of the run, now that its checkpoint is written; the candidates stay for the next run."""
-        if self._state is not None:
-            self._state.unlink(missing_ok=True)
+        """Remove what the run left, now that its checkpoint is written; the candidates stay for the next run."""
+        for path in self._left:
+            path.unlink(missing_ok=True)
 
     def _settings(self, design: str) -> "tuple[TrainConfig, SearchSettings]":
         """The recipe and the search as the options want them."""
@@ -250,11 +258,12 @@ class Loop:
         told = json.dumps(asdict(search), sort_keys=True).encode()
         grouped = () if self._group is None else (self._group,)
         name = run_name(config, self._memory.digest, told, *(one.tobytes() for one in (*self._parts, *grouped)))
-        self._state = self._work / f"{name}.safetensors"
+        state = self._work / f"{name}.safetensors"
+        self._left.append(state)
         if self._options.restart and self.world.is_first:
-            self._state.unlink(missing_ok=True)
+            state.unlink(missing_ok=True)
         self.world.wait()
-        return self._state
+        return state
 
     def _rate(
         self,
@@ -269,7 +278,9 @@ class Loop:
         from models.training.gradients.rates import choose_learning_rate
 
         note = self._path(config, search).with_suffix(".rate.json")
-        if note.is_file() and not self._options.restart:
+        self._left.append(note)
+        remembered = note.is_file() and not self._options.restart
+        if remembered:
             rate = float(json.loads(note.read_text(encoding="utf-8")))
         else:
             console.print("learning rate, by short runs:", style="dim")
@@ -277,7 +288,8 @@ class Loop:
         self.world.wait()
         if self.world.is_first:
             write_bytes(note, json.dumps(rate).encode(), replace=True)
-        console.print(f"learning rate {rate:g}")
+        chosen = ", as chosen by the run that was broken off (--restart chooses anew)" if remembered else ""
+        console.print(f"learning rate {rate:g}{chosen}")
         return rate
 
     def _run(

@@ -73,3 +73,14 @@ def test_auto_takes_the_chosen_design_and_rate(single_pairs: Memory, tmp_path: P
     again = CliRunner().invoke(app, [*arguments, "--learning-rate", "0.002"])
     assert again.exit_code == 0
     assert read_config(fusion)["trained"]["learning_rate"] == 0.002
+
+
+def test_no_more_pairs_are_searched_than_the_choice_looks_at(
+    single_pairs: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.training.pair_choice.MOST_PAIRS", 50)
+    arguments = ["train", str(single_pairs.path), "-o", str(tmp_path), "--k", "5", "--epochs", "1", "--device", "cpu"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "searching the neighbours of 50 pairs" in " ".join(done.output.split())
+    assert "120 pairs" not in " ".join(done.output.split())

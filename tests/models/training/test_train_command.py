@@ -88,8 +88,26 @@ def test_the_learning_rate_can_be_chosen_on_validation(named_memory: Memory, tmp
     chosen = read_config(tmp_path)["trained"]["learning_rate"]
     assert f"learning rate {chosen:g}" in told
     assert chosen in [0.01 * factor for factor in (0.03, 0.1, 0.3, 1.0, 3.0)]
+    assert not list((tmp_path / "work").glob("training-*")), "nothing outlives its run"
     again = train(named_memory, tmp_path, *QUICK, "--learning-rate", "auto", "--restart")
     assert f"learning rate {chosen:g}" in again[1]
+
+
+def test_a_rate_that_a_broken_off_run_chose_is_told_to_be_that(
+    named_memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    auto = [*QUICK, "--epochs", "1", "--learning-rate", "auto"]
+    with monkeypatch.context() as patch:
+        patch.setattr("models.checkpoint.save_fusion", broken)
+        assert train(named_memory, tmp_path, *auto)[0] != 0
+    assert list((tmp_path / "work").glob("training-*.rate.json"))
+    code, told = train(named_memory, tmp_path, *auto)
+    assert (code, "as chosen by the run that was broken off (--restart" in told) == (0, True), told
+    assert not list((tmp_path / "work").glob("training-*"))
+    assert "broken off" not in train(named_memory, tmp_path, *auto)[1]
 
 
 def test_the_papers_recipe_is_the_papers() -> None:
