@@ -116,11 +116,11 @@ Restart = Annotated[
     bool,
     typer.Option("--restart", help="Begin anew, not where a run was broken off.", rich_help_panel=GRADIENT),
 ]
-MOST = 2**63 - 1  # what torch takes for a seed
+MOST = 2**32 - 1  # what every generator takes for a seed
 Seed = Annotated[int, typer.Option(min=0, max=MOST, help="Of the weights, the order and all draws.")]
 SeedIfGiven = Annotated[
     int | None,
-    typer.Option("--seed", min=0, max=MOST, help="Of the weights, the order and all draws.", show_default="0"),
+    typer.Option("--seed", min=0, max=MOST, help="Of the weights, the order and all draws; 0 by default."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", envvar="RECO_DEVICE")]
 
