@@ -2,7 +2,6 @@
 
 import importlib
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -17,13 +16,13 @@ from reco.counted import counted
 from reco.memory_tables import Json, show_json
 from reco.model_files import check_device
 from reco.remote import AllowRemote, RemoteCache
-from reco.train_entities import EntitiesFound, Listed, find_entity_pairs, read_names
+from reco.train_entities import EntitiesFound, Listed, SameThing, find_entity_pairs, read_names
+from reco.train_evidence import fit_and_measure
 from reco.train_loop import AUTO, Loop, LoopOptions
 
 if TYPE_CHECKING:
     from memory import SearchableMemory
-    from models.fusion import Design, Fusion
-    from models.training.dataset.entity_pairs import EntityPairs
+    from models.fusion import Design
 
 FEW_SHOW_ONE = 0.5  # share of the pairs: a memory of single pairs in which some captions are equal
 LEAST_ITEMS = 3  # a pair that asks, and two that it may tell apart
@@ -181,22 +180,20 @@ def train(
     try:
         kept = Kept(memory, backend, uri, token_file, allow_remote, remote_cache)
         with acknowledging("stopping, once the step under way is done"):
-            made = _train(kept, output, design, (names, folders), options)
+            made = _train(kept, output, design, SameThing(names, folders), options)
     except Exception as error:
         refuse(error)
     if as_json and made is not None:
         show_json(made)
 
 
-def _train(
-    kept: Kept, output: Path, design: str, told: tuple[Path | None, bool], options: LoopOptions
-) -> dict[str, Any] | None:
-    """Choose a design where that is asked, train it, write the checkpoint; `told` is --names and --folders.
+def _train(kept: Kept, output: Path, design: str, asked: SameThing, options: LoopOptions) -> dict[str, Any] | None:
+    """Choose a design where that is asked, train it, write the checkpoint; `asked` is --names and --folders.
 
     Returns:
         What was made, for programs; None from all processes but the first.
     """
-    names = _checked(design, told, options)
+    names = _checked(design, asked, options)
     if options.recipe and design == AUTO:
         design = RECIPES[options.recipe]
     from models.checkpoint_files import check_output
@@ -212,14 +209,14 @@ def _train(
 
     loop = Loop(opened, output, options)
     by_entity = design in (AUTO, "evidence")
-    found = find_entity_pairs(opened, loop.chosen(), names, told[1], options.draws) if by_entity else None
+    found = find_entity_pairs(opened, loop.chosen(), names, asked.folders, options.draws) if by_entity else None
     design, entities, rate = _choose(design, found, loop, options)
     say(told_recipe(cast("Design", design), options.recipe), style="dim")
     if design == "evidence" and entities is not None:
         if options.given:
             unused = ", ".join(options.given)
             say(f"without effect: {unused}; evidence is computed, not trained by gradient", style="yellow")
-        fusion, trained = _fit(entities.pairs, opened.embed_dim, options.k, options.draws)
+        fusion, trained = fit_and_measure(entities.pairs, opened.embed_dim, options.k, options.draws)
     else:
         fusion, trained = loop.train(design, entities, rate)
     made = None
@@ -236,7 +233,7 @@ def _train(
     return made
 
 
-def _checked(design: str, told: tuple[Path | None, bool], options: LoopOptions) -> "Listed | None":
+def _checked(design: str, asked: SameThing, options: LoopOptions) -> "Listed | None":
     """Refuse what can be before torch is loaded; the names that --names lists, if it was given."""
     from models.designs import DESIGNS
 
@@ -249,13 +246,13 @@ def _checked(design: str, told: tuple[Path | None, bool], options: LoopOptions) 
     except ValueError as error:
         stop(str(error), code=2)
     trains = RECIPES[options.recipe] if options.recipe else None
-    if trains and any(told):
+    if trains and any(asked):
         stop(f"--recipe {options.recipe} learns from single pairs: --names and --folders have no effect on it", code=2)
     if trains and design not in (AUTO, trains):
         stop(f"--recipe {options.recipe} is of the design {trains}, not of --design {design}: leave one out", code=2)
-    if design not in (AUTO, "evidence") and any(told):
+    if design not in (AUTO, "evidence") and any(asked):
         stop(f"--design {design} learns from single pairs: --names and --folders are for auto and evidence", code=2)
-    if told[0] is not None and told[1]:
+    if asked.names is not None and asked.folders:
         stop("--names and --folders both say which pairs show the same thing: give one of them", code=2)
     try:
         options.rate()
@@ -263,7 +260,7 @@ def _checked(design: str, told: tuple[Path | None, bool], options: LoopOptions) 
     except ValueError as error:
         stop(str(error), code=2)
     check_device(options.device)
-    return None if told[0] is None else read_names(told[0])
+    return None if asked.names is None else read_names(asked.names)
 
 
 def _check_size(opened: "SearchableMemory", k: int) -> None:
@@ -307,36 +304,3 @@ def _choose(
             if by_pairs.gains:
                 return by_pairs.best.design, None, by_pairs.best.learning_rate
     return design, found, None
-
-
-def _fit(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> "tuple[Fusion, dict[str, Any]]":
-    import torch
-
-    from models.label_set_words import RULE
-    from models.training.choice import measure
-    from models.training.dataset.entity_pairs import asked_word_for_word
-    from models.training.fitting.evidence import fit_evidence
-    from models.training.recipes import fusion_config
-
-    # What was fitted: of copies one counts, or an image that asks would find itself, and no more than are needed.
-    used = pairs.sample(torch.Generator().manual_seed(seed))
-    with Bars() as bars:
-        told = partial(bars.update, "computing the fusion")
-        fusion = fit_evidence(pairs, fusion_config("evidence", embed_dim, k), seed, told=told)
-        bars.update("measuring it", 0, 3)
-        frozen, refined = measure(used, None, k), measure(used, fusion, k)
-        bars.update("measuring it", 2, 3)
-        verbatim = asked_word_for_word(used, k)
-        bars.update("measuring it", 3, 3)
-    how = "named by their captions word for word" if verbatim else "named from fresh prompts"
-    asked = counted(len(used.questions[1]), "image")
-    say(f"its own entities, {how}: frozen {frozen:.1f} %, refined {refined:.1f} % of {asked}")
-    if verbatim:
-        say(
-            "Prompts are worded otherwise. All captions of a thing being alike, the fusion knows no other words, and "
-            f"may take such labels for unknown: reco eval tells. {RULE}. What helps is captions in different words.",
-            style="yellow",
-        )
-    else:
-        say(f"{RULE}; reco eval and /classify tell their share (unknown_labels).", style="dim")
-    return fusion, {"pairs": len(used.image), "entities": used.num_entities, "seed": seed}

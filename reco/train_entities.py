@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 _SHOWN = 8  # names in a sentence
 
 
+class SameThing(NamedTuple):
+    """What the command line says of which pairs show the same thing; without either, equal captions do."""
+
+    names: Path | None
+    folders: bool
+
+
 class Listed(NamedTuple):
     """The names that a file lists, one a line, as it has them."""
 

@@ -1,0 +1,45 @@
+"""`reco train`: the design that is computed in seconds, and how well it names the things that it was computed from."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from reco.console import Bars, say
+from reco.counted import counted
+
+if TYPE_CHECKING:
+    from models.fusion import Fusion
+    from models.training.dataset.entity_pairs import EntityPairs
+
+
+def fit_and_measure(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> "tuple[Fusion, dict[str, Any]]":
+    """The fusion, and what is written of it into the checkpoint; how well it names is told."""
+    import torch
+
+    from models.label_set_words import RULE
+    from models.training.choice import measure
+    from models.training.dataset.entity_pairs import asked_word_for_word
+    from models.training.fitting.evidence import fit_evidence
+    from models.training.recipes import fusion_config
+
+    # What was fitted: of copies one counts, or an image that asks would find itself, and no more than are needed.
+    used = pairs.sample(torch.Generator().manual_seed(seed))
+    with Bars() as bars:
+        told = partial(bars.update, "computing the fusion")
+        fusion = fit_evidence(pairs, fusion_config("evidence", embed_dim, k), seed, told=told)
+        bars.update("measuring it", 0, 3)
+        frozen, refined = measure(used, None, k), measure(used, fusion, k)
+        bars.update("measuring it", 2, 3)
+        verbatim = asked_word_for_word(used, k)
+        bars.update("measuring it", 3, 3)
+    how = "named by their captions word for word" if verbatim else "named from fresh prompts"
+    asked = counted(len(used.questions[1]), "image")
+    say(f"its own entities, {how}: frozen {frozen:.1f} %, refined {refined:.1f} % of {asked}")
+    if verbatim:
+        say(
+            "Prompts are worded otherwise. All captions of a thing being alike, the fusion knows no other words, and "
+            f"may take such labels for unknown: reco eval tells. {RULE}. What helps is captions in different words.",
+            style="yellow",
+        )
+    else:
+        say(f"{RULE}; reco eval and /classify tell their share (unknown_labels).", style="dim")
+    return fusion, {"pairs": len(used.image), "entities": used.num_entities, "seed": seed}
