@@ -21,6 +21,7 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 MAX_LINE_BYTES = 16 << 20
 _QUOTED = re.compile(r'"[^"]*("|$)')
+_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?\s*', re.IGNORECASE)  # a line above the header, by which Excel goes
 _FOREIGN_SHARE = 0.05
 _JUDGED_LINES = 1000  # an encoding shows in the first names and captions, and a table may have 10^8
 
@@ -35,7 +36,7 @@ class Line(NamedTuple):
 
 class Head(NamedTuple):
     """The columns, where the first row begins, and what is between fields: a comma, a semicolon (as Excel writes it
-    where numbers have a comma) or a tab; empty in JSON lines."""
+    where numbers have a comma), a tab, or what a line `sep=` above the header says; empty in JSON lines."""
 
     columns: list[str]
     begin: int
@@ -76,8 +77,12 @@ def columns(path: Source) -> Head:
         if path.suffix.lower() in JSON_LINES:
             objects = (values for line in text if (values := _parsed(line)))
             return Head(list(next(objects, {})), 0, "")
-        delimiter = _delimiter(path, next(text, ""))
-        file.seek(0)
+        first = next(text, "")
+        if said := _SEPARATOR.fullmatch(first):
+            delimiter = said[1]
+        else:
+            delimiter = _delimiter(path, first)
+            file.seek(0)
         try:
             header = next(csv.reader(text, delimiter=delimiter, strict=True), [])
         except csv.Error as error:

@@ -134,6 +134,12 @@ def test_what_is_between_fields_is_told_by_the_header(root: Path, name: str, tex
     assert [caption.replace(";", ",") for _, caption in told(read_all(root / name))] == ["a mug, blue, large"]
 
 
+@pytest.mark.parametrize("first", ["sep=;\r\n", '\ufeff"sep=;"\n', "SEP=;\n"])
+def test_the_line_by_which_excel_knows_the_delimiter_is_no_header(root: Path, first: str) -> None:
+    (root / "t.csv").write_text(f"{first}id;a, b, c;path;caption\nk;x;images/0.jpg;a mug\n", encoding="utf-8")
+    assert [caption for _, caption in told(read_all(root / "t.csv"))] == ["a mug"]
+
+
 def test_a_table_of_semicolons_is_another_than_one_of_commas(tmp_path: Path) -> None:
     options = []
     for text in ("path,caption\n", "path;caption\n"):
