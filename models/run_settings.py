@@ -25,6 +25,8 @@ SETTINGS: Mapping[str, type] = {
     "near_duplicate": float,
 }
 """The fields of `TrainConfig` and of `SearchSettings` that are numbers or truth values (a test compares them)."""
+MOST_SEED = 2**32 - 1
+"""What every generator takes for a seed."""
 
 
 def check_recipe(name: str | None) -> None:
@@ -54,7 +56,10 @@ def _read(text: str) -> tuple[str, Any]:
         raise ValueError(f"there is no setting {name!r}: choose among {', '.join(SETTINGS)}")
     kind = SETTINGS[name]
     try:
-        return name, {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+        read = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
     except (KeyError, ValueError):
         wanted = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
         raise ValueError(f"{name} is {wanted}, not {value!r}") from None
+    if name == "seed" and not 0 <= read <= MOST_SEED:
+        raise ValueError(f"seed is a whole number from 0 to {MOST_SEED}, not {read}")
+    return name, read

@@ -59,7 +59,10 @@ def _say_next(result: "BuildResult", output: Path) -> None:
     """After the first build a fusion; a memory that grew may have one, and a service that does not know yet."""
     if result.version == 1:
         console.print(f"next: [bold]reco train {escape(shell(output))} -o my-fusion[/]", soft_wrap=True)
-        say("      with --names FILE, if captions mention the names to tell apart", style="dim")
+        say(
+            "      with --names FILE, if captions mention the names to tell apart, or --folders, if keys are SKU/front",
+            style="dim",
+        )
     elif result.created:
         say(
             f"next: a fusion made before serves on; if there is none, `reco train {shell(output)} -o my-fusion`. A "

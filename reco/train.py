@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.markup import escape
 
-from models.run_settings import RECIPES, check_recipe, read_settings
+from models.run_settings import MOST_SEED, RECIPES, check_recipe, read_settings
 from reco.acknowledging import acknowledging
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri, model_option
 from reco.console import Bars, console, loading, refuse, say, stop
@@ -115,11 +115,10 @@ Restart = Annotated[
     bool,
     typer.Option("--restart", help="Begin anew, not where a run was broken off.", rich_help_panel=GRADIENT),
 ]
-MOST = 2**32 - 1  # what every generator takes for a seed
-Seed = Annotated[int, typer.Option(min=0, max=MOST, help="Of the weights, the order and all draws.")]
+Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the weights, the order and all draws.")]
 SeedIfGiven = Annotated[
     int | None,
-    typer.Option("--seed", min=0, max=MOST, help="Of the weights, the order and all draws; 0 by default."),
+    typer.Option("--seed", min=0, max=MOST_SEED, help="Of the weights, the order and all draws; 0 by default."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", envvar="RECO_DEVICE")]
 
@@ -256,7 +255,8 @@ def _checked(design: str, asked: SameThing, options: LoopOptions) -> "Listed | N
         stop("--names and --folders both say which pairs show the same thing: give one of them", code=2)
     try:
         options.rate()
-        read_settings(options.settings)
+        if "seed" in read_settings(options.settings) and options.seed is not None:
+            raise ValueError("seed is given twice: leave out --seed or --set seed=")
     except ValueError as error:
         stop(str(error), code=2)
     check_device(options.device)

@@ -61,9 +61,10 @@ class LoopOptions:
     @property
     def given(self) -> list[str]:
         """The options that only training by gradient knows and that were given."""
+        own = [one for one in self.settings if one.partition("=")[0].strip() != "seed"]  # by which all draws go
         flags = {
             "--recipe": self.recipe,
-            "--set": self.settings,
+            "--set": own,
             "--epochs": self.epochs,
             "--batch-size": self.batch_size,
             "--learning-rate": self.learning_rate,
@@ -72,7 +73,7 @@ class LoopOptions:
             "--exclude-same-source": self.exclude_same,
             "--restart": self.restart,
         }
-        return [flag for flag, value in flags.items() if value not in (None, (), False)]
+        return [flag for flag, value in flags.items() if value not in (None, [], False)]
 
     def rate(self) -> float | None:
         """The learning rate as a number; None where it is left to the recipe or to be chosen.

@@ -82,6 +82,8 @@ def choose_columns(there: Sequence[str], path: object, options: ReaderOptions, u
     """
     images = [_choose(there, path, "image", name, usual.image) for name in options.image_columns or (None,)]
     labels = list(map(_label, images))
+    if len(labels) > 1 and "" in labels:
+        raise CorpusError("table_columns", f"{path}: a column of images has no name, and keys are made of it: name it.")
     if twice := next((name for name in labels if labels.count(name) > 1), None):
         raise CorpusError("table_columns", f"{path}: two columns of images would both be called {twice!r} in keys.")
     template = options.caption_template

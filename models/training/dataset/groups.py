@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from models.training.dataset.entities import plain
 
-_ITEM_OF_SOURCE = re.compile(r"(/[^/]*| row \d+)$")  # the item's own part of its source: a member, a file, a row
+_ITEM_OF_SOURCE = re.compile(
+    r"(/[^/]*| row \d+(?:, [^/]*)?)$"
+)  # an item's own part: a member, a file, a row, one of its images
 
 
 def number_equal(blocks: Iterable[Sequence[str]], part: Callable[[str], str] = str) -> NDArray[np.int64]:

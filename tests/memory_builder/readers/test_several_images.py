@@ -193,12 +193,13 @@ def test_a_products_images_are_one_entity_by_folder(root: Path) -> None:
 
 def test_columns_that_cannot_be_meant(root: Path) -> None:
     mixed = pa.table(
-        {"a": ["i/a.jpg"], "b": [b"image"], "a/b": ["x"], "a-b": ["x"], "n": [1], "l": [[1]], "text": ["x"]}
+        {"a": ["i/a.jpg"], "b": [b"image"], "a/b": ["x"], "a-b": ["x"], "": ["x"], "n": [1], "l": [[1]], "text": ["x"]}
     )
     path = write_parquet(root / "t.parquet", mixed)
     for columns, expected in (
         (("a", "b"), "some of the columns of images hold paths"),
         (("a/b", "a-b"), "would both be called 'a-b'"),
+        (("", "a-b"), "has no name, and keys are made of it"),
         (("a", "c"), "no column 'c'.*Its columns: a, b"),
         (("a", "n"), "'n' holds int64.*lists of these"),
         (("l",), "'l' holds list.*lists of these"),

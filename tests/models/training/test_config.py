@@ -62,3 +62,10 @@ def test_settings_that_are_none_are_refused(text: str, told: str) -> None:
 def test_every_setting_is_in_the_docs() -> None:
     text = (Path(__file__).parents[3] / "docs" / "training-at-scale.md").read_text(encoding="utf-8")
     assert not [name for name in SETTINGS if f"`{name}`" not in text]
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296"])
+def test_a_seed_that_not_every_generator_takes_is_refused(seed: str) -> None:
+    with pytest.raises(ValueError, match=r"from 0 to 4294967295"):
+        read_settings([f"seed={seed}"])
+    assert read_settings(["seed=4294967295"]) == {"seed": 4294967295}

@@ -81,8 +81,11 @@ def test_what_copies_leave_of_the_entities_is_told(dim: Callable[..., Memory], t
 def test_evidence_needs_no_pairs_to_validate_on(dim: Callable[..., Memory], tmp_path: Path, seed: str) -> None:
     """With these seeds no caption of ten is among a random 5 %."""
     rows = np.concatenate([np.arange(8 * one, 8 * one + 4) for one in range(10)])
-    code, told = train(dim(rows, rows), tmp_path / "fusion", *EVIDENCE, "--seed", seed)
+    memory = dim(rows, rows)
+    code, told = train(memory, tmp_path / "fusion", *EVIDENCE, "--seed", seed)
     assert code == 0, told
+    code, told = train(memory, tmp_path / "another", *EVIDENCE, "--set", f"seed={seed}")
+    assert (code, "without effect" in told) == (0, False), told
 
 
 def test_one_caption_for_all_pairs_is_told_to_be_no_lesson(dim: Callable[..., Memory], tmp_path: Path) -> None:

@@ -142,6 +142,7 @@ def test_the_papers_recipe_trains_the_papers_layer(named_memory: Memory, tmp_pat
         (["--recipe", "paper"], "--recipe paper is of the design faithful, not of --design gate"),
         (["--design", "auto", "--recipe", "paper", "--folders"], "--recipe paper learns from single pairs"),
         (["--seed", "0", "--set", "seed=4"], "seed is given twice"),
+        (["--set", "seed=-1"], "seed is a whole number from 0 to"),
         (["--k", "21", "--set", "num_candidates=20"], "num_candidates is 20, but --k 21"),
         (["--design", "other"], "unknown design 'other'"),
     ],

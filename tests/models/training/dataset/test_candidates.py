@@ -78,8 +78,8 @@ def test_deleted_items_are_not_found(trap: Memory, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_source_is_the_file_that_items_were_read_from() -> None:
-    sources = ["birds.tar/0001.jpg", "pets.parquet row 7", "shop/mugs/blue.jpg", "alone"]
-    assert [container(one) for one in sources] == ["birds.tar", "pets.parquet", "shop/mugs", "alone"]
+    sources = ["birds.tar/0001.jpg", "pets.parquet row 7", "shop/mugs/blue.jpg", "alone", "a, b.csv row 3, front row 1"]
+    assert [container(one) for one in sources] == ["birds.tar", "pets.parquet", "shop/mugs", "alone", "a, b.csv"]
     assert [folder(one) for one in ["shop/mug/1", "loose"]] == ["shop/mug", "."]
     assert number_equal(iter([["b", "a"], ["b"], []])).tolist() in ([0, 1, 0], [1, 0, 1])
 
