@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.markup import escape
 
-from models.run_settings import MOST_SEED, RECIPES, check_recipe, read_settings
+from models.run_settings import MOST_SEED, RECIPES, check_recipe
 from reco.acknowledging import acknowledging
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri, model_option
 from reco.console import Bars, console, loading, refuse, say, stop
@@ -254,9 +254,7 @@ def _checked(design: str, asked: SameThing, options: LoopOptions) -> "Listed | N
     if asked.names is not None and asked.folders:
         stop("--names and --folders both say which pairs show the same thing: give one of them", code=2)
     try:
-        options.rate()
-        if "seed" in read_settings(options.settings) and options.seed is not None:
-            raise ValueError("seed is given twice: leave out --seed or --set seed=")
+        options.changes()
     except ValueError as error:
         stop(str(error), code=2)
     check_device(options.device)

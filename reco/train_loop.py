@@ -75,6 +75,26 @@ class LoopOptions:
         }
         return [flag for flag, value in flags.items() if value not in (None, [], False)]
 
+    def changes(self) -> dict[str, Any]:
+        """What differs from the recipe and the search, by options and by `settings`; None is the recipe's own.
+
+        Raises:
+            ValueError: a setting is unknown or of another type, or given by its own option too.
+        """
+        told = read_settings(self.settings)
+        own = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": self.rate(),
+            "patience": self.patience,
+            "seed": self.seed,
+            "amp": self.amp or None,
+        }
+        for name in told:
+            if own.get(name) is not None:
+                raise ValueError(f"{name} is given twice: by its own option and by --set")
+        return own | told | {"seed": self.draws}
+
     def rate(self) -> float | None:
         """The learning rate as a number; None where it is left to the recipe or to be chosen.
 
@@ -196,27 +216,11 @@ class Loop:
         from models.training.recipes import recipe
 
         options = self._options
-        told = read_settings(options.settings)
-        named = {name: value for name, value in told.items() if name in {one.name for one in fields(TrainConfig)}}
-        search = {name: value for name, value in told.items() if name not in named}
-        changes = {
-            "epochs": options.epochs,
-            "batch_size": options.batch_size,
-            "learning_rate": options.rate(),
-            "patience": options.patience,
-            "seed": options.seed,
-            "amp": options.amp or None,
-        }
-        twice = [name for name in named if changes.get(name) is not None]
-        if twice:
-            raise ValueError(f"{twice[0]} is given twice: by its own option and by --set")
-        config = recipe(
-            cast("Design", design),
-            self._memory.embed_dim,
-            k=options.k,
-            name=options.recipe,
-            **changes | named | {"seed": options.draws},
-        )
+        of_training = {one.name for one in fields(TrainConfig)}
+        changes, search = dict[str, Any](), dict[str, Any]()
+        for name, value in options.changes().items():
+            (changes if name in of_training else search)[name] = value
+        config = recipe(cast("Design", design), self._memory.embed_dim, k=options.k, name=options.recipe, **changes)
         most = search.setdefault("num_candidates", max(SearchSettings.num_candidates, options.k))
         if most < options.k:
             raise ValueError(f"num_candidates is {most}, but --k {options.k} neighbours are drawn of them")

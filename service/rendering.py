@@ -5,7 +5,7 @@ Depends on engine's dataclasses and numpy. Vectors leave as float32, little-endi
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -63,24 +63,21 @@ def embed_json(
     truncated: Sequence[bool] | None = None,
 ) -> bytes:
     """The JSON answer of an embed route; an item's error stands in its place."""
-    data = []
-    for index, outcome in enumerate(outcomes):
-        item: dict[str, Any] = {"index": index}
-        if isinstance(outcome, ItemError):
-            item["error"] = outcome.render()
-        else:
-            item["embedding"] = _vector(outcome.embedding, options.encoding_format)
-            if options.return_original:
-                item["original"] = _vector(outcome.original, options.encoding_format)
-            if options.return_neighbours and outcome.found is not None:
-                item["neighbours"] = _neighbours(engine.memory, outcome.found)
-            if truncated is not None:
-                item["truncated"] = truncated[index]
-        data.append(item)
+
+    def tell(index: int, embedded: Answer) -> dict[str, Any]:
+        item: dict[str, Any] = {"embedding": _vector(embedded.embedding, options.encoding_format)}
+        if options.return_original:
+            item["original"] = _vector(embedded.original, options.encoding_format)
+        if options.return_neighbours and embedded.found is not None:
+            item["neighbours"] = _neighbours(engine.memory, embedded.found)
+        if truncated is not None:
+            item["truncated"] = truncated[index]
+        return item
+
     answer = {**head(engine, model, enhanced=enhanced, degraded=degraded), "enhanced": enhanced and not degraded}
     if options.return_original:
         answer["original_space"] = engine.original_space
-    return _dump({**answer, "data": data, "usage": {"items": len(outcomes)}})
+    return _dump({**answer, "data": _items(outcomes, tell), "usage": {"items": len(outcomes)}})
 
 
 def openai_json(
@@ -125,23 +122,28 @@ def classify_json(
     """The JSON answer of `/classify`."""
     side = classes.original if classes.refined is None else classes.refined
     scores = partial(_scores, labels=labels, logit_scale=engine.encoder.logit_scale, top_k=options.top_k)
-    data = []
-    for index, outcome in enumerate(outcomes):
-        item: dict[str, Any] = {"index": index}
-        if isinstance(outcome, ItemError):
-            item["error"] = outcome.render()
-        else:
-            item |= scores(outcome.embedding, side)
-            if options.compare:
-                item["original"] = scores(outcome.original, classes.original)
-        data.append(item)
+
+    def tell(_: int, found: Answer) -> dict[str, Any]:
+        item = scores(found.embedding, side)
+        if options.compare:
+            item["original"] = scores(found.original, classes.original)
+        return item
+
     answer = {**head(engine, model, enhanced=mode != "none", degraded=degraded), "enhance": mode}
     if options.label_set is not None:
         answer["label_set"] = options.label_set
     if classes.trust is not None:
         trust = classes.trust
         answer["trust"] = {"text": trust.text, "image": trust.image, "unknown_labels": trust.unknown}
-    return _dump({**answer, "data": data, "usage": {"items": len(outcomes)}})
+    return _dump({**answer, "data": _items(outcomes, tell), "usage": {"items": len(outcomes)}})
+
+
+def _items(outcomes: Sequence[Outcome], tell: Callable[[int, Answer], dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is told of each item by its place; its error, if it failed."""
+    return [
+        {"index": index, **({"error": one.render()} if isinstance(one, ItemError) else tell(index, one))}
+        for index, one in enumerate(outcomes)
+    ]
 
 
 def _scores(

@@ -24,13 +24,12 @@ from memory_builder.readers.columnar import (
     Place,
     checked,
     choose_columns,
-    image_counts,
     names_paths,
     path_stamps,
+    row_parts,
     rows_of,
-    single_images,
 )
-from memory_builder.readers.columns import Columns, Part, parts
+from memory_builder.readers.columns import Columns, Part
 from memory_builder.readers.reader import Piece, ReaderOptions
 from memory_builder.readers.regular_file import Stamp, changed, read_range
 from memory_builder.records import Row, readable
@@ -142,11 +141,8 @@ class ArrowReader:
     def _parts(self, file: _ArrowFile, start: int, unit_rows: int) -> list[Part]:
         """Rows that are a piece; where they may have several images, they are read to be counted."""
         stop = min(start + unit_rows, file.rows)
-        if single_images(file.schema, self._columns):
-            return [Part(start, 0, stop, stop - start)]
         batches = _batches(_Range(file, start, stop), self._columns.images)
-        counts = [count for _, batch in batches for count in image_counts(batch, self._columns)]
-        return [part.after(start) for part in parts(counts, unit_rows)]
+        return row_parts(batches, file.schema, self._columns, range(start, stop), unit_rows)
 
     def _rows(self, place: _Range) -> Iterator[Row]:
         """All pairs of the rows of a place."""

@@ -4,7 +4,7 @@ An image is a cell of bytes, a text that is a path, or a struct of `bytes` and `
 a cell may be a list of images, and several columns may hold them. Each image makes a pair with its row's caption.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from memory_builder.errors import CorpusError
-from memory_builder.readers.columns import Columns, Usual, image_label
+from memory_builder.readers.columns import Columns, Part, Usual, image_label, parts
 from memory_builder.readers.columns import choose_columns as choose
 from memory_builder.readers.reader import MAX_CAPTION_BYTES, ReaderOptions
 from memory_builder.readers.regular_file import Stamp, stem_of
@@ -79,14 +79,18 @@ def names_paths(schema: pa.Schema, columns: Columns) -> bool:
     return is_text(_single(schema.field(columns.images[0]).type))
 
 
-def single_images(schema: pa.Schema, columns: Columns) -> bool:
-    """Whether each row has one image, so that rows need not be read to be counted."""
-    return len(columns.images) == 1 and not _is_list(schema.field(columns.images[0]).type)
+def row_parts(
+    batches: Iterable[tuple[int, pa.RecordBatch]], schema: pa.Schema, columns: Columns, rows: range, unit_rows: int
+) -> list[Part]:
+    """Rows of a file, cut into parts of at most `unit_rows` pairs.
 
-
-def image_counts(batch: pa.RecordBatch, columns: Columns) -> list[int]:
-    """How many pairs each row is."""
-    return [len(images) for images in _images(batch, columns)]
+    Args:
+        batches: those of `rows`, with the columns of images; read only where a row may have several images.
+    """
+    if len(columns.images) == 1 and not _is_list(schema.field(columns.images[0]).type):
+        return [Part(rows.start, 0, rows.stop, len(rows))]
+    counts = [len(images) for _, batch in batches for images in _images(batch, columns)]
+    return [part.after(rows.start) for part in parts(counts, unit_rows)]
 
 
 def path_stamps(batch: pa.RecordBatch, columns: Columns, place: Place) -> list[Stamp | None]:

@@ -17,13 +17,12 @@ from memory_builder.readers.columnar import (
     STEP_ROWS,
     Place,
     choose_columns,
-    image_counts,
     names_paths,
     path_stamps,
+    row_parts,
     rows_of,
-    single_images,
 )
-from memory_builder.readers.columns import Part, parts
+from memory_builder.readers.columns import Part
 from memory_builder.readers.reader import Piece, ReaderOptions
 from memory_builder.readers.regular_file import Stamp, changed
 from memory_builder.readers.source import Source, for_arrow, root_of, stamp_of, told
@@ -100,11 +99,8 @@ class ParquetReader:
 
     def _parts(self, start: int, stop: int, unit_rows: int) -> list[Part]:
         """Rows that are a piece; where they may have several images, they are read to be counted."""
-        if single_images(self._schema, self._columns):
-            return [Part(start, 0, stop, stop - start)]
         batches = self._batches(start, stop, list(self._columns.images))
-        counts = [count for _, batch in batches for count in image_counts(batch, self._columns)]
-        return [part.after(start) for part in parts(counts, unit_rows)]
+        return row_parts(batches, self._schema, self._columns, range(start, stop), unit_rows)
 
     def _image_stamps(self, start: int, stop: int) -> list[Stamp | None]:
         if not names_paths(self._schema, self._columns):
