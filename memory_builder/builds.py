@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memory import latest_version
-from memory_builder.caption_template import checked_template
 from memory_builder.config import BuildConfig
 from memory_builder.embeddings import EmbeddingsReader, Importer, Origin, open_source
 from memory_builder.embeddings.reader import check_same_dim
@@ -23,10 +22,11 @@ from memory_builder.planning.sharing import Share, ShareResult
 from memory_builder.planning.task import Task
 from memory_builder.readers import ReaderOptions, open_reader
 from memory_builder.readers.corpora import check_there, expand, expand_paths
-from memory_builder.readers.formats import check_template
+from memory_builder.readers.formats import check_folder_templates, check_template
 from memory_builder.reporting.build_result import BuildResult
 from memory_builder.reporting.progress import Progress, Silent
 from memory_builder.runner import do_share, run
+from memory_builder.template_turns import CaptionTemplates, folder_templates
 
 if TYPE_CHECKING:
     from models.encoder import Encoder
@@ -93,7 +93,7 @@ def open_embeddings(config: BuildConfig) -> list[EmbeddingsReader]:
         CorpusError: one is not what is expected, or they are not of one D.
         ConfigError: captions are to be made anew.
     """
-    if config.caption_template is not None:
+    if config.caption_templates:
         raise ConfigError(
             "caption_template is for images that are encoded with their captions: the texts of cached embeddings were "
             "encoded before, and other captions would not be what their embeddings say."
@@ -147,12 +147,8 @@ def check_corpora(config: BuildConfig) -> FirstLook:
         NothingUsable: a small corpus of broken rows.
     """
     first = [source for source in check_there(config.corpora) if source.suffix.lower() != ".txt"]
-    if config.caption_from_folder is not None and first and not any(Path(str(one)).is_dir() for one in first):
-        raise ConfigError(
-            "caption_from_folder is for folders of images, and none of the corpora is one: in a table name the column "
-            "with --caption-column, and in a tar put a .txt beside each image."
-        )
     options = _reader_options(config)
+    check_folder_templates(first, options)
     for source in first:
         check_template(source, options)
     look = look_at(open_reader(source, options) for source in first)
@@ -189,7 +185,7 @@ def _reader_options(config: BuildConfig, **limits: int) -> ReaderOptions:
         image_columns=config.image_columns,
         caption_column=config.caption_column,
         key_column=config.key_column,
-        caption_from_folder=config.caption_from_folder,
-        caption_template=checked_template(config.caption_template, config.caption_column),
+        folder_templates=folder_templates(config.folder_templates),
+        caption_templates=CaptionTemplates.parse(config.caption_templates, config.caption_column),
         **limits,
     )

@@ -84,24 +84,6 @@ class CaptionTemplate:
         return "".join(_word(part.name, value(part.name)) if isinstance(part, _Column) else part for part in self.parts)
 
 
-def checked_template(text: str | None, caption_column: str | None) -> CaptionTemplate | None:
-    """The template that an option is, if it is given.
-
-    Args:
-        caption_column: as it was named; a template must make use of it.
-
-    Raises:
-        ConfigError: as `CaptionTemplate.parse`; a caption column is named that no caption would be made of.
-    """
-    template = None if text is None else CaptionTemplate.parse(text)
-    if template and caption_column is not None and not {CAPTION, caption_column}.intersection(template.names):
-        raise ConfigError(
-            f"caption_column is {caption_column!r}, and caption_template, {text!r}, does without it: write {{}} where "
-            "it goes, or leave it out."
-        )
-    return template
-
-
 def _word(name: str, value: object) -> str:
     """A cell's value as a caption has it, without white space around it."""
     if isinstance(value, float):

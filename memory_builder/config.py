@@ -1,12 +1,12 @@
-"""What a build is asked to do. Imports of ours: errors.py, caption_template.py, and what memory may be asked."""
+"""What a build is asked to do. Imports of ours: errors.py, template_turns.py, and what memory may be asked."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from memory import DUPLICATE_COSINE, IndexOptions
 from memory.stores import SCHEMES
-from memory_builder.caption_template import checked_template
 from memory_builder.errors import ConfigError
+from memory_builder.template_turns import CaptionTemplates, folder_templates
 
 MAX_UNIT_ROWS = 65_536
 DECODING = ("auto", "threads", "processes")
@@ -32,10 +32,10 @@ class BuildConfig:
         max_characters: longest caption, as in models.texts.checking.TextLimits.
         image_columns, caption_column, key_column: of tables; where none is named, the first two are found by their
             usual names, and keys are made from paths. Of several columns of images, each gives pairs of its own.
-        caption_from_folder: of folders: the caption of an image that has none beside it, with one `{}` for the name of
-            the folder that it lies in.
-        caption_template: of tables: what captions are made of, with names of columns between braces and {} for the
-            caption column, as caption_template.py has it.
+        folder_templates: of folders: the caption of an image that has none beside it, with one `{}` for the name of
+            the folder that it lies in. Of several each image has one, by template_turns.py.
+        caption_templates: of tables: what captions are made of, with names of columns between braces and {} for the
+            caption column, as caption_template.py has it. Of several each pair has one.
         upsert: a row whose key the memory holds with another image or caption replaces it; otherwise it is rejected.
             The whole corpus is compared again, whatever was published of it.
         restore_removed: add items again that were removed from the memory; otherwise they stay out.
@@ -63,8 +63,8 @@ class BuildConfig:
     image_columns: tuple[str, ...] = ()
     caption_column: str | None = None
     key_column: str | None = None
-    caption_from_folder: str | None = None
-    caption_template: str | None = None
+    folder_templates: tuple[str, ...] = ()
+    caption_templates: tuple[str, ...] = ()
     upsert: bool = False
     restore_removed: bool = False
     index: IndexOptions | None = None
@@ -90,12 +90,8 @@ class BuildConfig:
                 raise ConfigError(f"{name} is {value}: give a number from {low} to {high}.")
         if self.decoding not in DECODING:
             raise ConfigError(f"decoding is {self.decoding!r}: it is one of {', '.join(DECODING)}.")
-        if self.caption_from_folder is not None and self.caption_from_folder.count("{}") != 1:
-            raise ConfigError(
-                f"caption_from_folder is {self.caption_from_folder!r}: write {{}} once, where the folder's name goes, "
-                "like 'a photo of a {}.'"
-            )
-        checked_template(self.caption_template, self.caption_column)
+        folder_templates(self.folder_templates)
+        CaptionTemplates.parse(self.caption_templates, self.caption_column)
         for scheme in self.allow_remote:
             if scheme not in SCHEMES:
                 raise ConfigError(f"{scheme!r} cannot be allowed: choose of {', '.join(SCHEMES)}.")

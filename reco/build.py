@@ -68,18 +68,21 @@ ImageColumns = Annotated[
 CaptionColumn = Annotated[str | None, typer.Option(help="Of tables and metadata: the column of captions.")]
 KeyColumn = Annotated[str | None, typer.Option(help="Of tables and metadata: the column of keys; paths by default.")]
 CaptionFromFolder = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
+        "--caption-from-folder",
         help="Of folders: the caption of images that have none beside them, with {} for their own folder's name, like "
-        "'a photo of a {}.'",
+        "'a photo of a {}.' Repeatable: each image has one of them, so that a fusion learns more than one wording.",
         metavar="TEMPLATE",
     ),
 ]
 CaptionTemplate = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
+        "--caption-template",
         help="Of tables: captions made of columns, like 'a photo of a {brand} {model}, {colour}.', with {} for the "
-        "caption column. A row in which one of them is empty is rejected.",
+        "caption column. Repeatable: each pair has one for which its row has all that it names; a row with too little "
+        "for any is rejected.",
         metavar="TEMPLATE",
     ),
 ]
@@ -223,15 +226,19 @@ def build(
 
 
 def _reading(
-    images: list[str] | None, caption: str | None, key: str | None, from_folder: str | None, template: str | None
+    images: list[str] | None,
+    caption: str | None,
+    key: str | None,
+    from_folder: list[str] | None,
+    template: list[str] | None,
 ) -> dict[str, Any]:
     """How tables and folders are read, as BuildConfig has it."""
     return {
         "image_columns": tuple(dict.fromkeys(images or ())),
         "caption_column": caption,
         "key_column": key,
-        "caption_from_folder": from_folder,
-        "caption_template": template,
+        "folder_templates": tuple(from_folder or ()),
+        "caption_templates": tuple(template or ()),
     }
 
 
@@ -304,7 +311,7 @@ def _encode(
     elif worker is not None:
         made = build_a_share(config, worker, open_encoder)
     else:
-        made = _tell(work, config.memory)
+        made = _tell(work, config)
     if as_json:
         show_json(made)
 
@@ -321,14 +328,14 @@ def _take_over(
             made = plan_import(config, readers, find_origin)
         else:
             progress = BuildProgress("reading")
-            made = _tell(lambda: build_from_embeddings(config, readers, find_origin(readers), progress), config.memory)
+            made = _tell(lambda: build_from_embeddings(config, readers, find_origin(readers), progress), config)
     except (ConfigError, CorpusError, OriginError) as error:
         stop(f"{error}", code=2)
     if as_json:
         show_json(made)
 
 
-def _tell(work: "Callable[[], BuildResult]", output: Path) -> dict[str, Any]:
+def _tell(work: "Callable[[], BuildResult]", config: "BuildConfig") -> dict[str, Any]:
     """Build, and say what came of it; the same for programs."""
     from memory_builder import BuildInterrupted
 
@@ -337,5 +344,5 @@ def _tell(work: "Callable[[], BuildResult]", output: Path) -> dict[str, Any]:
             result = work()
     except BuildInterrupted as interrupted:
         stop(f"{interrupted}", code=128 + interrupted.signal)
-    show_result(result, output)
+    show_result(result, config)
     return asdict(result)

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperCommand
 
-from reco.build import CaptionColumn, CaptionTemplate, ImageColumns, KeyColumn, Pretrained
+from reco.build import CaptionColumn, CaptionFromFolder, CaptionTemplate, ImageColumns, KeyColumn, Pretrained
 from reco.console import Bar, console, stop
 from reco.counted import counted
 from reco.shell_words import shell
@@ -60,6 +60,7 @@ def train_encoder(
     image_columns: ImageColumns = None,
     caption_column: CaptionColumn = None,
     key_column: KeyColumn = None,
+    caption_from_folder: CaptionFromFolder = None,
     caption_template: CaptionTemplate = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -73,8 +74,8 @@ def train_encoder(
     Example: reco train --train-encoder photos/ -o my-clip --model ViT-B-32 --pretrained laion2b_s34b_b79k
     """
     from memory_builder import ConfigError, CorpusError
-    from memory_builder.caption_template import checked_template
     from memory_builder.readers import ReaderOptions
+    from memory_builder.template_turns import CaptionTemplates, folder_templates
     from models.devices import choose_device
     from models.errors import EncoderError
     from models.sources.opening import open_model
@@ -87,10 +88,12 @@ def train_encoder(
         check_free(output)
         config = FinetuneConfig(epochs, batch_size, learning_rate, bfloat16=bfloat16, seed=seed)
         selection = Selection(pairs or ["*"], validate or [], _names(names), seed)
-        template = checked_template(caption_template, caption_column)
-        columns = tuple(dict.fromkeys(image_columns or ()))
         options = ReaderOptions(
-            image_columns=columns, caption_column=caption_column, key_column=key_column, caption_template=template
+            image_columns=tuple(dict.fromkeys(image_columns or ())),
+            caption_column=caption_column,
+            key_column=key_column,
+            folder_templates=folder_templates(caption_from_folder or ()),
+            caption_templates=CaptionTemplates.parse(caption_template or (), caption_column),
         )
         records, refused = read_rows(corpora, options)
         chosen_device = str(choose_device(device))

@@ -62,7 +62,7 @@ def choose_columns(schema: pa.Schema, path: Source, options: ReaderOptions) -> C
         )
     for caption in columns.caption_names:
         kind = schema.field(caption).type
-        if columns.template is None and not is_text(kind):
+        if columns.templates is None and not is_text(kind):
             raise _wrong(path, "caption", caption, kind, "texts, one a row")
         if not (is_text(kind) or _is_number(kind)):
             raise CorpusError(
@@ -178,7 +178,7 @@ class _Naming(NamedTuple):
         return f"{check_key(key)}/{image.label}" if image.label else key
 
 
-def _row(image: _Image, caption_of: Callable[[], str | None], naming: _Naming) -> Row:
+def _row(image: _Image, caption_of: Callable[[str], str | None], naming: _Naming) -> Row:
     key = f"{naming.place.prefix}/row {naming.number}"
     source = f"{naming.place.file} row {naming.number}"
     if image.label:
@@ -187,7 +187,7 @@ def _row(image: _Image, caption_of: Callable[[], str | None], naming: _Naming) -
         if not image.is_there:
             raise RowRejected("missing_image", "The row has neither an image nor the path of one.")
         key = naming.own(image)
-        caption = caption_of()
+        caption = caption_of(key)
         if caption is None:
             raise RowRejected("missing_caption", "The row has no caption.")
         if len(caption) > MAX_CAPTION_BYTES:
@@ -202,13 +202,17 @@ def _row(image: _Image, caption_of: Callable[[], str | None], naming: _Naming) -
         return Rejected(key, rejected.code, rejected.detail, source)
 
 
-def _captions(batch: pa.RecordBatch, columns: Columns) -> Callable[[int], str | None]:
-    """What gives the caption of a row of the batch, None where there is none; raises as CaptionTemplate.fill."""
-    if columns.template is None:
-        return texts(batch.column(columns.caption)).__getitem__
-    values = {name: _values(batch.column(name)) for name in columns.template.names}
-    fill = columns.template.fill
-    return lambda row: fill(lambda name: values[name][row])
+def _captions(batch: pa.RecordBatch, columns: Columns) -> Callable[[int, str], str | None]:
+    """What gives the caption of a row of the batch for the pair of a key, None where there is none.
+
+    Raises as CaptionTemplates.fill.
+    """
+    if columns.templates is None:
+        captions = texts(batch.column(columns.caption))
+        return lambda row, _key: captions[row]
+    values = {name: _values(batch.column(name)) for name in columns.templates.names}
+    fill = columns.templates.fill
+    return lambda row, key: fill(key, lambda name: values[name][row])
 
 
 def _values(column: pa.Array) -> Sequence[object]:

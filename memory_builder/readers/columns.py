@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from memory_builder.caption_template import CAPTION, CaptionTemplate
+from memory_builder.caption_template import CAPTION
 from memory_builder.errors import CorpusError
 from memory_builder.readers.reader import ReaderOptions
 from memory_builder.records import readable
+from memory_builder.template_turns import CaptionTemplates, recorded
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,13 @@ class Columns:
         images: one, or several of which each gives pairs of its own.
         caption: empty if a template does without it.
         key: empty if keys are made of paths or row numbers.
-        template: what makes captions; None takes the caption column as it is.
+        templates: what makes captions; None takes the caption column as it is.
     """
 
     images: Sequence[str]
     caption: str
     key: str
-    template: CaptionTemplate | None = None
+    templates: CaptionTemplates | None = None
 
     @property
     def names(self) -> list[str]:
@@ -44,7 +45,7 @@ class Columns:
     @property
     def caption_names(self) -> list[str]:
         """Those of which captions are made."""
-        return [self.caption] if self.template is None else list(self.template.names)
+        return [self.caption] if self.templates is None else list(self.templates.names)
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
@@ -56,8 +57,8 @@ class Columns:
         images = (
             {"image_column": self.images[0]} if len(self.images) == 1 else {"image_columns": json.dumps(self.images)}
         )
-        template = {} if self.template is None else {"caption_template": self.template.text}
-        return {**images, "caption_column": self.caption, "key_column": self.key, **template}
+        templates = recorded("caption_template", self.templates.texts if self.templates else ())
+        return {**images, "caption_column": self.caption, "key_column": self.key, **templates}
 
 
 class Part(NamedTuple):
@@ -86,15 +87,15 @@ def choose_columns(there: Sequence[str], path: object, options: ReaderOptions, u
         raise CorpusError("table_columns", f"{path}: a column of images has no name, and keys are made of it: name it.")
     if twice := next((name for name in labels if labels.count(name) > 1), None):
         raise CorpusError("table_columns", f"{path}: two columns of images would both be called {twice!r} in keys.")
-    template = options.caption_template
+    templates = options.caption_templates
     caption = ""
-    if template is None or CAPTION in template.names:
+    if templates is None or CAPTION in templates.names:
         caption = _choose(there, path, "caption", options.caption_column, usual.caption)
-    for name in template.names if template else ():
+    for name in templates.names if templates else ():
         if name != CAPTION and name not in there:
             raise _none(there, path, f"no column {readable(name)!r}, which --caption-template names{_no_format(name)}")
     key = _choose(there, path, "key", options.key_column, ()) if options.key_column else ""
-    return Columns(tuple(images), caption, key, template and template.of(caption))
+    return Columns(tuple(images), caption, key, templates and templates.of(caption))
 
 
 def parts(counts: Iterable[int], unit_rows: int) -> Iterator[Part]:

@@ -18,6 +18,7 @@ from memory_builder.readers.folder_advice import FilesBeside, without_captions
 from memory_builder.readers.reader import IMAGE_EXTENSIONS, Piece, ReaderOptions
 from memory_builder.readers.regular_file import Stamp, read_file
 from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
+from memory_builder.template_turns import recorded, turn
 
 _DETAILS = {
     "missing_image": "There is no image beside this caption.",
@@ -60,12 +61,12 @@ class FolderReader:
         self._hidden = 0  # of the ignored
         self._root = root
         self._max_image_bytes = options.max_image_bytes
-        self._template = options.caption_from_folder
+        self._templates = options.folder_templates
         self._beside = FilesBeside(root)
 
     def options(self) -> Mapping[str, str]:
         """What stands for a caption that is not there."""
-        return {} if self._template is None else {"caption_from_folder": self._template}
+        return recorded("caption_from_folder", self._templates)
 
     def pieces(self, unit_rows: int) -> Iterator[Piece]:
         """As in Reader: ordered by folder, then by the bytes of the names."""
@@ -92,17 +93,13 @@ class FolderReader:
             name = row.image or row.caption
             stem = readable(name.rpartition(".")[0])
             source = f"{self.name}/{readable(name)}"
+            key = f"{self.name}/{stem}"
             try:
                 if row.code:
                     raise RowRejected(row.code, _DETAILS[row.code])
-                yield Record(
-                    check_key(f"{self.name}/{stem}"),
-                    self._caption(row),
-                    self._image(row.image),
-                    source,
-                )
+                yield Record(check_key(key), self._caption(row, key), self._image(row.image), source)
             except RowRejected as rejected:
-                yield Rejected(f"{self.name}/{stem}", rejected.code, rejected.detail, source)
+                yield Rejected(key, rejected.code, rejected.detail, source)
 
     def advice(self) -> str:
         """What would work, where the listing alone shows that images have no captions; empty where one has."""
@@ -129,11 +126,12 @@ class FolderReader:
             f"{self.example_ignored}. {told}",
         )
 
-    def _caption(self, row: _FolderRow) -> str:
+    def _caption(self, row: _FolderRow, key: str) -> str:
         name = row.caption
-        if not name and self._template is not None:
+        if not name and self._templates:
             folder = row.image.rpartition("/")[0].rpartition("/")[2]
-            return self._template.replace("{}", readable(folder) or self.name)
+            template = self._templates[turn(key, len(self._templates))]
+            return template.replace("{}", readable(folder) or self.name)
         extension = name.rpartition(".")[2].lower()
         return read_caption(read_file(self._root / name, most_bytes(extension)), extension)
 
@@ -158,7 +156,7 @@ class FolderReader:
                 else:
                     self._sort_in(entry, folder, groups)
             for group in groups.values():
-                yield from _paired(group, lacking="missing_caption" if self._template is None else "")
+                yield from _paired(group, lacking="" if self._templates else "missing_caption")
             folders += reversed(inner)
 
     def _listed(self, folder: str) -> list[os.DirEntry[str]]:

@@ -1,8 +1,9 @@
 """Which reader a path needs; a format that is not read is refused by name. Imports the readers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from memory_builder.errors import CorpusError
+from memory_builder.errors import ConfigError, CorpusError
 from memory_builder.readers.arrow_files import ArrowReader, saved_dataset
 from memory_builder.readers.corpora import corpus_name
 from memory_builder.readers.folder import FolderReader
@@ -31,13 +32,26 @@ _REFUSED = {
 }
 
 
+def check_folder_templates(sources: Sequence[Source], options: ReaderOptions) -> None:
+    """Refuse captions made of folders' names where there are sources, and none is a folder.
+
+    Raises:
+        ConfigError: then.
+    """
+    if options.folder_templates and sources and not any(Path(str(one)).is_dir() for one in sources):
+        raise ConfigError(
+            "caption_from_folder is for folders of images, and none of the corpora is one: in a table name the column "
+            "with --caption-column, and in a tar put a .txt beside each image."
+        )
+
+
 def check_template(path: Source, options: ReaderOptions) -> None:
     """Refuse captions made of columns for a source that has none.
 
     Raises:
         CorpusError: table_columns, or what is told of a saved dataset.
     """
-    if options.caption_template is None:
+    if options.caption_templates is None:
         return
     is_folder = isinstance(path, Path) and path.is_dir()
     if path.suffix.lower() == ".tar" or (is_folder and saved_dataset(Path(str(path))) is None):

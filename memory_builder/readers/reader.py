@@ -1,4 +1,4 @@
-"""What every reader offers: pieces of a source, and the rows of a piece. Imports caption_template.py.
+"""What every reader offers: pieces of a source, and the rows of a piece. Imports template_turns.py.
 
 A row is a pair: where a row of a table holds several images, it is as many rows here.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from memory_builder.caption_template import CaptionTemplate
+from memory_builder.template_turns import CaptionTemplates
 
 # Pillow tells the format by its first bytes; the extension only says that a file is meant as an image, so
 # formats that the encoder refuses are listed too: their rows are rejected with the code that the service
@@ -43,16 +43,16 @@ class ReaderOptions:
     Attributes:
         max_image_bytes: no more than one byte beyond this is ever read of an image.
         image_columns, caption_column, key_column: of tables, as in BuildConfig.
-        caption_from_folder: of folders, as in BuildConfig.
-        caption_template: of tables, taken apart.
+        folder_templates: of folders, as in BuildConfig, each once.
+        caption_templates: of tables, taken apart.
     """
 
     max_image_bytes: int = 20 << 20
     image_columns: tuple[str, ...] = ()
     caption_column: str | None = None
     key_column: str | None = None
-    caption_from_folder: str | None = None
-    caption_template: CaptionTemplate | None = None
+    folder_templates: tuple[str, ...] = ()
+    caption_templates: CaptionTemplates | None = None
 
 
 @dataclass(frozen=True)

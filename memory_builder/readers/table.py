@@ -126,7 +126,7 @@ class TableReader:
         try:
             path = _path(line, image)
             key = self._key(line, path, image.label)
-            caption = self._caption(line)
+            caption = self._caption(line, key)
             read = partial(read_image, image_inside(self._root, path), self._max_image_bytes)
             return Record(check_key(key), caption, read, source)
         except RowRejected as rejected:
@@ -141,9 +141,9 @@ class TableReader:
         key = f"{self.name}/{readable(str(value))}"
         return f"{check_key(key)}/{label}" if label else key
 
-    def _caption(self, line: Line) -> str:
-        if self._columns.template is not None:
-            return self._columns.template.fill((line.values or {}).get)
+    def _caption(self, line: Line, key: str) -> str:
+        if self._columns.templates is not None:
+            return self._columns.templates.fill(key, (line.values or {}).get)
         return _text((line.values or {}).get(self._columns.caption), "missing_caption", "The row has no caption.")
 
     def _image_stamps(self, line: Line, images: list[_Image]) -> Stamp | list[Stamp | None] | None:

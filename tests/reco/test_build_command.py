@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from memory import Memory, read_manifest
 from memory_builder import CorpusError
 from reco.cli import app
 
@@ -160,6 +161,26 @@ def test_captions_that_are_all_alike_are_told(tmp_path: Path, captions: int, tol
     seen = " ".join(CliRunner().invoke(app, [*build, str(tmp_path / "set.npz")]).stderr.split())
     assert ("word for word that of another pair" in seen) is told
     assert not told or "9 of the added captions" in seen
+
+
+def test_captions_of_one_template_are_told_how_to_have_more(encoder_dir: Path, tmp_path: Path) -> None:
+    for number in range(12):
+        path = tmp_path / f"shop/{'mug' if number % 2 else 'cup'}/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (20 * number, 9, 9)).save(path)
+    build = ["build", str(tmp_path / "shop"), "--model", str(encoder_dir), "--device", "cpu"]
+
+    def said(name: str, *templates: str) -> str:
+        options = [word for template in templates for word in ("--caption-from-folder", template)]
+        result = CliRunner().invoke(app, [*build, "-o", str(tmp_path / name), *options])
+        assert result.exit_code == 0, result.output
+        return " ".join(result.stderr.split())
+
+    assert "so give --caption-from-folder several times, in other words (docs" in said("one", "a {}")
+    assert "word for word" not in said("two", "a {}", "the {}")
+    encoder = read_manifest(tmp_path / "two").encoder
+    with Memory.open(tmp_path / "two", encoder=encoder) as memory:
+        assert set(memory.captions()) == {"a mug", "the mug", "a cup", "the cup"}
 
 
 def test_printed_commands_are_quoted_for_a_shell(arrays: Path) -> None:

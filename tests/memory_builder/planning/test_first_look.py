@@ -79,7 +79,7 @@ def test_class_folders_are_told_by_their_listing_with_what_would_work(tmp_path: 
     (tmp_path / "classes/plum/39.txt").write_text("a plum")
     told = look(tmp_path, many)
     assert told is not None and "caption-from-folder" not in told  # one has a caption: the build may go on
-    config = BuildConfig((many,), tmp_path / "memory", caption_from_folder="a photo of a {}.")
+    config = BuildConfig((many,), tmp_path / "memory", folder_templates=("a photo of a {}.",))
     assert check_corpora(config).usable
 
 
@@ -98,7 +98,7 @@ def test_a_table_that_lies_beside_the_images_is_named(tmp_path: Path) -> None:
 def test_captions_from_folders_are_refused_where_there_is_none(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     (tmp_path / "t.csv").write_text("path,caption\na.png,a mug\n")
-    config = BuildConfig((str(tmp_path / "t.csv"),), tmp_path / "memory", caption_from_folder="a photo of a {}.")
+    config = BuildConfig((str(tmp_path / "t.csv"),), tmp_path / "memory", folder_templates=("a photo of a {}.",))
     with pytest.raises(ConfigError, match="--caption-column"):
         check_corpora(config)
     check_corpora(replace(config, corpora=(f"{tmp_path.parent}/{tmp_path.name}*",)))

@@ -1,10 +1,12 @@
-"""Captions that are made of columns: what is filled in, what a row without a value is, and what is no template."""
+"""Captions that are made of columns: what is filled in, whose turn it is, what a row without a value is, and what is no
+template."""
 
 import csv
 import io
 import json
 import math
 import string
+from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from memory_builder import BuildConfig, ConfigError, CorpusError
 from memory_builder.caption_template import CaptionTemplate
 from memory_builder.readers import ReaderOptions, open_reader
 from memory_builder.records import Record, RowRejected
+from memory_builder.template_turns import CaptionTemplates
 
 CARS = [
     {"path": "0.jpg", "title": "Fiesta", "brand": "Ford", "colour": "red", "year": 2015},
@@ -44,8 +47,8 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def captions(path: Path, template: str, **options: Any) -> list[str]:
-    reader = open_reader(path, ReaderOptions(caption_template=CaptionTemplate.parse(template), **options))
+def captions(path: Path, *templates: str, **options: Any) -> list[str]:
+    reader = open_reader(path, ReaderOptions(caption_templates=CaptionTemplates.parse(templates), **options))
     rows = [row for piece in reader.pieces(100) for row in reader.read(piece)]
     return [row.caption if isinstance(row, Record) else f"!{row.code}" for row in rows]
 
@@ -67,6 +70,42 @@ def test_columns_are_filled_in(root: Path, name: str) -> None:
     assert captions(path, "{} of {}", caption_column="brand") == ["Ford of Ford", "Fiat of Fiat"]
     untitled = write(root / f"u-{name}", [{"path": row["path"], "brand": row["brand"]} for row in CARS])
     assert captions(untitled, "a {brand}") == ["a Ford", "a Fiat"]  # nothing asks for a caption column
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet", "t.arrow"])
+def test_templates_take_turns_by_the_pairs_keys(root: Path, name: str) -> None:
+    rows = [{"path": f"{n % 20}.jpg", "sku": f"s{n:04}", "brand": "Ford"} for n in range(600)]
+    templates = ("a {brand}", "the {brand}", "our {brand}")
+    made = captions(write(root / name, rows), *templates, key_column="sku")
+    assert set(Counter(made)) == {"a Ford", "the Ford", "our Ford"}
+    assert min(Counter(made).values()) > 160, Counter(made)
+    for step in (2, 3):  # keys that count in steps of the number of templates have all of them, too
+        assert len(set(made[::step])) == 3
+    fewer = captions(write(root / name, rows[::7]), *templates, key_column="sku")
+    assert fewer == made[::7], "a pair keeps its caption, whatever else is in the table"
+    assert captions(root / name, *templates, "a {brand}", key_column="sku") == fewer, "a template given twice is one"
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
+def test_the_images_of_a_row_have_turns_of_their_own(root: Path, name: str) -> None:
+    rows = [{"sku": f"s{n}", "front": f"{n}.jpg", "back": f"{n}.jpg", "brand": "Ford"} for n in range(20)]
+    path = write(root / name, rows)
+    made = captions(path, "a {brand}", "the {brand}", key_column="sku", image_columns=("front", "back"))
+    pairs = set(zip(made[::2], made[1::2], strict=True))
+    assert pairs == {("a Ford", "the Ford"), ("the Ford", "a Ford"), ("a Ford", "a Ford"), ("the Ford", "the Ford")}
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
+def test_a_row_takes_a_template_for_which_it_has_all(root: Path, name: str) -> None:
+    rows = [
+        {"path": f"{n}.jpg", "brand": "Ford" if n < 15 else "", "colour": "red" if n % 2 else ""} for n in range(20)
+    ]
+    path = write(root / name, rows)
+    made = captions(path, "a {brand}", "a {colour} {brand}")
+    assert made[0:15:2] == ["a Ford"] * 8  # no colour: no turn for what names one
+    assert set(made[1:15:2]) == {"a Ford", "a red Ford"}
+    assert made[15:] == ["!missing_caption"] * 5
+    assert captions(path, "a {colour} {brand}")[:4] == ["!missing_caption", "a red Ford"] * 2
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
@@ -143,17 +182,18 @@ def test_a_name_is_taken_as_it_is(root: Path) -> None:
 )
 def test_what_is_no_template(tmp_path: Path, template: str, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
-        BuildConfig((str(tmp_path),), tmp_path / "memory", caption_template=template)
+        BuildConfig((str(tmp_path),), tmp_path / "memory", caption_templates=(template,))
 
 
 def test_a_caption_column_that_the_template_does_without_is_refused(tmp_path: Path) -> None:
     def config(template: str) -> BuildConfig:
-        return BuildConfig(("t.csv",), tmp_path, caption_column="title", caption_template=template)
+        return BuildConfig(("t.csv",), tmp_path, caption_column="title", caption_templates=(template,))
 
     with pytest.raises(ConfigError, match=r"does without it: write \{\} where"):
         config("a {brand}")
     config("a {}")
     config("a {title}")
+    BuildConfig(("t.csv",), tmp_path, caption_column="title", caption_templates=("a {brand}", "a {}"))
 
 
 NAMES = st.text(string.ascii_letters + " .[]!:'\"%$\\_é", min_size=1)
@@ -203,15 +243,17 @@ def test_the_template_is_part_of_what_a_row_is(root: Path) -> None:
         plain = open_reader(path, ReaderOptions()).options()
         assert plain == {"image_column": "path", "caption_column": "title", "key_column": ""}  # as it always was
         made = [
-            open_reader(path, ReaderOptions(caption_template=CaptionTemplate.parse(text))).options()
-            for text in ("a {}", "a {title}", "a {brand}")
+            open_reader(path, ReaderOptions(caption_templates=CaptionTemplates.parse(texts))).options()
+            for texts in (["a {}"], ["a {title}"], ["a {brand}"], ["a {brand}", "a {}"], ["a {}", "a {brand}", "a {}"])
         ]
         assert made[0] == {**plain, "caption_template": "a {}"}
-        assert [options["caption_column"] for options in made] == ["title", "", ""]
+        assert [options["caption_column"] for options in made] == ["title", "", "", "title", "title"]
+        assert made[3] == {**plain, "caption_templates": '["a {brand}", "a {}"]'}
+        assert made[4] == {**plain, "caption_templates": '["a {}", "a {brand}"]'}, "each once"
 
 
 def test_sources_without_columns_are_refused(tmp_path: Path) -> None:
-    options = ReaderOptions(caption_template=CaptionTemplate.parse("a {}"))
+    options = ReaderOptions(caption_templates=CaptionTemplates.parse(["a {}"]))
     (tmp_path / "photos").mkdir()
     (tmp_path / "t.tar").write_bytes(b"")
     for name, hint in (("photos", "--caption-from-folder"), ("t.tar", "the memory grows")):

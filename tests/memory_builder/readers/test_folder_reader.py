@@ -195,16 +195,30 @@ def test_a_folder_of_tars_is_told_how_to_be_given(tmp_path: Path) -> None:
 
 def test_captions_from_the_folders_names(photos: Path) -> None:
     put(photos, g_jpg=b"G", b__h_jpg=b"H", b__d__i_jpg=b"I")
-    reader = open_reader(photos, ReaderOptions(caption_from_folder="a {} of ours"))
+    reader = open_reader(photos, ReaderOptions(folder_templates=("a {} of ours",)))
     made = {"photos/g": "a photos of ours", "photos/b/h": "a b of ours", "photos/b/d/i": "a d of ours"}
     assert told(read_all(reader)) == {**twin(photos), **made}, "a caption that is there is kept"
     assert reader.options() == {"caption_from_folder": "a {} of ours"}
 
 
+def test_templates_take_turns_by_the_pairs_keys(photos: Path) -> None:
+    put(photos, **{f"mug__{number}_jpg": b"M" for number in range(0, 90, 3)}, mug__own_jpg=b"O", mug__own_txt=b"mine")
+    reader = open_reader(photos, ReaderOptions(folder_templates=("a {}", "the {}", "our {}")))
+    made = {key: caption for key, caption in told(read_all(reader)).items() if key.startswith("photos/mug/")}
+    assert made.pop("photos/mug/own") == "mine"
+    assert set(made.values()) == {"a mug", "the mug", "our mug"}
+    assert reader.options() == {"caption_from_folders": '["a {}", "the {}", "our {}"]'}
+    (photos / "mug/0.jpg").unlink()
+    put(photos, mug__100_jpg=b"N")
+    again = told(read_all(reader))
+    assert made.pop("photos/mug/0") and again.pop("photos/mug/100")
+    assert {key: again[key] for key in made} == made, "a pair keeps its caption, whatever else is in the folder"
+
+
 @pytest.mark.parametrize("template", ["a photo", "a {} of a {}", "a {name}"])
 def test_a_template_has_one_place_for_the_name(tmp_path: Path, template: str) -> None:
     with pytest.raises(ConfigError, match=r"write \{\} once, where the folder's name goes, like 'a photo of a \{\}\.'"):
-        BuildConfig((str(tmp_path),), tmp_path / "memory", caption_from_folder=template)
+        BuildConfig((str(tmp_path),), tmp_path / "memory", folder_templates=(template,))
 
 
 def test_files_that_are_named_themselves_are_told_where_they_lie(tmp_path: Path) -> None:
