@@ -1,6 +1,6 @@
 """`reco eval`: what the memory and the fusion are worth on a task, beside the frozen encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -157,7 +157,7 @@ def evaluate(
         words = *_checked_words(kind, show, output), output is not None
         fusions, raw = (
             [fusion, *(more_fusions or [])],
-            _checked_paths(tasks, model, classes or unseen, "templates" in given),
+            _checked_paths(tasks, model, classes or unseen, given),
         )
         prompts, trained = _read_prompts(templates, classes, unseen), _read_configs(fusions)
         opened = Kept(memory, backend, uri, token_file, allow_remote, remote_cache).open()
@@ -206,12 +206,12 @@ def _checked_words(kind: str | None, show: str, output: Path | None) -> "tuple[K
     return chosen, mode
 
 
-def _checked_paths(tasks: list[Path], model: str | None, named: Path | None, templates: bool) -> bool:
+def _checked_paths(tasks: list[Path], model: str | None, named: Path | None, given: Mapping[str, str]) -> bool:
     """Whether an encoder is needed; refuse tasks that are not there, and models.
 
     Args:
         named: --classes or --unseen.
-        templates: whether --templates was given.
+        given: the options of the command line, by their parameters.
     """
     from evaluation.errors import EvaluationError
     from evaluation.forms import is_raw
@@ -219,8 +219,10 @@ def _checked_paths(tasks: list[Path], model: str | None, named: Path | None, tem
     raw = [is_raw(path) for path in tasks]
     if named and not all(raw):
         stop("--classes and --unseen are for raw images: an .npz holds its classes in class_name and unseen_class", 2)
-    if templates and not any(raw):
-        stop("--templates is for raw images: the class texts of an .npz are encoded already", code=2)
+    useless = [given[name] for name in ("model", "pretrained", "device", "dtype", "templates") if name in given]
+    if useless and not any(raw):
+        what = "an .npz or a folder of embeddings is encoded already, its class texts too"
+        stop(f"{' and '.join(useless)}: for raw images only; {what}", code=2)
     if any(raw) and model is None:
         path = tasks[raw.index(True)]
         raise EvaluationError("encoder_needed", f"{path} holds raw images: name the memory's encoder with --model.")

@@ -37,7 +37,8 @@ def fit_and_measure(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> 
     if verbatim:
         say(
             "Prompts are worded otherwise. All captions of a thing being alike, the fusion knows no other words, and "
-            f"may take such labels for unknown: reco eval tells. {RULE}. What helps is captions in different words.",
+            f"may take such labels for unknown: reco eval tells. {RULE}. What helps is captions in different words, "
+            "as reco build makes them of several --caption-from-folder or --caption-template.",
             style="yellow",
         )
     else:
