@@ -27,6 +27,14 @@ def test_compose_hands_on_every_setting() -> None:
     assert {name for name in handed_on if name.startswith(PREFIX)} == settings - FIXED_IN_THE_IMAGE
 
 
+def test_every_service_of_ours_has_the_image_for_a_gpu_and_each_that_computes_a_gpu() -> None:
+    ours = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    on_gpu = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text())["services"]
+    assert set(on_gpu) == {name for name, service in ours.items() if service["image"] == "reco:cpu"}
+    assert {service["image"] for service in on_gpu.values()} == {"reco:gpu"}
+    assert {name for name, service in on_gpu.items() if "deploy" not in service} == {"prepare"}
+
+
 @pytest.mark.parametrize("extra", ["cpu", "gpu"])
 def test_image_runs_on_the_versions_that_are_tested(extra: str) -> None:
     runtime, tested = pins(f"{extra}-runtime.lock"), pins(f"{extra}.lock")
