@@ -64,6 +64,13 @@ class _Text(Iterator[str]):
     def mark(self) -> None:
         self.begin, self.data = self._file.tell(), b""
 
+    def keep_line(self, start: int) -> None:
+        """Of `data`, take back what follows the line that begins at `start`."""
+        end = self.data.find(b"\n", start) + 1
+        if 0 < end < len(self.data):
+            self.data = self.data[:end]
+            self._file.seek(self.begin + end)
+
 
 def columns(path: Source) -> Head:
     """The columns of a header, or in JSON lines the names in the first object.
@@ -117,12 +124,17 @@ def _fields(text: _Text, head: Head) -> Iterator[Mapping[str, Any] | None]:
     header = head.columns
     reader = csv.reader(text, delimiter=head.delimiter, strict=True)
     while True:
+        start = len(text.data)  # blank lines before a row belong to it
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error:
+            # A quote that nobody closes takes the rows behind it for its own, up to the next quote or csv's limit of a
+            # field: the fault is its line's alone.
+            text.keep_line(start)
             yield None
+            reader = csv.reader(text, delimiter=head.delimiter, strict=True)
             continue
         if fields:
             yield dict(zip(header, fields, strict=True)) if len(fields) == len(header) else None

@@ -236,9 +236,16 @@ def test_rows_that_cannot_be_parsed_cost_themselves_only(root: Path) -> None:
     assert [code for _, code in told(read_all(root / "t.jsonl"))] == ["c", "!row_invalid", "!row_invalid"]
 
 
-def test_a_quote_that_is_never_closed_does_not_swallow_the_table_in_silence(root: Path) -> None:
-    (root / "t.csv").write_text('path,caption\nimages/0.jpg,c\nimages/1.jpg,"open\nimages/2.jpg,d\n')
-    assert [code for _, code in told(read_all(root / "t.csv"))] == ["c", "!row_invalid"]
+def test_a_quote_that_is_never_closed_costs_its_own_line_only(root: Path) -> None:
+    rows = [f"images/0.jpg,number {number}" for number in range(2000)]
+    rows[500] = 'images/1.jpg,"5 inch'
+    expected = ["!row_invalid" if number == 500 else f"number {number}" for number in range(2000)]
+    (root / "t.csv").write_text("\r\n".join(["path,caption", *rows, ""]))
+    assert [caption for _, caption in told(read_all(root / "t.csv", 300))] == expected
+
+    # the next quote does not end it, and a field of several lines behind it is read as one
+    (root / "t.csv").write_text('path,caption\nimages/0.jpg,"5 inch\nimages/1.jpg,c\nimages/2.jpg,"two\nlines"\n')
+    assert [caption for _, caption in told(read_all(root / "t.csv"))] == ["!row_invalid", "c", "two\nlines"]
 
 
 def test_B13_bytes_that_are_not_utf8_and_a_byte_order_mark(root: Path) -> None:
