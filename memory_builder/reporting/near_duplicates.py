@@ -75,9 +75,7 @@ def report_near_duplicates(
     find = _compared if is_compared(len(rows), len(rows) - old) else _hashed
     first = dict(sorted(find(rows, alive, old, cosine).items()))
     items = _items(root, segments, {row for late, (early, _) in first.items() for row in (late, early)})
-    groups: dict[int, list[int]] = defaultdict(list)
-    for late, (early, _) in first.items():
-        groups[_leader(early, first)].append(late)
+    groups = _grouped(first)
     copies = sum(items[late][1] == items[early][1] for late, (early, _) in first.items())
     write_file(
         root / NEAR_DUPLICATES,
@@ -153,10 +151,17 @@ def _cells(rows: StoredRows) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
     return cells, along
 
 
-def _leader(row: int, first: Pairs) -> int:
-    while row in first:
-        row = first[row][0]
-    return row
+def _grouped(first: Pairs) -> dict[int, list[int]]:
+    """The rows of each group but its earliest, by that one; `first` is in ascending order.
+
+    Frames of a film, and copies of one picture, are a chain that may be as long as the memory: it is walked once.
+    """
+    groups: dict[int, list[int]] = defaultdict(list)
+    leaders: dict[int, int] = {}
+    for late, (early, _) in first.items():
+        leaders[late] = leaders.get(early, early)
+        groups[leaders[late]].append(late)
+    return groups
 
 
 def _lines(groups: dict[int, list[int]], first: Pairs, items: dict[int, tuple[str, str]]) -> Iterator[bytes]:
