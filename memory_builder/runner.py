@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from memory import BuildLock, wanted_family
+from memory.format.workers import working
 from memory_builder.committing import Commit
 from memory_builder.config import BuildConfig
 from memory_builder.engines import Engine, Job
@@ -34,13 +35,13 @@ def run(config: BuildConfig, task: Task, engine: Engine, progress: Progress) -> 
 
 
 def do_share(config: BuildConfig, task: Task, engine: Engine, progress: Progress, share: Share) -> ShareResult:
-    """Finish a worker's share of a task, beside other workers: no lock, nothing swept, nothing published.
+    """Finish a worker's share of a task, beside other workers: no build lock, nothing swept, nothing published.
 
     Raises:
         MemoryBuilderError, memory.MemoryStoreError, models.errors.EncoderError: as builds.py says.
     """
     prepare_output(config.memory)
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, working(config.memory):
         return _Build(config, task, engine, Watch(progress, stop), sweep=False).do_share(share)
 
 

@@ -19,10 +19,11 @@ from memory.format.manifest_parser import parse_manifest
 from memory.format.plain_files import open_plain
 from memory.format.strict_json import canonical_bytes
 from memory.format.versions import latest_version, manifest_path
-from memory.format.work_files import LOCK, UNITS, WORK
+from memory.format.work_files import LOCK, WORK
+from memory.format.workers import sweep_units
 
 # Where killed writers leave files under temporary names.
-_WRITTEN: Final = (".", "deletes", "indexes", "manifests", "receipts", "removed", "segments", WORK, UNITS)
+_WRITTEN: Final = (".", "deletes", "indexes", "manifests", "receipts", "removed", "segments", WORK)
 
 
 def publish(root: Path, contents: Contents) -> Manifest:
@@ -106,6 +107,7 @@ class BuildLock:
         try:
             for name in _WRITTEN:
                 sweep_temporaries(self._root / name)
+            sweep_units(self._root)
             repair_head(self._root)
         except BaseException:
             self._release()

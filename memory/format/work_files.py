@@ -9,6 +9,7 @@ from typing import Final
 
 WORK: Final = "work"
 LOCK: Final = f"{WORK}/lock"
+WORKERS: Final = f"{WORK}/workers"  # held, shared, by workers that write units without that lock
 
 # Units of a build that no version holds yet, a folder each; a purge deletes one that names the key.
 UNITS: Final = f"{WORK}/units"
@@ -28,7 +29,7 @@ KEY_LISTS: Final = (REJECTED, NEAR_DUPLICATES)
 # No key is in these.
 BUILD_LOG: Final = f"{WORK}/build-log.jsonl"
 INDEX_TIMES: Final = f"{WORK}/index-{{}}.json"  # of a modality
-KEYLESS: Final = (LOCK, BUILD_LOG, INDEX_TIMES.format("*"))
+KEYLESS: Final = (LOCK, WORKERS, BUILD_LOG, INDEX_TIMES.format("*"))
 
 
 def is_known(path: str) -> bool:

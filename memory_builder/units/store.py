@@ -25,6 +25,7 @@ from memory.format.durable import (
     write_file,
 )
 from memory.format.work_files import UNIT_DESCRIPTION, UNIT_IMAGE, UNIT_ITEMS, UNIT_REJECTED, UNIT_TEXT, UNITS
+from memory.format.workers import sweep_units
 from memory_builder.encoding.begun import BegunUnit
 from memory_builder.encoding.mapper import MappedUnit
 from memory_builder.records import Rejected
@@ -36,12 +37,13 @@ class UnitStore:
     """The finished units of a memory's work folder: for the holder of the build lock, and who works for it."""
 
     def __init__(self, root: Path) -> None:
+        self._root = root
         self._directory = root / UNITS
         make_directory(self._directory)
 
     def sweep(self) -> None:
-        """Remove what a killed build left half-written: before any worker begins."""
-        sweep_temporaries(self._directory)
+        """Remove what a killed build left half-written: before any worker of this build begins."""
+        sweep_units(self._root)
         sweep_temporaries(self._directory.parent)  # the ledger is written there
 
     def __contains__(self, unit_id: str) -> bool:

@@ -1,11 +1,12 @@
 """Workers that each do a share, and the build that finishes: the memory is that of one process."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from memory import MemoryNotFound, read_manifest
+from memory import BuildLock, MemoryNotFound, read_manifest
 from memory_builder import BuildConfig, ConfigError, Share, build, build_share
 from memory_builder.units.store import UnitStore
 from models.encoder import Encoder
@@ -40,3 +41,32 @@ def test_three_workers_of_which_one_was_lost_and_a_finishing_build(
     finished = build(shared, encoder)
     assert (finished.units_resumed, finished.units_encoded) == (5, 2)
     assert finished.digest == whole.digest
+
+
+def test_a_worker_goes_on_while_others_write_to_the_memory(
+    tmp_path: Path, encoder: Encoder, write_folder: Callable[..., Path]
+) -> None:
+    """Whoever takes the build lock sweeps: a removal, a gc, a pair added to the service."""
+    memory = tmp_path / "memory"
+    corpus = str(write_folder(tmp_path / "corpus", range(60)))
+    ended, locked = threading.Event(), []
+
+    def write() -> None:
+        while not ended.is_set():
+            with BuildLock(memory):
+                locked.append(True)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        result = build_share(BuildConfig((corpus,), memory, unit_rows=1), encoder, Share(0, 1))
+    finally:
+        ended.set()
+        writer.join()
+    assert result.units == len(UnitStore(memory).ids()) == 60
+    assert len(locked) > 60
+
+    left = memory / "work/units/.tmp-1-0123456789abcdef"
+    left.mkdir()
+    with BuildLock(memory):
+        assert not left.exists()  # nobody works any more
