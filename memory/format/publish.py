@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from memory.errors import Locked, ShardSizeMismatch, VersionTaken
+from memory.errors import Locked, ShardSizeMismatch, VersionTaken, WriteFailed
 from memory.format.durable import make_directory, sweep_temporaries, write_bytes
 from memory.format.manifest import Contents, Manifest, serialise
 from memory.format.manifest_parser import parse_manifest
@@ -89,6 +89,7 @@ class BuildLock:
 
     Raises:
         Locked: at once, if another process holds it.
+        WriteFailed: the lock cannot be had: the memory is another user's, or on a file system that takes no writes.
     """
 
     def __init__(self, root: Path) -> None:
@@ -97,13 +98,7 @@ class BuildLock:
 
     def __enter__(self) -> "BuildLock":
         make_directory(self._root / WORK)
-        descriptor = os.open(self._root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise Locked(f"another process is writing to {self._root}. Wait for it, or stop it.") from error
-        self._descriptor = descriptor
+        self._descriptor = self._locked()
         try:
             for name in _WRITTEN:
                 sweep_temporaries(self._root / name)
@@ -118,6 +113,22 @@ class BuildLock:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._release()
+
+    def _locked(self) -> int:
+        descriptor = None
+        try:
+            descriptor = os.open(self._root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if descriptor is not None:
+                os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                raise Locked(f"another process is writing to {self._root}. Wait for it, or stop it.") from error
+            raise WriteFailed(
+                f"{self._root / LOCK} cannot be locked: {error.strerror or error}. Nothing was changed; whoever "
+                "changes a memory needs to be allowed to write to all of it."
+            ) from error
+        return descriptor
 
     def _release(self) -> None:
         if self._descriptor is not None:

@@ -28,11 +28,17 @@ def version_of(name: str) -> int | None:
 
 
 def list_versions(root: Path) -> list[int]:
-    """Committed versions, ascending; empty where there is no memory. Temporary names are not versions."""
+    """Committed versions, ascending; empty where there is no memory. Temporary names are not versions.
+
+    Raises:
+        ManifestInvalid: they may not be listed, or cannot be.
+    """
     try:
         names = [entry.name for entry in (root / "manifests").iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise ManifestInvalid(f"the versions of {root} cannot be listed: {error.strerror or error}") from error
     return sorted(version for name in names if (version := version_of(name)) is not None)
 
 

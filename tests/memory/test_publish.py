@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -156,3 +157,17 @@ def test_X1_kill_at_every_step_leaves_the_old_version_or_the_new(place, factory,
                 again = [factory.make_rows(12, seed=1), factory.make_rows(9, seed=2)]
                 assert factory.commit(root, again, deletes=[4], parent=1).digest == unbroken.digest
     assert seen == {1, 2}
+
+
+def test_what_may_not_be_written_or_listed_is_told_in_a_sentence(built: Path) -> None:
+    """What another user's memory, or one that is mounted read-only, answers: an error of the system."""
+    root = built
+    (root / "work/lock").unlink(missing_ok=True)
+    (root / "work/lock").mkdir(parents=True)
+    with pytest.raises(memory.WriteFailed, match="work/lock cannot be locked: Is a directory"):
+        memory.compact(root)
+
+    shutil.rmtree(root / "manifests")
+    (root / "manifests").symlink_to("manifests")
+    with pytest.raises(memory.ManifestInvalid, match="cannot be listed: Too many levels"):
+        Memory.open(root)
