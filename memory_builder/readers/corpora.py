@@ -92,7 +92,7 @@ def _listed(path: Path, allowed: Collection[str]) -> Iterator[Path | StoredObjec
     try:
         if path.stat().st_size > _MAX_LIST_BYTES:
             raise CorpusError("source_unreadable", f"{path} is too large to be a list of corpora.")
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # with the mark that Notepad writes
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError("source_unreadable", f"{path} cannot be read as a list of corpora: {error}") from error
     for line in map(str.strip, lines):

@@ -12,11 +12,11 @@ from itertools import islice
 from typing import NamedTuple
 
 from memory_builder.errors import CorpusError
-from memory_builder.readers.columns import Usual, choose_columns, image_label
+from memory_builder.readers.columns import Columns, Usual, choose_columns, image_label
 from memory_builder.readers.reader import Piece, ReaderOptions
 from memory_builder.readers.regular_file import Stamp, changed, stem_of
 from memory_builder.readers.source import Source, image_inside, image_stamp, read_image, root_of, stamp_of
-from memory_builder.readers.table_lines import DELIMITERS, JSON_LINES, Line, columns, lines
+from memory_builder.readers.table_lines import DELIMITERS, JSON_LINES, Line, columns, later_columns, lines
 from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
 
 TABLE_EXTENSIONS = (*DELIMITERS, *JSON_LINES)
@@ -63,7 +63,7 @@ class TableReader:
         self._root = root_of(path)
         self._max_image_bytes = options.max_image_bytes
         self._head = columns(path)
-        self._columns = choose_columns(self._head.columns, path, options, USUAL)
+        self._columns = self._chosen(options)
 
     def options(self) -> Mapping[str, str]:
         """The columns, and what is between fields where the extension does not say it."""
@@ -103,6 +103,16 @@ class TableReader:
             for image in self._images(line):
                 yield self._row(line, image, number)
         raise changed(self._path)  # or the piece would have ended before
+
+    def _chosen(self, options: ReaderOptions) -> Columns:
+        """The columns: of those that the first row has or, if they are not there, of those that others have too."""
+        try:
+            return choose_columns(self._head.columns, self._path, options, USUAL)
+        except CorpusError:
+            later = later_columns(self._path, self._head)
+            if not later:
+                raise
+        return choose_columns([*self._head.columns, *later], self._path, options, USUAL)
 
     def _images(self, line: Line) -> list[_Image]:
         """The images of a row that are there; one that is not, if none is."""

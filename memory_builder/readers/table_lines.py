@@ -4,6 +4,7 @@ A row that cannot be parsed is a row; a file whose rows cannot be told apart is 
 error.
 """
 
+import codecs
 import csv
 import io
 import json
@@ -94,9 +95,23 @@ def columns(path: Source) -> Head:
             header = next(csv.reader(text, delimiter=delimiter, strict=True), [])
         except csv.Error as error:
             raise CorpusError("table_invalid", f"The header of {path} is no row of a table: {error}.") from error
-        if len(set(header)) < len(header):
+        named = [name for name in header if name.strip()]  # Excel writes empty columns behind the table, without names
+        if len(set(named)) < len(named):
             raise CorpusError("table_invalid", f"The header of {path} has a column twice: {', '.join(header)}.")
         return Head(header, file.tell(), delimiter)
+
+
+def later_columns(path: Source, head: Head) -> list[str]:
+    """Names that objects of JSON lines have and the first has not: some programs leave out what is empty.
+
+    Raises:
+        CorpusError: table_invalid, source_unreadable.
+    """
+    if path.suffix.lower() not in JSON_LINES:
+        return []
+    with _opened(path) as file:
+        objects = (_parsed(line) or {} for line in islice(_Text(path, file), _JUDGED_LINES))
+        return [name for name in dict.fromkeys(name for one in objects for name in one) if name not in head.columns]
 
 
 def lines(path: Source, begin: int, head: Head) -> Iterator[Line]:
@@ -175,10 +190,12 @@ def _check_encoding(path: Source, file: BinaryIO) -> None:
     in_header = foreign[:1] == [1] and path.suffix.lower() not in JSON_LINES
     if in_header or (not encoded and len(foreign) > max(1, _FOREIGN_SHARE * number)):
         name, made = shlex.quote(path.name), shlex.quote(f"utf8-{path.name}")
+        file.seek(0)
+        encoding = "UTF-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "WINDOWS-1252"
         raise CorpusError(
             "table_invalid",
             f"{path} is not UTF-8 (line {foreign[0]:,}), so names and captions cannot be read. Save it as UTF-8 (in "
-            f"Excel: CSV UTF-8), or convert it: iconv -f WINDOWS-1252 -t UTF-8 {name} > {made}",
+            f"Excel: CSV UTF-8), or convert it: iconv -f {encoding} -t UTF-8 {name} > {made}",
         )
     file.seek(0)
 

@@ -67,6 +67,8 @@ def test_a_look_ahead_refuses_names_of_nothing_and_stops_at_the_first_match(shar
 def test_a_list_names_corpora_beside_itself(shards: Path) -> None:
     (shards / "list.txt").write_text("# first\n{001..002}.tar\n\n000.tar\n")
     assert names(expand([str(shards / "list.txt")])) == ["001.tar", "002.tar", "000.tar"]
+    (shards / "list.txt").write_bytes(b"\xef\xbb\xbf000.tar\r\n001.tar\r\n")  # as Notepad writes it
+    assert names(expand([str(shards / "list.txt")])) == ["000.tar", "001.tar"]
 
 
 def test_one_corpus_named_twice_is_read_once(shards: Path) -> None:

@@ -153,9 +153,32 @@ def test_a_table_of_semicolons_is_another_than_one_of_commas(tmp_path: Path) -> 
 def test_a_table_that_is_not_utf8_is_refused_with_what_to_do(root: Path, name: str, encoding: str) -> None:
     text = write_table(root / name, [{"path": f"Läden/{n}.jpg", "caption": "größer"} for n in range(2)]).read_text()
     (root / name).write_text(text.encode().decode("unicode_escape") if name == "t.jsonl" else text, encoding=encoding)
-    with pytest.raises(CorpusError, match=r"is not UTF-8 \(line \d\).*Excel.*iconv") as caught:
+    called = {"latin-1": "WINDOWS-1252", "utf-16": "UTF-16"}[encoding]
+    with pytest.raises(CorpusError, match=rf"is not UTF-8 \(line \d\).*Excel.*iconv -f {called} ") as caught:
         open_reader(root / name, ReaderOptions())
     assert caught.value.code == "table_invalid"
+
+
+def test_empty_columns_behind_a_table_have_no_names(root: Path) -> None:
+    """Excel writes them where a cell beside the table was ever touched."""
+    (root / "t.csv").write_text("path,caption,,\nimages/0.jpg,c,,\nimages/1.jpg,d,,note\n")
+    assert [caption for _, caption in told(read_all(root / "t.csv"))] == ["c", "d"]
+    (root / "t.csv").write_text("path,caption,note,note\nimages/0.jpg,c,,\n")
+    with pytest.raises(CorpusError, match="a column twice"):
+        read_all(root / "t.csv")
+
+
+def test_a_column_that_the_first_object_lacks_is_found_in_others(root: Path) -> None:
+    """Spark and others leave out what is null."""
+    rows = [{"path": "images/0.jpg"}, {"path": "images/1.jpg", "caption": "c", "sku": "k1"}]
+    path = write_table(root / "t.jsonl", rows)
+    assert told(read_all(path)) == [("t/images/0", "!missing_caption"), ("t/images/1", "c")]
+    assert [caption for _, caption in told(read_all(path, key_column="sku"))] == ["!key_invalid", "c"]
+    with pytest.raises(CorpusError, match=r"no column 'id'\. Its columns: path, caption, sku"):
+        read_all(path, key_column="id")
+    # what the first object has goes before what others have, as it did
+    path = write_table(root / "t.jsonl", [{"image": "images/0.jpg", "caption": "c"}, {"path": "x", "caption": "d"}])
+    assert open_reader(path, ReaderOptions()).options()["image_column"] == "image"
 
 
 def test_one_row_that_is_not_utf8_costs_that_row_alone(root: Path) -> None:
