@@ -11,6 +11,9 @@ from memory_builder.records import RowRejected
 # Without O_NONBLOCK, opening a FIFO that was put in the file's place would wait for ever.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
+_NOT_THERE = "The image is not there."
+_BACKSLASHES = " Its path has backslashes, as Windows writes them: write slashes in the table."
+
 
 class Stamp(NamedTuple):
     """What tells, without reading it, that a file is still the one that was seen.
@@ -104,7 +107,7 @@ def file_inside(root: Path, path: str) -> Path:
             raise RowRejected("path_outside", "The path is absolute or leads out of the table's folder.")
         real.lstat()
     except (OSError, ValueError):
-        raise RowRejected("missing_image", "The image is not there.") from None
+        raise RowRejected("missing_image", _NOT_THERE + (_BACKSLASHES if "\\" in path else "")) from None
     return real
 
 

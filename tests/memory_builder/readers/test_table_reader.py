@@ -10,7 +10,7 @@ import pytest
 
 from memory_builder import CorpusError
 from memory_builder.readers import ReaderOptions, open_reader
-from memory_builder.records import Record, Row
+from memory_builder.records import Record, Rejected, Row
 
 CAPTIONS = ["plain", 'with "quotes" and, commas', "two\nlines", "größer", "", "tab\there"]
 
@@ -210,6 +210,15 @@ def test_B04_paths_never_lead_out_of_the_folder(root: Path) -> None:
     outcomes = [row.image().decode() if isinstance(row, Record) else row.code for row in rows]
     assert outcomes == ["path_outside"] * 5 + ["ok", "ok", "path_outside"]
     assert [row.key for row in rows[5:7]] == ["t/ok", "t/within"]
+
+
+def test_paths_as_windows_writes_them_are_told_apart_from_images_that_are_not_there(root: Path) -> None:
+    (root / "t.csv").write_text("path,caption\nimages\\0.jpg,c\nimages/9.jpg,c\n")
+    rejected = []
+    for row in read_all(root / "t.csv"):
+        assert isinstance(row, Rejected)
+        rejected.append((row.code, "backslashes" in row.detail))
+    assert rejected == [("missing_image", True), ("missing_image", False)]
 
 
 def test_B10_missing_and_odd_values(root: Path) -> None:
