@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from memory.format.rows import BLOCK_ROWS
 from memory_builder.known_keys import Rival, StoredPair
 from memory_builder.records import Record, RowRejected
 from models.errors import InputError
@@ -13,6 +14,9 @@ from models.images.thumbnails import make_thumbnail
 
 if TYPE_CHECKING:  # torch takes seconds to load, and a wrong path should be told before
     import torch
+
+# A record batch of a segment counts their bytes in 31 bits, and beyond that nothing could be written.
+MAX_THUMBNAIL_BYTES = (2**31 - 1) // BLOCK_ROWS
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,11 @@ def _decode(data: bytes, preprocess: Preprocessor, thumbnail_px: int, *, raw: bo
     image = preprocess.decode(data)  # once, for both
     thumbnail = None
     if thumbnail_px:
-        thumbnail = make_thumbnail(image if image.mode == "RGB" else image.convert("RGB"), thumbnail_px)
+        colours = image if image.mode == "RGB" else image.convert("RGB")
+        thumbnail = make_thumbnail(colours, thumbnail_px)
+        while len(thumbnail) > MAX_THUMBNAIL_BYTES:
+            thumbnail_px = thumbnail_px * 3 // 4
+            thumbnail = make_thumbnail(colours, thumbnail_px)
     return Decoded(hashlib.sha256(data).hexdigest(), preprocess.pixels(image, raw=raw), thumbnail)
 
 

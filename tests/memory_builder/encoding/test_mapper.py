@@ -363,3 +363,14 @@ def test_a_row_that_repeats_a_pair_is_no_duplicate(encoder: Encoder) -> None:
         ("changed", "duplicate_key"),
     ]
     assert {row.detail for row in unit.rejected if row.key == "changed"} == {OTHER_PAIR}
+
+
+def test_no_thumbnail_is_so_large_that_a_segment_of_them_cannot_be_written(encoder: Encoder) -> None:
+    """16,384 of them make one record batch, whose bytes are counted in 31 bits."""
+    noise = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "JPEG")
+    record = Record("k", "c", file.getvalue, "s")
+    thumbnail = decode(record, encoder.preprocess, 1024).thumbnail
+    assert thumbnail is not None
+    assert 16_384 * len(thumbnail) < 2**31
