@@ -48,6 +48,10 @@ class _Refused:
     look: object
     problem: Problem
 
+    def again(self) -> Problem:
+        """The same problem as an exception of its own: one that is raised again keeps the frames of each time."""
+        return Problem(self.problem.code, self.problem.errors, self.problem.extensions, self.problem.headers)
+
     def __str__(self) -> str:
         where = ", ".join(error.pointer for error in self.problem.errors[:_POINTERS])
         return f"{self.problem.code} at {where}" if where else self.problem.code
@@ -178,7 +182,7 @@ class LabelSets:
                 continue
             if kept is not None:
                 return kept[1]
-            raise refused.problem
+            raise refused.again()
         raise Problem("label_set_not_found")
 
     def _take(self, name: str, look: object, content: bytes, suffix: str) -> LabelSet:

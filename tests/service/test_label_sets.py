@@ -73,6 +73,22 @@ def test_a_new_file_that_cannot_be_used_says_why(folder: Path) -> None:
     assert sets.refusal("new") == "json_invalid"
 
 
+def test_asking_for_a_file_that_cannot_be_used_leaves_nothing_behind(folder: Path) -> None:
+    sets = LabelSets(folder, Settings(model="m", memory="m"))
+    (folder / "new.json").write_text('{"labels": []}')
+
+    def frames_held() -> int:
+        for _ in range(20):
+            with pytest.raises(Problem):
+                sets.get("new")
+        held, frames = sets._refused["new"].problem.__traceback__, 0
+        while held is not None:
+            held, frames = held.tb_next, frames + 1
+        return frames
+
+    assert frames_held() == frames_held()  # each time of the first twenty had added three
+
+
 def test_a_file_whose_name_is_none_is_told_at_the_start(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "sea birds.txt").write_text("puffin")
     assert opened(folder).names() == ["birds", "colours"]
