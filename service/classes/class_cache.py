@@ -93,6 +93,7 @@ class ClassCache:
             if not flight.waiting:  # the last of them has left: nobody wants it, and nobody may join it
                 flight.task.cancel()
                 self._forget(key, flight)
+                del flight.task  # if it failed, its error holds this frame, and would hold itself by it
 
     def _forget(self, key: str, flight: _Flight) -> None:
         if self._flights.get(key) is flight:

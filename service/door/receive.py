@@ -65,12 +65,12 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, Resul
     try:
         return await task
     except asyncio.CancelledError:
-        if gone.done() and not gone.cancelled():
-            raise ClientLeft from None
-        task.cancel()  # this request itself is being ended, and its work with it
-        raise
+        if not gone.done() or gone.cancelled():
+            task.cancel()  # this request itself is being ended, and its work with it
+            raise
     finally:
         gone.cancel()
+    raise ClientLeft  # here, where it holds nothing of the work that was cancelled
 
 
 async def _disconnected(request: Request) -> None:

@@ -1,5 +1,9 @@
 """Waiting for work: several at a time, until a deadline, and what a failure means. Async, and free of HTTP.
 
+What fails leaves no cycle behind: an exception holds the frames that it passed, and these the request with its images
+and its generation. Where one of them holds the exception in turn, by a task or a future, only a full collection frees
+all that, and a busy service puts it off for minutes.
+
 Depends on the batcher's exceptions, models' errors and problems.
 """
 
@@ -21,6 +25,13 @@ Result = TypeVar("Result")
 
 def item_code(error: Exception) -> str:
     """The code of an item that failed; what concerns the whole request is raised again."""
+    try:
+        return _code_of(error)
+    finally:
+        error.__traceback__ = None  # the frames that waited hold the future that holds the error
+
+
+def _code_of(error: Exception) -> str:
     if isinstance(error, Problem):
         raise error
     if isinstance(error, DeadlinePassed):
@@ -48,6 +59,7 @@ async def together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)  # what they hold is given back before what the caller holds
+        tasks.clear()
 
 
 async def as_problem(work: Awaitable[Result]) -> Result:
@@ -64,4 +76,5 @@ async def within(deadline: float, work: Awaitable[Result]) -> Result:
         async with asyncio.timeout(deadline - time.monotonic()):
             return await work
     except TimeoutError:
-        raise Problem("deadline_exceeded") from None
+        pass  # with it as its context, the problem would hold the task that holds the problem
+    raise Problem("deadline_exceeded")

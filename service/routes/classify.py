@@ -25,6 +25,7 @@ from service.lifecycle import Service
 from service.pipeline.degrading import plain_if_degraded
 from service.pipeline.pipeline import Ask, Outcome
 from service.pipeline.trace import Trace
+from service.pipeline.waiting import together
 from service.problems import ItemError, Problem
 from service.routes.off_loop import LARGE_ANSWER_NUMBERS, off_loop
 from service.routes.openapi import (
@@ -182,10 +183,6 @@ async def _both(
     images: Coroutine[Any, Any, list[Outcome]], classes: Coroutine[Any, Any, Classes]
 ) -> tuple[list[Outcome], Classes]:
     """Images are decoded while class texts are encoded; the failure of one side ends the other."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            class_task = group.create_task(classes)  # first: what its texts cost may be refused
-            image_task = group.create_task(images)
-    except* Exception as failures:
-        raise failures.exceptions[0] from None
-    return image_task.result(), class_task.result()
+    sides: list[Coroutine[Any, Any, Any]] = [classes, images]  # these first: what their texts cost may be refused
+    embedded, found = await together(sides)
+    return found, embedded
