@@ -29,6 +29,7 @@ from reco_client.wire import (
     join_classifications,
     join_embeddings,
     json_of,
+    unreadable,
 )
 
 Part = TypeVar("Part")
@@ -132,14 +133,14 @@ class AsyncClient(Caller[httpx.AsyncClient]):
     async def _run(self, stream: Stream[Part]) -> AsyncIterator[Part]:
         async def one(batch: Batch[Any]) -> Part:
             ask = await asyncio.to_thread(stream.ask, batch)  # reads the files
-            return stream.answer(ask, await self._send(ask) if ask.places else None, len(batch.inputs))
+            return stream.read(ask, await self._send(ask) if ask.places else None, len(batch.inputs))
 
         under_way: deque[asyncio.Task[Part]] = deque()
         try:
             async with aclosing(cut_async(stream.inputs, stream.cutter)) as batches:
                 async for batch in batches:
                     under_way.append(asyncio.create_task(one(batch)))
-                    if len(under_way) == self._in_flight:
+                    if len(under_way) == self._in_flight or under_way[0].done():
                         yield await under_way.popleft()
             while under_way:
                 yield await under_way.popleft()
@@ -163,6 +164,8 @@ class AsyncClient(Caller[httpx.AsyncClient]):
                 outcome = await self._http.request(ask.method, ask.path, timeout=timeout, **ask.arguments)
             except httpx.TransportError as error:
                 outcome = error
+            except httpx.DecodingError as error:
+                raise unreadable(ask) from error
             if isinstance(outcome, httpx.Response) and outcome.is_success:
                 return outcome
             failure, wait_s = self._failed(ask, attempt, outcome, deadline)

@@ -55,8 +55,10 @@ class Caller(Generic[Http]):
             headers: to send with each request, as what stands before the service may ask for.
 
         Raises:
-            ValueError: no address of a service, or a key that cannot be sent.
+            ValueError: no address of a service, a key that cannot be sent, or nothing that may be under way.
         """
+        if in_flight < 1:
+            raise ValueError("in_flight is at least 1: with none under way there is never an answer")
         self._http = self._http_class(**http_arguments(url, api_key, timeout_s, in_flight, headers))
         self._timeout_s, self._deadline_s = timeout_s, deadline_s
         self._retries = retries or Retries()

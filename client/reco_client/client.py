@@ -29,6 +29,7 @@ from reco_client.wire import (
     join_classifications,
     join_embeddings,
     json_of,
+    unreadable,
 )
 
 Part = TypeVar("Part")
@@ -163,14 +164,14 @@ class Client(Caller[httpx.Client]):
 
         def one(batch: Batch[Any]) -> Part:
             ask = stream.ask(batch)  # reads the files: beside the other requests
-            return stream.answer(ask, self._send(ask, left) if ask.places else None, len(batch.inputs))
+            return stream.read(ask, self._send(ask, left) if ask.places else None, len(batch.inputs))
 
         pool = ThreadPoolExecutor(self._in_flight, thread_name_prefix="reco-client")
         under_way: deque[Future[Part]] = deque()
         try:
             for batch in cut(stream.inputs, stream.cutter):
                 under_way.append(pool.submit(one, batch))
-                if len(under_way) == self._in_flight:
+                if len(under_way) == self._in_flight or under_way[0].done():
                     yield under_way.popleft().result()
             while under_way:
                 yield under_way.popleft().result()
@@ -194,6 +195,8 @@ class Client(Caller[httpx.Client]):
                 outcome = self._http.request(ask.method, ask.path, timeout=timeout, **ask.arguments)
             except httpx.TransportError as error:
                 outcome = error
+            except httpx.DecodingError as error:
+                raise unreadable(ask) from error
             if isinstance(outcome, httpx.Response) and outcome.is_success:
                 return outcome
             failure, wait_s = self._failed(ask, attempt, outcome, deadline)

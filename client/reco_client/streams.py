@@ -14,7 +14,7 @@ from reco_client.batches import Batch, Cutter
 from reco_client.images import ImageSource
 from reco_client.options import ClassifyOptions, EmbedOptions, check_options, listed_labels
 from reco_client.results import Classifications, Embeddings
-from reco_client.wire import Ask, ask_images, ask_texts, classifications_of, embeddings_of
+from reco_client.wire import Ask, ask_images, ask_texts, classifications_of, embeddings_of, unreadable
 
 Part = TypeVar("Part")
 
@@ -40,6 +40,17 @@ class Stream(Generic[Part]):
     cutter: Cutter[Any]
     ask: Callable[[Batch[Any]], Ask]
     answer: Callable[[Ask, httpx.Response | None, int], Part]
+
+    def read(self, ask: Ask, response: httpx.Response | None, count: int) -> Part:
+        """The result of an answer.
+
+        Raises:
+            AnswerInvalid: it is no answer of RECO.
+        """
+        try:
+            return self.answer(ask, response, count)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise unreadable(ask) from error
 
 
 def embed_texts(texts: Any, cut: Cut, options: Mapping[str, Any]) -> Stream[Embeddings]:

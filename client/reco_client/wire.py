@@ -7,8 +7,8 @@ import base64
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -21,6 +21,7 @@ from reco_client.images import ImageSource, read_image
 from reco_client.options import listed_labels
 from reco_client.results import Classification, Classifications, Embeddings, ItemError, LabelScore, Neighbour, Scores
 
+Told = TypeVar("Told", Neighbour, LabelScore)
 NPY = "application/x-npy"
 UNREADABLE = "file_unreadable"  # ours: the service never saw it
 
@@ -83,7 +84,8 @@ def ask_images(path: str, batch: Batch[ImageSource], options: Mapping[str, Any])
 
 def ask_label_set(method: str, name: str) -> Ask:
     """A request about one label set."""
-    return Ask(method, f"/label_sets/{quote(name, safe='')}")
+    # A deletion that arrived, and whose answer did not, would be told as a set that is not there.
+    return Ask(method, f"/label_sets/{quote(name, safe='')}", repeatable=method != "DELETE")
 
 
 def ask_put_label_set(name: str, labels: Sequence[str], templates: Sequence[str] | None) -> Ask:
@@ -155,7 +157,8 @@ def embeddings_of(ask: Ask, response: httpx.Response | None, count: int) -> Embe
         if any("original" in item for item in rows.values())
         else None,
         neighbours=[
-            [Neighbour(**one) for one in rows[place]["neighbours"]] if place in rows else [] for place in range(count)
+            [_known(Neighbour, one) for one in rows[place]["neighbours"]] if place in rows else []
+            for place in range(count)
         ]
         if any("neighbours" in item for item in rows.values())
         else None,
@@ -263,6 +266,11 @@ def json_of(response: httpx.Response) -> Any:
         raise AnswerInvalid(f"{response.url} answered something that is no JSON. Is the address right?") from None
 
 
+def unreadable(ask: Ask) -> AnswerInvalid:
+    """What is said of an answer that is none of RECO's."""
+    return AnswerInvalid(f"{ask.path} answered something that is none of RECO's. Is the address right?")
+
+
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options that were given; the service has a default for each other."""
     return {name: value for name, value in options.items() if value is not None}
@@ -280,6 +288,11 @@ def _accept(options: Mapping[str, Any]) -> dict[str, str]:
 def _plain(options: Mapping[str, Any]) -> bool:
     more = options.get("return_original") or options.get("return_neighbours") or options.get("on_error") == "partial"
     return not more
+
+
+def _known(kind: type[Told], told: Mapping[str, Any]) -> Told:
+    """What of an answer we know; a later service may say more."""
+    return kind(**{one.name: told[one.name] for one in fields(kind)})
 
 
 def _error(told: Mapping[str, Any], index: int) -> ItemError:
@@ -301,7 +314,7 @@ def _vectors(packed: Mapping[int, str], count: int) -> NDArray[np.float32]:
 
 def _scores(told: Mapping[str, Any]) -> Scores:
     if "top" in told:
-        return Scores(told["label"], told["label_index"], top=[LabelScore(**one) for one in told["top"]])
+        return Scores(told["label"], told["label_index"], top=[_known(LabelScore, one) for one in told["top"]])
     return Scores(
         told["label"],
         told["label_index"],

@@ -17,6 +17,7 @@ from reco_client import (
     Retries,
     ServiceFailed,
 )
+from reco_client.wire import ask_label_set
 
 
 @both
@@ -159,3 +160,5 @@ def test_waits_double_and_never_fall_in_step() -> None:
 def test_what_may_have_arrived_is_not_repeated_where_that_would_matter() -> None:
     assert Retries().wait_s(1, ConnectionFailed(), repeatable=False) is None
     assert Retries().wait_s(1, Overloaded("queue_full", 503, ""), repeatable=False) is not None
+    assert not ask_label_set("DELETE", "birds").repeatable  # the second would be told that there is none
+    assert ask_label_set("GET", "birds").repeatable

@@ -5,9 +5,10 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import pytest
 from scripted_service import Reply, both, npy, problem
 
 from reco_client import AsyncClient, Client, Retries
@@ -74,3 +75,40 @@ def test_a_stream_that_nobody_reads_on_is_not_tried_again(scripted: Any) -> None
         stream.close()  # type: ignore[attr-defined]
         assert time.monotonic() - started < 5
     assert not threads_of_clients()  # a program would wait for them at its end
+
+
+@both
+def test_an_answer_that_is_there_does_not_wait_until_as_many_as_may_be_are_under_way(scripted: Any, kind: str) -> None:
+    server = scripted(lambda number: npy(1))
+    taken = []
+
+    def texts() -> Iterator[str]:  # as somebody types them, or a camera sees them
+        for number in range(8):
+            taken.append(number)
+            yield f"text {number}"
+            time.sleep(0.1)
+
+    if kind == "sync":
+        with Client(server.url, in_flight=8, texts_per_request=1) as client:
+            before = [len(taken) for _ in client.stream_texts(texts())]
+    else:
+
+        async def typed() -> AsyncIterator[str]:
+            for number in range(8):
+                taken.append(number)
+                yield f"text {number}"
+                await asyncio.sleep(0.1)
+
+        async def ask() -> list[int]:
+            async with AsyncClient(server.url, in_flight=8, texts_per_request=1) as client:
+                return [len(taken) async for _ in client.stream_texts(typed())]
+
+        before = asyncio.run(ask())
+    assert len(before) == 8
+    assert before[0] <= 4  # it had been all eight
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_nothing_under_way_is_refused_and_not_waited_for(kind: Any) -> None:
+    with pytest.raises(ValueError, match="in_flight is at least 1"):
+        kind("http://127.0.0.1:9", in_flight=0)
