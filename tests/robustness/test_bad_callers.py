@@ -97,6 +97,8 @@ def test_K12_only_the_origins_that_were_named_are_let_in(serve: Any) -> None:
         assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, app["Origin"])
         assert "access-control-allow-credentials" not in asked.headers
         assert service.client.options("/embed/text", headers=evil | wanted).status_code == 400
+        theirs = wanted | {"Access-Control-Request-Headers": "authorization, tracestate, x-stainless-lang"}  # OpenAI's
+        assert service.client.options("/v1/embeddings", headers=app | theirs).status_code == 200
         for headers, status in ((app | bearer(USE), 200), (app, 401)):  # a script may read a refusal, too
             answer = service.client.post("/embed/text", json={"texts": "a"}, headers=headers)
             assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, app["Origin"])
