@@ -219,7 +219,10 @@ class Settings(BaseSettings):
         description="Seconds from the whole body received to the answer (504).",
     )
     max_queue_items: int = Field(
-        1024, ge=1, description="Items accepted and not answered yet, images and texts apart (503 beyond it)."
+        1024,
+        ge=1,
+        description="Items accepted and not answered yet, images and texts apart (503 beyond it; 422 where one "
+        "request holds more).",
     )
     max_batch_size: int = Field(64, ge=1, le=4096, description="Items encoded together.")
     max_batch_ms: float = Field(

@@ -91,7 +91,7 @@ class Pipeline:
         """Decode and embed; an outcome for each image in order. Images go to the batcher as they are decoded.
 
         Raises:
-            Problem: queue_full or pixels_full before anything is decoded, deadline_exceeded.
+            Problem: batch_too_large, queue_full or pixels_full before anything is decoded, deadline_exceeded.
         """
 
         async def one(index: int, image: bytes | ItemError) -> Outcome:
@@ -123,7 +123,7 @@ class Pipeline:
         """Check, tokenise and embed; an outcome for each text in order, and whether it was cut.
 
         Raises:
-            Problem: queue_full before anything is tokenised, deadline_exceeded.
+            Problem: batch_too_large or queue_full before anything is tokenised, deadline_exceeded.
         """
         with self._admit("text", len(texts)):
             if sum(map(len, texts)) <= _SHORT_CHARACTERS:
@@ -290,6 +290,9 @@ class Pipeline:
     @contextmanager
     def _admit(self, modality: Modality, count: int) -> Iterator[None]:
         """The batcher's permit, with its refusal in the words of the API."""
+        most = self._settings.max_queue_items
+        if count > most:  # to come back later would not help
+            raise Problem("batch_too_large", extensions={"limit": most})
         with ExitStack() as stack:
             try:
                 stack.enter_context(self.batcher.admit(modality, count))

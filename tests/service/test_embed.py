@@ -225,3 +225,14 @@ def test_server_timing_names_the_stages(client: httpx.Client) -> None:
     stages = [part.split(";dur=")[0] for part in timing.split(", ")]
     assert stages == ["tokenize", "queue", "encode", "retrieve", "fuse", "total"]
     assert all(float(part.split(";dur=")[1]) >= 0 for part in timing.split(", "))
+
+
+def test_more_items_than_the_queue_holds_are_not_asked_to_come_back(serve: Any, photo_bytes: dict[str, bytes]) -> None:
+    photo = base64.b64encode(photo_bytes["png"]).decode()
+    with serve(max_queue_items=4) as small:
+        for path, body in (("/embed/text", {"texts": ["a bird"]}), ("/embed/image", {"images": [photo]})):
+            assert small.client.post(path, json={name: items * 4 for name, items in body.items()}).status_code == 200
+            answer = small.client.post(path, json={name: items * 5 for name, items in body.items()})
+            told = answer.json()
+            assert (answer.status_code, told["code"], told["limit"]) == (422, "batch_too_large", 4)
+            assert "Retry-After" not in answer.headers
