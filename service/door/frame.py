@@ -119,12 +119,11 @@ class _Frame:
     """What is known of one request: its id, when it began, and the status once it is sent."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
-        self.request_id = _given_id(scope) or f"{_DICE.getrandbits(64):016x}"
+        self.request_id = identify(scope)
         self.started = time.perf_counter()
         self.status = 0
         self._scope = scope
         self._send = send
-        scope.setdefault("state", {})["request_id"] = self.request_id
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -138,6 +137,20 @@ class _Frame:
                 told = server_timing(timing, time.perf_counter() - self.started)
                 fields.append((b"server-timing", told.encode()))
         await self._send(message)
+
+
+def new_id() -> str:
+    """An id for a request that brings none."""
+    return f"{_DICE.getrandbits(64):016x}"
+
+
+def identify(scope: Scope) -> str:
+    """The id of a request: its client's own, or one that it keeps from the first time that anybody asks."""
+    state = scope.setdefault("state", {})
+    if "request_id" not in state:
+        state["request_id"] = _given_id(scope) or new_id()
+    request_id: str = state["request_id"]
+    return request_id
 
 
 def _given_id(scope: Scope) -> str | None:

@@ -4,16 +4,18 @@ uvicorn has no deadline for either. What is refused here never reaches the app; 
 """
 
 import asyncio
-import secrets
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from starlette.requests import Request
+from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from service.door.frame import answer_problem, identify, new_id
 from service.door.parsing import Place, Requests
 from service.observing.logs import log_request
 from service.observing.metrics import UNMATCHED
-from service.problems import KINDS, MEDIA_TYPE, REJECTIONS, Problem, problem_response
+from service.problems import KINDS, REJECTIONS, Problem, problem_response
 
 if TYPE_CHECKING:
     from service.lifecycle import Service
@@ -158,25 +160,27 @@ class Connection(Requests):
             return
         running = self._running if self._answering else None
         if running is None:
-            self._write(code)
-            self._report(code)
+            request_id = new_id()
+            self._write(problem_response(Problem(code), request_id), request_id)
+            self._report(code, request_id)
         else:
+            scope: Any = running.scope
+            request_id = identify(scope)  # its own log line tells it, and the code
+            response = answer_problem(Request(scope), Problem(code))
             if not running.response_started:
-                self._write(code)
-            running.scope["state"]["code"] = code  # its own log line tells it
+                self._write(response, request_id)
         self._expect_reading()
         self.transport.close()
 
-    def _write(self, code: str) -> None:
-        response = problem_response(Problem(code), secrets.token_hex(8))
+    def _write(self, response: Response, request_id: str) -> None:
         status = f"HTTP/1.1 {response.status_code} {HTTPStatus(response.status_code).phrase}\r\n"
-        fields = {**response.headers, "content-type": MEDIA_TYPE, "connection": "close"}
+        fields = {**response.headers, "x-request-id": request_id, "connection": "close"}
         head = status + "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self.transport.write(f"{head}\r\n".encode("latin-1") + bytes(response.body))
 
-    def _report(self, code: str) -> None:
+    def _report(self, code: str, request_id: str) -> None:
         metrics, status = self._service.metrics, KINDS[code].status
         metrics.count_problem(code)
         metrics.observe_request(UNMATCHED, "other", status, 0.0)
         log = self._service.refusal_log.log if code in REJECTIONS else log_request
-        log(request_id=secrets.token_hex(8), endpoint=UNMATCHED, status=status, code=code)
+        log(request_id=request_id, endpoint=UNMATCHED, status=status, code=code)

@@ -87,6 +87,30 @@ def trickle(connection: socket.socket, data: bytes, every_s: float) -> None:
         time.sleep(every_s)
 
 
+def field_of(answer: bytes, name: bytes) -> str:
+    found = re.search(rb"^" + name + rb": (.*)\r$", answer, re.MULTILINE | re.IGNORECASE)
+    return found[1].decode() if found else ""
+
+
+def test_the_id_of_what_the_connection_refuses_is_in_the_log(serve: Any, caplog: pytest.LogCaptureFixture) -> None:
+    openai = POST.replace(b"/embed/text", b"/v1/embeddings")
+    stalled = b"Content-Length: 1000\r\n\r\n{"
+    with caplog.at_level(logging.INFO, "reco.access"), serve(receive_timeout_s=0.3) as service:
+        mine = answer_to(service, openai + b"X-Request-ID: mine\r\n" + stalled)
+        made = answer_to(service, POST + stalled)
+        broken = answer_to(service, b"GET / HTTP/1.1\r\n\r\n")
+        at_once = answer_to(service, POST + b"Transfer-Encoding: chunked\r\n\r\n" + 1500 * b"1\r\na\r\n")
+    logged = {record.request_fields["request_id"]: record.request_fields["code"] for record in caplog.records}  # type: ignore[attr-defined]
+    assert logged["mine"] == "receive_timeout"
+    assert field_of(mine, b"x-request-id") == "mine"
+    assert b'{"error": {' in mine, "OpenAI's clients read no other form"
+    for said, code in ((made, "receive_timeout"), (broken, "request_invalid"), (at_once, "chunks_too_small")):
+        told = re.search(rb'"instance": "(\w+)"', said)
+        assert told, said
+        assert logged[told[1].decode()] == code_of(said) == code
+        assert field_of(said, b"x-request-id") == told[1].decode()
+
+
 @pytest.mark.parametrize("head", [GET, POST + b"Content-Length: 2\r\n\r\n"])
 def test_T02_slowloris_bytes_do_not_move_the_deadline(hurried: Any, head: bytes) -> None:
     started = time.monotonic()
