@@ -21,6 +21,12 @@ class IndexChoice:
     params: Mapping[str, Any]
     search_params: Mapping[str, Any]
 
+    @property
+    def told(self) -> str:
+        """For people: the type and what it is built and searched with."""
+        parts = {**self.params, **self.search_params}
+        return " ".join([self.index_type, *(f"{name}={value}" for name, value in parts.items())])
+
     def searching(self, k: int) -> dict[str, Any]:
         """The search parameters for k neighbours."""
         return {name: max(value, k) if name in _AT_LEAST_K else value for name, value in self.search_params.items()}

@@ -58,7 +58,8 @@ def push(
 
     Raises:
         MemoryUnavailable: the server went away; give the same call again.
-        BackendRefused: the name is a collection itself, or Milvus refuses an index or a row.
+        BackendRefused: the name is a collection itself, the memory is there with another index, or Milvus refuses an
+            index or a row.
         WriteFailed: what is there is not what was written.
     """
     collection = f"{check_name(name)}_{memory.digest[:16]}"
@@ -78,6 +79,11 @@ def push(
             deleted=memory.deleted_ids(),
             index=index,
             agreement=0.0,
+        )
+    elif known.index != index:
+        raise BackendRefused(
+            f"{collection} is there, whole, with the index {known.index.told}, and this push asks for {index.told}: "
+            "name that one, or drop the collection first, while nothing serves it"
         )
     connection.manage("load_collection", collection)
     agreement = _check(memory, MilvusMemory(connection, collection, known))

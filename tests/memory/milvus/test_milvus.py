@@ -98,6 +98,19 @@ def test_ten_thousand_pairs_agree_with_the_exact_search(milvus: Any, tmp_path: P
     np.testing.assert_array_equal(kept.rows("text", [9, 9, 2]), memory.rows("text", [9, 9, 2]))
 
 
+def test_another_index_for_what_is_there_is_refused(milvus: Any, small: Memory) -> None:
+    server = MilvusServer(milvus.uri, timeout_s=20)
+    push(small, connect(server), "birds", flat(small))
+    for other in (choose_index("HNSW", 600), choose_index("FLAT", 600, search_params={"ef": 9})):
+        with pytest.raises(BackendRefused, match=r"is there, whole, with the index FLAT, and this push asks for"):
+            push(small, connect(server), "birds", other)
+    graph = choose_index("HNSW", 600, {"M": 8})
+    push(small, connect(server), "graphs", flat(small))  # of one memory there is one collection, whatever stands for it
+    with pytest.raises(BackendRefused, match="asks for HNSW M=8 efConstruction=200 ef=128"):
+        push(small, connect(server), "graphs", graph)
+    assert push(small, connect(server), "birds", flat(small)).written == 0
+
+
 def test_a_push_that_was_broken_off_goes_on(milvus: Any, tmp_path: Path, factory: Any) -> None:
     memory, server = write(tmp_path / "memory", factory, 5000), MilvusServer(milvus.uri, timeout_s=20)
 
