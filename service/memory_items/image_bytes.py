@@ -1,10 +1,12 @@
 """Images that leave the service: their type is read off their first bytes, and a browser may not guess another.
 
-Depends on starlette only.
+Depends on starlette and etags.
 """
 
 from starlette.requests import Request
 from starlette.responses import Response
+
+from service.etags import has_etag
 
 _HEADERS = {
     "Cache-Control": "private, no-cache",  # kept, and asked about each time: an id means another image elsewhere
@@ -30,7 +32,7 @@ def image_type(data: bytes) -> str | None:
 
 def not_modified(request: Request, etag: str) -> Response | None:
     """The 304 for a browser that has this very image; None for all others."""
-    if request.headers.get("if-none-match") != etag:
+    if not has_etag(request, etag):
         return None
     return Response(status_code=304, headers=image_headers(etag))
 

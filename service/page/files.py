@@ -1,6 +1,6 @@
 """The page's files, read once from the package, and the headers under which a browser runs them.
 
-Depends on starlette only. Everything the page loads comes from this service: no inline script, no inline style.
+Depends on starlette and etags. Everything the page loads comes from this service: no inline script, no inline style.
 """
 
 import hashlib
@@ -9,6 +9,8 @@ from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
+
+from service.etags import has_etag
 
 FOLDER = Path(__file__).parent
 INDEX = "index.html"
@@ -47,7 +49,7 @@ class PageFile:
     def answer(self, request: Request) -> Response:
         """The file, or 304 for a browser that has it."""
         headers = {**_HEADERS, "ETag": self.etag}
-        if request.headers.get("if-none-match") == self.etag:
+        if has_etag(request, self.etag):
             return Response(status_code=304, headers=headers)
         return Response(self.content, headers={**headers, "Content-Type": self.media_type})
 

@@ -72,6 +72,15 @@ def test_a_browser_that_has_a_file_gets_304(client: httpx.Client) -> None:
     assert first.headers["content-type"] == "text/javascript; charset=utf-8"
     again = client.get("/page/main.js", headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+    tag = first.headers["etag"]
+    for named, status in (
+        (f"W/{tag}", 304),
+        (f'"x", W/{tag}', 304),
+        ("*", 304),
+        (f"x{tag}", 200),
+        (tag.strip('"'), 200),
+    ):
+        assert client.get("/page/main.js", headers={"If-None-Match": named}).status_code == status, named
 
 
 @pytest.mark.parametrize(
