@@ -10,6 +10,7 @@ from itertools import chain
 
 from memory_builder.readers.folder import FolderReader
 from memory_builder.readers.reader import Reader
+from memory_builder.readers.webdataset import WebDatasetReader
 from memory_builder.records import Rejected, Row, RowRejected
 from memory_builder.reporting.ledger import advice
 from models.errors import InputError
@@ -75,10 +76,10 @@ def look_at(readers: Iterable[Reader[Row]]) -> FirstLook:
 
 
 def _advice(rejected: Counter[str], readers: Iterable[Reader[Row]]) -> str:
-    """What would work, if all readers are of folders whose images have no captions."""
+    """What would work, if all readers are of folders or tars that hold no pair."""
     ways: list[str] = []
-    for reader in readers if set(rejected) == {"missing_caption"} else ():
-        way = reader.advice() if isinstance(reader, FolderReader) else ""
+    for reader in readers if set(rejected) <= {"missing_caption", "missing_image"} else ():
+        way = reader.advice() if isinstance(reader, FolderReader | WebDatasetReader) else ""
         if not way:
             return ""
         ways.append(way)

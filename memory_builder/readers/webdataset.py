@@ -90,6 +90,23 @@ class WebDatasetReader:
         if rows != piece.rows:
             raise changed(self._path)
 
+    def advice(self) -> str:
+        """What would work, where no sample is whole, and parts of one lie apart; empty where that is not so.
+
+        `tar cf x.tar *.jpg *.txt` packs so. The headers of the whole archive are read.
+        """
+        without_caption, without_image = set[str](), set[str]()
+        for sample in _samples(scan_members(self._path)):
+            if sample.images and sample.captions:
+                return ""
+            (without_caption if sample.images else without_image).add(sample.key)
+        if without_caption.isdisjoint(without_image):
+            return ""
+        return (
+            f"In {self._path.name} an image and its caption do not follow one another, as they must: pack it anew, "
+            "sorted by name, like tar --sort=name -cf shard.tar FOLDER."
+        )
+
     def _row(self, sample: _Sample, archive: Archive) -> Row:
         key = f"{self.name}/{readable(sample.key)}"
         parts = [*sample.images, *sample.captions.values()]

@@ -1,5 +1,6 @@
 """What is seen of a corpus before an encoder is opened: the first row that can be stored, or that there is none."""
 
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,3 +103,27 @@ def test_captions_from_folders_are_refused_where_there_is_none(tmp_path: Path) -
     with pytest.raises(ConfigError, match="--caption-column"):
         check_corpora(config)
     check_corpora(replace(config, corpora=(f"{tmp_path.parent}/{tmp_path.name}*",)))
+
+
+@pytest.mark.parametrize("count", [5, 90])
+def test_a_tar_whose_pairs_lie_apart_is_told_how_to_be_packed(tmp_path: Path, count: int) -> None:
+    folder = Path(pairs(tmp_path / "a", broken=0, good=count))
+
+    def packed(name: str, files: list[Path]) -> str:
+        with tarfile.open(tmp_path / name, "w") as tar:
+            for file in files:
+                tar.add(file, file.name)
+        return str(tmp_path / name)
+
+    images, captions = sorted(folder.glob("*.jpg")), sorted(folder.glob("*.txt"))
+    apart = packed("apart.tar", [*images, *captions])
+    with pytest.raises(NothingUsable, match=r"In apart\.tar an image and its caption do not follow.*--sort=name"):
+        look(tmp_path, apart)
+    assert look(tmp_path, packed("sorted.tar", sorted([*images, *captions]))) is None
+    without = [packed("images.tar", images), packed("late.tar", [*images, *captions[:-1], images[-1], captions[-1]])]
+    for tar in without:  # nothing to find, or a pair that is whole: no such advice
+        try:
+            told = look(tmp_path, tar) or ""
+        except NothingUsable as refused:
+            told = refused.message
+        assert "--sort=name" not in told
