@@ -87,17 +87,19 @@ class ShardSearch:
         search of a range takes 15 times as long as its search of the nearest.
         """
         least = (kth - 2 * self._error)[:, None]
-        reaching: list[list[NDArray[np.int64]]] = [[] for _ in queries]
+        ids, similarities = nothing_found(len(queries), k)
         for start in range(0, self._rows, _SCANNED_ROWS):
             block = self._embeddings[start : start + _SCANNED_ROWS].astype(np.float32)
             reaches = queries @ block.T >= least  # (B, n)
-            for position in np.flatnonzero(reaches.any(axis=1)).tolist():
-                reaching[position].append(start + np.flatnonzero(reaches[position]))
-        ranked = [
-            self._rank(query[None], np.concatenate(rows)[None], k)
-            for query, rows in zip(queries, reaching, strict=True)
-        ]
-        return np.concatenate([rows for rows, _ in ranked]), np.concatenate([exact for _, exact in ranked])
+            for one in np.flatnonzero(reaches.any(axis=1)).tolist():  # merged at once: a shard of equal rows is large
+                candidates = start + np.flatnonzero(reaches[one])
+                more_ids, more_similarities = self._rank(queries[one : one + 1], candidates[None], k)
+                ids[one], similarities[one] = best_k(
+                    np.concatenate((ids[one : one + 1], more_ids), axis=1),
+                    np.concatenate((similarities[one : one + 1], more_similarities), axis=1),
+                    k,
+                )
+        return ids, similarities
 
     def _rank(
         self, queries: NDArray[np.float32], candidates: NDArray[np.int64], k: int

@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +249,15 @@ def test_captions_that_name_classes_are_searched_nearly_as_fast_as_others() -> N
         return min(took)
 
     assert seconds(200) < 8 * seconds(20_000)
+
+
+def test_a_shard_of_equal_rows_needs_no_room_for_all_of_them_a_query() -> None:
+    search, queries = shard_of(classes(100_000, 1, 8)), unit_rows(64, 8, 2)
+    tracemalloc.start()
+    try:
+        ids, _ = search.search(queries, 5)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(ids, np.tile(np.arange(5), (64, 1)))
+    assert peak < 16 << 20  # 64 lists of all rows are 49 MiB
