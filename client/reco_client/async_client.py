@@ -23,12 +23,14 @@ from reco_client.wire import (
     Ask,
     ask_add_pairs,
     ask_label_set,
+    ask_label_sets,
     ask_pair,
     ask_pairs,
     ask_put_label_set,
     join_classifications,
     join_embeddings,
-    json_of,
+    label_sets_of,
+    object_of,
     unreadable,
 )
 
@@ -86,8 +88,7 @@ class AsyncClient(Caller[httpx.AsyncClient]):
 
     async def label_sets(self) -> list[dict[str, Any]]:
         """See `Client.label_sets`."""
-        listed: list[dict[str, Any]] = (await self._json(Ask("GET", "/label_sets")))["label_sets"]
-        return listed
+        return label_sets_of(await self._json(ask_label_sets()))
 
     async def label_set(self, name: str) -> dict[str, Any]:
         """See `Client.label_set`."""
@@ -150,8 +151,7 @@ class AsyncClient(Caller[httpx.AsyncClient]):
             await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _json(self, ask: Ask) -> dict[str, Any]:
-        body: dict[str, Any] = json_of(await self._send(ask))
-        return body
+        return object_of(ask, await self._send(ask))
 
     async def _send(self, ask: Ask) -> httpx.Response:
         """The answer, after as many attempts as it takes."""

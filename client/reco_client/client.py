@@ -23,12 +23,14 @@ from reco_client.wire import (
     Ask,
     ask_add_pairs,
     ask_label_set,
+    ask_label_sets,
     ask_pair,
     ask_pairs,
     ask_put_label_set,
     join_classifications,
     join_embeddings,
-    json_of,
+    label_sets_of,
+    object_of,
     unreadable,
 )
 
@@ -109,8 +111,7 @@ class Client(Caller[httpx.Client]):
 
     def label_sets(self) -> list[dict[str, Any]]:
         """Names and sizes of the service's label sets."""
-        listed: list[dict[str, Any]] = self._json(Ask("GET", "/label_sets"))["label_sets"]
-        return listed
+        return label_sets_of(self._json(ask_label_sets()))
 
     def label_set(self, name: str) -> dict[str, Any]:
         """Labels and templates of one label set."""
@@ -181,8 +182,7 @@ class Client(Caller[httpx.Client]):
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _json(self, ask: Ask) -> dict[str, Any]:
-        body: dict[str, Any] = json_of(self._send(ask))
-        return body
+        return object_of(ask, self._send(ask))
 
     def _send(self, ask: Ask, left: threading.Event | None = None) -> httpx.Response:
         """The answer, after as many attempts as it takes; when `left` is set there are no more."""

@@ -82,6 +82,11 @@ def ask_images(path: str, batch: Batch[ImageSource], options: Mapping[str, Any])
     return Ask("POST", path, arguments, batch.first, places, errors)
 
 
+def ask_label_sets() -> Ask:
+    """A request for all of them."""
+    return Ask("GET", "/label_sets")
+
+
 def ask_label_set(method: str, name: str) -> Ask:
     """A request about one label set."""
     # A deletion that arrived, and whose answer did not, would be told as a set that is not there.
@@ -264,6 +269,30 @@ def json_of(response: httpx.Response) -> Any:
         return response.json()
     except ValueError:
         raise AnswerInvalid(f"{response.url} answered something that is no JSON. Is the address right?") from None
+
+
+def object_of(ask: Ask, response: httpx.Response) -> dict[str, Any]:
+    """The object that is the body of a good answer.
+
+    Raises:
+        AnswerInvalid: it is none.
+    """
+    told = json_of(response)
+    if not isinstance(told, dict):
+        raise unreadable(ask)
+    return told
+
+
+def label_sets_of(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What an answer lists.
+
+    Raises:
+        AnswerInvalid: nothing of the kind.
+    """
+    listed = told.get("label_sets")
+    if not isinstance(listed, list):
+        raise unreadable(ask_label_sets())
+    return listed
 
 
 def unreadable(ask: Ask) -> AnswerInvalid:

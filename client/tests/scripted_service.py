@@ -67,6 +67,9 @@ class Scripted:
                 self.end_headers()
                 self.wfile.write(content)
 
+            def do_GET(self) -> None:
+                self.do_POST()
+
             def log_message(self, *_: Any) -> None:
                 pass
 

@@ -1,5 +1,6 @@
 """Answers of a later service, and of something that is no service at all."""
 
+import asyncio
 import base64
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from scripted_service import Reply, both, call
 
-from reco_client import AnswerInvalid, Client
+from reco_client import AnswerInvalid, AsyncClient, Client
 
 JSON = {"Content-Type": "application/json"}
 
@@ -18,6 +19,23 @@ def test_json_of_somebody_else_is_told(scripted: Any, kind: str, body: Any) -> N
     server = scripted(lambda number: Reply(body=body, headers=JSON))
     with pytest.raises(AnswerInvalid, match="none of RECO's"):
         call(kind, server.url)
+
+
+@both
+@pytest.mark.parametrize(("name", "body"), [("label_sets", {}), ("label_sets", {"label_sets": 3}), ("memory", [])])
+def test_json_of_somebody_else_is_told_of_lists_and_records_too(scripted: Any, kind: str, name: str, body: Any) -> None:
+    server = scripted(lambda number: Reply(body=body, headers=JSON))
+
+    async def ask() -> Any:
+        async with AsyncClient(server.url) as client:
+            return await getattr(client, name)()
+
+    with pytest.raises(AnswerInvalid, match="none of RECO's"):
+        if kind == "async":
+            asyncio.run(ask())
+        else:
+            with Client(server.url) as client:
+                getattr(client, name)()
 
 
 @both
