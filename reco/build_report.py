@@ -48,7 +48,7 @@ def show_result(result: "BuildResult", config: "BuildConfig") -> None:
 def _show_alike(equal_captions: int, config: "BuildConfig") -> None:
     """Say what captions that repeat each other cost, unless they are worded in several ways already."""
     options = {"--caption-from-folder": config.folder_templates, "--caption-template": config.caption_templates}
-    if any(len(templates) > 1 for templates in options.values()):
+    if any(len(set(templates)) > 1 for templates in options.values()):
         return
     used = [option for option, templates in options.items() if templates]
     way = f"give {' and '.join(used)} several times, in other words" if used else "word them differently"

@@ -177,6 +177,7 @@ def test_captions_of_one_template_are_told_how_to_have_more(encoder_dir: Path, t
         return " ".join(result.stderr.split())
 
     assert "so give --caption-from-folder several times, in other words (docs" in said("one", "a {}")
+    assert "so give --caption-from-folder several times" in said("twice", "a {}", "a {}")
     assert "word for word" not in said("two", "a {}", "the {}")
     encoder = read_manifest(tmp_path / "two").encoder
     with Memory.open(tmp_path / "two", encoder=encoder) as memory:
