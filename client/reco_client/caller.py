@@ -8,11 +8,11 @@ from typing import Generic, TypeVar
 
 import httpx
 
+from reco_client.asks import Ask
 from reco_client.errors import ConnectionFailed, RecoError, error_of
 from reco_client.retries import Deadline, OnRetry, Retries
 from reco_client.settings import http_arguments, timeout_of
 from reco_client.streams import Cut
-from reco_client.wire import Ask
 
 Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
 

@@ -12,6 +12,8 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from reco_client import streams
+from reco_client.answers import join_classifications, join_embeddings, label_sets_of, object_of, unreadable
+from reco_client.asks import Ask, ask_add_pairs, ask_label_set, ask_label_sets, ask_pair, ask_pairs, ask_put_label_set
 from reco_client.batches import Batch, cut
 from reco_client.caller import Caller
 from reco_client.images import ImageSource
@@ -19,20 +21,6 @@ from reco_client.options import ClassifyOptions, EmbedOptions
 from reco_client.results import Classifications, Embeddings
 from reco_client.retries import Deadline
 from reco_client.streams import Stream
-from reco_client.wire import (
-    Ask,
-    ask_add_pairs,
-    ask_label_set,
-    ask_label_sets,
-    ask_pair,
-    ask_pairs,
-    ask_put_label_set,
-    join_classifications,
-    join_embeddings,
-    label_sets_of,
-    object_of,
-    unreadable,
-)
 
 Part = TypeVar("Part")
 

@@ -1,6 +1,6 @@
 """Each call as a stream: how it is cut into requests, and what is made of the answers. No connection is touched here.
 
-Depends on batches, wire and the parts beside them.
+Depends on batches, asks, answers and the parts beside them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,11 +10,12 @@ from typing import Any, Generic, TypeVar
 
 import httpx
 
+from reco_client.answers import classifications_of, embeddings_of, unreadable
+from reco_client.asks import Ask, ask_images, ask_texts
 from reco_client.batches import Batch, Cutter
 from reco_client.images import ImageSource
 from reco_client.options import ClassifyOptions, EmbedOptions, check_options, listed_labels
 from reco_client.results import Classifications, Embeddings
-from reco_client.wire import Ask, ask_images, ask_texts, classifications_of, embeddings_of, unreadable
 
 Part = TypeVar("Part")
 

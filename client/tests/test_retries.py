@@ -17,7 +17,7 @@ from reco_client import (
     Retries,
     ServiceFailed,
 )
-from reco_client.wire import ask_label_set
+from reco_client.asks import ask_label_set
 
 
 @both

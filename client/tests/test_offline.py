@@ -12,10 +12,10 @@ import pytest
 
 import reco_client
 from reco_client import Client, Degraded, Embeddings, ItemError, SpaceChanged
+from reco_client.answers import join_classifications, join_embeddings
 from reco_client.batches import Cutter, cut
 from reco_client.images import read_image
 from reco_client.settings import http_arguments
-from reco_client.wire import join_classifications, join_embeddings
 
 PACKAGE = Path(reco_client.__file__).parent
 

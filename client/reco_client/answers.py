@@ -1,132 +1,23 @@
-"""Requests as the service wants them, and its answers as results. No connection is touched here.
+"""The service's answers as results. No connection is touched here.
 
 Depends on httpx (for its Response), numpy, and the parts beside it.
 """
 
 import base64
 import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from reco_client.batches import Batch
+from reco_client.asks import NPY, Ask, ask_label_sets
 from reco_client.errors import AnswerInvalid, Degraded, SpaceChanged
-from reco_client.images import ImageSource, read_image
-from reco_client.options import listed_labels
 from reco_client.results import Classification, Classifications, Embeddings, ItemError, LabelScore, Neighbour, Scores
 
 Told = TypeVar("Told", Neighbour, LabelScore)
-NPY = "application/x-npy"
-UNREADABLE = "file_unreadable"  # ours: the service never saw it
-
-
-@dataclass(frozen=True)
-class Ask:
-    """One request.
-
-    Attributes:
-        first: place in the call of its first input.
-        places: of each input that is sent, in the batch; the others are in `errors`.
-        errors: by place in the call, inputs that could not even be sent.
-        repeatable: whether it may be sent again when nobody knows if it arrived.
-    """
-
-    method: str
-    path: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    first: int = 0
-    places: Sequence[int] = ()
-    errors: Mapping[int, ItemError] = field(default_factory=dict)
-    repeatable: bool = True
-
-    @property
-    def places_in_call(self) -> Sequence[int]:
-        """Of the inputs that are sent."""
-        return [self.first + place for place in self.places]
-
-
-def ask_texts(batch: Batch[str], options: Mapping[str, Any]) -> Ask:
-    """A request to embed texts."""
-    body = {"texts": list(batch.inputs), **_given(options), **_form(options)}
-    arguments = {"json": body, "headers": _accept(options)}
-    return Ask("POST", "/embed/text", arguments, batch.first, range(len(batch.inputs)))
-
-
-def ask_images(path: str, batch: Batch[ImageSource], options: Mapping[str, Any]) -> Ask:
-    """A request with images, as a form: a third less to send than base64.
-
-    Raises:
-        OSError, TypeError: an image that cannot be read, unless on_error is "partial".
-    """
-    files: list[tuple[str, tuple[str, bytes]]] = []
-    places, errors = [], {}
-    for place, source in enumerate(batch.inputs):
-        try:
-            files.append(("files", ("image", read_image(source))))
-            places.append(place)
-        except (OSError, TypeError) as error:
-            if options.get("on_error") != "partial":
-                raise
-            detail = error.strerror or "" if isinstance(error, OSError) else str(error)
-            errors[batch.first + place] = ItemError(batch.first + place, UNREADABLE, detail)
-    embeds = path == "/embed/image"
-    given = _given(options) | (_form(options) if embeds else {})
-    words = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
-    arguments = {"files": files, "data": words, "headers": _accept(options) if embeds else {}}
-    return Ask("POST", path, arguments, batch.first, places, errors)
-
-
-def ask_label_sets() -> Ask:
-    """A request for all of them."""
-    return Ask("GET", "/label_sets")
-
-
-def ask_label_set(method: str, name: str) -> Ask:
-    """A request about one label set."""
-    # A deletion that arrived, and whose answer did not, would be told as a set that is not there.
-    return Ask(method, f"/label_sets/{quote(name, safe='')}", repeatable=method != "DELETE")
-
-
-def ask_put_label_set(name: str, labels: Sequence[str], templates: Sequence[str] | None) -> Ask:
-    """A request to make or replace one.
-
-    Raises:
-        TypeError: a string where a list of them is to be.
-    """
-    body = {"labels": listed_labels("labels", labels)}
-    if templates is not None:
-        body["templates"] = listed_labels("templates", templates)
-    return replace(ask_label_set("PUT", name), arguments={"json": body})
-
-
-def ask_add_pairs(images: Iterable[ImageSource], options: Mapping[str, Any]) -> Ask:
-    """A request to put images into the memory. Not repeated when nobody knows if it arrived.
-
-    Raises:
-        OSError, TypeError: an image that cannot be read.
-        ValueError: there is none.
-    """
-    batch = Batch(0, list(images))
-    if not batch.inputs:
-        raise ValueError("there is no image to add")
-    ask = ask_images("/operator/pairs", batch, {name: value for name, value in options.items() if value is not None})
-    return replace(ask, repeatable=False)
-
-
-def ask_pairs(limit: int, offset: int) -> Ask:
-    """A request to list what was added."""
-    return Ask("GET", "/operator/pairs", {"params": {"limit": limit, "offset": offset}})
-
-
-def ask_pair(method: str, key: str) -> Ask:
-    """A request to show a pair of the memory, or to take it out; a key may hold slashes."""
-    return Ask(method, f"/operator/pairs/{quote(key, safe='/')}", repeatable=method == "GET")
 
 
 def embeddings_of(ask: Ask, response: httpx.Response | None, count: int) -> Embeddings:
@@ -298,25 +189,6 @@ def label_sets_of(told: Mapping[str, Any]) -> list[dict[str, Any]]:
 def unreadable(ask: Ask) -> AnswerInvalid:
     """What is said of an answer that is none of RECO's."""
     return AnswerInvalid(f"{ask.path} answered something that is none of RECO's. Is the address right?")
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that were given; the service has a default for each other."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _form(options: Mapping[str, Any]) -> dict[str, str]:
-    return {} if _plain(options) else {"encoding_format": "base64"}
-
-
-def _accept(options: Mapping[str, Any]) -> dict[str, str]:
-    """An array where an array holds all that was asked for; a bad answer is a problem in any case."""
-    return {"Accept": NPY} if _plain(options) else {}
-
-
-def _plain(options: Mapping[str, Any]) -> bool:
-    more = options.get("return_original") or options.get("return_neighbours") or options.get("on_error") == "partial"
-    return not more
 
 
 def _known(kind: type[Told], told: Mapping[str, Any]) -> Told:
