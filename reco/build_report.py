@@ -21,12 +21,12 @@ def show_result(result: "BuildResult", config: "BuildConfig") -> None:
     from memory_builder.reporting.ledger import advice
 
     output = config.memory
-
+    there = "there already" if result.present <= result.num_items - result.added else "there already, or removed since"
     repeated = f"{result.repeated:,} repeated, " if result.repeated else ""
     replaced = f" ({result.replaced:,} in the place of another of their key)" if result.replaced else ""
     console.print(
         f"{escape(str(output))}: version {result.version}, {counted(result.num_items, 'item')}; "
-        f"{result.added:,} added{replaced}, {result.present:,} there already, {repeated}{_rejected(result)}"
+        f"{result.added:,} added{replaced}, {result.present:,} {there}, {repeated}{_rejected(result)}"
         + ("" if result.created else "; nothing was new, so there is no new version")
     )
     for code, count in sorted(result.rejected.items()):

@@ -137,6 +137,17 @@ def test_what_was_kept_there_already_and_rejected_is_told_apart(
     assert "not stored" not in again.output
 
 
+def test_what_was_removed_is_not_told_as_there(encoder_dir: Path, photos: Path, tmp_path: Path) -> None:
+    memory = str(tmp_path / "memory")
+    build = ["build", str(photos), "-o", memory, "--model", str(encoder_dir), "--device", "cpu"]
+    assert CliRunner().invoke(app, build).exit_code == 0
+    assert "4 there already, 0 rejected" in " ".join(CliRunner().invoke(app, build).output.split())
+    assert CliRunner().invoke(app, ["memory", "remove", memory, "--keys", "photos/2"]).exit_code == 0
+    assert "3 items; 0 added, 4 there already, or removed since" in " ".join(
+        CliRunner().invoke(app, build).output.split()
+    )
+
+
 def test_captions_that_changed_are_told_with_the_option_that_replaces_them(
     encoder_dir: Path, photos: Path, tmp_path: Path
 ) -> None:
