@@ -184,5 +184,5 @@ async def _both(
 ) -> tuple[list[Outcome], Classes]:
     """Images are decoded while class texts are encoded; the failure of one side ends the other."""
     sides: list[Coroutine[Any, Any, Any]] = [classes, images]  # these first: what their texts cost may be refused
-    embedded, found = await together(sides)
-    return found, embedded
+    embedded_classes, outcomes = await together(sides)
+    return outcomes, embedded_classes

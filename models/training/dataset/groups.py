@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from models.training.dataset.entities import plain
 
-_ITEM_OF_SOURCE = re.compile(
-    r"(/[^/]*| row \d+(?:, [^/]*)?)$"
-)  # an item's own part: a member, a file, a row, one of its images
+# An item's own part of its source: a member, a file, a row, one of a row's images.
+_ITEM_OF_SOURCE = re.compile(r"(/[^/]*| row \d+(?:, [^/]*)?)$")
 
 
 def number_equal(blocks: Iterable[Sequence[str]], part: Callable[[str], str] = str) -> NDArray[np.int64]:
