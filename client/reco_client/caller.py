@@ -3,6 +3,7 @@
 No connection is touched here. Depends on httpx and the parts beside it.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
@@ -55,10 +56,14 @@ class Caller(Generic[Http]):
             headers: to send with each request, as what stands before the service may ask for.
 
         Raises:
-            ValueError: no address of a service, a key that cannot be sent, or nothing that may be under way.
+            ValueError: no address of a service, a key that cannot be sent, no time to wait, or nothing to be sent.
+            TypeError: a time that is no number.
         """
         if in_flight < 1:
             raise ValueError("in_flight is at least 1: with none under way there is never an answer")
+        _check_seconds("timeout_s", timeout_s)
+        if deadline_s is not None:
+            _check_seconds("deadline_s", deadline_s)
         self._http = self._http_class(**http_arguments(url, api_key, timeout_s, in_flight, headers))
         self._timeout_s, self._deadline_s = timeout_s, deadline_s
         self._retries = retries or Retries()
@@ -95,3 +100,16 @@ class Caller(Generic[Http]):
         if wait_s is not None and self._on_retry is not None:
             self._on_retry(failure, attempt, wait_s)
         return failure, wait_s
+
+
+def _check_seconds(name: str, seconds: float) -> None:
+    """Refuse what nobody can wait for, before it is told as a service that does not answer.
+
+    Raises:
+        ValueError: none, fewer, or no end of them.
+        TypeError: no number.
+    """
+    if not isinstance(seconds, int | float):
+        raise TypeError(f"{name} is a number of seconds, not {type(seconds).__name__}")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{name} is a number of seconds above 0, not {seconds}: 600 is patient")

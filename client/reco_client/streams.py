@@ -22,11 +22,19 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class Cut:
-    """How much goes into one request."""
+    """How much goes into one request.
+
+    Raises:
+        ValueError: nothing.
+    """
 
     texts: int
     images: int
     num_bytes: int
+
+    def __post_init__(self) -> None:
+        if min(self.texts, self.images, self.num_bytes) < 1:
+            raise ValueError("texts_per_request, images_per_request and bytes_per_request are at least 1")
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 import reco_client
-from reco_client import Client, Degraded, Embeddings, ItemError, SpaceChanged
+from reco_client import AsyncClient, Client, Degraded, Embeddings, ItemError, SpaceChanged
 from reco_client.answers import join_classifications, join_embeddings
 from reco_client.batches import Cutter, cut
 from reco_client.images import read_image
 from reco_client.settings import http_arguments
 
 PACKAGE = Path(reco_client.__file__).parent
+both_kinds = pytest.mark.parametrize("kind", [Client, AsyncClient])
 
 
 def test_batches_keep_the_order_and_count_from_the_first() -> None:
@@ -110,6 +111,30 @@ def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(key: str) -> N
     with pytest.raises(ValueError, match="the API key holds") as refused:
         Client("http://127.0.0.1:9", api_key=key)
     assert "cret" not in str(refused.value)
+
+
+@both_kinds
+@pytest.mark.parametrize("seconds", [0, 0.0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["timeout_s", "deadline_s"])
+def test_no_time_to_wait_is_refused_and_not_told_as_a_service_that_is_away(
+    kind: Any, name: str, seconds: float
+) -> None:
+    with pytest.raises(ValueError, match=f"{name} is a number of seconds above 0, not "):
+        kind("http://127.0.0.1:9", **{name: seconds})
+
+
+@both_kinds
+def test_a_time_that_is_no_number_is_told(kind: Any) -> None:
+    for wrong in (None, "5"):
+        with pytest.raises(TypeError, match="timeout_s is a number of seconds, not "):
+            kind("http://127.0.0.1:9", timeout_s=wrong)
+
+
+@both_kinds
+@pytest.mark.parametrize("name", ["texts_per_request", "images_per_request", "bytes_per_request"])
+def test_a_request_of_nothing_is_refused_before_the_first_call(kind: Any, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}.* at least 1"):
+        kind("http://127.0.0.1:9", **{name: 0})
 
 
 def part(space: str, rows: int, width: int = 4, *, degraded: bool = False) -> Embeddings:
