@@ -44,7 +44,14 @@ class Ask:
 
 
 def ask_texts(batch: Batch[str], options: Mapping[str, Any]) -> Ask:
-    """A request to embed texts."""
+    """A request to embed texts.
+
+    Raises:
+        TypeError: an input that is no string, as an empty cell of a table is.
+    """
+    for place, one in enumerate(batch.inputs, batch.first):
+        if not isinstance(one, str):
+            raise TypeError(f"a text is a string, not {type(one).__name__}: input {place}")
     body = {"texts": list(batch.inputs), **_given(options), **_form(options)}
     arguments = {"json": body, "headers": _accept(options)}
     return Ask("POST", "/embed/text", arguments, batch.first, range(len(batch.inputs)))

@@ -4,6 +4,7 @@ Standard library only.
 """
 
 import errno
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -15,12 +16,12 @@ class Readable(Protocol):
 
 
 # A str is a path. Bytes are an encoded file (JPEG, PNG, WebP, GIF, AVIF), never pixels.
-ImageSource: TypeAlias = str | Path | bytes | bytearray | memoryview | Readable
+ImageSource: TypeAlias = str | PathLike[str] | bytes | bytearray | memoryview | Readable
 
 
 def image_size(source: ImageSource) -> int:
     """Bytes that an image will take; 0 where nobody knows before it is read, or if it cannot be read."""
-    if isinstance(source, str | Path):
+    if isinstance(source, str | PathLike):
         try:
             return Path(source).stat().st_size
         except OSError:
@@ -35,10 +36,10 @@ def read_image(source: ImageSource) -> bytes:
         OSError: a path that cannot be read.
         TypeError: no path, bytes or open file: an array or a PIL image must be encoded first.
     """
-    if isinstance(source, str | Path):
+    if isinstance(source, str | PathLike):
         if Path(source).is_dir():
             told = "a folder is no image: give its files, as in sorted(Path(...).glob('*.jpg'))"
-            raise IsADirectoryError(errno.EISDIR, told, str(source))
+            raise IsADirectoryError(errno.EISDIR, told, fspath(source))
         return Path(source).read_bytes()
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)

@@ -3,9 +3,10 @@
 Depends on batches, asks, answers and the parts beside them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from os import PathLike
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -98,6 +99,7 @@ def classify(images: Any, cut: Cut, options: Mapping[str, Any]) -> Stream[Classi
 
 
 def listed(images: Any) -> Iterable[ImageSource]:
-    """One image as a list of one: what is no image itself is taken for many."""
-    single = isinstance(images, str | bytes | bytearray | memoryview)
-    return [images] if single or hasattr(images, "__fspath__") or hasattr(images, "read") else images
+    """One image as a list of one, and so what is neither one nor many: reading it says what an image is."""
+    single = isinstance(images, str | bytes | bytearray | memoryview | PathLike) or hasattr(images, "read")
+    many = isinstance(images, Iterable | AsyncIterable) or hasattr(images, "__getitem__")
+    return [images] if single or not many else images

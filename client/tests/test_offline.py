@@ -2,6 +2,7 @@
 
 import ast
 import io
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,9 @@ import reco_client
 from reco_client import AsyncClient, Client, Degraded, Embeddings, ItemError, SpaceChanged
 from reco_client.answers import join_classifications, join_embeddings
 from reco_client.batches import Cutter, cut
-from reco_client.images import read_image
+from reco_client.images import image_size, read_image
 from reco_client.settings import http_arguments
+from reco_client.streams import listed
 
 PACKAGE = Path(reco_client.__file__).parent
 both_kinds = pytest.mark.parametrize("kind", [Client, AsyncClient])
@@ -57,6 +59,39 @@ def test_an_image_is_a_path_bytes_or_an_open_file(tmp_path: Path) -> None:
     for wrong in (np.zeros(3), 5, None, io.StringIO("text")):
         with pytest.raises(TypeError, match="save an array or a PIL image"):
             read_image(wrong)  # type: ignore[arg-type]
+
+
+def test_an_entry_of_a_folder_is_a_path(tmp_path: Path) -> None:
+    (tmp_path / "größe 鳥.png").write_bytes(b"image")
+    with os.scandir(tmp_path) as entries:
+        one = next(entries)
+    assert (read_image(one), image_size(one)) == (b"image", 5)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, object()])
+def test_what_is_neither_an_image_nor_many_is_told_what_an_image_is(wrong: Any) -> None:
+    with Client("http://127.0.0.1:9", api_key="") as client:  # a PIL image is such an object
+        with pytest.raises(TypeError, match=f"not {type(wrong).__name__}; save an array or a PIL image"):
+            client.embed_images(wrong)
+        with pytest.raises(TypeError, match="save an array or a PIL image"):
+            client.classify(wrong, labels=["wren"])
+
+
+def test_what_has_places_is_taken_for_many() -> None:
+    class Photos:  # as a data set of torch's has it
+        def __getitem__(self, place: int) -> bytes:
+            return [b"one", b"two"][place]
+
+    assert list(listed(Photos())) == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("wrong", [b"a wren", float("nan"), None])
+def test_a_text_that_is_no_string_is_told_by_its_place(wrong: Any) -> None:
+    with (
+        Client("http://127.0.0.1:9", api_key="", texts_per_request=2, in_flight=1) as client,
+        pytest.raises(TypeError, match=f"a text is a string, not {type(wrong).__name__}: input 1"),
+    ):
+        client.embed_texts(["a wren", wrong])
 
 
 def test_embeddings_are_shown_by_what_they_are_and_not_by_their_numbers() -> None:
