@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import uvicorn
@@ -146,17 +146,48 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the app in any case: uvicorn leaves it to itself where what is open is cut, and logs a traceback."""
+        self.config.ending = True  # type: ignore[attr-defined]
+        await self._accept_last()
         await super().shutdown(sockets)
         if self.force_exit:
             await self.lifespan.shutdown()
 
+    async def _accept_last(self) -> None:
+        """Close the port, and take who has reached it: the kernel resets whom it still holds with a closed port."""
+        held = [socket.socket(fileno=os.dup(one.fileno())) for server in self.servers for one in server.sockets]
+        for server in self.servers:
+            server.close()
+        arrived = [client for port in held for client in _waiting(port)]
+        for port in held:
+            port.close()
+        loop = asyncio.get_running_loop()
+        for client in arrived:
+            await loop.connect_accepted_socket(self._connection, client)
+
+    def _connection(self) -> Connection:
+        return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+
+def _waiting(port: socket.socket) -> Iterator[socket.socket]:
+    """Connections that are made and not accepted."""
+    port.setblocking(False)
+    with suppress(OSError):  # none is left, or no file for one
+        while True:
+            yield port.accept()[0]
+
 
 class _Config(uvicorn.Config):
-    """uvicorn's, and the server's connections that wait for their next request, the longest first."""
+    """uvicorn's, and what its connections ask for.
+
+    Attributes:
+        idle: those that wait for their next request, the longest first.
+        ending: the server accepts nothing more.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.idle: dict[Connection, None] = {}
+        self.ending = False
 
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _TICK_S: Final = 0.01  # loops keep time in milliseconds
 _LEFTOVER_S: Final = 5.0  # for the rest of a body that was answered before it was whole
+_LAST_S: Final = 0.25  # for a request that is on its way when the end comes
 
 
 class Connection(Requests):
@@ -43,7 +44,7 @@ class Connection(Requests):
         if len(self.connections) > self._service.settings.max_connections and not self._make_room():
             self._answer("too_many_connections")
             return
-        self._arm(self._service.settings.header_timeout_s)
+        self._arm(_LAST_S if self._ending else self._service.settings.header_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadlines."""
@@ -66,6 +67,18 @@ class Connection(Requests):
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
         self._rest()
+
+    @property
+    def _ending(self) -> bool:
+        """Whether the server accepts nothing more, so that each connection has one answer left."""
+        return self.config.ending  # type: ignore[attr-defined,no-any-return]
+
+    def shutdown(self) -> None:
+        """Take no request but one that is on its way: closed at once, the connection would be reset under it."""
+        if self._answering:
+            super().shutdown()
+        elif self._place is Place.BETWEEN:
+            self._arm(_LAST_S)
 
     def pause_writing(self) -> None:
         """An answer in parts has its time from the first one that the client leaves waiting: it may never end."""
@@ -94,6 +107,10 @@ class Connection(Requests):
     def _unset_keepalive_if_required(self) -> None:
         self._idle.pop(self, None)
         super()._unset_keepalive_if_required()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        cycle.keep_alive = cycle.keep_alive and not self._ending
+        super()._start_asgi_task(cycle, app)
 
     def _make_room(self) -> bool:
         """Close the connection that has waited longest for its next request; False if none waits."""
