@@ -4,7 +4,6 @@ Depends on httpx and the parts beside it.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Self, TypeAlias, TypeVar, Unpack
@@ -23,6 +22,7 @@ from reco_client.retries import Deadline
 from reco_client.streams import Stream
 
 Part = TypeVar("Part")
+Held = TypeVar("Held")
 Texts: TypeAlias = str | Iterable[str] | AsyncIterable[str]
 Images: TypeAlias = ImageSource | Iterable[ImageSource] | AsyncIterable[ImageSource]
 
@@ -55,7 +55,7 @@ class AsyncClient(Caller[httpx.AsyncClient]):
         return join_classifications([part async for part in self.stream_classify(images, **options)])
 
     def stream_texts(self, texts: Texts, **options: Unpack[EmbedOptions]) -> AsyncIterator[Embeddings]:
-        """See `Client.stream_texts`."""
+        """See `Client.stream_texts`; here a result comes once it is there, however long the next text takes."""
         return self._run(streams.embed_texts(texts, self._cut, options))
 
     def stream_images(self, images: Images, **options: Unpack[EmbedOptions]) -> AsyncIterator[Embeddings]:
@@ -124,19 +124,33 @@ class AsyncClient(Caller[httpx.AsyncClient]):
             ask = await asyncio.to_thread(stream.ask, batch)  # reads the files
             return stream.read(ask, await self._send(ask) if ask.places else None, len(batch.inputs))
 
-        under_way: deque[asyncio.Task[Part]] = deque()
+        under_way: asyncio.Queue[asyncio.Task[Part] | None] = asyncio.Queue()
+        room = asyncio.Semaphore(self._in_flight)
+
+        async def feed() -> None:  # beside the answers: an input that is long in coming holds none of them back
+            try:
+                async with aclosing(cut_async(stream.inputs, stream.cutter)) as batches:
+                    await room.acquire()
+                    async for batch in batches:
+                        under_way.put_nowait(asyncio.create_task(one(batch)))
+                        await room.acquire()
+            finally:
+                under_way.put_nowait(None)
+
+        feeding = asyncio.create_task(feed())
         try:
-            async with aclosing(cut_async(stream.inputs, stream.cutter)) as batches:
-                async for batch in batches:
-                    under_way.append(asyncio.create_task(one(batch)))
-                    if len(under_way) == self._in_flight or under_way[0].done():
-                        yield await under_way.popleft()
-            while under_way:
-                yield await under_way.popleft()
+            while (request := await under_way.get()) is not None:
+                part = await request
+                room.release()
+                yield part
+            await feeding  # raises what the inputs did
         finally:
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+            left = [request for request in drained(under_way) if request is not None]
+            for request in left:
+                request.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def _json(self, ask: Ask) -> dict[str, Any]:
         return object_of(ask, await self._send(ask))
@@ -160,3 +174,8 @@ class AsyncClient(Caller[httpx.AsyncClient]):
             if wait_s is None:
                 raise failure
             await asyncio.sleep(wait_s)
+
+
+def drained(queue: asyncio.Queue[Held]) -> list[Held]:
+    """What a queue holds, taken out of it."""
+    return [queue.get_nowait() for _ in range(queue.qsize())]

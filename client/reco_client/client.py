@@ -70,7 +70,11 @@ class Client(Caller[httpx.Client]):
         return join_classifications(list(self.stream_classify(images, **options)))
 
     def stream_texts(self, texts: str | Iterable[str], **options: Unpack[EmbedOptions]) -> Iterator[Embeddings]:
-        """A result for each request, in order, while the next are under way; `texts` may be endless."""
+        """A result for each request, in order, while the next are under way; `texts` may be endless.
+
+        They are taken in your thread, so a result that is there is given with the next request's worth of them, or at
+        their end: of texts that are long in coming with `in_flight=1`, or from `AsyncClient`, at once.
+        """
         return self._run(streams.embed_texts(texts, self._cut, options))
 
     def stream_images(

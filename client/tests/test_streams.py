@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,6 +107,73 @@ def test_an_answer_that_is_there_does_not_wait_until_as_many_as_may_be_are_under
         before = asyncio.run(ask())
     assert len(before) == 8
     assert before[0] <= 4  # it had been all eight
+
+
+def test_an_answer_does_not_wait_for_an_input_that_is_awaited(scripted: Any) -> None:
+    server = scripted(lambda number: npy(1))
+
+    async def ask() -> list[str]:
+        said: list[str] = []
+        heard = asyncio.Event()
+
+        async def texts() -> AsyncIterator[str]:  # as in a talk: the next comes after the answer to the last
+            for number in range(3):
+                said.append("text")
+                yield f"text {number}"
+                await heard.wait()
+                heard.clear()
+
+        async with AsyncClient(server.url, texts_per_request=1) as client, asyncio.timeout(10):
+            async for _ in client.stream_texts(texts()):
+                said.append("answer")
+                heard.set()
+        return said
+
+    assert asyncio.run(ask()) == ["text", "answer"] * 3
+
+
+def test_inputs_that_fail_do_so_after_what_they_gave_is_answered(scripted: Any) -> None:
+    server = scripted(lambda number: npy(1))
+
+    async def texts() -> AsyncIterator[str]:
+        yield "a"
+        yield "b"
+        raise OSError("the camera is gone")
+
+    async def ask() -> list[Any]:
+        parts: list[Any] = []
+        async with AsyncClient(server.url, texts_per_request=1) as client:
+            with pytest.raises(OSError, match="camera"):
+                async for part in client.stream_texts(texts()):
+                    parts += [part]
+        assert len(asyncio.all_tasks()) == 1
+        return parts
+
+    assert len(asyncio.run(ask())) == 2
+
+
+def test_a_stream_that_is_left_ends_its_inputs_and_its_requests(scripted: Any) -> None:
+    server = scripted(lambda number: replace(npy(1), delay_s=0.5 * number))
+    ended = []
+
+    async def texts() -> AsyncIterator[str]:
+        try:
+            yield "a"
+            yield "b"
+            await asyncio.sleep(60)
+        finally:
+            ended.append(True)
+
+    async def ask() -> None:
+        async with AsyncClient(server.url, texts_per_request=1) as client:
+            stream: Any = client.stream_texts(texts())
+            await anext(stream)
+            await asyncio.sleep(0.05)
+            await stream.aclose()
+            assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(ask())
+    assert ended
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
