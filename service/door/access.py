@@ -101,7 +101,7 @@ class Access:
         if key is None:
             raise Problem("unauthorized", headers=_CHALLENGE)
         if scope not in key.scopes:
-            raise Problem("scope_missing")
+            raise Problem("scope_missing", extensions={"expected": f"a key with the scope {scope}"})
         return key
 
     def is_operator_port(self, scope: Scope) -> bool:

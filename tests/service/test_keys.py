@@ -76,6 +76,7 @@ def test_a_key_opens_what_its_scope_names(closed: Any) -> None:
     assert ask(closed.client, headers={"Authorization": f"bEARER {USE}"}).status_code == 200
     wrong = ask(closed.client, headers=bearer(OPERATOR))
     assert (wrong.status_code, wrong.json()["code"]) == (403, "scope_missing")
+    assert wrong.json()["expected"] == "a key with the scope use"
     assert closed.client.post("/operator/reload", headers=bearer(OPERATOR)).json()["changed"] is False
 
 
@@ -83,6 +84,7 @@ def test_K4_the_operator_routes_want_its_scope(closed: Any) -> None:
     assert closed.client.post("/operator/reload").status_code == 401
     refused = closed.client.post("/operator/reload", headers=bearer(USE))
     assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
+    assert refused.json()["expected"] == "a key with the scope operator"
 
 
 def test_openai_clients_get_their_own_form_of_401(closed: Any) -> None:
