@@ -7,7 +7,7 @@ Depends on access, engine, generation, pipeline, workers, metrics, problems and 
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ _CANARY_TEXT = "a photo"
 _CANARY_IMAGE = bytes.fromhex("47494638396101000100800000808080ffffff2c00000000010001000002024401003b")
 _FIRST_PROBE_S = 120.0  # it warms everything up, and may read the memory from a cold disk beside others who do
 OPEN_WITHOUT_KEYS = "open_without_keys"
+LABEL_SET_REFUSED = "label_set_refused"
 
 
 @dataclass(frozen=True)
@@ -284,13 +285,18 @@ class Service:
         return Problem("not_ready", extensions={"reason": reason})
 
 
-def ready_details(service: Service) -> dict[str, Any]:
-    """The body of a good readiness answer."""
+def ready_details(service: Service, refused_label_sets: Sequence[str]) -> dict[str, Any]:
+    """The body of a good readiness answer.
+
+    Args:
+        refused_label_sets: their names, which only those who may ask /label_sets are told.
+    """
     engine = service.pipeline.engine
+    told = {MEMORY_UNAVAILABLE: engine.memory_away, LABEL_SET_REFUSED: bool(refused_label_sets)}
     details: dict[str, Any] = {
         "status": "ready",
         "memory_version": engine.memory.version,
-        "warnings": [*service.warnings, *([MEMORY_UNAVAILABLE] if engine.memory_away else [])],
+        "warnings": [*service.warnings, *(code for code, is_so in told.items() if is_so)],
     }
     if service.reload_failure is not None:
         details["reload_failure"] = service.reload_failure

@@ -121,6 +121,21 @@ class LabelSets:
         refused = self._refused.get(name)
         return None if refused is None else refused.problem.code
 
+    @property
+    def some_refused(self) -> bool:
+        """Whether a file was refused when it was last read."""
+        return bool(self._refused)
+
+    def still_refused(self) -> list[str]:
+        """The sets whose file was refused when it was last read and would be now; one that is gone is none."""
+        for name in list(self._refused):
+            try:
+                self._read(name)
+            except Problem as problem:
+                if problem.code == "label_set_not_found":
+                    self._refused.pop(name, None)
+        return sorted(self._refused)
+
     def put(self, name: str, body: bytes) -> LabelSet:
         """Make or replace a set; in the folder, if there is one.
 

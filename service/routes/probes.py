@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from service.lifecycle import Service, ready_details
+from service.routes.off_loop import off_loop
 from service.routes.openapi import problems
 
 
@@ -33,7 +34,8 @@ def router(service: Service) -> APIRouter:
     async def readyz() -> dict[str, Any]:
         """200 if items went through every stage within the last seconds; else 503 and the `reason`."""
         await service.check_ready()
-        return ready_details(service)
+        sets = service.label_sets
+        return ready_details(service, await off_loop(sets.still_refused, large=sets.some_refused))
 
     @routes.get("/metrics", operation_id="metrics", summary="Prometheus metrics", response_class=Response)
     async def metrics() -> Response:

@@ -212,6 +212,23 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
+def test_readyz_warns_of_a_refused_set_until_it_is_mended(asked: httpx.Client, folder: Path) -> None:
+    def warnings() -> Any:
+        return asked.get("/readyz").json()["warnings"]
+
+    assert warnings() == []
+    (folder / "birds.json").write_text("{")
+    assert [one["refused"] for one in asked.get("/label_sets").json()["label_sets"]] == ["json_invalid", None]
+    assert warnings() == ["label_set_refused"]
+    (folder / "birds.json").write_text('{"labels": ["wren"]}')
+    assert warnings() == []  # though nobody asked for the set
+    (folder / "birds.json").write_text("{")
+    assert asked.get("/label_sets/birds").status_code == 200
+    assert warnings() == ["label_set_refused"]
+    (folder / "birds.json").unlink()
+    assert warnings() == []
+
+
 def test_an_operator_changes_them_under_load(operated: httpx.Client, photo_bytes: dict[str, bytes]) -> None:
     image = base64.b64encode(photo_bytes["png"]).decode()
     ask = {"json": {"images": [image], "label_set": "new"}, "headers": bearer(USER)}
