@@ -218,7 +218,8 @@ class Service:
         self.metrics.reload_failures.labels(code).inc()
         self.metrics.reload_refused.clear()
         self.metrics.reload_refused.labels(code).set(1)
-        logger.error("reload refused: %s; what was served is served on", code, exc_info=error)
+        told, cause = _told(error, code)
+        logger.error("reload refused: %s: %s; what was served is served on", code, told, exc_info=cause)
         return Problem("reload_refused", extensions={"reason": code})
 
     async def _load(self) -> None:
@@ -232,9 +233,7 @@ class Service:
             code = _code(error)
             if self.reason != "stopping":
                 self.reason = code
-            # What has a code says what to do; its traceback would only stand before that.
-            told = str(error).removeprefix(f"{code}: ")
-            cause = error if code == UNKNOWN else None
+            told, cause = _told(error, code)
             logger.error("not ready: %s: %s (up, and tried again on SIGHUP)", code, told, exc_info=cause)
             return
         if self.reason != "stopping":
@@ -311,3 +310,8 @@ def _code(error: Exception) -> str:
     """Our own errors carry a stable code; their message, with paths, goes to the log only."""
     code = getattr(error, "code", None)
     return code if isinstance(code, str) else UNKNOWN
+
+
+def _told(error: Exception, code: str) -> tuple[str, Exception | None]:
+    """What the log says of it. What has a code says what to do; its traceback would only stand before that."""
+    return str(error).removeprefix(f"{code}: "), error if code == UNKNOWN else None

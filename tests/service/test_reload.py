@@ -106,6 +106,23 @@ def test_the_memory_of_an_engine_is_closed_with_it(make_settings: Any, encoder: 
         memory.search(query, 1, modality="text")
 
 
+def test_the_log_says_in_a_sentence_what_was_refused_and_what_to_do(
+    serve: Any, own_memory: Path, encoder: Encoder, add_pair: AddPair, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve(engine=None, memory=str(own_memory)) as service:
+        known = set(own_memory.glob("indexes/*/shard-*.faiss"))
+        add_pair(own_memory, encoder, "two tirrik at night", "added")
+        shard = next(iter(set(own_memory.glob("indexes/*/shard-*.faiss")) - known))
+        shard.write_bytes(bytes(shard.stat().st_size))
+        with pytest.raises(Problem):
+            reload(service)
+    line = next(one for one in caplog.records if "reload refused" in one.getMessage())
+    assert line.getMessage().startswith(
+        f"reload refused: shard_hash_mismatch: {shard.relative_to(own_memory)}: its bytes"
+    )
+    assert not line.exc_info
+
+
 @pytest.mark.parametrize(
     ("fault", "code"),
     [("bit", "shard_hash_mismatch"), ("cut", "shard_size_mismatch"), ("gone", "file_missing"),
