@@ -4,6 +4,7 @@ Plain ASGI, inside the request's frame and before anything is read. Depends on t
 """
 
 import ipaddress
+import logging
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -21,6 +22,8 @@ from service.door.shedding import RefuseIfFull, shed
 from service.door.turns import Turns
 from service.problems import Problem
 from service.settings import Settings
+
+logger = logging.getLogger("reco.keys")
 
 # The page's own files, its pictures to try, the documentation and the probes hold nothing that a key protects.
 PROBES = frozenset({"/livez", "/readyz", "/health"})
@@ -63,7 +66,11 @@ class Access:
         Raises:
             SettingsError: it cannot be read.
         """
-        self.keys = read_keys(self._settings)
+        before, self.keys = self.keys, read_keys(self._settings)
+        if before.names or self.keys.names:
+            told = {"new": self.keys.names - before.names, "gone": before.names - self.keys.names}
+            changes = "; ".join(f"{what}: {', '.join(sorted(names))}" for what, names in told.items() if names)
+            logger.info("keys read again: %d (%s)", len(self.keys.names), changes or "the same names")
 
     def scope_of(self, method: str, path: str) -> KeyScope | None:
         """What a key must have for this, None for nothing."""

@@ -57,6 +57,11 @@ class KeyRing:
     def __init__(self, keys: Sequence[Key] = ()) -> None:
         self._keys = tuple(keys)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all keys."""
+        return frozenset(key.name for key in self._keys)
+
     def opens(self, scope: KeyScope) -> bool:
         """Whether any key has this scope."""
         return any(scope in key.scopes for key in self._keys)

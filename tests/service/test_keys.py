@@ -353,6 +353,17 @@ def test_a_file_that_changes_is_read_again_and_a_broken_one_changes_nothing(tmp_
     assert access.keys.find(SLOW.encode()) is not None
 
 
+def test_the_log_says_which_keys_came_and_went(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "keys"
+    path.write_text("\n".join([key_line("leaked", ["use"], USE), key_line("web", ["use"], SLOW)]))
+    access = Access(Settings(model="m", memory="m", api_keys_file=str(path)))
+    with caplog.at_level("INFO", "reco.keys"):
+        access.reread()
+        path.write_text("\n".join([key_line("web", ["use"], SLOW), key_line("admin", ["operator"], OPERATOR)]))
+        access.reread()
+    assert caplog.messages == ["keys read again: 2 (the same names)", "keys read again: 2 (new: admin; gone: leaked)"]
+
+
 def test_the_operators_reload_takes_a_key_back_as_SIGHUP_does(serve: Any, tmp_path: Path) -> None:
     path, admin = tmp_path / "keys", key_line("admin", ["operator"], OPERATOR)
     path.write_text("\n".join([admin, key_line("leaked", ["use"], USE), key_line("web", ["use"], SLOW)]))
