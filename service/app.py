@@ -60,14 +60,6 @@ def create_app(settings: Settings, engine: Engine | None = None, tracing: Tracin
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
-    app.add_middleware(
-        Door, access=service.access, refuse_if_full=service.refuse_if_full, has_enough=service.has_enough
-    )
-    let_origins_in(app, settings)
-    app.add_middleware(RequestFrame, metrics=service.metrics, refusal_log=service.refusal_log, tracing=tracing)
-    app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(MemoryUnavailable, _on_memory_unavailable)
     routes_only = app.openapi
 
     def whole() -> dict[str, Any]:
@@ -81,6 +73,17 @@ def create_app(settings: Settings, engine: Engine | None = None, tracing: Tracin
     for group in app.state.groups:
         answer_head(group)
         app.include_router(group)
+    app.add_middleware(
+        Door, access=service.access, refuse_if_full=service.refuse_if_full, has_enough=service.has_enough
+    )
+    let_origins_in(app, settings)
+    paths = frozenset(route.path for group in app.state.groups for route in group.routes if "{" not in route.path)
+    app.add_middleware(
+        RequestFrame, metrics=service.metrics, refusal_log=service.refusal_log, paths=paths, tracing=tracing
+    )
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(MemoryUnavailable, _on_memory_unavailable)
     return app
 
 

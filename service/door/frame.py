@@ -8,7 +8,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -33,8 +33,25 @@ CLIENT_LEFT = 499  # nobody reads it; the log and the metrics need a number
 class RequestFrame:
     """The outermost layer of the app."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, refusal_log: RefusalLog, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        refusal_log: RefusalLog,
+        paths: Collection[str] = (),
+        tracing: Tracing | None = None,
+    ) -> None:
+        """Wrap an app.
+
+        Args:
+            app: what is inside, the door first.
+            metrics: where requests are counted.
+            refusal_log: where refusals are told.
+            paths: of routes, without parameters: what the door refuses has come to no route, and is told by these.
+            tracing: where spans go; None is nowhere.
+        """
         self._app = app
+        self._paths = paths
         self._metrics = metrics
         self._tracing = tracing
         self._refusal_log = refusal_log
@@ -66,7 +83,8 @@ class RequestFrame:
     def _report(self, scope: Scope, frame: "_Frame") -> None:
         seconds = time.perf_counter() - frame.started
         route = scope.get("route")
-        endpoint = getattr(route, "path", UNMATCHED)
+        path: str = scope["path"]
+        endpoint: str = getattr(route, "path", path if path in self._paths else UNMATCHED)
         code: str | None = scope["state"].get("code")
         received: float = scope["state"].get("received", 0.0)
         if received:

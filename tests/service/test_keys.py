@@ -87,6 +87,20 @@ def test_K4_the_operator_routes_want_its_scope(closed: Any) -> None:
     assert refused.json()["expected"] == "a key with the scope operator"
 
 
+def test_what_the_door_refuses_is_counted_at_its_path(closed: Any) -> None:
+    def counted(endpoint: str) -> str:
+        name = f'reco_requests_total{{endpoint="{endpoint}",method="POST",status="401"}} '
+        return closed.client.get("/metrics").text.partition(name)[2].partition("\n")[0]
+
+    elsewhere = counted("unmatched")
+    before = float(counted("/embed/text") or 0)
+    assert ask(closed.client).status_code == 401
+    assert float(counted("/embed/text")) == before + 1
+    assert counted("unmatched") == elsewhere
+    assert closed.client.post("/embed/nothing").status_code == 401
+    assert float(counted("unmatched")) == float(elsewhere or 0) + 1
+
+
 def test_openai_clients_get_their_own_form_of_401(closed: Any) -> None:
     answer = closed.client.post("/v1/embeddings", json={"model": "x", "input": "a"})
     assert answer.status_code == 401
