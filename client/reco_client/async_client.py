@@ -4,7 +4,7 @@ Depends on httpx and the parts beside it.
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
@@ -54,15 +54,17 @@ class AsyncClient(Caller[httpx.AsyncClient]):
         """See `Client.classify`."""
         return join_classifications([part async for part in self.stream_classify(images, **options)])
 
-    def stream_texts(self, texts: Texts, **options: Unpack[EmbedOptions]) -> AsyncIterator[Embeddings]:
+    def stream_texts(self, texts: Texts, **options: Unpack[EmbedOptions]) -> AsyncGenerator[Embeddings, None]:
         """See `Client.stream_texts`; here a result comes once it is there, however long the next text takes."""
         return self._run(streams.embed_texts(texts, self._cut, options))
 
-    def stream_images(self, images: Images, **options: Unpack[EmbedOptions]) -> AsyncIterator[Embeddings]:
+    def stream_images(self, images: Images, **options: Unpack[EmbedOptions]) -> AsyncGenerator[Embeddings, None]:
         """See `Client.stream_images`."""
         return self._run(streams.embed_images(images, self._cut, options))
 
-    def stream_classify(self, images: Images, **options: Unpack[ClassifyOptions]) -> AsyncIterator[Classifications]:
+    def stream_classify(
+        self, images: Images, **options: Unpack[ClassifyOptions]
+    ) -> AsyncGenerator[Classifications, None]:
         """See `Client.stream_classify`."""
         return self._run(streams.classify(images, self._cut, options))
 
@@ -119,7 +121,7 @@ class AsyncClient(Caller[httpx.AsyncClient]):
         """See `Client.remove_pair`."""
         return await self._json(ask_pair("DELETE", key))
 
-    async def _run(self, stream: Stream[Part]) -> AsyncIterator[Part]:
+    async def _run(self, stream: Stream[Part]) -> AsyncGenerator[Part, None]:
         async def one(batch: Batch[Any]) -> Part:
             ask = await asyncio.to_thread(stream.ask, batch)  # reads the files
             return stream.read(ask, await self._send(ask) if ask.places else None, len(batch.inputs))

@@ -5,7 +5,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self, TypeVar, Unpack
 
@@ -69,7 +69,9 @@ class Client(Caller[httpx.Client]):
         """
         return join_classifications(list(self.stream_classify(images, **options)))
 
-    def stream_texts(self, texts: str | Iterable[str], **options: Unpack[EmbedOptions]) -> Iterator[Embeddings]:
+    def stream_texts(
+        self, texts: str | Iterable[str], **options: Unpack[EmbedOptions]
+    ) -> Generator[Embeddings, None, None]:
         """A result for each request, in order, while the next are under way; `texts` may be endless.
 
         They are taken in your thread, so a result that is there is given with the next request's worth of them, or at
@@ -79,13 +81,13 @@ class Client(Caller[httpx.Client]):
 
     def stream_images(
         self, images: ImageSource | Iterable[ImageSource], **options: Unpack[EmbedOptions]
-    ) -> Iterator[Embeddings]:
+    ) -> Generator[Embeddings, None, None]:
         """A result for each request, in order, while the next are under way; `images` may be endless."""
         return self._run(streams.embed_images(images, self._cut, options))
 
     def stream_classify(
         self, images: ImageSource | Iterable[ImageSource], **options: Unpack[ClassifyOptions]
-    ) -> Iterator[Classifications]:
+    ) -> Generator[Classifications, None, None]:
         """A result for each request, in order, while the next are under way; `images` may be endless."""
         return self._run(streams.classify(images, self._cut, options))
 
@@ -152,7 +154,7 @@ class Client(Caller[httpx.Client]):
         """Take a pair out of the memory; needs a key with the operator scope."""
         return self._json(ask_pair("DELETE", key))
 
-    def _run(self, stream: Stream[Part]) -> Iterator[Part]:
+    def _run(self, stream: Stream[Part]) -> Generator[Part, None, None]:
         left = threading.Event()  # nobody waits for the answers any more
 
         def one(batch: Batch[Any]) -> Part:

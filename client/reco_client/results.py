@@ -5,7 +5,7 @@ Depends on numpy only.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +122,11 @@ class Classification:
         """The best label; None for an image with an error."""
         return None if self.scores is None else self.scores.label
 
+    @property
+    def probability(self) -> float | None:
+        """Of the best label; None for an image with an error."""
+        return None if self.scores is None else self.scores.probability
+
 
 @dataclass(frozen=True)
 class Classifications(Sequence[Classification]):
@@ -147,5 +152,9 @@ class Classifications(Sequence[Classification]):
     def __iter__(self) -> Iterator[Classification]:
         return iter(self.items)
 
-    def __getitem__(self, place: Any) -> Any:
+    @overload
+    def __getitem__(self, place: int) -> Classification: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Classification]: ...
+    def __getitem__(self, place: int | slice) -> Classification | Sequence[Classification]:
         return self.items[place]

@@ -1,18 +1,31 @@
 """Requests and answers without a connection: how streams are cut, images read, and batches joined."""
 
 import ast
+import inspect
 import io
 import os
 import sys
+from collections.abc import AsyncGenerator, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_overloads, get_type_hints
 
 import numpy as np
 import pytest
 
 import reco_client
-from reco_client import AsyncClient, Client, Degraded, Embeddings, ItemError, SpaceChanged
+from reco_client import (
+    AsyncClient,
+    Classification,
+    Classifications,
+    Client,
+    Degraded,
+    Embeddings,
+    ItemError,
+    LabelScore,
+    Scores,
+    SpaceChanged,
+)
 from reco_client.answers import join_classifications, join_embeddings
 from reco_client.batches import Cutter, cut
 from reco_client.images import image_size, read_image
@@ -92,6 +105,24 @@ def test_a_text_that_is_no_string_is_told_by_its_place(wrong: Any) -> None:
         pytest.raises(TypeError, match=f"a text is a string, not {type(wrong).__name__}: input 1"),
     ):
         client.embed_texts(["a wren", wrong])
+
+
+def test_an_image_tells_its_best_label_and_how_likely_that_is() -> None:
+    assert Classification(0, Scores("wren", 1, top=[LabelScore("wren", 1, 0.75, 0.3)])).probability == 0.75
+    assert Classification(0, error=ItemError(0, "c", "d")).probability is None
+
+
+@both_kinds
+def test_a_type_checker_knows_that_a_stream_can_be_closed(kind: Any) -> None:
+    wanted = Generator if kind is Client else AsyncGenerator
+    for name in ("stream_texts", "stream_images", "stream_classify"):
+        hint = inspect.signature(getattr(kind, name)).return_annotation
+        assert get_origin(hint) is wanted, name
+
+
+def test_a_type_checker_knows_what_is_at_a_place_of_classifications() -> None:
+    hints = [get_type_hints(one)["return"] for one in get_overloads(Classifications.__getitem__)]
+    assert hints == [Classification, Sequence[Classification]]
 
 
 def test_embeddings_are_shown_by_what_they_are_and_not_by_their_numbers() -> None:

@@ -45,7 +45,7 @@ def test_no_more_is_taken_of_a_stream_than_is_under_way(scripted: Any, kind: str
         with Client(server.url, in_flight=3, texts_per_request=2) as client:
             stream = client.stream_texts(texts)
             parts = [next(stream) for _ in range(5)]
-            stream.close()  # type: ignore[attr-defined]
+            stream.close()
     else:
 
         async def ask() -> Any:
@@ -73,7 +73,7 @@ def test_a_stream_that_nobody_reads_on_is_not_tried_again(scripted: Any) -> None
         next(stream)
         assert threads_of_clients()
         started = time.monotonic()
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
         assert time.monotonic() - started < 5
     assert not threads_of_clients()  # a program would wait for them at its end
 
