@@ -33,7 +33,7 @@ _ONE: list[dict[str, Any]] = [
 ]
 _INPUT: dict[str, Any] = {
     "anyOf": [*_ONE, {"type": "array", "minItems": 1, "items": {"anyOf": _ONE}}],
-    "description": "Texts and images, one or a list, up to RECO_MAX_TEXTS and RECO_MAX_IMAGES. Token ids are refused.",
+    "description": "One or a list: up to RECO_MAX_TEXTS (256) texts, RECO_MAX_IMAGES (64) images. No token ids.",
 }
 
 

@@ -69,7 +69,7 @@ class EmbedOptions(RequestModel):
 
 class EmbedImageRequest(EmbedOptions):
     images: list[str] = Field(
-        description="Base64 (standard, padded) or data:image/...;base64, URIs; 1 to RECO_MAX_IMAGES."
+        description="Base64 (standard, padded) or data:image/...;base64, URIs; 1 to RECO_MAX_IMAGES (64)."
     )
 
 
@@ -81,7 +81,7 @@ def _listed(value: Any) -> Any:
 
 _ONE_OR_MORE: dict[str, Any] = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
-    "description": "One text or a list of up to RECO_MAX_TEXTS, each up to RECO_MAX_TEXT_CHARACTERS.",
+    "description": "One text or a list of up to RECO_MAX_TEXTS (256), each up to RECO_MAX_TEXT_CHARACTERS (2,000).",
 }
 
 

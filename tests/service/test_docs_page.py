@@ -1,5 +1,6 @@
 """The documentation: offline, complete, and its examples are accepted by the service itself."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from service.documents.api_reference import documents
 from service.documents.docs_page import CURL
 from service.openai_errors import openai_status
 from service.problems import KINDS
+from service.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +107,13 @@ def operations(openapi: Any) -> Iterator[tuple[str, str, Any]]:
     for path, methods in openapi["paths"].items():
         for method, operation in methods.items():
             yield method.upper(), path, operation
+
+
+def test_every_limit_that_a_field_names_has_its_default_beside_it(openapi: Any) -> None:
+    named = re.findall(r"RECO_(MAX_[A-Z_]+)(?:,? \(?([\d,]*\d))?", json.dumps(openapi))
+    assert named
+    for name, told in named:
+        assert told.replace(",", "") == str(Settings.model_fields[name.lower()].default), name
 
 
 def test_a_generated_client_sends_no_option_in_the_query_unless_it_is_given(openapi: Any) -> None:
