@@ -46,9 +46,9 @@ class ConnectionFailed(RecoError):
     @classmethod
     def of(cls, error: httpx.TransportError, url: httpx.URL) -> "ConnectionFailed":
         """A failure of the connection to a service."""
-        return cls(
-            f"no answer from {url}: {str(error) or type(error).__name__}. Is the service running, and reachable?"
-        )
+        slow = isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout)  # it was there
+        ask = "Is it busy, or timeout_s or deadline_s too short?" if slow else "Is the service running, and reachable?"
+        return cls(f"no answer from {url}: {str(error) or type(error).__name__}. {ask}")
 
     @classmethod
     def before(cls, response: httpx.Response) -> "ConnectionFailed":

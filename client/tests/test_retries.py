@@ -1,6 +1,7 @@
 """When the client tries again and when it gives up, against a real server that misbehaves on purpose."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -39,6 +40,16 @@ def test_what_a_balancer_says_while_no_service_answers_is_waited_for(scripted: A
     server = scripted(lambda number: Reply(status, b"<html>Bad gateway</html>"))
     with pytest.raises(ConnectionFailed, match=f"HTTP {status} from .*balancer"):
         call(kind, server.url, retries=Retries(attempts=2, first_s=0.01))
+
+
+@both
+def test_a_service_that_is_slow_is_not_told_as_one_that_is_away(scripted: Any, kind: str) -> None:
+    slow = scripted(lambda number: replace(npy(1), delay_s=0.5))
+    with pytest.raises(ConnectionFailed, match=r"timed out|Timeout") as failed:
+        call(kind, slow.url, timeout_s=0.1, retries=Retries(attempts=1))
+    assert "timeout_s or deadline_s too short?" in str(failed.value)
+    with pytest.raises(ConnectionFailed, match="Is the service running"):
+        call(kind, "http://127.0.0.1:9", retries=Retries(attempts=1))
 
 
 @both
