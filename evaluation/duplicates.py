@@ -82,20 +82,27 @@ class LeavingOut:
     def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
         """As in the memory: hidden items are searched past and dropped."""
         assert modality in MODALITIES, f"modality {modality!r} is neither 'image' nor 'text'"
-        fetch = k
-        while True:
-            fetch = min(self._memory.num_items, max(1, 2 * fetch)) if k else 0
-            found = self._memory.search(queries, fetch, modality=modality)
-            kept = found.mask & ~np.isin(found.ids, self._hidden)
-            if fetch >= self._memory.num_items or (kept.sum(axis=1) >= k).all() or not k:
-                break
-        order = np.argsort(~kept, axis=1, kind="stable")[:, :k]  # the kept first, in their order
-        order = np.pad(order, ((0, 0), (0, k - order.shape[1])))  # k beyond all items: the mask ends earlier
-        mask = np.arange(k) < kept.sum(axis=1, keepdims=True)
-        return Neighbours(
-            ids=np.where(mask, np.take_along_axis(found.ids, order, axis=1), -1),
-            similarities=np.where(mask, np.take_along_axis(found.similarities, order, axis=1), np.float32(0)),
-            values=np.take_along_axis(found.values, order[..., None], axis=1) * mask[..., None],
-            keys=np.take_along_axis(found.keys, order[..., None], axis=1) * mask[..., None],
-            mask=mask,
-        )
+        count, fetch = len(queries), k
+        ids = np.full((count, k), -1, dtype=np.int64)
+        similarities = np.zeros((count, k), dtype=np.float32)
+        values = np.zeros((count, k, self.embed_dim), dtype=np.float32)
+        keys, mask = np.zeros_like(values), np.zeros((count, k), dtype=np.bool_)
+        pending = np.arange(count if k else 0)
+        while pending.size:
+            # Only those go on that have not found enough; B * K stays as it is, for a search returns (B, K, D) values.
+            fetch = min(self._memory.num_items, 2 * fetch)
+            step, short = max(1, _BATCH * _FIRST_K // max(1, fetch)), []
+            for start in range(0, len(pending), step):
+                rows = pending[start : start + step]
+                found = self._memory.search(np.ascontiguousarray(queries[rows]), fetch, modality=modality)
+                kept = found.mask & ~np.isin(found.ids, self._hidden)
+                order = np.argsort(~kept, axis=1, kind="stable")[:, :k]  # the kept first, in their order
+                wide = order.shape[1]  # k beyond all items: the mask ends earlier
+                mask[rows, :wide] = real = np.take_along_axis(kept, order, axis=1)
+                ids[rows, :wide] = np.where(real, np.take_along_axis(found.ids, order, axis=1), -1)
+                similarities[rows, :wide] = np.take_along_axis(found.similarities, order, axis=1) * real
+                values[rows, :wide] = np.take_along_axis(found.values, order[..., None], axis=1) * real[..., None]
+                keys[rows, :wide] = np.take_along_axis(found.keys, order[..., None], axis=1) * real[..., None]
+                short.append(rows[~real.all(axis=1) | (wide < k)])
+            pending = np.concatenate(short) if fetch < self._memory.num_items else np.empty(0, dtype=np.int64)
+        return Neighbours(ids=ids, similarities=similarities, values=values, keys=keys, mask=mask)

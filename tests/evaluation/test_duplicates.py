@@ -8,7 +8,7 @@ import pytest
 
 from evaluation.array_memory import ArrayMemory
 from evaluation.duplicates import LeavingOut, near_duplicates
-from memory import MODALITIES, NearDuplicates
+from memory import MODALITIES, Modality, NearDuplicates, Neighbours
 
 
 def test_every_copy_is_found_however_many(factory: Any) -> None:
@@ -56,3 +56,24 @@ def test_leaving_out_equals_a_memory_without_the_items(k: int, factory: Any) -> 
                 getattr(masked.search(queries, k, modality=modality), name),
                 getattr(smaller.search(queries, k, modality=modality), name),
             )
+
+
+class _Watched(ArrayMemory):
+    """Remembers the largest answer, in neighbours."""
+
+    largest = 0
+
+    def search(self, queries: np.ndarray, k: int, *, modality: Modality) -> Neighbours:
+        self.largest = max(self.largest, len(queries) * k)
+        return super().search(queries, k, modality=modality)
+
+
+def test_leaving_most_items_out_needs_no_more_at_a_time(factory: Any) -> None:
+    """Whoever measures with the memory's own photos, and one or two others in it, hides nearly all of it."""
+    whole = _Watched(factory.unit_rows(2000, 8, 1), factory.unit_rows(2000, 8, 2))
+    queries, ids = factory.unit_rows(400, 8, 3), np.arange(3, 2000)
+    masked, smaller = LeavingOut(whole, ids), whole.without(ids)
+    found, expected = (one.search(queries, 10, modality="image") for one in (masked, smaller))
+    for name in ("ids", "similarities", "values", "keys", "mask"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert whole.largest <= 1 << 15  # it was all queries times all items, 1 << 20 here
