@@ -3,9 +3,10 @@
     zero-shot   image (N, D)  label (N,)  text (C, D)  [class_name (C,)]  [unseen_class (U,), seen_class or train_class]
     retrieval   image (N, D)  text (M, D)  [pair (M,): the image of each text]  [caption (M,)]
 
-numpy only.
+numpy, and how the builder writes what is no text.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ from evaluation.refinement import FloatArray
 from evaluation.retrieval import RetrievalTask
 from evaluation.tasks.task import EvalTask, check_classes, embeddings, invalid, split_classes
 from evaluation.zero_shot import ZeroShotTask
+from memory_builder.records import readable
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # a terminal obeys them, and names are shown on one
 _KNOWN = ("image", "text", "label", "class_name", "seen_class", "train_class", "unseen_class", "pair", "caption")
 
 
@@ -100,4 +103,4 @@ def _texts(arrays: Arrays, name: str, count: int, source: str) -> list[str]:
     array = arrays[name]
     if array.shape != (count,) or array.dtype.kind != "U":
         raise invalid(source, f"`{name}` is {array.dtype}{list(array.shape)}, not {count:,} texts")
-    return [str(text) for text in array]
+    return [_CONTROL.sub(" ", readable(str(text))) for text in array]

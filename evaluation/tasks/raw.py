@@ -5,7 +5,7 @@ Everything is read by memory_builder's readers and encoded as a memory's items a
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from models.texts.checking import check_text
 from models.texts.prompts import class_means, compose
 
 LABEL_COLUMNS = ("label", "class")
+NO_LABEL = "missing_label"
 _UNIT_ROWS = 8192
 
 
@@ -83,6 +84,10 @@ def _classification(
 ) -> EvalTask:
     encoder = options.encoder
     assert encoder is not None, "read_raw refuses raw images without an encoder"
+    records, blank = _with_labels(records)
+    rejected = rejected + blank
+    if not records:
+        raise EvaluationError("nothing_usable", f"{path}: none of its rows has a label.")
     names = sorted({record.caption for record in records} | set(options.classes))
     check_names(names)
     if kind == "entities" and not options.unseen:
@@ -115,6 +120,13 @@ def _classification(
         rejected=rejected + images.rejected,
         details={"templates": list(options.templates)},
     )
+
+
+def _with_labels(records: Sequence[Record]) -> tuple[list[Record], Counter[str]]:
+    """The rows that have a label, without the spaces around it; and the others, by code."""
+    named = [replace(record, caption=record.caption.strip()) for record in records]
+    kept = [record for record in named if record.caption]
+    return kept, +Counter({NO_LABEL: len(named) - len(kept)})
 
 
 def _prompts(names: Sequence[str], templates: Sequence[str]) -> list[str]:
@@ -172,7 +184,10 @@ def _read(path: Path, label_column: str | None) -> tuple[list[Record], Counter[s
                 records.append(row)
     if not records:
         codes = ", ".join(f"{count:,} x {code}" for code, count in rejected.items())
-        raise EvaluationError("nothing_usable", f"{path}: none of its rows can be used ({codes}).")
+        why = ""
+        if path.is_dir():
+            why = " A folder of class folders has its images in the folders, and none beside them or with a caption."
+        raise EvaluationError("nothing_usable", f"{path}: none of its rows can be used ({codes}).{why}")
     return records, rejected
 
 
@@ -187,7 +202,7 @@ def _is_class_folder(path: Path) -> bool:
     """Images in folders, none beside the folders, and none with a caption of its name: other texts say nothing."""
     if not path.is_dir():
         return False
-    every = [(file, file.suffix[1:].lower()) for file in path.rglob("*")]
+    every = [(file, file.suffix[1:].lower()) for file in path.rglob("*") if not _is_hidden(file, path)]
     images = [file for file, extension in every if extension in IMAGE_EXTENSIONS and file.is_file()]
     captions = {file.with_suffix("") for file, extension in every if extension in PLAIN_EXTENSIONS}
     return bool(images) and not any(file.parent == path or file.with_suffix("") in captions for file in images)
@@ -199,13 +214,18 @@ def _class_folder(path: Path) -> list[Record]:
     folders: dict[str, str] = {}  # by class
     records = []
     for file in sorted(path.rglob("*")):
-        parts = file.relative_to(path).parts
-        if file.suffix[1:].lower() not in IMAGE_EXTENSIONS or any(part.startswith(".") for part in parts):
+        if file.suffix[1:].lower() not in IMAGE_EXTENSIONS or _is_hidden(file, path):
             continue
-        folder, source = readable(parts[0]), readable(file.relative_to(path).as_posix())
-        name = folder.replace("_", " ")
+        inside = file.relative_to(path)
+        folder, source = readable(inside.parts[0]), readable(inside.as_posix())
+        name = folder.replace("_", " ").strip()
         if folders.setdefault(name, folder) != folder:
             both = f"the folders {folders[name]!r} and {folder!r} are both the class {name!r}"
             raise invalid(str(path), f"{both}: join or rename one")
         records.append(Record(key=source, caption=name, image=partial(read_file, file, limit), source=source))
     return records
+
+
+def _is_hidden(file: Path, root: Path) -> bool:
+    """Whether it or a folder between it and `root` is: `._x.jpg` is what macOS keeps beside x.jpg."""
+    return any(part.startswith(".") for part in file.relative_to(root).parts)

@@ -75,6 +75,15 @@ def test_a_retrieval_of_arrays(save: Callable[..., Path], factory: Any) -> None:
     assert list(rows.text_names) == list("abcdef")
 
 
+def test_names_are_shown_whatever_is_in_them(save: Callable[..., Path]) -> None:
+    """A name of a file that is no UTF-8, and one that a terminal would obey."""
+    names = np.array(["caf\udce9", "a \x1b[31mred\x07 bird", "Grünfink 🐦"])
+    shown = open_task(save(class_name=names), None, NO_ENCODER).text_names
+    assert list(shown) == ["caf\\xe9", "a  [31mred  bird", "Grünfink 🐦"]
+    captions = open_task(save(label=None, pair=np.array([0, 1, 2]), caption=names), None, NO_ENCODER)
+    assert list(captions.text_names) == list(shown)
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
@@ -208,6 +217,32 @@ def test_class_folders_are_a_classification(pictures: Path, encoder: Encoder) ->
     duck = encoder.encode_text(encoder.tokenize(["a photo of a duck.", "the duck"]).ids).mean(axis=0)
     np.testing.assert_allclose(task.task.class_texts[1], duck / np.linalg.norm(duck), atol=1e-6)
     assert all(thumbnail.startswith(b"\xff\xd8\xff") for thumbnail in task.thumbnails)
+
+
+def test_hidden_files_say_nothing_of_class_folders(pictures: Path, encoder: Encoder) -> None:
+    digest = open_task(pictures, None, raw(encoder)).digest
+    (pictures / "._cover.png").write_bytes(b"what macOS keeps")
+    (pictures / ".thumbs").mkdir()
+    write_picture(pictures / ".thumbs" / "0.png", 3)
+    (pictures / ".thumbs" / "0.txt").write_text("a caption")
+    assert open_task(pictures, None, raw(encoder)).digest == digest
+    write_picture(pictures / "cover.png", 3)
+    with pytest.raises(EvaluationError, match="A folder of class folders has its images in the folders, and none be"):
+        open_task(pictures, None, raw(encoder))
+
+
+def test_a_row_without_a_label_costs_itself_alone(pictures: Path, encoder: Encoder) -> None:
+    table = pictures.parent / "labels.csv"
+    rows = ["duck/0.png,duck", "duck/1.png, duck", "duck/2.png,", "parrot/0.png,parrot ", "parrot/1.png,  "]
+    table.write_text("image,label\n" + "".join(f"birds/{row}\n" for row in rows))
+    task = open_task(table, None, raw(encoder, unseen=("parrot",)))
+    assert list(task.text_names) == ["duck", "parrot"]
+    assert isinstance(task.task, ZeroShotTask)
+    np.testing.assert_array_equal(task.task.labels, [0, 0, 1])
+    assert dict(task.rejected) == {"missing_label": 2}
+    table.write_text("image,label\nbirds/duck/0.png,\n")
+    with pytest.raises(EvaluationError, match="none of its rows has a label"):
+        open_task(table, None, raw(encoder))
 
 
 def test_two_folders_of_one_class_are_told(pictures: Path, encoder: Encoder) -> None:
