@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.checks import check_matplotlib, check_output
+from evaluation.errors import EvaluationError
 from evaluation.examples import examples
 from evaluation.gallery import gallery
 from evaluation.plots import draw_plots
@@ -111,16 +112,20 @@ def write_together(directory: Path, write: Callable[[Path], None]) -> list[str]:
         EvaluationError: output_refused.
     """
     check_output(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    # Drawn aside, on the same disk, and moved when whole: a crash leaves no half report.
-    staging = Path(tempfile.mkdtemp(prefix=".eval-", dir=directory))
     try:
-        write(staging)
-        names = sorted(path.name for path in staging.iterdir())
-        for name in names:
-            os.replace(staging / name, directory / name)  # noqa: PTH105  the verb that says what happens
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        directory.mkdir(parents=True, exist_ok=True)
+        # Drawn aside, on the same disk, and moved when whole: a crash leaves no half report.
+        staging = Path(tempfile.mkdtemp(prefix=".eval-", dir=directory))
+        try:
+            write(staging)
+            names = sorted(path.name for path in staging.iterdir())
+            for name in names:
+                os.replace(staging / name, directory / name)  # noqa: PTH105  the verb that says what happens
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        told = f"{directory} cannot be written to: {error.strerror or error}. Make room, or name another folder."
+        raise EvaluationError("output_refused", told) from error
     return names
 
 

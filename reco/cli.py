@@ -1,6 +1,7 @@
 """`reco`: registers the commands. Imports typer only; each command imports what it needs when it runs, so that
 `reco --help` answers at once and loads no torch."""
 
+import errno
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -41,6 +42,7 @@ _HELP = """RECO: your CLIP, plus a memory.
 Every command may be stopped with Ctrl-C and given again; [bold]reco doctor[/] says what this machine has and lacks;
 [bold]reco COMMAND --help[/] has examples. MODEL is a model directory, or an open_clip name such as ViT-B-32 with
 --pretrained."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _STOPPED = 130  # 128 + SIGINT
 
 app = typer.Typer(
@@ -132,6 +134,9 @@ def main() -> None:
         raise
     except Exception as error:
         code = getattr(error, "code", None)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            where = f"{error.filename}: " if error.filename else ""
+            stop(f"{where}{error.strerror}: make room, or write elsewhere, and give the same command again")
         if not isinstance(code, str):
             raise
         stop(f"{code}: {getattr(error, 'message', error)}")

@@ -1,6 +1,8 @@
 """Curves, examples, page and files: right numbers, nothing that a caption could do to the page, all files or none."""
 
+import errno
 import json
+import os
 import re
 import sys
 import xml.dom.minidom
@@ -275,6 +277,19 @@ def test_a_report_that_fails_leaves_nothing_and_an_older_one_alone(
         write_report(tmp_path / "out", evaluated, [run(world.zero_shot)])
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.json"]
     assert (tmp_path / "out" / "results.json").read_text() == "older"
+
+
+def test_a_full_disk_is_told_in_a_sentence(
+    evaluated: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "page")
+
+    monkeypatch.setattr(report, "gallery", fill)
+    with pytest.raises(EvaluationError, match="out cannot be written to: No space left on device") as told:
+        write_report(tmp_path / "out", evaluated, [])
+    assert told.value.code == "output_refused"
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_without_matplotlib_the_report_says_what_to_install(
