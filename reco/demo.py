@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reco.console import Bar, BuildProgress, console, step
+from reco.console import Bar, BuildProgress, console, step, stop
+from reco.listening import who_serves, why_not
 from reco.shell_words import shell
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from demo.measure import Row
+
+_HOST = "127.0.0.1"
 
 
 def demo(
@@ -25,7 +28,7 @@ def demo(
     ] = 1,
     serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Start the service at the end.")] = True,
     table: Annotated[bool, typer.Option("--table/--no-table", help="Measure, with the controls, and print it.")] = True,
-    port: Annotated[int, typer.Option(help="Port of the service.")] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the service.")] = 8000,
 ) -> None:
     """See CLIP fail on species it never learned, and a memory get them right.
 
@@ -33,6 +36,7 @@ def demo(
     species that neither CLIP nor the fusion has ever seen, prints accuracy before and after, and serves it all.
     Nothing is downloaded. Run it again and it takes up what is there.
     """
+    _refuse_early(directory, port if serve else None)
     from demo.story import tell
 
     told = tell(directory, tuple(range(seeds)), _Narrator(), table=table)
@@ -48,6 +52,18 @@ def demo(
     console.print(_invitation(directory, port), soft_wrap=True, markup=False)
     if serve:
         _serve(directory, port, settings)
+
+
+def _refuse_early(directory: Path, port: int | None) -> None:
+    """What would end the demo after minutes: a place that cannot be written to, or a port that is taken."""
+    from models.places import hindrance
+
+    if (reason := hindrance(directory)) is not None:
+        stop(f"{reason}: name another folder with --directory", code=2)
+    if port is not None and (reason := why_not(_HOST, port)) is not None:
+        known = who_serves(_HOST, port)
+        told = reason if known is None else f"{reason} ({known})"
+        stop(f"nothing can listen on port {port}: {told}; choose another with --port, or --no-serve", code=2)
 
 
 def _serve(directory: Path, port: int, settings: dict[str, Any]) -> None:
@@ -74,7 +90,7 @@ def _invitation(directory: Path, port: int) -> str:
     return f"""
 Open http://127.0.0.1:{port}/ or try, from another terminal (the picture shows a {name}):
 
-  curl -s http://127.0.0.1:{port}/classify -F files=@{picture} -F compare=true \\
+  curl -s http://127.0.0.1:{port}/classify -F files=@{shell(picture)} -F compare=true \\
        -F 'labels={labels}'
 
   curl -s 'http://127.0.0.1:{port}/embed/image?return_neighbours=true&k=3' \\

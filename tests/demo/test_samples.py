@@ -1,12 +1,14 @@
 """The pictures that the page offers to try: there, labelled, and taken by the service as they are."""
 
 import json
+import shlex
 from pathlib import Path
 
 from demo.corpus import QUIZ
 from demo.quiz import quiz_question
 from demo.samples import write_samples
 from demo.species import species_of
+from reco.demo import _invitation
 from service.page.samples import Samples
 
 
@@ -30,3 +32,11 @@ def test_the_samples_are_of_the_quiz_and_the_service_lists_them(tmp_path: Path, 
         picture = samples.open_picture(one["file"])
         assert picture is not None
         picture.file.close()
+
+
+def test_the_invitation_is_a_command_wherever_the_demo_lies(tmp_path: Path) -> None:
+    told = _invitation(tmp_path / "my demo's", 8000)
+    commands = told.replace("\\\n", " ").split("\n\n")
+    picture = str(quiz_question(tmp_path / "my demo's")[0])
+    assert f"files=@{picture}" in shlex.split(commands[1])
+    assert f"@{picture}" in shlex.split(commands[2])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,8 @@ def folder(tmp_path: Path) -> Path:
         ("eval nowhere nowhere photos --model ViT-B-32 --classes nowhere.txt", "classes_invalid"),
         ("eval --ablations nowhere", "world_unknown"),
         ("serve", "--model (RECO_MODEL) is needed; --memory (RECO_MEMORY) is needed"),
+        ("demo -d task.npz", "task.npz is a file: name another folder with --directory"),
+        ("demo -d /proc/demo", "/proc cannot be written to"),
         ("serve --port 99999", "--port (RECO_PORT)"),
     ],
 )
@@ -101,6 +104,24 @@ def test_without_torch(arguments: str, said: str, folder: Path) -> None:
     assert told["code"] in (1, 2)
     assert not told["torch"], "seconds for nothing"
     assert "loading" not in stderr
+
+
+def test_a_demo_on_a_taken_port_says_so_before_it_draws(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        told, stderr = reco("demo", "-d", "guide", "--port", taken.getsockname()[1], at=folder)
+    assert told == {"code": 2, "torch": False, "faiss": False}
+    assert "choose another with --port, or --no-serve" in stderr
+    assert not (folder / "guide").exists()
+
+
+def test_a_full_disk_is_a_sentence(folder: Path) -> None:
+    command = [sys.executable, "-m", "reco.cli", "key", "new", "web"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("reco: No space left on device: make room")
 
 
 @pytest.mark.parametrize("command", ["memory info", "memory verify", "memory compact", "train"])
