@@ -56,7 +56,8 @@ def draw_plots(result: TaskResult, mode: Mode, directory: Path) -> list[str]:
         The names of the plots, without extension.
     """
     names = []
-    titles = {section.name: f"{section.title}, {section.headline}" for section in result.sections}
+    curved = {name for point in (*result.memory_size, *result.neighbours) for name in point.values}
+    titles = {one.name: f"{one.title}, {one.headline}" for one in result.sections if one.name in curved}
     if result.memory_size:
         draw = _curves(result.memory_size, titles, "items in the memory", logarithmic=True)
         names.append(save_plot(draw, f"{result.task.slug}-memory-size", directory))

@@ -68,6 +68,7 @@ def results(evaluated: Evaluated, tasks: Sequence[TaskResult]) -> dict[str, Any]
             },
             "duplicate_cosine": config.duplicate_cosine,
             "mode_shown": evaluated.mode,
+            "without_unseen": config.without_unseen,
         },
         "tasks": [_task(result) for result in tasks],
     }

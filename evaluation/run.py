@@ -17,6 +17,7 @@ from evaluation.measuring import measure, per_class
 from evaluation.refinement import Sides
 from evaluation.task_sides import task_sides_at
 from evaluation.tasks import EvalTask
+from evaluation.unseen_pairs import without_unseen_pairs
 from memory import DUPLICATE_COSINE, SearchableMemory
 from models.fusion import Fusion
 
@@ -30,12 +31,14 @@ class EvalConfig:
         bootstrap: of the intervals.
         duplicate_cosine: from which on a memory item counts as a copy of a test image.
         curves: also measure over the size of the memory and over k.
+        without_unseen: also measure tasks of entities without the unseen ones' pairs in the memory.
     """
 
     k: int | None = None
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     duplicate_cosine: float = DUPLICATE_COSINE
     curves: bool = False
+    without_unseen: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,11 @@ def evaluate(
             section.measures[f"{section.headline} without copies"] = without.measures[section.headline]
     elif len(duplicates.item_ids):
         notes.append("Every item of the memory copies a test image: nothing is left to look up without the copies.")
+    if config.without_unseen and task.kind == "entities":
+        more, told = without_unseen_pairs(
+            task, memory, lambda part: measure(task, _refine(task, part, fusions, k, report), config.bootstrap)
+        )
+        sections, notes = [*sections, *more], [*notes, told]
     memory_size, neighbours = list[Point](), list[Point]()
     if config.curves:
         neighbours = neighbours_curve(task, memory, fusions)

@@ -9,7 +9,7 @@ import typer
 from reco.backend import FAISS, Backend, Kept, TokenFile, Uri
 from reco.console import Bars, console, loading, refuse, say, stop
 from reco.counted import counted
-from reco.eval_options import FEWEST_RESAMPLES, given_options, refuse_unused
+from reco.eval_options import FEWEST_RESAMPLES, given_options, refuse_kinds, refuse_unused
 from reco.model_files import check_device, check_model
 from reco.remote import AllowRemote, RemoteCache
 
@@ -94,6 +94,14 @@ QueryOnly = Annotated[
         "index you already have.",
     ),
 ]
+WithoutUnseen = Annotated[
+    bool,
+    typer.Option(
+        "--without-unseen",
+        help="Of tasks with unseen entities: ask again as if the memory did not hold their pairs (those whose captions "
+        "name one), as it is before they are added.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print results.json on standard output.")]
 
 
@@ -117,6 +125,7 @@ def evaluate(
     duplicate_cosine: DuplicateCosine = 0.985,
     show: Show = "both",
     query_only: QueryOnly = False,
+    without_unseen: WithoutUnseen = False,
     as_json: AsJson = False,
     ablations: AblationsOf = None,
     seeds: Seeds = 5,
@@ -137,6 +146,8 @@ def evaluate(
 
         reco eval my-memory my-fusion captions-test.npz --query-only
 
+        reco eval my-memory my-fusion photos/test --unseen newcomers.txt --without-unseen
+
         reco eval my-memory fusion-0 photos/test --fusion fusion-1 --model ViT-B-32 --pretrained openai
 
         reco eval --ablations my-demo -o report
@@ -154,7 +165,7 @@ def evaluate(
             return
         assert memory is not None and fusion is not None and tasks
         check_device(device)
-        words = *_checked_words(kind, show, output), output is not None
+        words = *_checked_words(kind, show, output), output is not None, without_unseen
         fusions, raw = (
             [fusion, *(more_fusions or [])],
             _checked_paths(tasks, model, classes or unseen, given),
@@ -166,7 +177,7 @@ def evaluate(
         encoder = _open_encoder(evaluated, model, pretrained, device, dtype) if raw else None
         with Bars() as bars:
             to_measure = _opened_tasks(tasks, words[0], encoder, prompts, bars)
-            _check_galleries(to_measure, query_only)
+            refuse_kinds(to_measure, query_only=query_only, without_unseen=without_unseen)
             _measure(evaluated, to_measure, (output, as_json, query_only), bars)
     except Exception as error:
         refuse(error)
@@ -258,14 +269,14 @@ def _opened(
     memory: "SearchableMemory",
     fusions: dict[Path, dict[str, Any]],
     numbers: tuple[int | None, int, float],
-    words: "tuple[Kind | None, Mode, bool]",
+    words: "tuple[Kind | None, Mode, bool, bool]",
 ) -> "Evaluated":
     """The fusions opened for the memory.
 
     Args:
         fusions: how each was trained.
         numbers: --k, --bootstrap and --duplicate-cosine.
-        words: --kind, --show, and whether there is an output, which curves are for.
+        words: --kind, --show, whether there is an output, which curves are for, and --without-unseen.
     """
     from evaluation.bootstrap import Bootstrap
     from evaluation.report import Evaluated
@@ -275,7 +286,7 @@ def _opened(
     saved = [open_fusion(path, memory.encoder) for path in fusions]
     by_id = {one.id: one.fusion for one in saved}
     k, resamples, cosine = numbers
-    config = EvalConfig(k, Bootstrap(resamples=resamples), cosine, curves=words[2])
+    config = EvalConfig(k, Bootstrap(resamples=resamples), cosine, curves=words[2], without_unseen=words[3])
     check_parts(memory, list(by_id.values()), config.k)
     return Evaluated(memory, by_id, list(fusions.values()), config, words[1])
 
@@ -308,12 +319,6 @@ def _open_encoder(
     encoder = Encoder.open(model, pretrained, device=device, dtype=dtype)
     check_encoder(evaluated.memory.encoder, encoder.fingerprint.record(), encoder_of(evaluated.memory))
     return encoder
-
-
-def _check_galleries(tasks: "list[EvalTask]", query_only: bool) -> None:
-    for task in tasks:
-        if query_only and task.kind != "retrieval":
-            stop(f"--query-only is for retrieval tasks, and {task.name} is one of {task.kind}: leave it out", code=2)
 
 
 def _measure(evaluated: "Evaluated", tasks: "list[EvalTask]", told: tuple[Path | None, bool, bool], bars: Bars) -> None:

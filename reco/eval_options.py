@@ -1,10 +1,14 @@
 """Options that the asked form of `reco eval` would ignore are refused: who gives one expects it to count."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import typer
 
 from reco.console import stop
+
+if TYPE_CHECKING:
+    from evaluation.tasks import EvalTask
 
 FEWEST_RESAMPLES = 100  # of fewer, hardly two are beyond the bounds of 95 %
 _OF_ABLATIONS = ("seeds", "quick")
@@ -32,6 +36,15 @@ def refuse_unused(given: Mapping[str, str], *, ablations: bool, output: bool) ->
         stop(f"{' and '.join(useless)}: for --ablations only; the seeds of an evaluation are its fusions", code=2)
     if "show" in given and not output:
         stop("--show chooses what plots and gallery show: name their folder with -o, or leave it out", code=2)
+
+
+def refuse_kinds(tasks: "list[EvalTask]", *, query_only: bool, without_unseen: bool) -> None:
+    """End the command where an option is for tasks of another kind."""
+    for task in tasks:
+        if query_only and task.kind != "retrieval":
+            stop(f"--query-only is for retrieval tasks, and {task.name} is one of {task.kind}: leave it out", code=2)
+    if without_unseen and all(task.kind != "entities" for task in tasks):
+        stop("--without-unseen is for tasks with unseen entities: name them with --unseen, or in unseen_class", code=2)
 
 
 def _told(context: typer.Context, name: str) -> bool:

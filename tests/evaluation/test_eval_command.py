@@ -87,6 +87,25 @@ def test_query_only_shows_what_an_index_of_plain_vectors_would_give(reco: Callab
     assert "--query-only is for retrieval tasks, and zero is one of zero-shot" in refused.stderr
 
 
+def test_without_unseen_asks_a_memory_that_does_not_hold_them(reco: Callable[..., Result], world: Any) -> None:
+    options = ("--without-unseen", "--json", "--bootstrap", 100)
+    done = reco(world.memory, world.fusions[0], world.entities, *options)
+    assert done.exit_code == 0, done.output
+    value = json.loads(done.stdout)
+    task = value["tasks"][0]
+    whole, part = (task["measures"][name] for name in ("entities", "entities_without_pairs"))
+    assert list(part) == ["seen", "unseen", "harmonic mean"]
+    assert part["unseen"]["none"] == whole["unseen"]["none"]
+    assert part["unseen"]["both"]["gain"] < whole["unseen"]["both"]["gain"] - 5  # nothing of theirs is found
+    assert part["seen"]["both"]["gain"] > 5  # what is still held is found as before
+    assert "the same, the memory without the unseen entities' pairs" in done.stderr
+    assert any(note.startswith("Without the unseen entities' pairs: 32 of 95 items") for note in task["notes"])
+    assert value["settings"]["without_unseen"] is True
+    refused = reco(world.memory, world.fusions[0], world.zero_shot, "--without-unseen")
+    assert refused.exit_code == 2
+    assert "name them with --unseen, or in unseen_class" in refused.stderr
+
+
 def test_what_cannot_be_ends_with_one_sentence_and_code_2(
     reco: Callable[..., Result], world: Any, tmp_path: Path, factory: Any
 ) -> None:
@@ -183,7 +202,7 @@ def test_without_matplotlib_only_the_plots_are_refused(
 
 def test_help_teaches_with_examples(reco: Callable[..., Result]) -> None:
     text = re.sub(r"\s+", " ", reco("--help").stdout)
-    assert text.count("reco eval my-memory") == 3
+    assert text.count("reco eval my-memory") == 4
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,14 @@ from evaluation.errors import EvaluationError
 from evaluation.examples import TOP, examples
 from evaluation.gallery import signed
 from evaluation.label_sets import label_set_weights
+from evaluation.measuring import measure
 from evaluation.refinement import refined
 from evaluation.report import Evaluated, json_text, results, write_report
 from evaluation.run import EvalConfig, TaskResult, check_parts, evaluate
+from evaluation.task_sides import task_sides_at
 from evaluation.tasks import RawOptions, open_task
-from memory import Memory
+from evaluation.unseen_pairs import pairs_of_unseen
+from memory import MODALITIES, Memory
 from models.checkpoint import load_fusion
 from models.fusion import Fusion, FusionConfig
 
@@ -243,6 +246,37 @@ def test_the_files(world: Any, run: Callable[..., TaskResult], evaluated: Evalua
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     write_report(tmp_path / "out", evaluated, tasks)
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+def test_leaving_unseen_pairs_out_is_a_memory_without_them(
+    world: Any, run: Callable[..., TaskResult], evaluated: Evaluated, factory: Any, tmp_path: Path
+) -> None:
+    whole = evaluated.memory
+    result = run(world.entities, EvalConfig(bootstrap=Bootstrap(0), without_unseen=True))
+    ids = pairs_of_unseen(result.task, whole)
+    np.testing.assert_array_equal(ids, np.arange(64, 96))  # of the last four of twelve classes, eight pairs each
+    sides_of_whole = [whole.rows(modality) for modality in MODALITIES]
+    smaller = factory.write_memory(tmp_path / "part", *sides_of_whole, whole.captions(), [5, *ids.tolist()])
+    sides = [task_sides_at(result.task, smaller, one, [result.k])[0] for one in evaluated.fusions.values()]
+    expected = next(one for one in measure(result.task, sides, Bootstrap(0)) if one.name == "entities")
+    found = next(one for one in result.sections if one.name == "entities_without_pairs")
+    assert found.as_dict() == expected.as_dict()
+    assert result.per_class == run(world.entities).per_class  # whatever else is told is of the whole memory
+
+
+@pytest.mark.parametrize(("caption", "told"), [("a thing", "there is no pair"), ("a wren", "nothing is left")])
+def test_nothing_or_everything_to_leave_out_is_told(
+    caption: str, told: str, tmp_path: Path, factory: Any, evaluated: Evaluated
+) -> None:
+    rows = factory.unit_rows(12, 64, 1)
+    memory = factory.write_memory(tmp_path / "memory", rows, rows, [caption] * 12, [3])
+    arrays = {"image": factory.unit_rows(4, 64, 2), "text": rows[:2], "label": np.array([0, 1, 0, 1])}
+    np.savez(tmp_path / "task.npz", **arrays, class_name=np.array(["wren", "owl"]), unseen_class=np.array([0]))
+    task = open_task(tmp_path / "task.npz", None, RawOptions(None, lambda *_: None))
+    config = EvalConfig(bootstrap=Bootstrap(0), without_unseen=True)
+    result = evaluate(task, memory, list(evaluated.fusions.values()), config)
+    assert [one.name for one in result.sections] == ["zero_shot", "entities"]
+    assert any(told in note for note in result.notes)
 
 
 def test_results_are_complete_and_hold_no_place_or_time(

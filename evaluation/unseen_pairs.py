@@ -1,0 +1,61 @@
+"""What the memory is worth for entities that it does not hold: their pairs are left out, and the task asked again.
+
+A pair is an entity's if its caption names it. Imports models (training's entities) and memory's types.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.array_memory import SearchesNeighbours
+from evaluation.duplicates import LeavingOut
+from evaluation.figures import Section
+from evaluation.tasks import EvalTask
+from memory import SearchableMemory
+from models.training.dataset.entities import by_names
+
+SECTION, TITLE = "entities_without_pairs", "the same, the memory without the unseen entities' pairs"
+
+
+def without_unseen_pairs(
+    task: EvalTask, memory: SearchableMemory, measured: Callable[[SearchesNeighbours], list[Section]]
+) -> tuple[list[Section], str]:
+    """Measure seen and unseen entities with what the memory would be before the unseen ones are added.
+
+    Args:
+        task: of entities.
+        memory: whole.
+        measured: the tables of the task, with a memory.
+
+    Returns:
+        The table, or none where nothing or everything would be left out; and a sentence about what was.
+    """
+    ids = pairs_of_unseen(task, memory)
+    if not len(ids):
+        return [], "No caption of the memory names an unseen entity: there is no pair of theirs to leave out."
+    if len(ids) == memory.num_items:
+        return [], "Every caption of the memory names an unseen entity: nothing is left to look up without their pairs."
+    sections = [
+        replace(section, name=SECTION, title=TITLE)
+        for section in measured(LeavingOut(memory, ids))
+        if section.name == "entities"
+    ]
+    return sections, (
+        f"Without the unseen entities' pairs: {len(ids):,} of {memory.num_items:,} items are left out, whose captions "
+        "name one; pairs that show one and do not name it stay."
+    )
+
+
+def pairs_of_unseen(task: EvalTask, memory: SearchableMemory) -> NDArray[np.int64]:
+    """The items (n,) int64, ascending, whose captions name an unseen entity, and no longer name of another class."""
+    assert task.unseen is not None, "a task of entities says which are unseen"
+    try:
+        numbers = by_names(task.text_names, task.text_names)
+    except ValueError:  # no class has a name
+        return np.empty(0, dtype=np.int64)
+    unseen = np.setdiff1d(numbers[task.unseen], [-1])
+    named = np.flatnonzero(np.isin(by_names(memory.captions(), task.text_names), unseen))
+    ids: NDArray[np.int64] = np.setdiff1d(named, memory.deleted_ids())
+    return ids
