@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.checks import check_matplotlib
+from evaluation.errors import EvaluationError
 from evaluation.plots import save_plot
+from models.places import hindrance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,9 +26,12 @@ def plot_index(reports: Mapping[str, Mapping[str, Any]], path: Path) -> list[Pat
         The files.
 
     Raises:
-        EvaluationError: matplotlib is missing.
+        EvaluationError: dependency_missing, output_refused.
     """
     check_matplotlib()
+    if (reason := hindrance(path.parent)) is not None:
+        raise EvaluationError("output_refused", f"{reason}: name a file in another folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
 
     def draw(figure: "Figure") -> None:
         figure.set_size_inches(0.6 + 4.4 * len(reports), 4.0)

@@ -45,10 +45,9 @@ def bench(
     if what not in ("images", "texts", "both"):
         stop(f"--what is images, texts or both, not {what}", WRONG_COMMAND)
     levels = _levels(concurrency)
+    loads = _loads(what, images, texts, batch, False if plain else None)
     with asking(url, key_file) as client:
         memory, address = client.memory(), client.url
-    enhance = False if plain else None
-    loads = _loads(what, images, texts, batch, enhance)
     told = []
     for name, requests in loads.items():
         for level in levels:
@@ -77,7 +76,7 @@ def _loads(
 
     loads: dict[Literal["images", "texts"], list[Request]] = {}
     if what != "texts":
-        files = [path.read_bytes() for path in images_in([images])] if images is not None else _drawn()
+        files = [_read(path) for path in images_in([images])] if images is not None else _drawn()
         loads["images"] = image_requests(files, batch, enhance=enhance)
     if what != "images":
         lines = list(lines_of(texts)) if texts is not None else _captions()
@@ -85,6 +84,13 @@ def _loads(
             stop(f"{texts} holds no text", WRONG_COMMAND)
         loads["texts"] = text_requests(lines, batch, enhance=enhance)
     return loads
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:  # a link to nowhere, or another user's
+        stop(f"{path} cannot be read: {error.strerror}", WRONG_COMMAND)
 
 
 def _measure(

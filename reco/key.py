@@ -33,6 +33,8 @@ def new(
 
         reco key new web --file keys
     """
+    if operator and only_operator:
+        stop("--operator may use the service too, and --only-operator may not: give one of them", code=2)
     from service.door.keys import KeyScope, key_line, new_key
 
     secret = new_key()
@@ -43,7 +45,7 @@ def new(
     else:
         _append(file, name, line)
         typer.echo(f"added {name} to {file}; the key, shown this once:", err=True)
-    if operator and not only_operator:
+    if operator:
         typer.echo(
             "with it, every request to the service needs a key; --only-operator leaves the others open", err=True
         )

@@ -210,6 +210,13 @@ def test_bench_counts_items_and_refusals(run: Any) -> None:
     assert "items/s" in run("bench", "--seconds", "0.2", "-c", "1", "--what", "texts").stdout
 
 
+def test_what_bench_cannot_read_is_told_before_anybody_is_asked(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    done = run("bench", "http://127.0.0.1:9", "--images", tmp_path)
+    assert done.exit_code == 2, done.stderr
+    assert f"{tmp_path / 'gone.jpg'} cannot be read: No such file" in done.stderr
+
+
 def test_load_tells_refusals_apart_from_answers(service: Any) -> None:
     import asyncio
 

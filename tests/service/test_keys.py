@@ -413,6 +413,8 @@ def test_reco_key_new_makes_one_that_works(tmp_path: Path) -> None:
     assert found is not None
     assert (found.name, found.scopes) == ("web", {"use"})
     assert ring.opens("operator")
+    both = runner.invoke(command_line, ["key", "new", "two", "--operator", "--only-operator", "--file", str(path)])
+    assert (both.exit_code, "give one of them" in both.output) == (2, True)
     again = runner.invoke(command_line, ["key", "new", "web", "--file", str(path)])
     assert again.exit_code == 1
 
