@@ -129,7 +129,9 @@ def _classes(result: TaskResult, mode: Mode) -> Callable[["Figure"], None]:
         named += [row for row in range(len(ordered) - _NAMED, len(ordered)) if row > named[-1]]
         figure.set_size_inches(10.0, max(3.2, 1.2 + 0.24 * len(named)))
         overview, best_and_worst = figure.subplots(1, 2, width_ratios=[1.1, 1])
-        overview.bar(range(len(gains)), gains, width=1.0, color=np.where(gains < 0, _LOSS, _GAIN))
+        edges = np.arange(len(gains) + 1) - 0.5  # one shape for all: 20,000 bars took half a minute
+        for side, colour in ((np.minimum(gains, 0), _LOSS), (np.maximum(gains, 0), _GAIN)):
+            overview.stairs(side, edges, fill=True, color=colour)
         better, worse = int((gains > 0).sum()), int((gains < 0).sum())
         overview.set_title(f"{better:,} classes better, {worse:,} worse, {len(gains) - better - worse:,} as before")
         overview.set_xlabel("classes, by gain")

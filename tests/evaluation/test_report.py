@@ -7,6 +7,7 @@ import re
 import sys
 import xml.dom.minidom
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from evaluation.examples import TOP, examples
 from evaluation.gallery import signed
 from evaluation.label_sets import label_set_weights
 from evaluation.measuring import measure
+from evaluation.plots import _classes
 from evaluation.refinement import refined
 from evaluation.report import Evaluated, json_text, results, write_report
 from evaluation.run import EvalConfig, TaskResult, check_parts, evaluate
@@ -277,6 +279,18 @@ def test_nothing_or_everything_to_leave_out_is_told(
     result = evaluate(task, memory, list(evaluated.fusions.values()), config)
     assert [one.name for one in result.sections] == ["zero_shot", "entities"]
     assert any(told in note for note in result.notes)
+
+
+def test_the_plot_of_many_classes_is_drawn_as_one_shape(world: Any, run: Callable[..., TaskResult]) -> None:
+    figure_of = pytest.importorskip("matplotlib.figure").Figure
+    rows = [{"class": f"class {one}", "images": 1, "none": 50.0, "both": float(one % 100)} for one in range(2000)]
+    figure = figure_of()
+    _classes(replace(run(world.zero_shot), per_class=rows), "both")(figure)
+    shapes = figure.axes[0].patches
+    assert len(shapes) == 2
+    np.testing.assert_array_equal(
+        sum(shape.get_data().values for shape in shapes), sorted(row["both"] - 50 for row in rows)
+    )
 
 
 def test_results_are_complete_and_hold_no_place_or_time(
