@@ -23,7 +23,7 @@ from memory_builder.readers.captions import PLAIN_EXTENSIONS
 from memory_builder.readers.corpora import corpus_name
 from memory_builder.readers.reader import IMAGE_EXTENSIONS
 from memory_builder.readers.regular_file import read_file
-from memory_builder.readers.table import TABLE_EXTENSIONS
+from memory_builder.readers.table import TABLE_EXTENSIONS, USUAL
 from memory_builder.readers.table_lines import columns
 from memory_builder.records import Record, Rejected, readable
 from models.encoder import Encoder
@@ -69,8 +69,9 @@ def read_raw(path: Path, kind: Kind | None, options: RawOptions) -> EvalTask:
         records, rejected = _class_folder(path), Counter[str]()
         labelled = True
     else:
-        labelled = _label_column(path) is not None
-        records, rejected = _read(path, _label_column(path))
+        column = None if kind == "retrieval" and _has_captions(path) else _label_column(path)
+        labelled = column is not None
+        records, rejected = _read(path, column)
     if labelled and kind != "retrieval":
         return _classification(path, records, rejected, options, kind)
     if labelled or kind not in (None, "retrieval"):
@@ -194,8 +195,18 @@ def _read(path: Path, label_column: str | None) -> tuple[list[Record], Counter[s
 def _label_column(path: Path) -> str | None:
     if path.suffix.lower() not in TABLE_EXTENSIONS or not path.is_file():
         return None
-    by_name = {column.strip().lower(): column for column in reversed(columns(path)[0])}
+    by_name = _by_name(path)
     return next((by_name[name] for name in LABEL_COLUMNS if name in by_name), None)
+
+
+def _has_captions(path: Path) -> bool:
+    """Whether a table has a column of captions, beside its labels or without any."""
+    is_table = path.suffix.lower() in TABLE_EXTENSIONS and path.is_file()
+    return is_table and any(name in _by_name(path) for name in USUAL.caption)
+
+
+def _by_name(path: Path) -> dict[str, str]:
+    return {column.strip().lower(): column for column in reversed(columns(path)[0])}
 
 
 def _is_class_folder(path: Path) -> bool:

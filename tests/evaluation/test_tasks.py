@@ -219,6 +219,14 @@ def test_class_folders_are_a_classification(pictures: Path, encoder: Encoder) ->
     assert all(thumbnail.startswith(b"\xff\xd8\xff") for thumbnail in task.thumbnails)
 
 
+def test_a_table_with_labels_and_captions_is_either(pictures: Path, encoder: Encoder) -> None:
+    table = pictures.parent / "both.csv"
+    table.write_text("image,label,caption\nbirds/duck/0.png,duck,one swims\nbirds/parrot/0.png,parrot,one flies\n")
+    assert list(open_task(table, None, raw(encoder)).text_names) == ["duck", "parrot"]
+    pairs = open_task(table, "retrieval", raw(encoder))
+    assert (pairs.kind, list(pairs.text_names)) == ("retrieval", ["one swims", "one flies"])
+
+
 def test_hidden_files_say_nothing_of_class_folders(pictures: Path, encoder: Encoder) -> None:
     digest = open_task(pictures, None, raw(encoder)).digest
     (pictures / "._cover.png").write_bytes(b"what macOS keeps")
