@@ -1,6 +1,7 @@
 """The demo from nothing to a served memory: draw, build, train, add the newcomers, measure. Each step may be
 repeated: what is done is not done again."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -90,14 +91,14 @@ def _build(corpus: Path, memory: Path, version: int, encoder: Encoder, narrator:
 
 
 def _fusion(directory: Path, memory: Memory, lessons: Lessons, seed: int) -> Fusion:
-    """The seed's fusion: as saved by an earlier run on this memory, or fitted now."""
-    try:
+    """The seed's fusion: as saved by an earlier run on this memory, or fitted now: it takes less than a second.
+
+    An earlier run may have been another version's, of which nothing can be taken up, or have met a full disk.
+    """
+    with suppress(CheckpointError):
         saved = open_fusion(directory, memory.encoder)
         if saved.config.get("trained", {}).get("memory_digest") == memory.digest:
             return saved.fusion
-    except CheckpointError as error:
-        if error.code == "checkpoint_invalid":
-            raise
     fusion = lessons.fit(seed)
     save_fusion(directory, fusion, memory.encoder, {"memory_digest": memory.digest, "seed": seed})
     return fusion

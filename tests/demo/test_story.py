@@ -8,6 +8,7 @@ import pytest
 from seeded_rows import encoder_record
 
 from demo.story import _fusion
+from models.checkpoint import open_fusion
 from models.fusion import Fusion, FusionConfig
 
 
@@ -30,3 +31,17 @@ def test_only_a_fusion_of_this_memory_is_taken_up(tmp_path: Path, digest: str, a
         memory: Any = SimpleNamespace(encoder=encoder, digest=told["digest"])
         _fusion(tmp_path / "fusion", memory, lessons, 0)
     assert lessons.fits == fits
+
+
+@pytest.mark.parametrize("damage", ["another version", "no JSON"])
+def test_what_another_version_left_is_made_anew(tmp_path: Path, damage: str) -> None:
+    """Whoever runs the demo again after an upgrade had been told to train again, which is what the demo does."""
+    lessons: Any = Lessons()
+    memory: Any = SimpleNamespace(encoder=encoder_record(64), digest="a")
+    _fusion(tmp_path / "fusion", memory, lessons, 0)
+    config = tmp_path / "fusion" / "config.json"
+    told = config.read_text()
+    config.write_text(told.replace('"gate"', '"copy"') if damage == "another version" else told[:20])
+    _fusion(tmp_path / "fusion", memory, lessons, 0)
+    assert lessons.fits == 2
+    assert open_fusion(tmp_path / "fusion", memory.encoder).config["trained"]["memory_digest"] == "a"
