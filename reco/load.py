@@ -36,12 +36,14 @@ class Measured:
         latencies_s: of each good answer.
         refused_s: of each other answer.
         codes: of each other answer; `connection` for none at all.
-        items: in good answers.
+        requests, items: in good answers; of those that were under way when the clock started, the share of their time
+            that it saw. Without them a service whose answers take longer than `seconds` would do nothing.
     """
 
     concurrency: int
     seconds: float = 0.0
-    items: int = 0
+    requests: float = 0.0
+    items: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
     refused_s: list[float] = field(default_factory=list)
     codes: Counter[str] = field(default_factory=Counter)
@@ -53,7 +55,7 @@ class Measured:
             "concurrency": self.concurrency,
             "seconds": round(self.seconds, 2),
             "requests": len(good),
-            "requests_per_s": round(len(good) / self.seconds, 2),
+            "requests_per_s": round(self.requests / self.seconds, 2),
             "items_per_s": round(self.items / self.seconds, 2),
             **{f"p{percent}_ms": _percentile_ms(good, percent) for percent in (50, 95, 99)},
             "failed": sum(self.codes.values()),
@@ -106,11 +108,13 @@ async def measure(
             request = next(turn)
             code = await _send(client, request)
             ended = time.perf_counter()
-            if started < begin:
+            if ended < begin:
                 continue
             if code is None:
                 measured.latencies_s.append(ended - started)
-                measured.items += request.num_items
+                share = (ended - max(started, begin)) / (ended - started)
+                measured.requests += share
+                measured.items += share * request.num_items
             else:
                 measured.refused_s.append(ended - started)
                 measured.codes[code] += 1

@@ -230,6 +230,27 @@ def test_load_tells_refusals_apart_from_answers(service: Any) -> None:
     assert abs(told["failed"] - told["requests"]) <= 2
 
 
+@pytest.mark.parametrize("seconds", [0.2, 1.0])
+def test_a_slow_service_is_not_told_to_do_nothing(seconds: float) -> None:
+    """Its answers were under way when the clock started, and none came in time to be begun and counted after that."""
+    import asyncio
+
+    async def answer(_: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0.4)
+        return httpx.Response(200, json={})
+
+    async def load() -> dict[str, Any]:
+        transport = httpx.MockTransport(answer)
+        async with httpx.AsyncClient(transport=transport, base_url="http://slow") as client:
+            requests = text_requests(["a bird", "a duck"], 2, enhance=None)
+            return (await measure(client, requests, concurrency=4, seconds=seconds)).summary()
+
+    told = asyncio.run(load())
+    assert told["requests"] >= 4
+    assert told["requests_per_s"] == pytest.approx(4 / 0.4, rel=0.2)
+    assert told["items_per_s"] == pytest.approx(2 * 4 / 0.4, rel=0.2)
+
+
 TAKEN = """
 import os, signal, sys
 from pathlib import Path
