@@ -22,38 +22,34 @@ from torch import Tensor, nn
 from models.fusion.config import FusionConfig
 from models.fusion.stand_alone import StandAlone, nearness
 
-NUM_SIGNS, NUM_SIGNS_HELD = 2, 3
+NUM_SIGNS = 3
+KNOWN = 0.2  # what is less probably held, the memory does not know
 _QUADRATIC_SHARE = 0.5
-_STRICTER = math.log(0.05 / 0.95) - math.log(0.1 / 0.9)
+_SURE = 10.0  # of a logistic regression: yes, whatever it is asked
 
 
-class Presence(nn.Module):
-    """The probability that the memory holds what a query asks for: a logistic regression on its signs.
-
-    1 log(1 - similarity of the best neighbour) · 2 how far the neighbours' values agree with each other · 3 how near
-    the best neighbour is among what tells things apart (whitened). A query whose entity is missing finds less similar
-    items; a wrong caption stands beside images that have nothing in common; a name that the encoder does not know is
-    no more like its own captions than a known one is like others', but for the third.
-    """
+class Likely(nn.Module):
+    """The probability of something, a logistic regression on a query's signs; until it is fitted, it is so."""
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, num_signs: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.zeros(num_signs))
-        self.register_buffer("bias", torch.full((), 10.0))  # until it is fitted, everything is known
+        self.register_buffer("weight", torch.zeros(NUM_SIGNS))
+        self.register_buffer("bias", torch.full((), _SURE))
 
     def forward(self, signs: Tensor) -> Tensor:
-        """(B, num_signs) to (B,) in [0, 1]."""
+        """(B, NUM_SIGNS) to (B,) in [0, 1]."""
         return torch.sigmoid(signs @ self.weight + self.bias)
 
 
 class EvidenceFusion(nn.Module):
     """One side of the fusion. All its numbers are fitted by `models.training.fitting.evidence`; it has no gradient.
 
-    `presence` has two signs, and says how certain it is that what was found belongs to the query; `held` has the third,
-    and says whether the memory knows the query at all.
+    Whether the memory holds what a query asks for are two questions, each with its own signs: whether the nearest
+    neighbour is the query's (`found`), and whether what stands beside it is one thing (`paired`). One regression on all
+    signs takes mixed-up captions for right ones wherever names are found less exactly than in training.
     """
 
     centre: Tensor
@@ -66,10 +62,10 @@ class EvidenceFusion(nn.Module):
         self.register_buffer("centre", torch.zeros(dim))
         self.register_buffer("whitening", torch.eye(dim))
         self.register_buffer("temperature", torch.tensor(0.05))
-        self.presence = Presence(NUM_SIGNS)
-        self.held = Presence(NUM_SIGNS_HELD)
+        self.found = Likely()
+        self.paired = Likely()
         self.stand_alone = StandAlone(dim)
-        self.register_load_state_dict_pre_hook(_with_held)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_from_before)  # type: ignore[no-untyped-call]
 
     def forward(
         self,
@@ -139,26 +135,34 @@ class EvidenceFusion(nn.Module):
         turned: Tensor = whitened - ((whitened @ self.axis) + bias).unsqueeze(-1) * self.axis
         return turned
 
-    def signs_held(self, query: Tensor, keys: Tensor, signs: Tensor) -> Tensor:
-        """What `held` judges by: (B, NUM_SIGNS_HELD) float32.
+    def held(self, signs: Tensor) -> Tensor:
+        """The probability (B,) that the memory holds what each query asks for, from (B, NUM_SIGNS) as `signs`."""
+        likely: Tensor = self.found(signs) * self.paired(signs)
+        return likely
+
+    def signs(self, query: Tensor, best: Tensor, values: Tensor, attention: Tensor) -> Tensor:
+        """What `held` judges by: (B, NUM_SIGNS) float32.
+
+        1 log(1 - similarity of the best neighbour)             2 how far the neighbours' values agree with each other
+        3 how near the best neighbour is among what tells things apart (whitened)
+
+        A query whose thing is missing finds less similar items; a wrong caption stands beside images that have nothing
+        in common; a name that the encoder does not know is no more like its own captions than a known one is like
+        others', but for the third.
 
         Args:
             query: (B, D) unit norm.
-            keys: (B, K, D) unit norm, what the query was compared with, the most similar first; one is enough.
-            signs: (B, NUM_SIGNS) as `signs`.
+            best: (B, D) unit norm, the most similar of what it was compared with; zeros where it found nothing.
+            values: (B, K, D) unit norm, of the other modality.
+            attention: (B, K) as `attend`.
         """
-        if not keys.shape[1]:
-            return F.pad(signs, (0, 1))  # and the other two are those of nothing
-        return torch.cat([signs, nearness(self.stand_alone.keys.cosines(query, keys[:, :1]))], dim=-1)
-
-    def signs(self, values: Tensor, similarities: Tensor, mask: Tensor, attention: Tensor) -> Tensor:
-        """What `Presence` judges by: (B, NUM_SIGNS) float32."""
-        best = F.pad(similarities.masked_fill(~mask, -1.0), (0, 1), value=-1.0).amax(dim=1)
         centred = F.normalize(values - self.centre, dim=-1)
         mixed = torch.einsum("bk,bkd->bd", attention, centred)
         own = attention.square().sum(dim=1)
         agreement = (mixed.square().sum(dim=1) - own) / (1 - own).clamp(min=0.05)
-        return torch.stack([torch.log((1 - best).clamp(min=1e-4)), agreement], dim=-1)
+        similarity = (query * best).sum(dim=-1)
+        among_what_tells = self.stand_alone.keys.cosines(query, best.unsqueeze(1)).squeeze(1)
+        return torch.stack([-nearness(similarity), agreement, nearness(among_what_tells)], dim=-1)
 
 
 def quadratic_term(mean: Tensor, whitened: Tensor) -> Tensor:
@@ -166,8 +170,21 @@ def quadratic_term(mean: Tensor, whitened: Tensor) -> Tensor:
     return _QUADRATIC_SHARE * 0.5 * (whitened * mean).sum(dim=-1)
 
 
-def _with_held(side: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Checkpoints from before there was `held` judged by `presence`, and below 0.1 what is now judged below 0.05."""
-    if f"{prefix}held.weight" not in state and f"{prefix}presence.weight" in state:
-        state[f"{prefix}held.weight"] = F.pad(state[f"{prefix}presence.weight"], (0, 1))
-        state[f"{prefix}held.bias"] = state[f"{prefix}presence.bias"] + _STRICTER
+def _from_before(side: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Checkpoints from before judged by one regression: `presence` on two signs, later `held` on all of them.
+
+    What they took for missing is missing still: below 0.1, and 0.05.
+    """
+    if f"{prefix}presence.weight" not in state:
+        return
+    weight, bias, least = F.pad(state.pop(f"{prefix}presence.weight"), (0, 1)), state.pop(f"{prefix}presence.bias"), 0.1
+    if f"{prefix}held.weight" in state:
+        weight, bias, least = state.pop(f"{prefix}held.weight"), state.pop(f"{prefix}held.bias"), 0.05
+    state[f"{prefix}found.weight"] = weight
+    state[f"{prefix}found.bias"] = bias + _log_odds(KNOWN) - _log_odds(least)
+    state[f"{prefix}paired.weight"] = torch.zeros(NUM_SIGNS)
+    state[f"{prefix}paired.bias"] = torch.full((), _SURE)
+
+
+def _log_odds(probability: float) -> float:
+    return math.log(probability / (1 - probability))

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.fusion.evidence import EvidenceFusion, quadratic_term
+from models.fusion.evidence import KNOWN, EvidenceFusion, quadratic_term
 from models.fusion.fusion import Fusion
 from models.label_set_words import FEW_UNKNOWN, MANY_UNKNOWN
 
@@ -23,9 +23,11 @@ WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6, 2.4, 4.0, 8.
 SHARPNESS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 IMAGE_SHARE = 0.06  # the image side's weight, as a multiple of the root of the text side's
 MAX_IMAGES = 512  # more of them steady the choice no further, and cost time
-_KNOWN = 0.05  # a label that is less probably held has nothing in the memory
 _COPY = 0.985  # images as similar as this are one image; it is memory.DUPLICATE_COSINE, which is out of reach here
 _LEAST_ATTENTION = 0.05
+# Of the probability that a label is held, for its images to bear witness: what a missing label finds is its sibling's,
+# is half believed, and would show that only the memory can tell the label from the sibling.
+_DOUBT = 4
 
 
 @dataclass(frozen=True)
@@ -62,18 +64,49 @@ def weigh_label_set(
     if not isinstance(side, EvidenceFusion):
         return None
     attention = side.attend(similarities, mask)
-    signs = side.signs(values, similarities, mask, attention)
-    unknown = float((side.held(side.signs_held(texts, keys, signs)) < _KNOWN).float().mean())
+    best = (keys[:, :1] * mask[:, :1].unsqueeze(-1)).sum(dim=1)  # (C, D)
+    held = _held(side, texts, values, attention, best)
+    unknown = float((held < KNOWN).float().mean())
     trust = min(max((MANY_UNKNOWN - unknown) / (MANY_UNKNOWN - FEW_UNKNOWN), 0.0), 1.0)
     weight = 0.0
     if trust > 0 and len(texts) > 1:
-        weight = trust * _best_weight(side, texts, values, attention, side.presence(signs))
+        weight = trust * best_weight(side, texts, values, attention, held)
     return LabelSetWeights(weight, IMAGE_SHARE * weight**0.5, unknown)
 
 
-def _best_weight(side: EvidenceFusion, texts: Tensor, values: Tensor, attention: Tensor, presence: Tensor) -> float:
-    """The weight of `WEIGHTS` with the least cross-entropy of the left-out images."""
-    images, labels, certainty = _witnesses(values, attention * presence.unsqueeze(1))
+def _held(side: EvidenceFusion, texts: Tensor, values: Tensor, attention: Tensor, best: Tensor) -> Tensor:
+    """The probability (C,) that the memory holds each label: as it is worded, or as the captions are; the higher.
+
+    Args:
+        best: (C, D) the caption that each label found first, zeros where it found none.
+    """
+    as_asked, as_captions = (side.signs(one, best, values, attention) for one in (texts, _reworded(texts, best)))
+    return torch.maximum(side.held(as_asked), side.held(as_captions))
+
+
+def _reworded(texts: Tensor, best: Tensor) -> Tensor:
+    """Labels (C, D) without what they all have in common beyond the captions that they found: their wording.
+
+    *A photo of a Samba* is as near to *Samba, white* as to *Gazelle, white*, but for the words that all labels share.
+    What is taken off a label is what the others say of it, so none comes nearer to a caption by its own difference;
+    of few labels it is taken off in part.
+    """
+    beyond = (texts - best) * (best != 0).any(dim=1, keepdim=True)  # (C, D)
+    shared = (beyond.sum(dim=0) - beyond) / len(texts)  # of the other C - 1 labels, and one that says nothing
+    return F.normalize(texts - shared, dim=-1)
+
+
+def best_weight(side: EvidenceFusion, texts: Tensor, values: Tensor, attention: Tensor, held: Tensor) -> float:
+    """The weight of `WEIGHTS` with the least cross-entropy of the left-out images.
+
+    Args:
+        side: of the texts.
+        texts: (C, D) float32, unit norm.
+        values: (C, K, D) float32, unit norm, the images of each label's neighbours.
+        attention: (C, K) as `EvidenceFusion.attend`.
+        held: (C,) the probability that the memory holds each label.
+    """
+    images, labels, certainty = _witnesses(values, attention, held**_DOUBT)
     if len(images) < 2:
         return 0.0
     mean, whitened = side.evidence(values, attention)  # (C, D)
@@ -90,16 +123,16 @@ def _best_weight(side: EvidenceFusion, texts: Tensor, values: Tensor, attention:
     return WEIGHTS[losses.index(min(losses))]
 
 
-def _witnesses(values: Tensor, certainty: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _witnesses(values: Tensor, attention: Tensor, belief: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Images that stand for a label (U, D), the label (U,) of each and how certain it is (U,).
 
-    At most `MAX_IMAGES`, evenly over the labels.
+    At most `MAX_IMAGES`, evenly over the labels, each of which (C,) is believed as far as it is.
     """
-    places = torch.nonzero(certainty > _LEAST_ATTENTION)  # (n, 2) label and neighbour
+    places = torch.nonzero(attention > _LEAST_ATTENTION)  # (n, 2) label and neighbour
     if len(places) > MAX_IMAGES:
         places = places[torch.linspace(0, len(places) - 1, MAX_IMAGES, device=places.device).long()]
     labels, neighbours = places.unbind(dim=1)
-    return values[labels, neighbours], labels, certainty[labels, neighbours]
+    return values[labels, neighbours], labels, attention[labels, neighbours] * belief[labels]
 
 
 def _left_out(

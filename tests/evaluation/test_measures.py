@@ -131,7 +131,7 @@ def test_refining_equals_one_query_at_a_time(world: Any, factory: Any) -> None:
 
 def test_labels_without_a_weight_leave_both_sides_as_they_are_to_the_bit(factory: Any) -> None:
     fusion = Fusion(FusionConfig("evidence", 64, k=4)).eval()
-    fusion.text.held.bias.data.fill_(-50)  # nothing is held, so the weight is 0
+    fusion.text.found.bias.data.fill_(-50)  # nothing is held, so the weight is 0
     image, text = factory.unit_rows(90, 64, 1), factory.unit_rows(12, 64, 2)
     memory = ArrayMemory(factory.unit_rows(60, 64, 3), factory.unit_rows(60, 64, 4))
     for sides in label_set_sides_at(image, text, memory, fusion, [1, 4]):

@@ -38,7 +38,7 @@ def composed(encoder: Encoder, design: str = "evidence") -> RetrievalEnhancedEnc
     for side in (fusion.image, fusion.text):
         if isinstance(side, EvidenceFusion):
             side.centre.copy_(torch.full((D,), 0.01))
-            side.presence.bias.fill_(0.3)
+            side.found.bias.fill_(0.3)
     return RetrievalEnhancedEncoder(encoder, NO_MEMORY, fusion.requires_grad_(False))
 
 
