@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.ablations.world import FloatArray, Items, Part, Question, World
+from evaluation.ablations.world import FloatArray, Items, Part, Question, Wording, World
 from evaluation.errors import EvaluationError
 from evaluation.npz import Arrays, read_arrays
 
@@ -17,6 +17,8 @@ FIRST_DRAWS = (1, 2)  # one side of the swap; the other side is every other draw
 LEAST_TRAINING = 16
 VALIDATION_SHARE = 1 / 3  # of the training classes
 POOL, NAMES = "image_pool.npz", "class_name_texts.npz"  # beside the file: other images, and texts to caption them with
+LEAST_NAMES = 16  # that a wording is asked by
+_SAME = 0.999  # cosine
 _SEED = 0  # of the validation classes and of the pool's captions: one world, whatever the seeds of its rows
 
 
@@ -62,6 +64,7 @@ def load_fewshot(path: Path) -> World:
         validation=validation,
         noise=_noise(path.parent, image.shape[1]),
         weakenable=True,
+        wordings=_wordings(path.parent, arrays["class_name"], text),
     )
 
 
@@ -100,8 +103,34 @@ def _noise(folder: Path, embed_dim: int) -> Items | None:
     return Items(image, text[caption], np.full(len(image), -1, dtype=np.int64))
 
 
-def _read(path: Path, keys: tuple[str, ...]) -> Arrays:
-    arrays, _ = read_arrays(path, keys, "world_invalid")
+def _wordings(folder: Path, class_names: NDArray[np.generic], text: FloatArray) -> dict[str, Wording]:
+    """Texts of other sources for the same names; a source that has the very same texts is none."""
+    path = folder / NAMES
+    arrays = _read(path, ("text", "name"), optional=("source",)) if path.is_file() else {}
+    if "source" not in arrays:
+        return {}
+    rows = _unit(path, arrays["text"])
+    number = {_plain(name): place for place, name in enumerate(class_names)}
+    found = {}
+    for source in np.unique(arrays["source"]):
+        named = {
+            number[_plain(arrays["name"][row])]: row
+            for row in np.flatnonzero(arrays["source"] == source)
+            if _plain(arrays["name"][row]) in number
+        }
+        entity = np.array(sorted(named), dtype=np.int64)
+        own = rows[[named[one] for one in entity.tolist()]]
+        if len(entity) >= LEAST_NAMES and np.median((own * text[entity]).sum(axis=1)) < _SAME:
+            found[str(source)] = Wording(entity, own)
+    return found
+
+
+def _plain(name: object) -> str:
+    return " ".join(str(name).casefold().replace("_", " ").split())
+
+
+def _read(path: Path, keys: tuple[str, ...], optional: tuple[str, ...] = ()) -> Arrays:
+    arrays, _ = read_arrays(path, keys + optional, "world_invalid")
     missing = [key for key in keys if key not in arrays]
     if missing:
         raise _invalid(path, f"it has no {', '.join(missing)}, and needs {', '.join(keys)}")

@@ -7,6 +7,7 @@ from typing import Any
 from evaluation.ablations.bench import FITTED_SHARE, Bench, K
 from evaluation.ablations.context import Context, Report
 from evaluation.ablations.figures import Table
+from evaluation.ablations.other_words import with_other_words
 from evaluation.ablations.tables import (
     arrangements_table,
     controls_table,
@@ -14,6 +15,7 @@ from evaluation.ablations.tables import (
     harm_table,
     memory_size_table,
     neighbours_table,
+    other_words_table,
     sides_table,
     update_table,
     weak_names_table,
@@ -24,6 +26,7 @@ from evaluation.bootstrap import Bootstrap
 
 FORMAT = 1
 SIGMAS = (0.5, 1.0, 1.5)
+WORDED_SIGMAS = (0.0, 1.5)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,12 @@ def ablate(
         done(tables[-1])
         chosen[tables[-1].key] = weak.chosen
         weights[tables[-1].key] = weak.label_set_weights()
+    for sigma in WORDED_SIGMAS if world.weakenable and world.wordings else ():
+        worlds = tuple(with_other_words(world, sigma, seed) for seed in range(config.seeds))
+        worded = Context(Bench(worlds), config.bootstrap, report)
+        tables.append(other_words_table(worded, sigma))
+        done(tables[-1])
+        weights[tables[-1].key] = worded.label_set_weights()
     return Ablations(world, config, tuple(tables), chosen, weights, _skipped(world, config))
 
 
@@ -114,6 +123,8 @@ def _skipped(world: World, config: AblationConfig) -> tuple[str, ...]:
         reasons.append("The designs that are trained by gradient: --quick.")
     if world.noise is None:
         reasons.append("The pooled noisy memory: image_pool.npz and class_name_texts.npz do not lie beside the world.")
+    if not world.wordings:
+        reasons.append("Labels in other words: no class_name_texts.npz with sources lies beside the world.")
     if not world.weakenable:
         reasons.append("Weak names: captions of this world are more than names.")
     return tuple(reasons)

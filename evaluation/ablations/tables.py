@@ -169,3 +169,16 @@ def weak_names_table(context: Context, sigma: float) -> Table:
         *(row for row in arrangement_rows(context) if not row.name.startswith(PAPER.name)),
     ]
     return Table(f"weak_names_{sigma:g}", f"Weak names, sigma {sigma:g}", tuple(rows))
+
+
+def other_words_table(context: Context, sigma: float) -> Table:
+    """Labels in other words than the captions, with names that CLIP knows as they are, or less well."""
+    rows = [row_of(FROZEN, context.frozen, None, context.bootstrap), context.row(RECO, context.default)]
+    rows += [
+        context.row(f"RECO, {name}", context.under(condition)[DEFAULT])
+        for name, condition in (
+            ("without the queried classes", without_classes),
+            ("permuted captions", permuted_captions),
+        )
+    ]
+    return Table(f"other_words_{sigma:g}", f"Labels in other words, sigma {sigma:g}", tuple(rows))

@@ -79,6 +79,14 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Wording:
+    """Some entities' names in words of their own: the entities (n,), ascending, and a text (n, D) of each."""
+
+    entity: NDArray[np.int64]
+    text: FloatArray
+
+
+@dataclass(frozen=True)
 class Part:
     """A memory and what is asked of it.
 
@@ -106,6 +114,7 @@ class World:
         validation: parts that hyperparameters are chosen on; about other entities than `choosing` and than `parts`.
         noise: pairs of other things with noisy captions, to spoil a memory with; None if there are none.
         weakenable: every caption that names an entity is nothing but the name, so names can be made weak.
+        wordings: other words for the names of some entities, by where they come from.
     """
 
     name: str
@@ -116,6 +125,7 @@ class World:
     validation: tuple[Part, ...]
     noise: Items | None = None
     weakenable: bool = False
+    wordings: Mapping[str, Wording] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from evaluation.ablations.context import DEFAULT
 from evaluation.ablations.fewshot import load_fewshot
 from evaluation.ablations.figures import net_row, row_of
 from evaluation.ablations.methods import as_label_set, both_ways, frozen, stand_alone
+from evaluation.ablations.other_words import with_other_words
 from evaluation.ablations.references import (
     MEAN_GRID,
     TIP_GRID,
@@ -32,7 +34,7 @@ from evaluation.ablations.references import (
 from evaluation.ablations.run import AblationConfig, ablate
 from evaluation.ablations.trained import Plan, train_and_measure
 from evaluation.ablations.weak_names import with_weak_names
-from evaluation.ablations.world import Items, Part, World
+from evaluation.ablations.world import Items, Part, Wording, World
 from evaluation.array_memory import ArrayMemory
 from evaluation.bootstrap import Bootstrap
 from evaluation.controls import MeanFusion
@@ -77,6 +79,21 @@ def write_pool(folder: Path) -> None:
     np.savez(folder / "image_pool.npz", image=unit(dice.standard_normal((40, D))).astype(np.float16))
     names = np.array([f"name {number}" for number in range(15)])
     np.savez(folder / "class_name_texts.npz", text=unit(dice.standard_normal((15, D))).astype(np.float16), name=names)
+
+
+def write_wordings(folder: Path) -> np.ndarray:
+    """The same names from elsewhere: "other" moves all texts alike and each a little, "same" has the very texts."""
+    arrays, dice = few_shot_arrays(), np.random.default_rng(8)
+    text = arrays["text"].astype(np.float32)
+    other = unit(text + 0.3 * unit(dice.standard_normal((1, D))) + 0.1 * unit(dice.standard_normal((CLASSES, D))))
+    names = [f" Thing_{number}" for number in range(CLASSES)][::-1]
+    np.savez(
+        folder / "class_name_texts.npz",
+        text=np.concatenate([other[::-1], text, other[:3]]).astype(np.float16),
+        name=np.array([*names, *arrays["class_name"], "thing 1", "no such thing", "thing 3"]),
+        source=np.array(["other"] * CLASSES + ["same"] * CLASSES + ["few"] * 3),
+    )
+    return other
 
 
 @pytest.fixture(scope="module")
@@ -406,6 +423,31 @@ def test_weak_names_move_a_name_and_its_captions_alike(few: World) -> None:
     assert not np.allclose(other.class_texts, question.class_texts)
 
 
+def test_other_words_are_the_same_names_from_elsewhere(save: Save, few: World) -> None:
+    """By name, whatever its case and underscores; a source with the same texts is no other wording, nor one of few."""
+    assert few.wordings == {}
+    file = save()
+    other = write_wordings(file.parent)
+    world = load_fewshot(file)
+    assert set(world.wordings) == {"other"}
+    np.testing.assert_array_equal(world.wordings["other"].entity, np.arange(CLASSES))
+    np.testing.assert_allclose(world.wordings["other"].text, other, atol=1e-3)
+    worded = with_other_words(world, 0.0, seed=0)
+    assert worded.columns == (f"{UNSEEN} labels of other",)
+    for part, plain in zip(worded.parts, world.parts, strict=True):
+        [question], whole = part.questions.values(), plain.questions["12-way"]
+        np.testing.assert_array_equal(question.entity, whole.entity)
+        np.testing.assert_array_equal(question.labels, whole.labels)
+        np.testing.assert_array_equal(question.images, whole.images)
+        np.testing.assert_allclose(question.class_texts, other[whole.entity], atol=1e-3)
+        np.testing.assert_allclose(part.items.text, plain.items.text, atol=1e-6)  # captions keep their words
+    weak = with_other_words(world, 1.0, seed=3).parts[0]
+    moved = with_weak_names(world, 1.0, seed=3).parts[0].questions["12-way"].class_texts
+    [question] = weak.questions.values()
+    closeness = (question.class_texts @ moved.T).argmax(axis=1)
+    np.testing.assert_array_equal(closeness, np.arange(UNSEEN))  # moved as the captions of the same names are
+
+
 # Seeds, figures, the whole.
 
 
@@ -460,16 +502,19 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evaluation.ablations.tables.NEIGHBOURS", (2, 10))
     monkeypatch.setattr("evaluation.ablations.tables.SHARES", (0.25, 1.0))
     monkeypatch.setattr("evaluation.ablations.run.SIGMAS", (1.0,))
+    monkeypatch.setattr("evaluation.ablations.run.WORDED_SIGMAS", (1.0,))
 
 
 @pytest.mark.usefixtures("short")
 def test_the_whole_of_it_in_little(few: World) -> None:
     told: list[str] = []
+    few = replace(few, wordings={"others": Wording(np.arange(CLASSES), few.parts[0].questions["36-way"].class_texts)})
     found = ablate(few, AblationConfig(2, quick=True, bootstrap=Bootstrap(50)), done=lambda one: told.append(one.key))
     by_key = {table.key: table for table in found.tables}
     assert told == list(by_key)
     assert set(by_key) == {
         "sides", "controls", "arrangements", "neighbours", "memory_size", "update", "harm", "weak_names_1",
+        "other_words_1",
     }  # fmt: skip
     default = by_key["sides"].row("label set: both")
     for same in (
@@ -483,6 +528,12 @@ def test_the_whole_of_it_in_little(few: World) -> None:
     assert by_key["update"].row("before: without what was added later").cells == (
         by_key["harm"].row("without the queried classes: label set").cells
     )
+    worded = by_key["other_words_1"]
+    assert (
+        worded.row("RECO (label set, both)").cells["12 labels of others"]
+        == (by_key["weak_names_1"].row("RECO (label set, both)").cells["12-way"])
+    )
+    assert worded.row("RECO, permuted captions").cells["12 labels of others"].gain == 0
     assert default.cells["12-way"].gain > 10  # looks are told apart here, and names say little
     value = json.loads(json.dumps(found.as_dict()))
     assert value["settings"]["seeds"] == 2
