@@ -33,7 +33,7 @@ def why_no_weight(task: EvalTask, memory: SearchableMemory, fusion: Fusion, k: i
         return [f"{sentence} In no caption of it: {len(absent):,} of {len(task.texts):,} ({shown})."]
     told = " Its captions mention every label"
     if weights.unknown:
-        told += "; where all captions of a thing are worded alike, the fusion knows no other words (docs/training.md)"
+        told += "; in words nearer to the captions' they may be found (--templates, docs/training.md)"
     return [f"{sentence}{told}."]
 
 

@@ -91,7 +91,6 @@ class _Build:
             rejected=dict(ledger.rejected + ledger.rejected_earlier),
             rejected_earlier=ledger.rejected_earlier.total(),
             changed=ledger.changed,
-            equal_captions=self._books.equal_captions,
             near_duplicates=duplicates.rows,
             copies=duplicates.copies,
             ignored=plan.ignored,

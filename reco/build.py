@@ -72,7 +72,7 @@ CaptionFromFolder = Annotated[
     typer.Option(
         "--caption-from-folder",
         help="Of folders: the caption of images that have none beside them, with {} for their own folder's name, like "
-        "'a photo of a {}.' Repeatable: each image has one of them, so that a fusion learns more than one wording.",
+        "'a photo of a {}.' Repeatable: each image has one of them.",
         metavar="TEMPLATE",
     ),
 ]

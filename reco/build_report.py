@@ -12,9 +12,6 @@ from reco.shell_words import shell
 if TYPE_CHECKING:
     from memory_builder import BuildConfig, BuildResult
 
-_ENOUGH_CAPTIONS = 10  # fewer say nothing about a corpus
-_MOST = 0.5  # web corpora repeat some of their captions, a shop's catalogue nearly all
-
 
 def show_result(result: "BuildResult", config: "BuildConfig") -> None:
     """Say which version there is now, what was rejected, and what comes next."""
@@ -33,8 +30,6 @@ def show_result(result: "BuildResult", config: "BuildConfig") -> None:
         console.print(f"  {count:,} x {code}")
     if told := advice(result.rejected, result.changed):
         say(f" {told}")
-    if result.added >= _ENOUGH_CAPTIONS and result.equal_captions >= _MOST * result.added:
-        _show_alike(result.equal_captions, config)
     if result.near_duplicates:
         from memory.format.work_files import NEAR_DUPLICATES
 
@@ -43,19 +38,6 @@ def show_result(result: "BuildResult", config: "BuildConfig") -> None:
             f"of them copies: {escape(str(output / NEAR_DUPLICATES))}"
         )
     _say_next(result, output)
-
-
-def _show_alike(equal_captions: int, config: "BuildConfig") -> None:
-    """Say what captions that repeat each other cost, unless they are worded in several ways already."""
-    options = {"--caption-from-folder": config.folder_templates, "--caption-template": config.caption_templates}
-    if any(len(set(templates)) > 1 for templates in options.values()):
-        return
-    used = [option for option, templates in options.items() if templates]
-    way = f"give {' and '.join(used)} several times, in other words" if used else "word them differently"
-    say(
-        f"  {equal_captions:,} of the added captions are word for word that of another pair: where all of a thing are "
-        f"alike, a fusion gains nothing with other words, so {way} (docs/training.md, captions that are all alike)"
-    )
 
 
 def _rejected(result: "BuildResult") -> str:

@@ -34,13 +34,5 @@ def fit_and_measure(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> 
     how = "named by their captions word for word" if verbatim else "named from fresh prompts"
     asked = counted(len(used.questions[1]), "image")
     say(f"its own entities, {how}: frozen {frozen:.1f} %, refined {refined:.1f} % of {asked}")
-    if verbatim:
-        say(
-            "Prompts are worded otherwise. All captions of a thing being alike, the fusion knows no other words, and "
-            f"may take such labels for unknown: reco eval tells. {RULE}. What helps is captions in different words, "
-            "as reco build makes them of several --caption-from-folder or --caption-template.",
-            style="yellow",
-        )
-    else:
-        say(f"{RULE}; reco eval and /classify tell their share (unknown_labels).", style="dim")
+    say(f"{RULE}; reco eval and /classify tell their share (unknown_labels).", style="dim")
     return fusion, {"pairs": len(used.image), "entities": used.num_entities, "seed": seed}

@@ -20,7 +20,6 @@ class BuildResult:
         rejected: rows not stored, by code; each with its reason in work/rejected.jsonl.
         rejected_earlier: of these, rows that were not looked at again, for the memory holds the rest of their unit.
         changed: of these, rows of another pair than the memory holds under their key: `upsert` replaces it.
-        equal_captions: of the added rows, those whose caption is word for word that of another of them.
         near_duplicates: of the added rows, those whose image is nearly that of an earlier row; listed in
             work/near_duplicates.jsonl.
         copies: of these, copies byte for byte.
@@ -41,7 +40,6 @@ class BuildResult:
     rejected: dict[str, int]
     rejected_earlier: int
     changed: int
-    equal_captions: int
     near_duplicates: int
     copies: int
     ignored: int

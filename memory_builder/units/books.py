@@ -3,9 +3,6 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from memory import UnitRecord, key_hash
 from memory.format.work_files import REJECTED
 from memory_builder.errors import NothingUsable
@@ -36,7 +33,6 @@ class Books:
         self.removed = previous.removed
         self._rejections = Rejections(root / REJECTED)
         self._planned: Sequence[Unit] = ()
-        self._captions: list[NDArray[np.int64]] = []  # hashes: the captions themselves would be as much as the keys
         self._entered: list[Unit] = []  # the finished ones
         self._store = store
         self._previous = previous
@@ -59,16 +55,7 @@ class Books:
         self.finished.append(FinishedUnit(UnitRecord(unit.id, admitted.num_rows), admitted))
         self._entered.append(unit)
         items = admitted.take(done.rows).items
-        self._captions.append(np.fromiter(map(hash, items.column("caption").to_pylist()), np.int64, items.num_rows))
         self._note_keys(items.column("key").to_pylist())
-
-    @property
-    def equal_captions(self) -> int:
-        """Rows that will be stored whose caption is, word for word, that of another such row."""
-        if not self._captions:
-            return 0
-        counts = np.unique(np.concatenate(self._captions), return_counts=True)[1]
-        return int(counts[counts > 1].sum())
 
     def judge(self, *, complete: bool) -> None:
         """Stop on too many rejected rows, or for want of a single good one; leave the ledger either way.
