@@ -5,7 +5,7 @@ Chooses readers and mapper; the runner does the rest for both alike, and plannin
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,7 +161,7 @@ def check_corpora(config: BuildConfig) -> FirstLook:
 
 
 def _encoding(config: BuildConfig, encoder: "Encoder") -> Task:
-    options = _reader_options(config, max_image_bytes=encoder.preprocess.limits.max_bytes)
+    options = replace(_reader_options(config), max_image_bytes=encoder.preprocess.limits.max_bytes)
     readers = [open_reader(source, options) for source in expand(config.corpora, config.allow_remote)]
     row_options = {
         "thumbnail_px": config.thumbnail_px,
@@ -180,12 +180,11 @@ def _importing(config: BuildConfig, readers: Sequence[EmbeddingsReader], origin:
     return Task("read", readers, importer, row_options, origin.encoder, origin.encoded_with)
 
 
-def _reader_options(config: BuildConfig, **limits: int) -> ReaderOptions:
+def _reader_options(config: BuildConfig) -> ReaderOptions:
     return ReaderOptions(
         image_columns=config.image_columns,
         caption_column=config.caption_column,
         key_column=config.key_column,
         folder_templates=folder_templates(config.folder_templates),
         caption_templates=CaptionTemplates.parse(config.caption_templates, config.caption_column),
-        **limits,
     )

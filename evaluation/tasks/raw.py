@@ -175,7 +175,7 @@ def _encoded(path: Path, records: Sequence[Record], encoder: Encoder, report: Re
 
 def _read(path: Path, label_column: str | None) -> tuple[list[Record], Counter[str]]:
     """The rows of a corpus; of a table with labels, the label stands where the caption would."""
-    reader = open_reader(path, ReaderOptions(caption_column=label_column))
+    reader = open_reader(path, ReaderOptions(caption_column=label_column, whole_numbers=label_column is not None))
     records, rejected = list[Record](), Counter[str]()
     for piece in reader.pieces(_UNIT_ROWS):
         for row in reader.read(piece):

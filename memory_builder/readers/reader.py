@@ -45,6 +45,8 @@ class ReaderOptions:
         image_columns, caption_column, key_column: of tables, as in BuildConfig.
         folder_templates: of folders, as in BuildConfig, each once.
         caption_templates: of tables, taken apart.
+        whole_numbers: of a task's table, whose labels may be numbers: one stands for its digits. A memory's captions
+            are texts.
     """
 
     max_image_bytes: int = 20 << 20
@@ -53,6 +55,7 @@ class ReaderOptions:
     key_column: str | None = None
     folder_templates: tuple[str, ...] = ()
     caption_templates: CaptionTemplates | None = None
+    whole_numbers: bool = False
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ class TableReader:
         self._path = path
         self._root = root_of(path)
         self._max_image_bytes = options.max_image_bytes
+        self._whole_numbers = options.whole_numbers
         self._head = columns(path)
         self._columns = self._chosen(options)
 
@@ -154,7 +155,10 @@ class TableReader:
     def _caption(self, line: Line, key: str) -> str:
         if self._columns.templates is not None:
             return self._columns.templates.fill(key, (line.values or {}).get)
-        return _text((line.values or {}).get(self._columns.caption), "missing_caption", "The row has no caption.")
+        value = (line.values or {}).get(self._columns.caption)
+        if self._whole_numbers and isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        return _text(value, "missing_caption", "The row has no caption.")
 
     def _image_stamps(self, line: Line, images: list[_Image]) -> Stamp | list[Stamp | None] | None:
         """One where a cell is a path, as it always was; of a row that may have several, all."""

@@ -253,6 +253,21 @@ def test_a_row_without_a_label_costs_itself_alone(pictures: Path, encoder: Encod
         open_task(table, None, raw(encoder))
 
 
+def test_a_label_that_is_a_whole_number_is_its_text(pictures: Path, encoder: Encoder) -> None:
+    """JSON lines know numbers, and hold labels as numbers most of the time; in a CSV all is text."""
+    images = [f"birds/{name}" for name in ("duck/0.png", "duck/1.png", "parrot/0.png")]
+    table, numbers = pictures.parent / "labels.csv", pictures.parent / "labels.jsonl"
+    table.write_text(
+        "image,label\n" + "".join(f"{image},{label}\n" for image, label in zip(images, (3, 3, -10), strict=True))
+    )
+    rows = [*zip(images, (3, "3", -10), strict=True), (images[0], True), (images[1], 3.0), (images[2], [3])]
+    numbers.write_text("".join(json.dumps({"image": image, "label": label}) + "\n" for image, label in rows))
+    task = open_task(numbers, None, raw(encoder))
+    assert list(task.text_names) == ["-10", "3"]
+    assert task.digest == open_task(table, None, raw(encoder)).digest
+    assert dict(task.rejected) == {"row_invalid": 3}
+
+
 def test_two_folders_of_one_class_are_told(pictures: Path, encoder: Encoder) -> None:
     write_picture(pictures / "a small bird" / "0.png", 99)
     with pytest.raises(EvaluationError, match="'a small bird' and 'a_small_bird' are both the class 'a small bird'"):
