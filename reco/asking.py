@@ -141,10 +141,14 @@ def lines_of(file: Path) -> Iterator[str]:
 def tell_failures(failed: Counter[str], first: str) -> None:
     """What could not be done, by code; ends the command with exit code 1 if there was anything."""
     if failed:
-        counts = ", ".join(f"{count:,} {code}" for code, count in failed.most_common())
         short = first if len(first) <= _SHOWN else f"{first[: _SHOWN - 1]}…"  # a text may be of thousands of characters
         shown = short if short.isprintable() else json.dumps(short)  # a terminal obeys control characters
-        stop(f"{failed.total():,} failed: {counts}. The first: {shown}")
+        stop(f"{failed.total():,} failed: {codes_told(failed)}. The first: {shown}")
+
+
+def codes_told(codes: Counter[str]) -> str:
+    """How often each came, the most frequent first."""
+    return ", ".join(f"{count:,} {code}" for code, count in codes.most_common())
 
 
 def duration(seconds: float) -> str:

@@ -2,12 +2,13 @@
 
 import io
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from reco.asking import URL_HELP, WRONG_COMMAND, KeyFile, api_key, asking, images_in, lines_of
+from reco.asking import URL_HELP, WRONG_COMMAND, KeyFile, api_key, asking, codes_told, images_in, lines_of
 from reco.console import console, stop
 from reco.counted import counted
 
@@ -35,8 +36,8 @@ def bench(
 ) -> None:
     """Load a running service, and tell rates, latencies and refusals.
 
-    Nothing is tried again: a refusal is counted by its code. This client uses the processor too: on the service's own
-    machine its share is missing from the result. Examples:
+    Nothing is tried again: a refusal is counted by its code, and where no request was answered the exit code is 1. This
+    client uses the processor too: on the service's own machine its share is missing from the result. Examples:
 
         reco bench
 
@@ -60,6 +61,7 @@ def bench(
         typer.echo(json.dumps(result, indent=2))
     else:
         _show(result)
+    _refuse_unanswered(told)
 
 
 def _levels(words: str) -> list[int]:
@@ -111,6 +113,14 @@ def _measure(
             return (await measure(client, requests, concurrency=level, seconds=seconds)).summary()
 
     return asyncio.run(run())
+
+
+def _refuse_unanswered(rows: list[dict[str, Any]]) -> None:
+    """End with exit code 1 where no request of images, or none of texts, was answered: no rate was measured."""
+    for what in dict.fromkeys(row["what"] for row in rows):
+        codes = sum((Counter(row["codes"]) for row in rows if row["what"] == what), Counter[str]())
+        if not any(row["requests"] for row in rows if row["what"] == what):
+            stop(f"no request of {what} was answered: {codes_told(codes)}")
 
 
 def _drawn() -> list[bytes]:
@@ -166,5 +176,4 @@ def _milliseconds(value: float | None) -> str:
 def _failures(row: dict[str, Any]) -> str:
     if not row["failed"]:
         return "0"
-    codes = ", ".join(f"{count:,} {code}" for code, count in row["codes"].items())
-    return f"[yellow]{codes}[/] (p50 {_milliseconds(row['failed_p50_ms'])} ms)"
+    return f"[yellow]{codes_told(Counter(row['codes']))}[/] (p50 {_milliseconds(row['failed_p50_ms'])} ms)"

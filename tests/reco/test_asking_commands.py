@@ -210,6 +210,21 @@ def test_bench_counts_items_and_refusals(run: Any) -> None:
     assert "items/s" in run("bench", "--seconds", "0.2", "-c", "1", "--what", "texts").stdout
 
 
+def test_a_bench_that_nobody_answered_has_failed(run: Any, tmp_path: Path) -> None:
+    """A job that watches rates must not take 0 of a service that refuses all for a good end."""
+    (tmp_path / "long").write_text("bird " * 5000)
+    asked = ("bench", "--seconds", "0.3", "-c", "1,2", "--texts", tmp_path / "long")
+    done = run(*asked, "--what", "texts", "--json")
+    assert done.exit_code == 1
+    failed = sum(row["failed"] for row in json.loads(done.stdout)["results"])
+    assert f"no request of texts was answered: {failed:,} text_too_long" in done.stderr
+    both = run(*asked, "--what", "both")
+    assert both.exit_code == 1, "images that are answered say nothing of texts"
+    assert "items/s" in both.stdout
+    (tmp_path / "long").write_text(f"{'bird ' * 5000}\na bird\n")
+    assert run(*asked, "--what", "texts").exit_code == 0, "some were answered"
+
+
 def test_what_bench_cannot_read_is_told_before_anybody_is_asked(run: Any, tmp_path: Path) -> None:
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     done = run("bench", "http://127.0.0.1:9", "--images", tmp_path)
