@@ -3,11 +3,10 @@
 import json
 import math
 import os
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +15,7 @@ import typer
 
 from reco.console import say, stop
 from reco.counted import counted
+from reco.standard_input import StandardInput
 
 if TYPE_CHECKING:
     from reco_client import Client, RecoError
@@ -129,11 +129,11 @@ def _images_under(folder: Path) -> Iterator[Path]:
 def lines_of(file: Path) -> Iterator[str]:
     """The lines of a text file that are not blank; - is standard input, read as it comes."""
     if str(file) == "-":
-        yield from _full(sys.stdin)
+        yield from StandardInput()
         return
     try:
         with file.open(encoding="utf-8") as lines:
-            yield from _full(lines)
+            yield from (line.strip() for line in lines if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         stop(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8'}", WRONG_COMMAND)
 
@@ -154,7 +154,3 @@ def codes_told(codes: Counter[str]) -> str:
 def duration(seconds: float) -> str:
     """Seconds for people."""
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60} s"
-
-
-def _full(lines: Iterable[str]) -> Iterator[str]:
-    return (line.strip() for line in lines if line.strip())

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +24,7 @@ from reco.asking import (
 )
 from reco.console import progress_bar, say, stop
 from reco.counted import counted
+from reco.standard_input import StandardInput, bursts
 
 if TYPE_CHECKING:
     from reco.embedding_files import Output
@@ -47,9 +48,9 @@ def embed(
 ) -> None:
     """Embed images or texts with a running service.
 
-    Inputs stay in order: images by name, folder by folder; texts line by line. NAME.npy is an (N, D) float32 array, and
-    NAME.items.jsonl says which input each row is. What cannot be embedded is told with its code, and the exit code is
-    then 1. Examples:
+    Inputs stay in order: images by name, folder by folder; texts line by line, as they come. NAME.npy is an (N, D)
+    float32 array, and NAME.items.jsonl says which input each row is. What cannot be embedded is told with its code, and
+    the exit code is then 1. Examples:
 
         reco embed photos/ -o photos.npy
 
@@ -57,7 +58,7 @@ def embed(
 
         cat captions.txt | reco embed --texts - -o captions.jsonl --resume
     """
-    inputs, total, noun = _inputs(images, text, texts)
+    inputs, total, noun, waits = _inputs(images, text, texts)
     from reco.embedding_files import OutputError
 
     try:
@@ -73,16 +74,18 @@ def embed(
         task = bar.add_task(f"embedding {noun}s", total=total, completed=len(file.done))
         options: dict[str, Any] = {"enhance": False} if plain else {}
         options |= {} if k is None else {"k": k}
-        for key, vector, code in _embedded(client, _rest(inputs, file.done), noun, space, options):
-            if code is None:
-                file.write(key, vector, space)
-            else:
-                file.write_error(key, code)
-                failed[code] += 1
-                first = first or key
-            bar.advance(task)
-            if bar.tasks[0].completed % 64 == 0:
-                file.flush()
+        for some in bursts(_rest(inputs, file.done), waits):
+            for key, vector, code in _embedded(client, some, noun, space, options):
+                if code is None:
+                    file.write(key, vector, space)
+                else:
+                    file.write_error(key, code)
+                    failed[code] += 1
+                    first = first or key
+                bar.advance(task)
+                if bar.tasks[0].completed % 64 == 0:
+                    file.flush()
+            file.flush()
         count = int(bar.tasks[0].completed) - len(file.done)
         file.finish()
         spent = max(time.monotonic() - started, 1e-9)
@@ -93,16 +96,22 @@ def embed(
 
 def _inputs(
     images: list[Path] | None, text: list[str] | None, texts: Path | None
-) -> tuple[Iterable[tuple[str, Any]], int | None, str]:
-    """Keys and inputs, how many if that is known, and what they are."""
+) -> tuple[Iterable[tuple[str, Any]], int | None, str, Callable[[], bool]]:
+    """Keys and inputs, how many if that is known, what they are, and whether the next has to be waited for."""
     if bool(images) == bool(text or texts):
         stop("name either images or texts: reco embed photos/, or --text, or --texts FILE", WRONG_COMMAND)
     if images:
         found = images_in(images)
-        return ((str(path), path) for path in found), len(found), "image"
-    lines: Iterator[str] = lines_of(texts) if texts is not None else iter(())
+        return ((str(path), path) for path in found), len(found), "image", _never
+    typed = StandardInput() if texts is not None and str(texts) == "-" else None
+    lines = typed or (lines_of(texts) if texts is not None else ())
     chained = itertools.chain(text or (), lines)
-    return ((one, one) for one in chained), None if texts is not None else len(text or ()), "text"
+    total = None if texts is not None else len(text or ())
+    return ((one, one) for one in chained), total, "text", typed.waits if typed else _never
+
+
+def _never() -> bool:
+    return False
 
 
 def _open(output: Path | None, *, resume: bool) -> "Output":

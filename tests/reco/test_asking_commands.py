@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,22 @@ def test_images_to_an_array_with_its_items(run: Any, client: httpx.Client, photo
     np.testing.assert_allclose(array, [item["embedding"] for item in told], atol=1e-4)
     assert (array.dtype, array.shape) == (np.float32, (3, 128))
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_line_of_a_slow_pipe_is_answered_before_the_next_comes(service: Any) -> None:
+    command = [sys.executable, "-m", "reco.cli", "--quiet", "embed", "--texts", "-", "--url", service.url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        assert process.stdin is not None and process.stdout is not None
+        too_late = threading.Timer(30, process.kill)
+        too_late.start()
+        for typed, keys in (("a red bird\n", ["a red bird"]), ("\n a duck\na wren\na wa", ["a duck", "a wren"])):
+            process.stdin.write(typed)
+            process.stdin.flush()
+            told = [process.stdout.readline() for _ in keys]
+            assert [json.loads(line)["key"] for line in told if line] == keys, "it waits for more lines"
+        last, _ = process.communicate("der\n")
+        too_late.cancel()
+    assert ([item["key"] for item in lines(last)], process.returncode) == (["a wader"], 0)
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.npy"])
