@@ -29,7 +29,7 @@ def test_no_command_at_all_is_answered_by_the_page_and_exit_code_2() -> None:
 def test_the_version_is_that_of_the_distribution() -> None:
     stated = Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8")
     told = subprocess.run(
-        [sys.executable, "-m", "reco.cli", "--version"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "reco", "--version"], capture_output=True, text=True, check=True
     ).stdout
     assert f'version = "{told.removeprefix("reco ").strip()}"' in stated
 
