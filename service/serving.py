@@ -99,7 +99,8 @@ async def _reload(service: Service) -> None:
         done, _ = await service.reload_all()
         logger.info("reload: %s", "done" if done.changed else "nothing is new")
     except Problem as problem:
-        logger.warning("reload: %s", problem.code)
+        if problem.code == "reload_in_progress":  # of all others the service has said what is wrong
+            logger.warning("reload: one is under way; ask again when it has ended")
 
 
 class Ending:
