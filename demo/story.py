@@ -79,7 +79,7 @@ def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator, *, table: 
     if table:
         narrator.step("5  Ask: which species is it? Frozen CLIP beside the memory, and beside the controls")
         rows = measure(quiz, before, after, fusions, lessons, report=narrator.controlled)
-    narrator.step("6  Evaluate it as `reco eval -o` would: what the page's third view shows")
+    narrator.step(f"{6 if table else 5}  Evaluate it as `reco eval -o` would: what the page's third view shows")
     served = directory / f"fusion-{seeds[0]}"
     write_evaluation(directory, served, quiz, after, fusions[seeds[0]], rows=rows)
     return Demo(model, memory, served, write_samples(directory), rows)

@@ -49,7 +49,9 @@ def demo(
         (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         console.print()
         console.print(_table(told.rows, seeds))
-    console.print(_invitation(directory, port), soft_wrap=True, markup=False)
+    if not serve:
+        console.print(_how_to_serve(directory, port, settings), soft_wrap=True, markup=False)
+    console.print(_invitation(directory, port, serves=serve), soft_wrap=True, markup=False)
     if serve:
         _serve(directory, port, settings)
 
@@ -81,14 +83,23 @@ def _serve(directory: Path, port: int, settings: dict[str, Any]) -> None:
         run(load_settings(port=port, api_keys_file=str(keys), **settings))
 
 
-def _invitation(directory: Path, port: int) -> str:
+def _how_to_serve(directory: Path, port: int, settings: dict[str, str]) -> str:
+    named = " ".join(f"--{name} {shell(settings[name])}" for name in ("memory", "fusion"))
+    return f"""
+Nothing serves it yet. This does, with the settings that are in {directory / "serve.env"}:
+
+  RECO_SAMPLES={shell(settings["samples"])} reco serve --port {port} --model {shell(settings["model"])} \\
+       {named}"""
+
+
+def _invitation(directory: Path, port: int, *, serves: bool) -> str:
     """What to open, and which requests to try on a species that nothing was trained on."""
     from demo.quiz import quiz_question
 
     picture, name, choices = quiz_question(directory)
     labels = json.dumps(choices).replace("'", "'\\''")
     return f"""
-Open http://127.0.0.1:{port}/ or try, from another terminal (the picture shows a {name}):
+{"Open" if serves else "Then open"} http://127.0.0.1:{port}/ or try, from another terminal (the picture shows a {name}):
 
   curl -s http://127.0.0.1:{port}/classify -F files=@{shell(picture)} -F compare=true \\
        -F 'labels={labels}'
