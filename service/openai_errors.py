@@ -29,6 +29,8 @@ def openai_error_response(problem: Problem) -> Response:
         sentence += f" Expected: {problem.extensions['expected']}."
     if "known_fields" in problem.extensions:
         sentence += f" Known: {', '.join(problem.extensions['known_fields'])}."
+    if "line" in problem.extensions:
+        sentence += f" Line {problem.extensions['line']}, column {problem.extensions['column']}."
     if "reason" in problem.extensions:
         sentence += f" Reason: {problem.extensions['reason']}."
     if param is not None:

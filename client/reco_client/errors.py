@@ -26,7 +26,7 @@ import httpx
 from reco_client.results import ItemError
 
 _OF_BALANCERS = frozenset({429, 502, 503, 504})
-_TOLD = ("limit", "known_fields", "expected", "reason")
+_TOLD = ("limit", "known_fields", "expected", "reason", "line", "column")
 _POINTER = re.compile(r"/(?:images|texts|input)/(\d+)")
 
 
@@ -83,7 +83,7 @@ class APIError(RecoError):
         request_id: what the service's log calls this request.
         items: the bad inputs by their place in the call, if there are such.
         pointers: where else in the request the fault lies, as JSON pointers.
-        told: every other member of the answer (`limit`, `known_fields`, `expected`, `reason`).
+        told: every other member of the answer (`limit`, `known_fields`, `expected`, `reason`, `line`).
         retry_after_s: when the service asked to come back.
     """
 

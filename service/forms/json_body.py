@@ -53,14 +53,17 @@ def parse(body: bytes, *, max_values: int) -> Any:
     """Parse any JSON value; see `parse_object`."""
     _scan(body, max_values)
     try:
-        # The depth is bounded, so no RecursionError; ValueError also covers integers of over 4,300 digits.
         value = json.loads(
             body.decode("utf-8"),
             object_pairs_hook=_unique_keys,
             parse_constant=_refuse_constant,
             parse_float=_finite_float,
         )
-    except ValueError:
+    except json.JSONDecodeError as error:
+        raise _invalid_at(error.lineno, error.colno) from None
+    except UnicodeDecodeError as error:
+        raise _invalid_behind(body[: error.start]) from None
+    except ValueError:  # an integer of over 4,300 digits; the depth is bounded, so no RecursionError
         raise Problem("json_invalid") from None
     _refuse_surrogates(value, "")
     return value
@@ -80,7 +83,17 @@ def _scan(body: bytes, max_values: int) -> None:
         elif first in _CLOSING:
             depth -= 1
         elif first == ord('"') and not token[1]:
-            raise Problem("json_invalid")
+            raise _invalid_behind(body[: token.start()])
+
+
+def _invalid_behind(read: bytes) -> Problem:
+    """What is wrong begins where what was read ends; columns count characters."""
+    last = read.rpartition(b"\n")[2].decode("utf-8", "replace")
+    return _invalid_at(read.count(b"\n") + 1, len(last) + 1)
+
+
+def _invalid_at(line: int, column: int) -> Problem:
+    return Problem("json_invalid", extensions={"line": line, "column": column})
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

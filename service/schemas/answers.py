@@ -37,6 +37,8 @@ class ProblemBody(BaseModel):
     known_fields: list[str] | None = None
     expected: str | None = Field(None, description="What would be taken in the place of what was sent.")
     reason: str | None = None
+    line: int | None = Field(None, description="Of a body that is no JSON: where, from 1, with `column`.")
+    column: int | None = None
 
 
 class AnswerHead(BaseModel):

@@ -34,6 +34,27 @@ def test_any_bytes_give_a_value_or_a_problem(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b"", (1, 1)),
+        (b'{\n  "texts": ["a"]\n "k": 1}', (3, 2)),
+        (b'{"texts": "a" "k": 1}', (1, 15)),
+        ('{\n"texts": "Gr\u00fcn\xfc",, }'.encode(), (2, 18)),
+        ('["\u00fc", "no end'.encode(), (1, 7)),
+        ('\n["\u00fc", "'.encode() + b'\xff"]', (2, 8)),
+        (b'{"a": NaN}', None),
+    ],
+)
+def test_it_is_told_where_a_body_is_no_json(body: bytes, place: tuple[int, int] | None) -> None:
+    """Of a body of thousands of texts nobody finds the comma that is too many; no value of it is told."""
+    with pytest.raises(Problem) as refused:
+        parse(body, max_values=100)
+    assert refused.value.code == "json_invalid"
+    told = refused.value.extensions
+    assert told == ({} if place is None else {"line": place[0], "column": place[1]})
+
+
+@pytest.mark.parametrize(
     ("body", "code"),
     [
         (b"", "json_invalid"),
