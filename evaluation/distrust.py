@@ -5,6 +5,7 @@ Imports models (fusion, training's entities) and memory's types.
 
 from collections.abc import Sequence
 
+from evaluation.array_memory import SearchesNeighbours
 from evaluation.label_sets import label_set_weights
 from evaluation.tasks import EvalTask
 from evaluation.zero_shot import ZeroShotTask
@@ -19,12 +20,10 @@ _SHOWN = 5
 
 def why_no_weight(task: EvalTask, memory: SearchableMemory, fusion: Fusion, k: int) -> list[str]:
     """One sentence more for the reader of a zero-shot task whose every answer is the frozen encoder's; else none."""
-    if not isinstance(task.task, ZeroShotTask):
+    unknown = unknown_without_weight(task, memory, fusion, k)
+    if unknown is None:
         return []
-    weights = label_set_weights(task.texts, memory, fusion, k)
-    if weights is None or weights.text or weights.image:
-        return []
-    sentence = no_weight(weights.unknown)
+    sentence = no_weight(unknown)
     absent = None if memory.num_items > _MOST_READ else labels_in_no_caption(task.text_names, memory.captions())
     if absent is None:
         return [sentence]
@@ -32,9 +31,17 @@ def why_no_weight(task: EvalTask, memory: SearchableMemory, fusion: Fusion, k: i
         shown = ", ".join(absent[:_SHOWN]) + (", …" if len(absent) > _SHOWN else "")
         return [f"{sentence} In no caption of it: {len(absent):,} of {len(task.texts):,} ({shown})."]
     told = " Its captions mention every label"
-    if weights.unknown:
+    if unknown:
         told += "; in words nearer to the captions' they may be found (--templates, docs/training.md)"
     return [f"{sentence}{told}."]
+
+
+def unknown_without_weight(task: EvalTask, memory: SearchesNeighbours, fusion: Fusion, k: int) -> float | None:
+    """The share of labels that the memory does not know, where a zero-shot task gives it no weight; else None."""
+    if not isinstance(task.task, ZeroShotTask):
+        return None
+    weights = label_set_weights(task.texts, memory, fusion, k)
+    return None if weights is None or weights.text or weights.image else weights.unknown
 
 
 def labels_in_no_caption(labels: Sequence[str], captions: Sequence[str]) -> list[str] | None:

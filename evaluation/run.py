@@ -9,7 +9,7 @@ import numpy as np
 from evaluation.array_memory import SearchesNeighbours
 from evaluation.bootstrap import Bootstrap
 from evaluation.curves import Point, fits_in_ram, memory_size_curve, neighbours_curve
-from evaluation.distrust import why_no_weight
+from evaluation.distrust import unknown_without_weight, why_no_weight
 from evaluation.duplicates import Duplicates, LeavingOut, near_duplicates
 from evaluation.errors import EvaluationError
 from evaluation.figures import Section
@@ -97,7 +97,10 @@ def evaluate(
         notes.append("Every item of the memory copies a test image: nothing is left to look up without the copies.")
     if config.without_unseen and task.kind == "entities":
         more, told = without_unseen_pairs(
-            task, memory, lambda part: measure(task, _refine(task, part, fusions, k, report), config.bootstrap)
+            task,
+            memory,
+            lambda part: measure(task, _refine(task, part, fusions, k, report), config.bootstrap),
+            lambda part: unknown_without_weight(task, part, fusions[0], k),
         )
         sections, notes = [*sections, *more], [*notes, told]
     memory_size, neighbours = list[Point](), list[Point]()

@@ -14,13 +14,17 @@ from evaluation.duplicates import LeavingOut
 from evaluation.figures import Section
 from evaluation.tasks import EvalTask
 from memory import SearchableMemory
+from models.label_set_words import no_weight
 from models.training.dataset.entities import by_names
 
 SECTION, TITLE = "entities_without_pairs", "the same, the memory without the unseen entities' pairs"
 
 
 def without_unseen_pairs(
-    task: EvalTask, memory: SearchableMemory, measured: Callable[[SearchesNeighbours], list[Section]]
+    task: EvalTask,
+    memory: SearchableMemory,
+    measured: Callable[[SearchesNeighbours], list[Section]],
+    unknown: Callable[[SearchesNeighbours], float | None],
 ) -> tuple[list[Section], str]:
     """Measure seen and unseen entities with what the memory would be before the unseen ones are added.
 
@@ -28,6 +32,7 @@ def without_unseen_pairs(
         task: of entities.
         memory: whole.
         measured: the tables of the task, with a memory.
+        unknown: the share of labels that a memory does not know, where it gets no weight for them.
 
     Returns:
         The table, or none where nothing or everything would be left out; and a sentence about what was.
@@ -37,15 +42,14 @@ def without_unseen_pairs(
         return [], "No caption of the memory names an unseen entity: there is no pair of theirs to leave out."
     if len(ids) == memory.num_items:
         return [], "Every caption of the memory names an unseen entity: nothing is left to look up without their pairs."
-    sections = [
-        replace(section, name=SECTION, title=TITLE)
-        for section in measured(LeavingOut(memory, ids))
-        if section.name == "entities"
-    ]
-    return sections, (
+    left = LeavingOut(memory, ids)
+    sections = [replace(section, name=SECTION, title=TITLE) for section in measured(left) if section.name == "entities"]
+    told = (
         f"Without the unseen entities' pairs: {len(ids):,} of {memory.num_items:,} items are left out, whose captions "
         "name one; pairs that show one and do not name it stay."
     )
+    share = unknown(left)
+    return sections, told if share is None else f"{told} {no_weight(share)}"
 
 
 def pairs_of_unseen(task: EvalTask, memory: SearchableMemory) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ from evaluation import report
 from evaluation.bootstrap import Bootstrap
 from evaluation.checks import check_output
 from evaluation.curves import fits_in_ram, memory_size_curve, neighbours_curve
+from evaluation.duplicates import LeavingOut
 from evaluation.errors import EvaluationError
 from evaluation.examples import TOP, examples
 from evaluation.gallery import signed
@@ -35,6 +36,7 @@ from evaluation.unseen_pairs import pairs_of_unseen
 from memory import MODALITIES, Memory
 from models.checkpoint import load_fusion
 from models.fusion import Fusion, FusionConfig
+from models.fusion.label_set import LabelSetWeights
 
 CONFIG = EvalConfig(bootstrap=Bootstrap(200), curves=True)
 
@@ -264,6 +266,22 @@ def test_leaving_unseen_pairs_out_is_a_memory_without_them(
     found = next(one for one in result.sections if one.name == "entities_without_pairs")
     assert found.as_dict() == expected.as_dict()
     assert result.per_class == run(world.entities).per_class  # whatever else is told is of the whole memory
+
+
+def test_that_the_rest_of_a_memory_gets_no_weight_is_told(
+    world: Any, run: Callable[..., TaskResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads a table of ±0.0 should see why, though the whole memory has a weight."""
+    weighed = {True: LabelSetWeights(0.0, 0.0, 0.5), False: LabelSetWeights(0.4, 0.1, 0.0)}
+    monkeypatch.setattr(
+        "evaluation.distrust.label_set_weights",
+        lambda labels, memory, fusion, k: weighed[isinstance(memory, LeavingOut)],
+    )
+    notes = run(world.entities, EvalConfig(bootstrap=Bootstrap(0), without_unseen=True)).notes
+    (told,) = (note for note in notes if "gets no weight" in note)
+    assert told.startswith("Without the unseen entities' pairs: ")
+    assert "for 50% of them the pairs it finds are not theirs, or not of one thing" in told
+    assert not any("gets no weight" in note for note in run(world.entities).notes)
 
 
 @pytest.mark.parametrize(("caption", "told"), [("a thing", "there is no pair"), ("a wren", "nothing is left")])
