@@ -155,7 +155,9 @@ class _Server(uvicorn.Server):
 
     async def _accept_last(self) -> None:
         """Close the port, and take who has reached it: the kernel resets whom it still holds with a closed port."""
-        held = [socket.socket(fileno=os.dup(one.fileno())) for server in self.servers for one in server.sockets]
+        held: list[socket.socket] = []
+        with suppress(OSError):  # no file for another: the drain goes on without these
+            held += (socket.socket(fileno=os.dup(one.fileno())) for server in self.servers for one in server.sockets)
         for server in self.servers:
             server.close()
         arrived = [client for port in held for client in _waiting(port)]
@@ -163,7 +165,8 @@ class _Server(uvicorn.Server):
             port.close()
         loop = asyncio.get_running_loop()
         for client in arrived:
-            await loop.connect_accepted_socket(self._connection, client)
+            with suppress(OSError):  # this one has gone already
+                await loop.connect_accepted_socket(self._connection, client)
 
     def _connection(self) -> Connection:
         return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)

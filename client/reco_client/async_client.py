@@ -22,7 +22,6 @@ from reco_client.retries import Deadline
 from reco_client.streams import Stream
 
 Part = TypeVar("Part")
-Held = TypeVar("Held")
 Texts: TypeAlias = str | Iterable[str] | AsyncIterable[str]
 Images: TypeAlias = ImageSource | Iterable[ImageSource] | AsyncIterable[ImageSource]
 
@@ -148,11 +147,9 @@ class AsyncClient(Caller[httpx.AsyncClient]):
             await feeding  # raises what the inputs did
         finally:
             feeding.cancel()
-            await asyncio.gather(feeding, return_exceptions=True)
-            left = [request for request in drained(under_way) if request is not None]
-            for request in left:
-                request.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+            left = cancelled(under_way)  # before anything is awaited, for whoever cancels again would leave them
+            await asyncio.gather(feeding, *left, return_exceptions=True)
+            await asyncio.gather(*cancelled(under_way), return_exceptions=True)
 
     async def _json(self, ask: Ask) -> dict[str, Any]:
         return object_of(ask, await self._send(ask))
@@ -178,6 +175,9 @@ class AsyncClient(Caller[httpx.AsyncClient]):
             await asyncio.sleep(wait_s)
 
 
-def drained(queue: asyncio.Queue[Held]) -> list[Held]:
-    """What a queue holds, taken out of it."""
-    return [queue.get_nowait() for _ in range(queue.qsize())]
+def cancelled(queue: asyncio.Queue[asyncio.Task[Part] | None]) -> list[asyncio.Task[Part]]:
+    """The tasks that a queue holds, taken out of it and asked to end."""
+    tasks = [task for task in (queue.get_nowait() for _ in range(queue.qsize())) if task is not None]
+    for task in tasks:
+        task.cancel()
+    return tasks

@@ -152,6 +152,36 @@ def test_inputs_that_fail_do_so_after_what_they_gave_is_answered(scripted: Any) 
     assert len(asyncio.run(ask())) == 2
 
 
+def test_a_stream_that_is_cancelled_twice_leaves_no_request(scripted: Any) -> None:
+    """The second time while its inputs are still closing."""
+    server = scripted(lambda number: Reply(delay_s=1.0))
+
+    async def texts() -> AsyncIterator[str]:
+        try:
+            for number in range(2):
+                yield f"text {number}"
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.5)
+
+    async def use(client: AsyncClient) -> None:
+        async for _ in client.stream_texts(texts()):
+            pass
+
+    async def ask() -> list[str]:
+        async with AsyncClient(server.url, in_flight=3, texts_per_request=1) as client:
+            used = asyncio.create_task(use(client))
+            await asyncio.sleep(0.2)
+            for _ in range(2):
+                used.cancel()
+                await asyncio.sleep(0.1)
+            ended = await asyncio.gather(used, return_exceptions=True)
+            assert isinstance(ended[0], asyncio.CancelledError)
+            return [str(task.get_coro()) for task in asyncio.all_tasks() if "one" in str(task.get_coro())]
+
+    assert asyncio.run(ask()) == []
+
+
 def test_a_stream_that_is_left_ends_its_inputs_and_its_requests(scripted: Any) -> None:
     server = scripted(lambda number: replace(npy(1), delay_s=0.5 * number))
     ended = []

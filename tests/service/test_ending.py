@@ -1,6 +1,7 @@
 """How the service ends: who reaches it until then is answered, and nobody holds it up."""
 
 import asyncio
+import errno
 import socket
 import threading
 import time
@@ -94,6 +95,19 @@ def test_who_has_reached_the_port_at_the_end_is_accepted(make_settings: Any, eng
             time.sleep(0.01)
         answers = [answer_of(client) for client in clients]
     assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200"] * 8
+
+
+def test_a_drain_without_a_file_for_the_port_ends_all_the_same(
+    make_settings: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dup(number: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with ended(make_settings(), engine) as one:
+        monkeypatch.setattr("service.serving.os.dup", dup)
+        one.end()
+        one.thread.join(10)
+        assert not one.thread.is_alive() and one.server.lifespan.should_exit is False
 
 
 def test_a_connection_without_a_request_does_not_hold_the_end_up(make_settings: Any, engine: Engine) -> None:
