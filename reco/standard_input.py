@@ -19,6 +19,8 @@ class StandardInput:
     """The lines that are not blank, without the white space around them; what is no text ends the command."""
 
     def __init__(self) -> None:
+        if sys.stdin is None:  # as Python has it where it was closed before the command began
+            stop("standard input is closed", code=2)
         decoder = codecs.getincrementaldecoder(sys.stdin.encoding)(sys.stdin.errors or "strict")
         self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
         self._lines: deque[str] = deque()

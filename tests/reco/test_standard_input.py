@@ -42,3 +42,13 @@ def test_what_is_no_text_is_a_wrong_command(pipe: io.RawIOBase, capsys: pytest.C
         next(StandardInput())
     assert end.value.code == 2
     assert "standard input: not UTF-8" in capsys.readouterr().err
+
+
+def test_a_closed_standard_input_is_a_wrong_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)  # as `<&-` has it
+    with pytest.raises(SystemExit) as end:
+        StandardInput()
+    assert end.value.code == 2
+    assert "standard input is closed" in capsys.readouterr().err
