@@ -17,7 +17,7 @@ FIRST_DRAWS = (1, 2)  # one side of the swap; the other side is every other draw
 LEAST_TRAINING = 16
 VALIDATION_SHARE = 1 / 3  # of the training classes
 POOL, NAMES = "image_pool.npz", "class_name_texts.npz"  # beside the file: other images, and texts to caption them with
-LEAST_NAMES = 16  # that a wording is asked by
+LEAST_NAMES = 8  # of unseen classes, for a wording to be asked about
 _SAME = 0.999  # cosine
 _SEED = 0  # of the validation classes and of the pool's captions: one world, whatever the seeds of its rows
 
@@ -64,7 +64,7 @@ def load_fewshot(path: Path) -> World:
         validation=validation,
         noise=_noise(path.parent, image.shape[1]),
         weakenable=True,
-        wordings=_wordings(path.parent, arrays["class_name"], text),
+        wordings=_wordings(path.parent, arrays["class_name"], text, unseen),
     )
 
 
@@ -103,13 +103,17 @@ def _noise(folder: Path, embed_dim: int) -> Items | None:
     return Items(image, text[caption], np.full(len(image), -1, dtype=np.int64))
 
 
-def _wordings(folder: Path, class_names: NDArray[np.generic], text: FloatArray) -> dict[str, Wording]:
-    """Texts of other sources for the same names; a source that has the very same texts is none."""
+def _wordings(
+    folder: Path, class_names: NDArray[np.generic], text: FloatArray, unseen: NDArray[np.int64]
+) -> dict[str, Wording]:
+    """Texts of other sources for the same names; a source that has the very same texts is none, nor one of few."""
     path = folder / NAMES
-    arrays = _read(path, ("text", "name"), optional=("source",)) if path.is_file() else {}
-    if "source" not in arrays:
+    arrays = _read(path, ("text",), optional=("name", "source")) if path.is_file() else {}
+    if not {"name", "source"} <= set(arrays):
         return {}
     rows = _unit(path, arrays["text"])
+    if rows.shape[1] != text.shape[1] or not len(rows) == len(arrays["name"]) == len(arrays["source"]):
+        raise _invalid(path, f"text, name and source are not as many, or not of D = {text.shape[1]}: take it away")
     number = {_plain(name): place for place, name in enumerate(class_names)}
     found = {}
     for source in np.unique(arrays["source"]):
@@ -120,7 +124,7 @@ def _wordings(folder: Path, class_names: NDArray[np.generic], text: FloatArray) 
         }
         entity = np.array(sorted(named), dtype=np.int64)
         own = rows[[named[one] for one in entity.tolist()]]
-        if len(entity) >= LEAST_NAMES and np.median((own * text[entity]).sum(axis=1)) < _SAME:
+        if np.isin(entity, unseen).sum() >= LEAST_NAMES and np.median((own * text[entity]).sum(axis=1)) < _SAME:
             found[str(source)] = Wording(entity, own)
     return found
 

@@ -448,6 +448,21 @@ def test_other_words_are_the_same_names_from_elsewhere(save: Save, few: World) -
     np.testing.assert_array_equal(closeness, np.arange(UNSEEN))  # moved as the captions of the same names are
 
 
+def test_wordings_that_do_not_fit_are_refused_and_those_of_few_or_without_a_source_are_none(save: Save) -> None:
+    file = save()
+    write_wordings(file.parent)
+    arrays = dict(np.load(file.parent / "class_name_texts.npz"))
+    for changes in ({"source": arrays["source"][:5]}, {"text": np.eye(D + 1, dtype=np.float32)[:1].repeat(75, 0)}):
+        np.savez(file.parent / "class_name_texts.npz", **{**arrays, **changes})
+        with pytest.raises(EvaluationError, match="not as many"):
+            load_fewshot(file)
+    training = np.isin(arrays["name"], [f" Thing_{number}" for number in few_shot_arrays()["train_class"]])
+    np.savez(file.parent / "class_name_texts.npz", **{name: rows[training] for name, rows in arrays.items()})
+    assert load_fewshot(file).wordings == {}
+    np.savez(file.parent / "class_name_texts.npz", text=arrays["text"])
+    assert load_fewshot(file).wordings == {}
+
+
 # Seeds, figures, the whole.
 
 
