@@ -4,6 +4,8 @@ import json
 import shlex
 from pathlib import Path
 
+import pytest
+
 from demo.corpus import QUIZ
 from demo.quiz import quiz_question
 from demo.samples import write_samples
@@ -34,8 +36,9 @@ def test_the_samples_are_of_the_quiz_and_the_service_lists_them(tmp_path: Path, 
         picture.file.close()
 
 
-def test_the_invitation_is_a_command_wherever_the_demo_lies(tmp_path: Path) -> None:
-    told = _invitation(tmp_path / "my demo's", 8000)
+@pytest.mark.parametrize("serves", [True, False])
+def test_the_invitation_is_a_command_wherever_the_demo_lies(tmp_path: Path, serves: bool) -> None:
+    told = _invitation(tmp_path / "my demo's", 8000, serves=serves)
     commands = told.replace("\\\n", " ").split("\n\n")
     picture = str(quiz_question(tmp_path / "my demo's")[0])
     assert f"files=@{picture}" in shlex.split(commands[1])
