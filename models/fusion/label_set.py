@@ -5,6 +5,9 @@ its own label's evidence in turn, the labels are told apart by their names alone
 large weight) and by anything between; the weight under which the images find their labels best is used. Names that
 CLIP knows well get a small weight, names that it never met a large one, shuffled captions none. Where too many labels
 have nothing in the memory the weight is 0 for all: evidence for some labels only would draw every image to those.
+
+A label that found its caption, and beside it nothing that is of one thing, has a *single* pair: with its image left
+out nothing is left to weigh by. What the names alone say of it (`names_alone.py`) says then how far to go.
 Shapes: C labels, K neighbours a label, U images among them, D embedding dim.
 """
 
@@ -16,6 +19,7 @@ from torch import Tensor
 
 from models.fusion.evidence import KNOWN, EvidenceFusion, quadratic_term
 from models.fusion.fusion import Fusion
+from models.fusion.names_alone import NamesAlone
 from models.label_set_words import FEW_UNKNOWN, MANY_UNKNOWN
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6, 2.4, 4.0, 8.0, 16.0)
@@ -30,6 +34,10 @@ _LEAST_ATTENTION = 0.05
 # Of the probability that a label is held, for its images to bear witness: what a missing label finds is its sibling's,
 # is half believed, and would show that only the memory can tell the label from the sibling.
 _DOUBT = 4
+# Weights, in units of the odds that the names alone are wrong: what a single pair a label is given, and the most that
+# several are. Images left out ask for 1 to 4 times the odds on real embeddings, for 3 to 6 on the demo's validation
+# species; where missing labels found their siblings' pairs they ask for 16 times, in vain.
+_SINGLE, _MOST = 0.3, 6.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class LabelSetWeights:
 
     Attributes:
         text, image: for the label texts, and for the images that are asked about them.
-        unknown: share of the labels that have nothing in the memory.
+        unknown: share of the labels that have nothing in the memory, or what is not theirs.
     """
 
     text: float
@@ -67,23 +75,42 @@ def weigh_label_set(
         return None
     attention = side.attend(similarities, mask)
     best = (keys[:, :1] * mask[:, :1].unsqueeze(-1)).sum(dim=1)  # (C, D)
-    held = _held(side, texts, values, attention, best)
-    unknown = float((held < KNOWN).float().mean())
+    found, paired = _believed(side, texts, values, attention, best)
+    held = found * paired
+    single = (found >= KNOWN) & (held < KNOWN)  # (C,)
+    mixed_up, single_weight = _of_single_pairs(texts, values, single)
+    of_single, missing = float(single.float().mean()), float((found < KNOWN).float().mean())
+    unknown = missing + mixed_up * of_single
     trust = min(max((MANY_UNKNOWN - unknown) / (MANY_UNKNOWN - FEW_UNKNOWN), 0.0), 1.0)
     weight = 0.0
     if trust > 0 and len(texts) > 1:
-        weight = trust * best_weight(side, texts, values, attention, held)
+        share = of_single / (1 - missing)
+        several_weight = best_weight(side, texts, values, attention, held) if share < 1 else 0.0
+        weight = trust * (share * single_weight + (1 - share) * several_weight)
     return LabelSetWeights(weight, IMAGE_SHARE * weight**0.5, unknown)
 
 
-def _held(side: EvidenceFusion, texts: Tensor, values: Tensor, attention: Tensor, best: Tensor) -> Tensor:
-    """The probability (C,) that the memory holds each label: as it is worded, or as the captions are; the higher.
+def _believed(
+    side: EvidenceFusion, texts: Tensor, values: Tensor, attention: Tensor, best: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The probabilities (C,) that what each label found is its caption, and that the images beside it are one thing.
+
+    The first as the label is worded, or as the captions are; the higher.
 
     Args:
         best: (C, D) the caption that each label found first, zeros where it found none.
     """
     as_asked, as_captions = (side.signs(one, best, values, attention) for one in (texts, _reworded(texts, best)))
-    return torch.maximum(side.held(as_asked), side.held(as_captions))
+    return torch.maximum(side.found(as_asked), side.found(as_captions)), side.paired(as_asked)
+
+
+def _of_single_pairs(texts: Tensor, values: Tensor, single: Tensor) -> tuple[float, float]:
+    """How many of the images of labels with a single pair (C,) are not theirs, and the weight that they ask for."""
+    labels = torch.nonzero(single).squeeze(1)
+    if not len(labels):
+        return 0.0, 0.0
+    alone = NamesAlone.of(values[labels, 0], labels, texts)
+    return alone.mixed_up, min(_SINGLE * alone.odds, WEIGHTS[-1])
 
 
 def _reworded(texts: Tensor, best: Tensor) -> Tensor:
@@ -99,7 +126,7 @@ def _reworded(texts: Tensor, best: Tensor) -> Tensor:
 
 
 def best_weight(side: EvidenceFusion, texts: Tensor, values: Tensor, attention: Tensor, held: Tensor) -> float:
-    """The weight of `WEIGHTS` with the least cross-entropy of the left-out images.
+    """The weight of `WEIGHTS` with the least cross-entropy of the left-out images, as far as the names leave room.
 
     Args:
         side: of the texts.
@@ -122,7 +149,7 @@ def best_weight(side: EvidenceFusion, texts: Tensor, values: Tensor, attention: 
         scores = scores / scores.std(dim=1).mean().clamp(min=1e-6)
         by_sharpness = [F.cross_entropy(factor * scores, labels, reduction="none") for factor in SHARPNESS]
         losses.append(min(float(loss @ confidence) for loss in by_sharpness))
-    return WEIGHTS[losses.index(min(losses))]
+    return min(WEIGHTS[losses.index(min(losses))], _MOST * NamesAlone.of(images, labels, texts, certainty).odds)
 
 
 def _witnesses(values: Tensor, attention: Tensor, held: Tensor) -> tuple[Tensor, Tensor, Tensor]:
