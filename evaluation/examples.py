@@ -202,8 +202,9 @@ class _Direction:
         queries, values, similarities, mask = (torch.from_numpy(part) for part in (*repeated, masks))
         with torch.inference_mode():
             if self._weights:  # a label set keeps its weight: it was measured on the neighbours of all labels
-                weight = torch.tensor(self._weights[modality])
-                refined = self._fusion.side(modality)(queries, values, similarities, mask, weight)
+                evidence = self._fusion.evidence(modality)
+                assert evidence is not None, "whoever has weights has it"
+                refined = evidence(queries, values, similarities, mask, torch.tensor(self._weights[modality]))
             else:
                 keys = torch.from_numpy(np.repeat(found.keys, k + 1, axis=0))
                 refined = self._fusion.refine(modality, queries, values, similarities, mask, keys)

@@ -69,7 +69,9 @@ def _weighed(
         for k, weight, answer in zip(ks, weights, answers, strict=True):
             if not weight:
                 continue
-            refined = fusion.side(modality)(*_tensors(block, found, k), torch.tensor(weight))
+            evidence = fusion.evidence(modality)
+            assert evidence is not None, "whoever has weights has it"
+            refined = evidence(*_tensors(block, found, k), torch.tensor(weight))
             answer[rows] = refined.numpy()
     return answers
 

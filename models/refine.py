@@ -17,7 +17,6 @@ from torch import Tensor
 from memory import MODALITIES, Modality, Neighbours, SearchableMemory
 from models.encoder import Encoder
 from models.fusion import Fusion
-from models.fusion.evidence import EvidenceFusion
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
 from models.graphed import Graphed
 from models.traced import Traced
@@ -66,7 +65,7 @@ class RetrievalEnhancedEncoder:
     @property
     def weighs_label_sets(self) -> bool:
         """Whether `weigh` has an answer, and `fuse` takes weights."""
-        return self.fusion is not None and isinstance(self.fusion.text, EvidenceFusion)
+        return self.fusion is not None and self.fusion.evidence("text") is not None
 
     @property
     def space(self) -> str:
@@ -114,19 +113,17 @@ class RetrievalEnhancedEncoder:
 
         Raises:
             RuntimeError: if there is no fusion.
-            ValueError: weights, and the fusion is of a design without.
+            ValueError: weights, and the fusion knows none.
         """
         if self.fusion is None:
             raise RuntimeError("no fusion is loaded: train one with `reco train` and name it")
-        side = self.fusion.side(modality)
         given = _tensors(queries, neighbours)
         if weights is None:
             refined = self._refine[modality](*given)
-        elif isinstance(side, EvidenceFusion):
-            device = self.encoder.device
-            refined = _fuse_weighed(side, [one.to(device) for one in given], torch.from_numpy(weights).to(device))
         else:
-            raise ValueError(f"the design {self.fusion.config.design} takes no weights")
+            device = self.encoder.device
+            on_device = [one.to(device) for one in given]
+            refined = _fuse_weighed(self.fusion, modality, on_device, torch.from_numpy(weights).to(device))
         embeddings: NDArray[np.float32] = refined.float().cpu().numpy()
         return embeddings
 
@@ -172,13 +169,18 @@ def _from_cpu(function: Callable[..., Tensor], device: torch.device) -> Callable
     return lambda *batch: function(*(one.to(device) for one in batch))
 
 
-def _fuse_weighed(side: EvidenceFusion, given: Sequence[Tensor], weights: Tensor) -> Tensor:
+def _fuse_weighed(fusion: Fusion, modality: Modality, given: Sequence[Tensor], weights: Tensor) -> Tensor:
     """What `_tensors` makes, each row with its own weight (B,): rows of the trained default (NaN) apart, rows of
     weight 0 not at all."""
+    evidence = fusion.evidence(modality)
+    if evidence is None:
+        raise ValueError(f"this {fusion.config.design} fusion takes no weights")
     refined = given[0].clone()  # (B, D)
     alone = weights.isnan()
-    for rows, weight in ((alone, None), (~alone & (weights != 0), weights)):
-        if rows.any():
-            *found, keys = (part[rows] for part in given)
-            refined[rows] = side(*found, weight=None if weight is None else weight[rows], keys=keys)
+    if alone.any():
+        refined[alone] = fusion.refine(modality, *(part[alone] for part in given))
+    weighed = ~alone & (weights != 0)
+    if weighed.any():
+        *found, _ = (part[weighed] for part in given)
+        refined[weighed] = evidence(*found, weight=weights[weighed])
     return refined

@@ -17,7 +17,7 @@ from reco.memory_tables import Json, show_json
 from reco.model_files import check_device
 from reco.remote import AllowRemote, RemoteCache
 from reco.train_entities import EntitiesFound, Listed, SameThing, find_entity_pairs, read_names
-from reco.train_evidence import fit_and_measure
+from reco.train_evidence import fit_and_measure, with_label_sets
 from reco.train_loop import AUTO, Loop, LoopOptions
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def _train(kept: Kept, output: Path, design: str, asked: SameThing, options: Loo
     loop = Loop(opened, output, options)
     by_entity = design in (AUTO, "evidence")
     found = find_entity_pairs(opened, loop.chosen(), names, asked.folders, options.draws) if by_entity else None
-    design, entities, rate = _choose(design, found, loop, options)
+    auto, (design, entities, rate) = design == AUTO, _choose(design, found, loop, options)
     say(told_recipe(cast("Design", design), options.recipe), style="dim")
     if design == "evidence" and entities is not None:
         if options.given:
@@ -218,6 +218,8 @@ def _train(kept: Kept, output: Path, design: str, asked: SameThing, options: Loo
         fusion, trained = fit_and_measure(entities.pairs, opened.embed_dim, options.k, options.draws)
     else:
         fusion, trained = loop.train(design, entities, rate)
+        if auto and entities is None:
+            fusion = with_label_sets(fusion, opened, loop.chosen(), options.draws)
     made = None
     if loop.world.is_first:
         trained = {"memory_digest": opened.digest, **trained}

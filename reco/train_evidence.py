@@ -1,4 +1,4 @@
-"""`reco train`: the design that is computed in seconds, and how well it names the things that it was computed from."""
+"""`reco train`: what is computed in seconds: the design `evidence`, and what weighs labels beside another design."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -7,6 +7,10 @@ from reco.console import Bars, say
 from reco.counted import counted
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from memory import SearchableMemory
     from models.fusion import Fusion
     from models.training.dataset.entity_pairs import EntityPairs
 
@@ -36,3 +40,25 @@ def fit_and_measure(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> 
     say(f"its own entities, {how}: frozen {frozen:.1f} %, refined {refined:.1f} % of {asked}")
     say(f"{RULE}; reco eval and /classify tell their share (unknown_labels).", style="dim")
     return fusion, {"pairs": len(used.image), "entities": used.num_entities, "seed": seed}
+
+
+def with_label_sets(fusion: "Fusion", memory: "SearchableMemory", ids: "NDArray[np.int64]", seed: int) -> "Fusion":
+    """A fusion that was trained on single pairs, with what weighs sets of labels beside it."""
+    import numpy as np
+    import torch
+
+    from memory import MODALITIES
+    from models.label_set_words import RULE
+    from models.training.dataset.entity_pairs import MOST_PAIRS
+    from models.training.fitting.single_pairs import with_label_sets as fit_beside
+
+    if len(ids) > MOST_PAIRS:
+        ids = np.sort(np.random.default_rng(seed).choice(ids, MOST_PAIRS, replace=False))
+    image, text = (torch.from_numpy(memory.rows(modality, ids)) for modality in MODALITIES)
+    with Bars() as bars:
+        bars.update("computing what weighs labels", 0, 1)
+        weighed = fit_beside(fusion, image, text, seed)
+        bars.update("computing what weighs labels", 1, 1)
+    say(f"beside it, computed from {counted(len(ids), 'pair')}: how far the memory is trusted for a set of labels")
+    say(f"{RULE}; reco eval and /classify tell their share (unknown_labels).", style="dim")
+    return weighed

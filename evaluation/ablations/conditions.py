@@ -47,6 +47,15 @@ def permuted_captions(part: Part, question: Question, seed: int) -> Items:
     return Items(part.items.image[order], part.items.text, part.items.entity)
 
 
+def half_mixed_up(part: Part, question: Question, seed: int) -> Items:
+    """Every second caption, by chance, with another one's image."""
+    dice = np.random.default_rng(seed)
+    chosen = np.flatnonzero(dice.random(len(part.items)) < 0.5)
+    image = part.items.image.copy()
+    image[chosen] = image[dice.permutation(chosen)]
+    return Items(image, part.items.text, part.items.entity)
+
+
 def random_memory(part: Part, question: Question, seed: int) -> Items:
     """Neighbours drawn at random instead of searched."""
     items = part.items

@@ -8,6 +8,7 @@ from evaluation.ablations.bench import FITTED_SHARE, Bench, K
 from evaluation.ablations.context import Context, Report
 from evaluation.ablations.figures import Table
 from evaluation.ablations.other_words import with_other_words
+from evaluation.ablations.single_pairs import with_single_pairs
 from evaluation.ablations.tables import (
     arrangements_table,
     controls_table,
@@ -17,6 +18,7 @@ from evaluation.ablations.tables import (
     neighbours_table,
     other_words_table,
     sides_table,
+    single_pairs_table,
     update_table,
     weak_names_table,
 )
@@ -27,6 +29,7 @@ from evaluation.bootstrap import Bootstrap
 FORMAT = 1
 SIGMAS = (0.5, 1.0, 1.5)
 WORDED_SIGMAS = (0.0, 1.5)
+SINGLE_SIGMAS = (0.0, 0.5, 1.0, 1.5)
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,18 @@ def ablate(
         tables.append(other_words_table(worded, sigma))
         done(tables[-1])
         weights[tables[-1].key] = worded.label_set_weights()
+    for sigma in SINGLE_SIGMAS if world.weakenable else (0.0,):
+        worlds = tuple(_with_single_pairs(world, sigma, seed) for seed in range(config.seeds))
+        single = Context(Bench(worlds), config.bootstrap, report)
+        tables.append(single_pairs_table(single, sigma))
+        done(tables[-1])
+        chosen[tables[-1].key] = single.chosen
+        weights[tables[-1].key] = single.label_set_weights()
     return Ablations(world, config, tuple(tables), chosen, weights, _skipped(world, config))
+
+
+def _with_single_pairs(world: World, sigma: float, seed: int) -> World:
+    return with_single_pairs(with_weak_names(world, sigma, seed) if sigma else world, seed)
 
 
 def _skipped(world: World, config: AblationConfig) -> tuple[str, ...]:

@@ -1,10 +1,13 @@
 """The tables: each answers one question of the paper or of a sceptic. All gains are over frozen CLIP, same queries."""
 
+import torch
+
 from evaluation.ablations.arrangement import ARRANGEMENTS, PAPER, Arrangement
 from evaluation.ablations.bench import K
 from evaluation.ablations.conditions import (
     Condition,
     before,
+    half_mixed_up,
     permuted_captions,
     pooled_with,
     random_memory,
@@ -24,9 +27,14 @@ from evaluation.ablations.references import (
     score_mixing,
     tip_adapter,
 )
+from evaluation.ablations.single_pairs import one_each
 from evaluation.ablations.trained import DESIGNS, MLP
+from evaluation.ablations.world import World
 from evaluation.curves import SHARES
 from evaluation.refinement import SCORINGS
+from models.fusion import Fusion
+from models.training.fitting.single_pairs import with_label_sets
+from models.training.recipes import fusion_config
 
 NEIGHBOURS = (1, 2, 3, 5, 10, 20)
 FROZEN, RECO = "frozen CLIP", "RECO (label set, both)"
@@ -182,3 +190,30 @@ def other_words_table(context: Context, sigma: float) -> Table:
         )
     ]
     return Table(f"other_words_{sigma:g}", f"Labels in other words, sigma {sigma:g}", tuple(rows))
+
+
+def single_pairs_table(context: Context, sigma: float) -> Table:
+    """Memories of one pair an entity; what RECO is fitted on has several, and in one row one as well."""
+    singly = [_fitted_singly(world, seed) for seed, world in enumerate(context.bench.worlds)]
+    rows = [
+        row_of(FROZEN, context.frozen, None, context.bootstrap),
+        context.row(RECO, context.default),
+        context.row("RECO, fitted on single pairs too", context.of(singly)[DEFAULT]),
+        *reference_rows(context),
+    ]
+    rows += [
+        context.row(f"RECO, {name}", context.under(condition)[DEFAULT])
+        for name, condition in (
+            ("without the queried classes", without_classes),
+            ("permuted captions", permuted_captions),
+            ("half of the captions permuted", half_mixed_up),
+        )
+    ]
+    return Table(f"single_pairs_{sigma:g}", f"One pair a class, sigma {sigma:g}", tuple(rows))
+
+
+def _fitted_singly(world: World, seed: int) -> Fusion:
+    """What `reco train` computes for label sets where no two pairs are known to show the same thing."""
+    items = world.training.kept(one_each(world.training, seed))
+    alone = Fusion(fusion_config("gate", items.image.shape[1], K)).eval()  # no label set sees it
+    return with_label_sets(alone, torch.from_numpy(items.image), torch.from_numpy(items.text), seed)

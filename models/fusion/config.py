@@ -17,18 +17,23 @@ class FusionConfig:
         embed_dim: D, the encoder's embedding dimension; a multiple of the heads.
         k: neighbours used when the caller does not say. `faithful` has a position for each and takes no more.
         head_dim: width of an attention head; 64 as in CLIP's own transformers.
+        label_sets: an `evidence` side beside each, by which sets of labels are weighed and refined; a fusion of the
+            design `evidence` has it already.
     """
 
     design: Design
     embed_dim: int
     k: int = 10
     head_dim: int = 64
+    label_sets: bool = False
 
     def __post_init__(self) -> None:
         if self.design not in DESIGNS:
             raise ValueError(f"unknown design {self.design!r}: choose one of {', '.join(DESIGNS)}")
         if self.embed_dim < 1 or self.embed_dim % self.head_dim:
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of head_dim {self.head_dim}")
+        if self.label_sets and self.design == "evidence":
+            raise ValueError("the design evidence weighs label sets by its own sides")
         if not 1 <= self.k <= 100:
             raise ValueError(f"k is {self.k}, and must be from 1 to 100")
 

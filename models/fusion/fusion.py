@@ -30,12 +30,22 @@ class Fusion(nn.Module):
         self.config = config
         self.image = _MODULES[config.design](config)
         self.text = _MODULES[config.design](config)
+        if config.label_sets:
+            self.image_of_label_sets = EvidenceFusion(config)
+            self.text_of_label_sets = EvidenceFusion(config)
         # Stored as a log and clamped to [0, log 100], as in CLIP.
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def side(self, modality: Literal["image", "text"]) -> FusionModule:
-        """The module that refines queries of `modality`."""
+        """The module that refines queries of `modality` that stand alone."""
         return self.image if modality == "image" else self.text
+
+    def evidence(self, modality: Literal["image", "text"]) -> EvidenceFusion | None:
+        """The module that refines `modality` where labels are weighed as a set; None where the fusion knows no such."""
+        side: nn.Module = self.side(modality)
+        if self.config.label_sets:
+            side = self.image_of_label_sets if modality == "image" else self.text_of_label_sets
+        return side if isinstance(side, EvidenceFusion) else None
 
     def refine(
         self,

@@ -37,7 +37,7 @@ _DOUBT = 4
 # Weights, in units of the odds that the names alone are wrong: what a single pair a label is given, and the most that
 # several are. Images left out ask for 1 to 4 times the odds on real embeddings, for 3 to 6 on the demo's validation
 # species; where missing labels found their siblings' pairs they ask for 16 times, in vain.
-_SINGLE, _MOST = 0.3, 6.0
+_SINGLE, _MOST = 0.2, 6.0
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ def weigh_label_set(
         keys: (C, K, D) float32, unit norm: their captions, the most similar first; one a label is enough.
 
     Returns:
-        None for a design that knows no such weights.
+        None for a fusion that knows no such weights.
     """
-    side = fusion.text
-    if not isinstance(side, EvidenceFusion):
+    side = fusion.evidence("text")
+    if side is None:
         return None
     attention = side.attend(similarities, mask)
     best = (keys[:, :1] * mask[:, :1].unsqueeze(-1)).sum(dim=1)  # (C, D)

@@ -133,6 +133,8 @@ def named_rightly(pairs: EntityPairs, fusion: Fusion | None, k: int) -> Tensor:
         if weights is None:
             names, images = fusion.text(names, *of_names), fusion.image(images, *of_images)
         else:
-            names = fusion.text(names, *of_names, torch.tensor(weights.text))
-            images = fusion.image(images, *of_images, torch.tensor(weights.image))
+            text, image = fusion.evidence("text"), fusion.evidence("image")
+            assert text is not None and image is not None, "whoever has weights has them"
+            names = text(names, *of_names, torch.tensor(weights.text))
+            images = image(images, *of_images, torch.tensor(weights.image))
     return (images @ names.T).argmax(dim=1).eq(labels).float()

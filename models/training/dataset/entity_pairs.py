@@ -188,11 +188,13 @@ def asked_word_for_word(pairs: EntityPairs, k: int) -> bool:
     return bool((found.similarities.amax(dim=1) > SAME_CAPTION).float().mean() > _MOSTLY)
 
 
-def ask_for_pair(pairs: EntityPairs, modality: Modality, k: int, of: Tensor | None = None) -> Asked:
+def ask_for_pair(
+    pairs: EntityPairs, modality: Modality, k: int, of: Tensor | None = None, *, hidden: bool = True
+) -> Asked:
     """Single images or captions, at most `MOST_PAIR_QUERIES`, with what they find but for the pair itself.
 
     Of the pairs that ask, those with an equal caption are left out too: they are as right. `entity` of the answer is
-    the row of the pair that asks; pairs of the entities `of` do, of all by default.
+    the row of the pair that asks; pairs of the entities `of` do, of all by default. Not `hidden`, they find themselves.
     """
     rows = torch.arange(len(pairs.image)) if of is None else torch.nonzero(torch.isin(pairs.entity, of)).squeeze(1)
     rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), MOST_PAIR_QUERIES)).long()]
@@ -204,7 +206,7 @@ def ask_for_pair(pairs: EntityPairs, modality: Modality, k: int, of: Tensor | No
         k,
         queries,
         rows,
-        lambda some: asking & (pairs.text[rows[some]] @ pairs.text.T > SAME_CAPTION),
+        lambda some: hidden & asking & (pairs.text[rows[some]] @ pairs.text.T > SAME_CAPTION),
     )
 
 

@@ -31,7 +31,7 @@ LACKING_CARE = 6.0  # for harm where the memory lacks what the encoder knows; 1 
 # How far aside, at most, as a length: a cosine of 0.96. Texts of CLIP ViT-B/32 for 354 names in three sets of prompts
 # are 0.96 alike, and 0.98 without what a set has in common; two names of different things 0.86.
 OTHER_WORDS = 0.3
-_FOUND_BY, _PAIRED_BY = [0, 2], [1]  # the signs that tell it
+FOUND_BY, PAIRED_BY = [0, 2], [1]  # the signs that tell it
 _RIDGE = 1e-4
 _NEWTON_STEPS = 30
 
@@ -63,16 +63,16 @@ def fit_evidence(
     shown, held_out = pairs.of_entities(order[count:]), pairs.of_entities(order[:count])
     fusion = Fusion(config).eval().requires_grad_(False)
     step = _steps(6 if alone else 4, told)
-    for modality, side in _sides(fusion):
+    for modality, side in sides(fusion):
         _fit_whitening(side, shown, modality, config.k)
-        _fit_products(side.stand_alone, shown, modality)
+        fit_products(side.stand_alone, shown, modality)
         _fit_held(side, held_out, modality, config.k, dice)
         step()
     if alone:
         _fit_alone(fusion, pairs, order, config.k, torch.Generator().manual_seed(seed), step)
-    for modality, side in _sides(fusion):
+    for modality, side in sides(fusion):
         _fit_whitening(side, pairs, modality, config.k)
-        _fit_products(side.stand_alone, pairs, modality)
+        fit_products(side.stand_alone, pairs, modality)
         step()
     return fusion
 
@@ -89,7 +89,8 @@ def _steps(total: int, told: Callable[[int, int], None] | None) -> Callable[[], 
     return step
 
 
-def _sides(fusion: Fusion) -> list[tuple[Modality, EvidenceFusion]]:
+def sides(fusion: Fusion) -> list[tuple[Modality, EvidenceFusion]]:
+    """Both sides of a fusion of this design, by the modality of their queries."""
     image, text = fusion.image, fusion.text
     assert isinstance(image, EvidenceFusion) and isinstance(text, EvidenceFusion), "the design is `evidence`"
     return [("image", image), ("text", text)]
@@ -98,13 +99,18 @@ def _sides(fusion: Fusion) -> list[tuple[Modality, EvidenceFusion]]:
 @torch.no_grad()
 def _fit_whitening(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, k: int) -> None:
     """The inverse of the scatter within entities, scaled so that evidence and names spread alike at weight 1."""
-    centre, whitening = _whitening(pairs.values(modality), pairs)
-    side.centre.copy_(centre)
-    side.whitening.copy_(whitening)
-    side.temperature.fill_(TEMPERATURE)
-    asked = ask(pairs, modality, k)
-    evidence = side.direction(*side.evidence(asked.values, side.attend(asked.similarities, asked.mask)))
     others = pairs.names if modality == "image" else pairs.questions[0]
+    fit_whitening(side, pairs, modality, ask(pairs, modality, k), others)
+
+
+@torch.no_grad()
+def fit_whitening(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, asked: Asked, others: Tensor) -> None:
+    """As above, the spread being that of some queries, and of what they find, over `others` (n, D)."""
+    centre, inverse = _whitening(pairs.values(modality), pairs)
+    side.centre.copy_(centre)
+    side.whitening.copy_(inverse)
+    side.temperature.fill_(TEMPERATURE)
+    evidence = side.direction(*side.evidence(asked.values, side.attend(asked.similarities, asked.mask)))
     side.whitening.mul_(spread(asked.queries @ others.T) / spread(evidence @ others.T))
 
 
@@ -126,25 +132,26 @@ def _fit_held(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, k: i
     use, hidden = (ask(pairs, modality, k, hidden=one) for one in (False, True))
     random = torch.randint(0, len(values), use.rows.shape, generator=dice)
     mixed_up = torch.randperm(len(values), generator=dice)[use.rows]  # captions pair by pair, and all at once
-    there = _signs(side, use.queries, use, use.values)
-    wrong = [_signs(side, use.queries, use, values[rows]) for rows in (random, mixed_up)]
-    aside = _signs(side, _otherwise_worded(use.queries, use.keys[:, 0], dice), use, use.values)
-    missing = _signs(side, hidden.queries, hidden, hidden.values)
+    there = signs_of(side, use.queries, use, use.values)
+    wrong = [signs_of(side, use.queries, use, values[rows]) for rows in (random, mixed_up)]
+    aside = signs_of(side, otherwise_worded(use.queries, use.keys[:, 0], dice), use, use.values)
+    missing = signs_of(side, hidden.queries, hidden, hidden.values)
     for likely, judged, so, not_so in (
-        (side.found, _FOUND_BY, aside, missing),
-        (side.paired, _PAIRED_BY, there, torch.cat(wrong)),
+        (side.found, FOUND_BY, aside, missing),
+        (side.paired, PAIRED_BY, there, torch.cat(wrong)),
     ):
         answer = torch.cat([torch.ones(len(so)), torch.zeros(len(not_so))])
-        weight, bias = _logistic(torch.cat([so, not_so])[:, judged], answer)
+        weight, bias = logistic(torch.cat([so, not_so])[:, judged], answer)
         likely.weight.zero_()[judged] = weight
         likely.bias.copy_(bias)
 
 
-def _signs(side: EvidenceFusion, queries: Tensor, asked: Asked, values: Tensor) -> Tensor:
+def signs_of(side: EvidenceFusion, queries: Tensor, asked: Asked, values: Tensor) -> Tensor:
+    """The signs (B, n) of queries (B, D) that found what is asked, with other values (B, K, D) beside it."""
     return side.signs(queries, asked.keys[:, 0], values, side.attend(asked.similarities, asked.mask))
 
 
-def _otherwise_worded(queries: Tensor, best: Tensor, dice: torch.Generator) -> Tensor:
+def otherwise_worded(queries: Tensor, best: Tensor, dice: torch.Generator) -> Tensor:
     """Queries (B, D) that find themselves, word for word, moved aside as other words for the same thing would be.
 
     Where all captions of a thing are one text, nothing tells what other words would find, and any distance would pass
@@ -166,21 +173,21 @@ def _fit_alone(
     """
     count = max(2, round(HELD_OUT_ALONE * len(order)))
     shown, held_out = pairs.of_entities(order[count:]), order[: min(count, MOST_ALONE)].sort().values
-    for modality, side in _sides(fusion):
+    for modality, side in sides(fusion):
         _fit_whitening(side, shown, modality, k)
-        _fit_products(side.stand_alone, shown, modality)
+        fit_products(side.stand_alone, shown, modality)
         tried = trials(pairs, modality, k, held_out, dice, LACKING_CARE)
         fit_stand_alone(side, tried, with_handicap=modality == "text")
         step()
 
 
-def _fit_products(alone: StandAlone, pairs: EntityPairs, modality: Modality) -> None:
+def fit_products(alone: StandAlone, pairs: EntityPairs, modality: Modality) -> None:
     """What a query is compared with, and what it finds, each whitened like the evidence."""
     alone.keys.fit(*_whitening(pairs.keys(modality), pairs))
     alone.values.fit(*_whitening(pairs.values(modality), pairs))
 
 
-def _logistic(signs: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+def logistic(signs: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """Logistic regression by Newton's method, in float64: signs (B, n) to weight (n,) and bias ()."""
     mean, spread = signs.mean(dim=0), signs.std(dim=0).clamp(min=1e-4)
     design = F.pad((signs - mean) / spread, (0, 1), value=1.0).double()

@@ -83,4 +83,4 @@ def test_no_more_pairs_are_searched_than_the_choice_looks_at(
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert "searching the neighbours of 50 pairs" in " ".join(done.output.split())
-    assert "120 pairs" not in " ".join(done.output.split())
+    assert "neighbours of 120 pairs" not in " ".join(done.output.split())
