@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from demo.clip import tiny_clip_directory
 from demo.corpus import NEWCOMERS, QUIZ
-from demo.measure import COLUMNS, TRAINING_GROUPS, Quiz
+from demo.measure import COLUMNS, TRAINING_GROUPS, Quiz, names_of
 from demo.species import GROUPS, Group, species_of
 from demo.story import AFTER, BEFORE
 from evaluation.ablations.world import Items, Part, Question, World
@@ -32,7 +32,9 @@ def demo_world(directory: Path) -> World:
         )
     encoder = Encoder.open(str(tiny_clip_directory()))
     memory = Memory.open(directory / "memory", version=AFTER, encoder=encoder.fingerprint.record())
-    items = Items(memory.rows("image"), memory.rows("text"), _entities(memory.captions()))
+    captions = memory.captions()
+    told = np.array(captions, dtype=object)
+    items = Items(memory.rows("image"), memory.rows("text"), _entities(captions), captions=told)
     keys = memory.keys()
     later = np.array([key.startswith(f"{NEWCOMERS}/") for key in keys])
     guide = items.kept(~later)
@@ -51,12 +53,12 @@ def demo_world(directory: Path) -> World:
 
 
 def _question(task: ZeroShotTask, *groups: Group) -> Question:
-    return Question(task.images, task.labels, task.class_texts, species_numbers(*groups))
+    return Question(task.images, task.labels, task.class_texts, species_numbers(*groups), names_of(*groups))
 
 
 def species_numbers(*groups: Group) -> NDArray[np.int64]:
-    """The entities of some groups' species, group by group, as `demo.measure.Quiz` joins them."""
-    return _entities([species.name for group in groups for species in species_of(group)])
+    """The entities of some groups' species, in the order of `names_of`."""
+    return _entities(names_of(*groups))
 
 
 def _entities(captions: list[str]) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """What the memory is worth in the field guide: accuracy before and after, beside the controls, over several seeds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,11 @@ def num_classes(groups: tuple[Group, ...]) -> int:
     return len(species_of(*groups))
 
 
+def names_of(*groups: Group) -> list[str]:
+    """The names of some groups' species, group by group, as `Quiz` joins their tasks."""
+    return [species.name for group in groups for species in species_of(group)]
+
+
 @dataclass
 class Row:
     """One method: its accuracies in percent, one for each seed, by column."""
@@ -68,7 +73,7 @@ class Quiz:
 
     def score(self, memory: Memory, fusion: Fusion | None, mode: str = "both") -> dict[str, float]:
         """Accuracy in percent by column; without a fusion, the frozen encoder's."""
-        return {name: _score(task, memory, fusion, mode) for name, task in self.tasks.items()}
+        return {name: _score(task, memory, fusion, mode, names_of(*COLUMNS[name])) for name, task in self.tasks.items()}
 
 
 class Lessons:
@@ -147,5 +152,7 @@ def _joined(parts: list[ZeroShotTask]) -> ZeroShotTask:
     )
 
 
-def _score(task: ZeroShotTask, memory: Memory, fusion: Fusion | None, mode: str) -> float:
-    return accuracy(task if fusion is None else refined_task(task, memory, fusion)[mode])
+def _score(
+    task: ZeroShotTask, memory: Memory, fusion: Fusion | None, mode: str, names: Sequence[str] | None = None
+) -> float:
+    return accuracy(task if fusion is None else refined_task(task, memory, fusion, names=names)[mode])

@@ -5,6 +5,7 @@ missing and breaks ties, so both kinds of memory rank alike. Imports memory, num
 Shapes: B queries, K neighbours, D embedding dim, N rows.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from memory.searchable import QUERY_NORM_TOLERANCE, check_queries
 from memory.searching.exact_search import ExactSearch, ShardSearch
 from memory.searching.ranking import MISSING
 
+Captions = Callable[[NDArray[np.int64]], Sequence[str]]
 _BLOCK_ELEMENTS = 1 << 24  # float32 similarities at a time: 64 MiB
 
 
@@ -33,6 +35,9 @@ class SearchesNeighbours(Protocol):
     def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
         """The k nearest items of each query (B, D), float32 of unit norm, within one modality."""
 
+    def captions(self, ids: NDArray[np.int64]) -> Sequence[str] | None:
+        """The captions of ids (n,) that a search returned; None where none are known."""
+
 
 class ArrayMemory:
     """N pairs in RAM, immutable; `subset` and `without` give smaller ones whose ids stay those of the whole.
@@ -41,13 +46,20 @@ class ArrayMemory:
         ids: (N,) int64, ascending; what a search returns.
     """
 
-    def __init__(self, image: NDArray[np.floating], text: NDArray[np.floating], ids: ArrayLike | None = None) -> None:
+    def __init__(
+        self,
+        image: NDArray[np.floating],
+        text: NDArray[np.floating],
+        ids: ArrayLike | None = None,
+        captions: Captions | None = None,
+    ) -> None:
         """Take the rows, normalised again in float32.
 
         Args:
             image: (N, D) of any float type, unit norm; row i belongs to row i of `text`. N may be 0.
             text: (N, D), as `image`.
             ids: (N,) ascending; 0 to N - 1 by default.
+            captions: of ids, if they are known.
 
         Raises:
             ValueError: shapes that do not fit together, ids not ascending, rows not finite or far from unit norm.
@@ -58,7 +70,7 @@ class ArrayMemory:
         if self.ids.shape != (len(image),) or (np.diff(self.ids) <= 0).any():
             raise ValueError("ids must be ascending, and one for each row")
         rows: dict[Modality, NDArray[np.float32]] = {"image": _unit_norm(image), "text": _unit_norm(text)}
-        self._rows = rows
+        self._rows, self._captions = rows, captions
 
     @classmethod
     def from_memory(cls, memory: SearchableMemory) -> "ArrayMemory":
@@ -67,7 +79,7 @@ class ArrayMemory:
         Its similarities are those of rows normalised again, so they may differ from the memory's by an fp16 rounding.
         """
         alive = np.setdiff1d(np.arange(memory.num_rows), memory.deleted_ids())
-        return cls(memory.rows("image", alive), memory.rows("text", alive), alive)
+        return cls(memory.rows("image", alive), memory.rows("text", alive), alive, memory.captions)
 
     @property
     def embed_dim(self) -> int:
@@ -89,7 +101,12 @@ class ArrayMemory:
         chosen[np.asarray(positions)] = True
         part = ArrayMemory.__new__(ArrayMemory)  # not normalised once more: a row stays the same, bit for bit
         part.ids, part._rows = self.ids[chosen], {modality: self._rows[modality][chosen] for modality in MODALITIES}
+        part._captions = self._captions
         return part
+
+    def captions(self, ids: NDArray[np.int64]) -> Sequence[str] | None:
+        """Captions of some ids; None where none are known."""
+        return None if self._captions is None else self._captions(ids)
 
     def without(self, ids: ArrayLike) -> "ArrayMemory":
         """All rows but those of some ids; an id that is not here is no error."""

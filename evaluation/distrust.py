@@ -40,7 +40,7 @@ def unknown_without_weight(task: EvalTask, memory: SearchesNeighbours, fusion: F
     """The share of labels that the memory does not know, where a zero-shot task gives it no weight; else None."""
     if not isinstance(task.task, ZeroShotTask):
         return None
-    weights = label_set_weights(task.texts, memory, fusion, k)
+    weights = label_set_weights(task.texts, memory, fusion, k, task.text_names)
     return None if weights is None or weights.text or weights.image else weights.unknown
 
 

@@ -3,6 +3,7 @@
 Shapes: B queries, K neighbours, D embedding dim.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,6 +79,10 @@ class LeavingOut:
     def num_items(self) -> int:
         """Items a search can return."""
         return self._memory.num_items - len(self._hidden)
+
+    def captions(self, ids: NDArray[np.int64]) -> Sequence[str] | None:
+        """As in the memory."""
+        return self._memory.captions(ids)
 
     def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
         """As in the memory: hidden items are searched past and dropped."""

@@ -3,14 +3,14 @@
 Shapes: Q queries, K neighbours, A answers to choose from.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evaluation.label_sets import label_set_weights
+from evaluation.label_sets import label_neighbours, label_set_weights
 from evaluation.refinement import FloatArray, Mode
 from evaluation.retrieval import HasAnswers, RetrievalTask, best_ranks, ranks
 from evaluation.run import TaskResult
@@ -114,9 +114,10 @@ class _Direction:
         self._task, self._sides, self._k = result.task, result.sides[0], result.k
         self._memory, self._fusion, self._mode, self._queries = memory, fusion, mode, queries
         self._answers: Modality = "text" if queries == "image" else "image"
+        self._of_labels: Neighbours | None = None  # of a label set that is weighed, once it is asked for
         self._weights: dict[Modality, float] = {}  # of a label set; without, each query has a weight of its own
         if isinstance(self._task.task, ZeroShotTask):
-            weights = label_set_weights(self._task.texts, memory, fusion, result.k)
+            weights = label_set_weights(self._task.texts, memory, fusion, result.k, self._task.text_names)
             if weights is not None:
                 self._weights = {"image": weights.image, "text": weights.text}
 
@@ -195,7 +196,7 @@ class _Direction:
     def _without_each(self, modality: Modality, row: int) -> tuple[Neighbours, FloatArray]:
         """The neighbours of a row, and it refined with all of them, then with each hidden in turn: (K + 1, D)."""
         query = (self._sides.image if modality == "image" else self._sides.text)[row][None]
-        found = self._memory.search(query, self._k, modality=modality)
+        found = self._found(modality, query, row)
         k = found.mask.shape[1]
         masks = found.mask & ~np.eye(k + 1, k, -1, dtype=np.bool_)  # (K + 1, K); the first row hides none
         repeated = [np.repeat(part, k + 1, axis=0) for part in (query, found.values, found.similarities)]
@@ -210,6 +211,15 @@ class _Direction:
                 refined = self._fusion.refine(modality, queries, values, similarities, mask, keys)
         rows: FloatArray = refined.numpy()
         return found, rows
+
+    def _found(self, modality: Modality, query: FloatArray, row: int) -> Neighbours:
+        """What a row was refined with: a label, the captions that name it."""
+        if not self._weights or modality == "image":
+            return self._memory.search(query, self._k, modality=modality)
+        if self._of_labels is None:
+            task = self._task
+            self._of_labels = label_neighbours(task.texts, self._memory, self._k, task.text_names)
+        return Neighbours(*(getattr(self._of_labels, part.name)[row : row + 1] for part in fields(Neighbours)))
 
     def _used(self, found: Neighbours, influence: NDArray[np.floating]) -> tuple[UsedNeighbour, ...]:
         items = self._memory.items(found.ids[0][found.mask[0]])

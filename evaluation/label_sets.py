@@ -4,75 +4,128 @@ Shapes: N images, C labels, K neighbours, D embedding dim.
 """
 
 from collections.abc import Sequence
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
 
 from evaluation.array_memory import SearchesNeighbours
 from evaluation.refinement import FloatArray, Sides, refined_sides_at
-from memory import Modality, Neighbours
+from memory import Neighbours
 from models.fusion import Fusion
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
+from models.label_captions import LOOKED_THROUGH, LabelCaptions, LabelNeighbours
 
-_BATCH = 1024
+_BATCH, _LABELS = 1024, 256  # queries at a time: labels look through more neighbours
 
 
 def label_set_sides_at(
-    images: FloatArray, labels: FloatArray, memory: SearchesNeighbours, fusion: Fusion, ks: Sequence[int]
+    images: FloatArray,
+    labels: FloatArray,
+    memory: SearchesNeighbours,
+    fusion: Fusion,
+    ks: Sequence[int],
+    names: Sequence[str] | None = None,
 ) -> list[Sides]:
-    """Refine images and label texts for several k; for designs without label-set weights as any two sides.
+    """Refine images and label texts for several k; for fusions that weigh no label sets as any two sides.
 
     Args:
         images: (N, D) float32, unit norm.
         labels: (C, D) float32, unit norm, one a class.
         memory: searched within each side's modality, for the largest k.
         fusion: on the CPU, in evaluation mode.
+        ks: neighbours a query.
+        names: (C,) of the labels, which captions may mention; None where they are not known.
     """
-    found = memory.search(np.ascontiguousarray(labels), max(ks), modality="text")
-    weights = [_weigh(labels, found, fusion, k) for k in ks]
-    if any(weight is None for weight in weights):
+    if fusion.evidence("text") is None:
         return refined_sides_at(images, labels, memory, fusion, ks)
-    chosen = [weight for weight in weights if weight is not None]
-    texts = _weighed(fusion, "text", labels, memory, ks, [weight.text for weight in chosen])
-    refined = _weighed(fusion, "image", images, memory, ks, [weight.image for weight in chosen])
+    found = _search(labels, memory, ks, names)
+    weights = [_weigh(labels, one, fusion) for one in found]
+    texts = [_refined(fusion, labels, one.neighbours, weight.text) for one, weight in zip(found, weights, strict=True)]
+    refined = _weighed_images(fusion, images, memory, ks, [weight.image for weight in weights])
     return [Sides(images, labels, *pair) for pair in zip(refined, texts, strict=True)]
 
 
-def label_set_weights(labels: FloatArray, memory: SearchesNeighbours, fusion: Fusion, k: int) -> LabelSetWeights | None:
-    """The weights that a set of labels (C, D) gets from a memory; None for designs without."""
-    found = memory.search(np.ascontiguousarray(labels), k, modality="text")
-    return _weigh(labels, found, fusion, k)
+def label_set_weights(
+    labels: FloatArray, memory: SearchesNeighbours, fusion: Fusion, k: int, names: Sequence[str] | None = None
+) -> LabelSetWeights | None:
+    """The weights that a set of labels (C, D) gets from a memory; None for fusions that know none."""
+    if fusion.evidence("text") is None:
+        return None
+    [found] = _search(labels, memory, [k], names)
+    return _weigh(labels, found, fusion)
 
 
-def _weigh(labels: FloatArray, found: Neighbours, fusion: Fusion, k: int) -> LabelSetWeights | None:
-    texts, values, similarities, mask = _tensors(labels, found, k)
-    return weigh_label_set(fusion, texts, values, similarities, mask, torch.from_numpy(found.keys[:, :1]))
+def label_neighbours(
+    labels: FloatArray, memory: SearchesNeighbours, k: int, names: Sequence[str] | None = None
+) -> Neighbours:
+    """What a set of labels (C, D) is refined with; of the keys only the first of each label."""
+    return _search(labels, memory, [k], names)[0].neighbours
+
+
+def _search(
+    labels: FloatArray, memory: SearchesNeighbours, ks: Sequence[int], names: Sequence[str] | None
+) -> list[LabelNeighbours]:
+    """What the labels find, for each k; the memory is searched once."""
+    known = names is not None and memory.captions(np.empty(0, dtype=np.int64)) is not None
+    captions = LabelCaptions(names if known and names else [], lambda ids: memory.captions(ids) or [])
+    times = LOOKED_THROUGH if known else 1
+    found: list[list[LabelNeighbours]] = [[] for _ in ks]
+    for start in range(0, len(labels), _LABELS):
+        block = np.ascontiguousarray(labels[start : start + _LABELS])
+        wide = memory.search(block, times * max(ks), modality="text")
+        for k, parts in zip(ks, found, strict=True):
+            neighbours, named = captions.of(_first(wide, times * k), start, k)
+            parts.append(LabelNeighbours(replace(neighbours, keys=neighbours.keys[:, :1].copy()), named))
+    return [_joined(parts) for parts in found]
+
+
+def _first(found: Neighbours, k: int) -> Neighbours:
+    return Neighbours(*(getattr(found, part.name)[:, :k] for part in fields(Neighbours)))
+
+
+def _joined(parts: Sequence[LabelNeighbours]) -> LabelNeighbours:
+    neighbours = Neighbours(
+        *(np.concatenate([getattr(part.neighbours, one.name) for part in parts]) for one in fields(Neighbours))
+    )
+    return LabelNeighbours(neighbours, np.concatenate([part.named for part in parts]))
+
+
+def _weigh(labels: FloatArray, found: LabelNeighbours, fusion: Fusion) -> LabelSetWeights:
+    neighbours = found.neighbours
+    given = (*_tensors(labels, neighbours, neighbours.mask.shape[1]), torch.from_numpy(neighbours.keys))
+    weights = weigh_label_set(fusion, *given, named=torch.from_numpy(found.named))
+    assert weights is not None, "only asked of a fusion that weighs label sets"
+    return weights
 
 
 @torch.inference_mode()
-def _weighed(
-    fusion: Fusion,
-    modality: Modality,
-    queries: FloatArray,
-    memory: SearchesNeighbours,
-    ks: Sequence[int],
-    weights: Sequence[float],
+def _refined(fusion: Fusion, labels: FloatArray, found: Neighbours, weight: float) -> FloatArray:
+    if not weight:
+        return labels
+    evidence = fusion.evidence("text")
+    assert evidence is not None, "whoever has weights has it"
+    rows: FloatArray = evidence(*_tensors(labels, found, found.mask.shape[1]), torch.tensor(weight)).numpy()
+    return rows
+
+
+@torch.inference_mode()
+def _weighed_images(
+    fusion: Fusion, images: FloatArray, memory: SearchesNeighbours, ks: Sequence[int], weights: Sequence[float]
 ) -> list[FloatArray]:
     # Weight 0 leaves a query as it is: the very array, for normalising it again would round it.
-    answers = [np.empty_like(queries) if weight else queries for weight in weights]
+    answers = [np.empty_like(images) if weight else images for weight in weights]
     if not any(weights):
         return answers
-    for start in range(0, len(queries), _BATCH):
+    for start in range(0, len(images), _BATCH):
         rows = slice(start, start + _BATCH)
-        block = np.ascontiguousarray(queries[rows])
-        found = memory.search(block, max(ks), modality=modality)
+        block = np.ascontiguousarray(images[rows])
+        found = memory.search(block, max(ks), modality="image")
         for k, weight, answer in zip(ks, weights, answers, strict=True):
-            if not weight:
-                continue
-            evidence = fusion.evidence(modality)
-            assert evidence is not None, "whoever has weights has it"
-            refined = evidence(*_tensors(block, found, k), torch.tensor(weight))
-            answer[rows] = refined.numpy()
+            if weight:
+                evidence = fusion.evidence("image")
+                assert evidence is not None, "whoever has weights has it"
+                answer[rows] = evidence(*_tensors(block, found, k), torch.tensor(weight)).numpy()
     return answers
 
 

@@ -20,5 +20,6 @@ def task_sides_at(task: EvalTask, memory: SearchesNeighbours, fusion: Fusion, ks
         fusion: on the CPU, in evaluation mode.
         ks: neighbours a query.
     """
-    refine = label_set_sides_at if isinstance(task.task, ZeroShotTask) else refined_sides_at
-    return refine(task.task.images, task.texts, memory, fusion, ks)
+    if isinstance(task.task, ZeroShotTask):
+        return label_set_sides_at(task.task.images, task.texts, memory, fusion, ks, task.text_names)
+    return refined_sides_at(task.task.images, task.texts, memory, fusion, ks)

@@ -3,6 +3,7 @@
 Shapes: N images, C classes, D embedding dim.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,7 +54,12 @@ def accuracy(task: ZeroShotTask) -> float:
 
 
 def refined_task(
-    task: ZeroShotTask, memory: SearchesNeighbours, fusion: Fusion, *, k: int | None = None
+    task: ZeroShotTask,
+    memory: SearchesNeighbours,
+    fusion: Fusion,
+    *,
+    k: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> dict[str, ZeroShotTask]:
     """The task in all four modes: which sides are refined before they meet.
 
@@ -62,11 +68,13 @@ def refined_task(
         memory: searched with each side's own modality.
         fusion: refines; on the CPU.
         k: neighbours; None for the fusion's own.
+        names: (C,) of the classes, which captions may mention, if they are known.
 
     Returns:
         `none`, `image`, `text` and `both`.
     """
-    [sides] = label_set_sides_at(task.images, task.class_texts, memory, fusion, [fusion.config.k if k is None else k])
+    ks = [fusion.config.k if k is None else k]
+    [sides] = label_set_sides_at(task.images, task.class_texts, memory, fusion, ks, names)
     image, text = replace(task, images=sides.refined_image), replace(task, class_texts=sides.refined_text)
     return {"none": task, "image": image, "text": text, "both": replace(image, class_texts=text.class_texts)}
 

@@ -190,9 +190,21 @@ class Memory:
         """Keys of all rows, in id order."""
         return self._column("key")
 
-    def captions(self) -> list[str]:
-        """Captions of all rows, in id order."""
-        return self._column("caption")
+    def captions(self, ids: Sequence[int] | NDArray[np.int64] | None = None) -> list[str]:
+        """Captions of some ids, in the order given, or of all rows in id order.
+
+        Raises:
+            ItemNotFound: an id outside the memory.
+        """
+        if ids is None:
+            return self._column("caption")
+        opened, wanted = self._use(), check_ids(ids, num_rows=self.num_rows)
+        found = np.empty(len(wanted), dtype=object)
+        for segment, positions in _by_segment(opened, wanted):
+            taken = segment.take(wanted[positions] - segment.base_row, ("caption",))
+            found[positions] = taken.column("caption").to_pylist()
+        captions: list[str] = found.tolist()
+        return captions
 
     def content_hashes(self) -> list[str]:
         """Content SHA-256 (hex) of all rows, in id order."""

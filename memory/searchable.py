@@ -73,8 +73,8 @@ class SearchableMemory(Protocol):
     def keys(self) -> list[str]:
         """Keys of all rows, in id order."""
 
-    def captions(self) -> list[str]:
-        """Captions of all rows, in id order."""
+    def captions(self, ids: Sequence[int] | NDArray[np.int64] | None = None) -> list[str]:
+        """Captions of some ids, in the order given, or of all rows in id order."""
 
     def blocks(self, column: str) -> Iterator[list[str]]:
         """A column of text of all rows, in id order, a block at a time."""

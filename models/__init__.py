@@ -10,6 +10,7 @@ Its folders build on each other one way (tests/test_house.py), and none on what 
     training/     how a fusion is fitted or trained, in folders of its own
     encoder, fingerprint          the frozen encoder, and what makes two of them the same
     refine, checkpoint            encoder, memory and fusion composed; a fusion on disk
+    label_captions                what labels find, where captions name them
     checkpoint_files, designs     of a fusion, what can be read and refused before torch is loaded
     run_settings                  of its training, what can be named so
     label_set_words               why a memory gets no weight for some labels, said alike everywhere
@@ -17,5 +18,5 @@ Its folders build on each other one way (tests/test_house.py), and none on what 
     devices, cores, places        what the machine has and allows: devices and number formats, cores, places to write to
     errors                        what is refused, and why
 
-Of ours it imports memory only: in refine, checkpoint and training/.
+Of ours it imports memory only: in refine, label_captions, checkpoint and training/.
 """

@@ -1,7 +1,7 @@
 """The composed encoder: frozen CLIP, a memory and a fusion together give refined embeddings.
 
-Embeddings cross its border as float32 numpy arrays, unit norm, C-contiguous. The only file of `models` that knows a
-memory, and only by what `search` returns. Shapes: B queries, K neighbours, D embedding dim.
+Embeddings cross its border as float32 numpy arrays, unit norm, C-contiguous. Of a memory it
+knows what `search` returns, and where captions are. Shapes: B queries, K neighbours, D embedding dim.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from models.encoder import Encoder
 from models.fusion import Fusion
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
 from models.graphed import Graphed
+from models.label_captions import LOOKED_THROUGH, LabelCaptions, LabelNeighbours
 from models.traced import Traced
 
 DEFAULT_K = 10
@@ -96,6 +97,19 @@ class RetrievalEnhancedEncoder:
             mask=found.mask & ~beyond,
         )
 
+    def search_labels(
+        self, texts: NDArray[np.float32], captions: LabelCaptions, start: int, *, k: int
+    ) -> LabelNeighbours:
+        """The neighbours of some labels of a set: those whose captions name them, where there are any.
+
+        Args:
+            texts: (B, D) float32, unit norm.
+            captions: of the whole set, in this memory.
+            start: place in it of the first of `texts`.
+            k: neighbours a label.
+        """
+        return captions.of(self.memory.search(texts, LOOKED_THROUGH * k, modality="text"), start, k)
+
     @torch.inference_mode()
     def fuse(
         self,
@@ -127,12 +141,15 @@ class RetrievalEnhancedEncoder:
         embeddings: NDArray[np.float32] = refined.float().cpu().numpy()
         return embeddings
 
-    def weigh(self, class_texts: NDArray[np.float32], neighbours: Neighbours) -> LabelSetWeights | None:
+    def weigh(
+        self, class_texts: NDArray[np.float32], neighbours: Neighbours, named: NDArray[np.bool_] | None = None
+    ) -> LabelSetWeights | None:
         """How far to trust the memory for labels that will be told apart from one another.
 
         Args:
             class_texts: (C, D) float32, unit norm, one a label.
-            neighbours: what `search` found for them; of the keys, the first of each is enough.
+            neighbours: what was found for them; of the keys, the first of each is enough.
+            named: (C,) which of them a caption names, if that is known (`search_labels`).
 
         Returns:
             None without a fusion, and for designs that know no such weights.
@@ -140,7 +157,9 @@ class RetrievalEnhancedEncoder:
         if self.fusion is None:
             return None
         parts = _tensors(class_texts, neighbours)
-        return weigh_label_set(self.fusion, *(part.to(self.encoder.device) for part in parts))
+        device = self.encoder.device
+        told = None if named is None else torch.from_numpy(named).to(device)
+        return weigh_label_set(self.fusion, *(part.to(device) for part in parts), named=told)
 
     def refine(
         self, queries: NDArray[np.float32], *, modality: Modality, k: int | Sequence[int] | None = None

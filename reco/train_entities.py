@@ -111,7 +111,8 @@ def _by_listed(captions: Sequence[str], chosen: "NDArray[np.int64]", names: List
     """The name that each caption mentions: (N,), -1 for none. A list that is of no use ends the command."""
     import numpy as np
 
-    from models.training.dataset.entities import by_names, plain
+    from models.texts.names import plain
+    from models.training.dataset.entities import by_names
 
     file, listed = names
     say(f"looking for {counted(len(listed), 'name')} in {counted(len(captions), 'caption')}", style="dim")

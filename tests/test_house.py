@@ -40,7 +40,7 @@ NEVER = {
 }
 # Of `models` these know the memory: the composed encoder, the checkpoint, which is written as durably as a memory's
 # files, and training. Only training may be reached from outside the rooms that train.
-KNOW_MEMORY = ("models/refine.py", "models/checkpoint.py", "models/training/")
+KNOW_MEMORY = ("models/refine.py", "models/label_captions.py", "models/checkpoint.py", "models/training/")
 
 
 # Within a room of several folders, what each may import of the others. The modules beside the folders are free to
@@ -69,7 +69,7 @@ INNER: dict[str, dict[str, set[str]]] = {
         "towers": set(),
         "sources": set(),
         "fusion": set(),
-        "training": {"fusion", "towers"},
+        "training": {"fusion", "texts", "towers"},
     },
     "models.training": {
         "dataset": set(),

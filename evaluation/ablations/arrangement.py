@@ -4,6 +4,7 @@ Shapes: B queries, K neighbours, D embedding dim, N items.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,6 +59,10 @@ class RememberedSearch:
         """N."""
         return self._memory.num_items
 
+    def captions(self, ids: NDArray[np.int64]) -> Sequence[str] | None:
+        """Where queries look among captions as the paper's do; else none."""
+        return self._memory.captions(ids) if self._arrangement == PAPER else None
+
     def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
         """As `ArrayMemory.search`, but for what is searched and what the values are."""
         asked = modality, hashlib.blake2b(queries.tobytes(), digest_size=16).digest()
@@ -91,6 +96,10 @@ class RandomNeighbours:
     def num_items(self) -> int:
         """N."""
         return self._memory.num_items
+
+    def captions(self, ids: NDArray[np.int64]) -> Sequence[str] | None:
+        """None: what a caption names would be looked for."""
+        return None
 
     def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
         """k different random items for each query (B, D), with their true similarities."""

@@ -44,7 +44,7 @@ def share(size: float) -> Condition:
 def permuted_captions(part: Part, question: Question, seed: int) -> Items:
     """Every caption with another item's image."""
     order = np.random.default_rng(seed).permutation(len(part.items))
-    return Items(part.items.image[order], part.items.text, part.items.entity)
+    return Items(part.items.image[order], part.items.text, part.items.entity, captions=part.items.captions)
 
 
 def half_mixed_up(part: Part, question: Question, seed: int) -> Items:
@@ -53,7 +53,7 @@ def half_mixed_up(part: Part, question: Question, seed: int) -> Items:
     chosen = np.flatnonzero(dice.random(len(part.items)) < 0.5)
     image = part.items.image.copy()
     image[chosen] = image[dice.permutation(chosen)]
-    return Items(image, part.items.text, part.items.entity)
+    return Items(image, part.items.text, part.items.entity, captions=part.items.captions)
 
 
 def random_memory(part: Part, question: Question, seed: int) -> Items:

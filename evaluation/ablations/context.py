@@ -76,7 +76,8 @@ class Context:
         for fusion, world in zip(self.fusions, self.bench.worlds, strict=True):
             part = world.parts[0]
             for column, question in part.questions.items():
-                weights = label_set_weights(question.class_texts, part.items.memory(), fusion, fusion.config.k)
+                memory, k = part.items.memory(), fusion.config.k
+                weights = label_set_weights(question.class_texts, memory, fusion, k, question.names)
                 assert weights is not None, "the default design has weights"
                 found.setdefault(column, []).append({name: round(one, 4) for name, one in asdict(weights).items()})
         return found

@@ -31,7 +31,8 @@ def as_label_set(fusion: Fusion, arrangement: Arrangement = PAPER) -> Method:
 
     def answer(items: Items, question: Question) -> Answers:
         memory = items.memory(arrangement)
-        [sides] = label_set_sides_at(question.images, question.class_texts, memory, fusion, [fusion.config.k])
+        ks = [fusion.config.k]
+        [sides] = label_set_sides_at(question.images, question.class_texts, memory, fusion, ks, question.names)
         return dict(predictions(sides).items())
 
     return answer

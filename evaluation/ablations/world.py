@@ -3,7 +3,7 @@
 Shapes: N items, Q queries, C classes, D embedding dim.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,13 +22,14 @@ FloatArray = NDArray[np.float32]
 class Items:
     """Image-text pairs: image and text (N, D) float32 of unit norm, and the entity (N,) that each caption names.
 
-    Entities are numbered throughout a world; -1 is none.
+    Entities are numbered throughout a world; -1 is none. `captions` (N,) are what the texts say, if that is known.
     """
 
     image: FloatArray
     text: FloatArray
     entity: NDArray[np.int64]
     _memories: dict[Arrangement, SearchesNeighbours] = field(default_factory=dict, repr=False, compare=False)
+    captions: NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
         return len(self.entity)
@@ -36,12 +37,16 @@ class Items:
     def memory(self, arrangement: Arrangement = PAPER) -> SearchesNeighbours:
         """The items as a memory; the same queries are searched once."""
         if arrangement not in self._memories:
-            self._memories[arrangement] = RememberedSearch(ArrayMemory(self.image, self.text), arrangement)
+            told = self.captions
+            captions = None if told is None else lambda ids: told[ids].tolist()
+            memory = ArrayMemory(self.image, self.text, captions=captions)
+            self._memories[arrangement] = RememberedSearch(memory, arrangement)
         return self._memories[arrangement]
 
     def kept(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Items":
         """Some of the items, by mask or by place."""
-        return Items(self.image[rows], self.text[rows], self.entity[rows])
+        captions = None if self.captions is None else self.captions[rows]
+        return Items(self.image[rows], self.text[rows], self.entity[rows], captions=captions)
 
     def joined(self, others: "Items") -> "Items":
         """These and others."""
@@ -65,12 +70,16 @@ class Items:
 
 @dataclass(frozen=True)
 class Question:
-    """Images to be told apart: images (Q, D), the class (Q,) of each, class texts (C, D) and their entities (C,)."""
+    """Images to be told apart: images (Q, D), the class (Q,) of each, class texts (C, D) and their entities (C,).
+
+    `names` (C,) are what captions may call the classes, if that is known.
+    """
 
     images: FloatArray
     labels: NDArray[np.int64]
     class_texts: FloatArray
     entity: NDArray[np.int64]
+    names: Sequence[str] | None = None
 
     @property
     def asked(self) -> NDArray[np.int64]:

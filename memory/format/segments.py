@@ -128,19 +128,20 @@ class Segment:
         """(N, D) float16, memory-mapped and read-only."""
         return self._sides[modality]
 
-    def take(self, rows: NDArray[np.int64]) -> pa.Table:
-        """Items of some rows, in the order given; one `take` per record batch touched."""
+    def take(self, rows: NDArray[np.int64], columns: Sequence[str] | None = None) -> pa.Table:
+        """Items of some rows, all columns or some, in the order given; one `take` per record batch touched."""
         # Table.take looks at every chunk of the table, however few rows are asked for.
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]
         cuts = np.flatnonzero(np.diff(ordered // BLOCK_ROWS)) + 1
+        schema = ITEMS_SCHEMA if columns is None else pa.schema([ITEMS_SCHEMA.field(name) for name in columns])
         taken = [
-            pc.take(self._batches[int(group[0]) // BLOCK_ROWS], pa.array(group % BLOCK_ROWS))
+            pc.take(self._batches[int(group[0]) // BLOCK_ROWS].select(schema.names), pa.array(group % BLOCK_ROWS))
             for group in np.split(ordered, cuts)
             if group.size
         ]
         back = pa.array(np.argsort(order, kind="stable"))
-        return pc.take(pa.Table.from_batches(taken, ITEMS_SCHEMA), back)
+        return pc.take(pa.Table.from_batches(taken, schema), back)
 
     def find(self, column: str, values: pa.Array) -> NDArray[np.int64]:
         """Rows (n,), ascending, whose column holds one of the values; one pass that leaves the interpreter free."""

@@ -199,9 +199,17 @@ class MilvusMemory:
         """Keys of all rows, in id order; empty where deleted."""
         return [key for block in self.blocks("key") for key in block]
 
-    def captions(self) -> list[str]:
-        """Captions of all rows, in id order; empty where deleted."""
-        return [caption for block in self.blocks("caption") for caption in block]
+    def captions(self, ids: Sequence[int] | NDArray[np.int64] | None = None) -> list[str]:
+        """Captions of some ids, in the order given, or of all rows in id order; empty where deleted.
+
+        Raises:
+            ItemNotFound: an id outside the memory.
+        """
+        if ids is None:
+            return [caption for block in self.blocks("caption") for caption in block]
+        wanted = check_ids(ids, num_rows=self.num_rows)
+        found = {int(row["id"]): str(row["caption"]) for row in self._get(np.unique(wanted), ("caption",))}
+        return [found.get(id, "") for id in wanted.tolist()]
 
     def blocks(self, column: str) -> Iterator[list[str]]:
         """A column of text of all rows, in id order, a block at a time; empty where deleted."""

@@ -56,7 +56,14 @@ class LabelSetWeights:
 
 @torch.inference_mode()
 def weigh_label_set(
-    fusion: Fusion, texts: Tensor, values: Tensor, similarities: Tensor, mask: Tensor, keys: Tensor
+    fusion: Fusion,
+    texts: Tensor,
+    values: Tensor,
+    similarities: Tensor,
+    mask: Tensor,
+    keys: Tensor,
+    *,
+    named: Tensor | None = None,
 ) -> LabelSetWeights | None:
     """Choose the weights for labels that will be told apart from one another.
 
@@ -66,6 +73,7 @@ def weigh_label_set(
         similarities: (C, K) of the neighbours' captions to the label.
         mask: (C, K) bool, True for a real neighbour.
         keys: (C, K, D) float32, unit norm: their captions, the most similar first; one a label is enough.
+        named: (C,) bool, True where a caption is known to name the label; by default that is judged by `keys`.
 
     Returns:
         None for a fusion that knows no such weights.
@@ -76,6 +84,8 @@ def weigh_label_set(
     attention = side.attend(similarities, mask)
     best = (keys[:, :1] * mask[:, :1].unsqueeze(-1)).sum(dim=1)  # (C, D)
     found, paired = _believed(side, texts, values, attention, best)
+    if named is not None:
+        found = found.masked_fill(named, 1.0)
     held = found * paired
     single = (found >= KNOWN) & (held < KNOWN)  # (C,)
     mixed_up, single_weight = _of_single_pairs(texts, values, single)

@@ -3,6 +3,7 @@
 checking                  which texts are encoded
 tokenizer                 open_clip's tokenizers behind one face
 prompts                   class names in templates
+names                     which of some names a text mentions
 
 torch comes with the tokenizer only.
 """

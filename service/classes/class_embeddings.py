@@ -106,18 +106,24 @@ async def embed_classes(
     if mode == "none":
         return Classes(original)
     if pipeline.engine.weighs_label_sets:
-        return await _weighed(pipeline, original, mode, k, deadline, trace)
+        return await _weighed(pipeline, original, labels, mode, k, deadline, trace)
     if mode == "image":
         return Classes(original)
     return Classes(original, await pipeline.refine("text", original, k, deadline, trace))
 
 
 async def _weighed(
-    pipeline: Pipeline, original: FloatArray, mode: EnhanceMode, k: int, deadline: float, trace: Trace
+    pipeline: Pipeline,
+    original: FloatArray,
+    labels: Sequence[str],
+    mode: EnhanceMode,
+    k: int,
+    deadline: float,
+    trace: Trace,
 ) -> Classes:
     """The label set is weighed whichever side is to be refined; a side that is not has weight 0."""
     refine = mode in ("both", "text")
-    weights, answers = await pipeline.weigh(original, k, deadline, trace, refine=refine)
+    weights, answers = await pipeline.weigh(original, labels, k, deadline, trace, refine=refine)
     if not refine:
         return Classes(original, trust=replace(weights, text=0.0))
     trust = weights if mode == "both" else replace(weights, image=0.0)

@@ -181,7 +181,7 @@ class Pipeline:
         return np.stack(refined)
 
     async def weigh(
-        self, classes: FloatArray, k: int, deadline: float, trace: Trace, *, refine: bool
+        self, classes: FloatArray, labels: Sequence[str], k: int, deadline: float, trace: Trace, *, refine: bool
     ) -> tuple[LabelSetWeights, list[Answer]]:
         """Weigh a label set by its classes (C, D), and refine these if asked for; see `weighing.weigh_classes`.
 
@@ -192,6 +192,7 @@ class Pipeline:
             weigh_classes,
             self.engine.composed,
             classes,
+            labels,
             k,
             refine=refine,
             part_size=self.part_size,

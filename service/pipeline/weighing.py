@@ -13,6 +13,7 @@ import torch
 
 from memory import Neighbours
 from models.fusion.label_set import LabelSetWeights
+from models.label_captions import LabelCaptions
 from models.refine import RetrievalEnhancedEncoder
 from service.pipeline.engine import Answer, FloatArray, Found
 from service.problems import Problem
@@ -21,6 +22,7 @@ from service.problems import Problem
 def weigh_classes(
     composed: RetrievalEnhancedEncoder,
     classes: FloatArray,
+    labels: Sequence[str],
     k: int,
     *,
     refine: bool,
@@ -32,7 +34,8 @@ def weigh_classes(
     Args:
         composed: with a fusion that weighs label sets.
         classes: (C, D) float32, unit norm.
-        k: neighbours a class.
+        labels: (C,) what captions may name.
+        k: neighbours a class; more are looked through for captions that name it.
         refine: refine the classes with the weight found; without it the weights are for others.
         part_size: classes looked up between two looks at the clock.
         deadline: on `time.monotonic`; nobody waits for the answer after it.
@@ -42,14 +45,15 @@ def weigh_classes(
         MemoryError: the device or the host ran out of memory.
     """
     try:
-        found = []
+        captions, found, named = LabelCaptions(labels, composed.memory.captions), [], []
         for start in range(0, len(classes), part_size):
             _refuse_late(deadline)
-            part = composed.search(classes[start : start + part_size], modality="text", k=k)
+            part, by_captions = composed.search_labels(classes[start : start + part_size], captions, start, k=k)
             found.append(replace(part, keys=part.keys[:, :1].copy()))  # the others would only take room
+            named.append(by_captions)
         neighbours = _joined(found)
         _refuse_late(deadline)
-        weights = composed.weigh(classes, neighbours)
+        weights = composed.weigh(classes, neighbours, np.concatenate(named))
         assert weights is not None, "only asked of a fusion that weighs label sets"
         refined = None
         if refine:

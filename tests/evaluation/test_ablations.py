@@ -518,6 +518,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evaluation.ablations.tables.SHARES", (0.25, 1.0))
     monkeypatch.setattr("evaluation.ablations.run.SIGMAS", (1.0,))
     monkeypatch.setattr("evaluation.ablations.run.WORDED_SIGMAS", (1.0,))
+    monkeypatch.setattr("evaluation.ablations.run.SINGLE_SIGMAS", (1.0,))
 
 
 @pytest.mark.usefixtures("short")
@@ -529,7 +530,7 @@ def test_the_whole_of_it_in_little(few: World) -> None:
     assert told == list(by_key)
     assert set(by_key) == {
         "sides", "controls", "arrangements", "neighbours", "memory_size", "update", "harm", "weak_names_1",
-        "other_words_1",
+        "other_words_1", "single_pairs_1",
     }  # fmt: skip
     default = by_key["sides"].row("label set: both")
     for same in (

@@ -275,7 +275,7 @@ def test_that_the_rest_of_a_memory_gets_no_weight_is_told(
     weighed = {True: LabelSetWeights(0.0, 0.0, 0.5), False: LabelSetWeights(0.4, 0.1, 0.0)}
     monkeypatch.setattr(
         "evaluation.distrust.label_set_weights",
-        lambda labels, memory, fusion, k: weighed[isinstance(memory, LeavingOut)],
+        lambda labels, memory, fusion, k, names: weighed[isinstance(memory, LeavingOut)],
     )
     notes = run(world.entities, EvalConfig(bootstrap=Bootstrap(0), without_unseen=True)).notes
     (told,) = (note for note in notes if "gets no weight" in note)

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from models.training.dataset.entities import plain
+from models.texts.names import plain
 
 # An item's own part of its source: a member, a file, a row, one of a row's images.
 _ITEM_OF_SOURCE = re.compile(r"(/[^/]*| row \d+(?:, [^/]*)?)$")

@@ -142,6 +142,9 @@ def test_items_come_back_in_the_order_asked_for(root, factory, small_blocks):
         assert opened.items([]) == []
         assert opened.keys() == [line["key"] for line in table]
         assert opened.captions() == [line["caption"] for line in table]
+        assert opened.captions(ids) == [table[id]["caption"] for id in ids] and opened.captions([]) == []
+        with pytest.raises(memory.ItemNotFound):
+            opened.captions([75])
         assert opened.content_hashes() == [line["content_sha256"] for line in table]
         image = np.concatenate([part.image for part in parts]).astype(np.float32)
         image /= np.linalg.norm(image, axis=1, keepdims=True)

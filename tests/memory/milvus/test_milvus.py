@@ -74,6 +74,7 @@ def test_ten_thousand_pairs_agree_with_the_exact_search(milvus: Any, tmp_path: P
     kept = MilvusMemory.open("birds", server, encoder=memory.encoder)
     assert (kept.version, kept.digest, kept.num_rows, kept.num_items) == (1, memory.digest, N, N)
     assert kept.captions() == memory.captions()
+    assert kept.captions([7, 3, 7]) == memory.captions([7, 3, 7]) and kept.captions([]) == []
     torch.manual_seed(0)
     fusion = Fusion(FusionConfig(design="copy", embed_dim=D, k=10)).eval()
     for modality in ("image", "text"):

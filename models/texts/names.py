@@ -1,0 +1,71 @@
+"""Which of some names a text mentions: one set of rules for training, evaluation and service. numpy only."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+NO_NAME = -1
+# Scripts written without spaces: Thai, Lao, Myanmar, Khmer, kana, Han. Each letter is a word of its own, so that a name
+# is found wherever its letters stand in a row.
+_ALONE = (
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ecd\u0edc-\u0edf\u1000-\u103f\u1780-\u17d3"
+    "\u3005\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+# Signs above and below letters, of which many are no letter of their own: of Latin, Hebrew, Arabic and Indian scripts.
+_SIGNS = "\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
+_LETTERS = rf"(?:[^\W{_ALONE}]|[{_SIGNS}])+"
+_WORD = re.compile(rf"[{_ALONE}]|{_LETTERS}(?:['\u2019-]{_LETTERS})*(?:[+#]++(?!\w))?")
+_ASCII_WORD = re.compile(r"\w+(?:['-]\w+)*(?:[+#]++(?!\w))?", re.ASCII)  # the same, in half the time
+
+
+class Names:
+    """Names to be found in texts, as whole words.
+
+    Case and Unicode form do not count. Where several names occur, the longest counts: `rock wren` is no `wren`. A name
+    in a script without spaces is found wherever its letters stand in a row; `C++` and `C#` are no `C`.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """Take the names.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        self._numbers = {words: place for place, words in enumerate(sorted({_words(name) for name in names} - {()}))}
+        if not self._numbers:
+            raise ValueError("no names: a list of names has one name a line")
+        self._lengths = sorted({len(words) for words in self._numbers}, reverse=True)
+
+    def mentioned(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """The number of the name that each text mentions: (N,) int64, -1 for texts that mention none.
+
+        Names of the same words have one number, which each of them mentions.
+        """
+        return np.array([self._in(_words(text)) for text in texts], dtype=np.int64)
+
+    def _in(self, words: tuple[str, ...]) -> int:
+        """The first of the longest names among the words."""
+        for length in self._lengths:
+            for start in range(len(words) - length + 1):
+                number = self._numbers.get(words[start : start + length])
+                if number is not None:
+                    return number
+        return NO_NAME
+
+
+def plain(text: str) -> str:
+    """A caption or a name without what does not count in it: case, spaces and Unicode form."""
+    return " ".join(_folded(text).split())
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_ASCII_WORD.findall(text.lower()) if text.isascii() else _WORD.findall(_folded(text)))
+
+
+def _folded(text: str) -> str:
+    """Without case, letters with their accents in one; NFC, since NFKC would make a ™ part of the word before it."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
