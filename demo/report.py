@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.corpus import QUIZ, quiz_shots
-from demo.measure import COLUMNS, Quiz, Row
-from demo.species import species_of
+from demo.measure import COLUMNS, Quiz, Row, names_of
 from evaluation.checks import check_matplotlib
 from evaluation.errors import EvaluationError
 from evaluation.plots import draw_plots
@@ -85,7 +84,7 @@ def _task(directory: Path, column: str, quiz: Quiz) -> EvalTask:
     return EvalTask(
         name=f"{column} species" if "genera" not in column else column,
         task=quiz.tasks[column],
-        text_names=[species.name for species in species_of(*COLUMNS[column])],
+        text_names=names_of(*COLUMNS[column]),
         image_names=[picture.stem for picture in pictures],
         thumbnails=[_thumbnail(picture) for picture in pictures] if _can_draw() else (),
     )

@@ -17,6 +17,5 @@ def no_weight(unknown: float) -> str:
     if unknown < MANY_UNKNOWN:
         return f"{sentence}the pairs it finds do not tell the labels apart."
     return (
-        f"{sentence}for {unknown:.0%} of them the pairs it finds are not theirs, or not of one thing "
-        f"(unknown_labels {unknown:.2f}). {RULE}."
+        f"{sentence}for {unknown:.0%} of them the pairs it finds are not theirs (unknown_labels {unknown:.2f}). {RULE}."
     )
