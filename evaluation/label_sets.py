@@ -14,7 +14,7 @@ from evaluation.refinement import FloatArray, Sides, refined_sides_at
 from memory import Neighbours
 from models.fusion import Fusion
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
-from models.label_captions import LOOKED_THROUGH, LabelCaptions, LabelNeighbours
+from models.label_captions import LabelCaptions, LabelNeighbours, looked_through
 
 _BATCH, _LABELS = 1024, 256  # queries at a time: labels look through more neighbours
 
@@ -39,10 +39,13 @@ def label_set_sides_at(
     """
     if fusion.evidence("text") is None:
         return refined_sides_at(images, labels, memory, fusion, ks)
-    found = _search(labels, memory, ks, names)
-    weights = [_weigh(labels, one, fusion) for one in found]
-    texts = [_refined(fusion, labels, one.neighbours, weight.text) for one, weight in zip(found, weights, strict=True)]
-    refined = _weighed_images(fusion, images, memory, ks, [weight.image for weight in weights])
+    texts, weights = list[FloatArray](), list[float]()
+    for k in ks:  # one after the other: what many labels find takes room
+        found = _search(labels, memory, k, names)
+        weight = _weigh(labels, found, fusion)
+        texts.append(_refined(fusion, labels, found.neighbours, weight.text))
+        weights.append(weight.image)
+    refined = _weighed_images(fusion, images, memory, ks, weights)
     return [Sides(images, labels, *pair) for pair in zip(refined, texts, strict=True)]
 
 
@@ -52,36 +55,27 @@ def label_set_weights(
     """The weights that a set of labels (C, D) gets from a memory; None for fusions that know none."""
     if fusion.evidence("text") is None:
         return None
-    [found] = _search(labels, memory, [k], names)
-    return _weigh(labels, found, fusion)
+    return _weigh(labels, _search(labels, memory, k, names), fusion)
 
 
 def label_neighbours(
     labels: FloatArray, memory: SearchesNeighbours, k: int, names: Sequence[str] | None = None
 ) -> Neighbours:
     """What a set of labels (C, D) is refined with; of the keys only the first of each label."""
-    return _search(labels, memory, [k], names)[0].neighbours
+    return _search(labels, memory, k, names).neighbours
 
 
-def _search(
-    labels: FloatArray, memory: SearchesNeighbours, ks: Sequence[int], names: Sequence[str] | None
-) -> list[LabelNeighbours]:
-    """What the labels find, for each k; the memory is searched once."""
+def _search(labels: FloatArray, memory: SearchesNeighbours, k: int, names: Sequence[str] | None) -> LabelNeighbours:
+    """What the labels find, as the service looks them up."""
     known = names is not None and memory.captions(np.empty(0, dtype=np.int64)) is not None
     captions = LabelCaptions(names if known and names else [], lambda ids: memory.captions(ids) or [])
-    times = LOOKED_THROUGH if known else 1
-    found: list[list[LabelNeighbours]] = [[] for _ in ks]
+    parts = list[LabelNeighbours]()
     for start in range(0, len(labels), _LABELS):
         block = np.ascontiguousarray(labels[start : start + _LABELS])
-        wide = memory.search(block, times * max(ks), modality="text")
-        for k, parts in zip(ks, found, strict=True):
-            neighbours, named = captions.of(_first(wide, times * k), start, k)
-            parts.append(LabelNeighbours(replace(neighbours, keys=neighbours.keys[:, :1].copy()), named))
-    return [_joined(parts) for parts in found]
-
-
-def _first(found: Neighbours, k: int) -> Neighbours:
-    return Neighbours(*(getattr(found, part.name)[:, :k] for part in fields(Neighbours)))
+        wide = memory.search(block, looked_through(k) if known else k, modality="text")
+        neighbours, named = captions.of(wide, start, k)
+        parts.append(LabelNeighbours(replace(neighbours, keys=neighbours.keys[:, :1].copy()), named))
+    return _joined(parts)
 
 
 def _joined(parts: Sequence[LabelNeighbours]) -> LabelNeighbours:

@@ -130,7 +130,10 @@ def check_parts(memory: SearchesNeighbours, fusions: Sequence[Fusion], k: int | 
         raise EvaluationError("memory_empty", "The memory has no item left to look up: add pairs with `reco build`.")
     first = fusions[0].config
     if any(fusion.config != first for fusion in fusions):
-        kinds = sorted({f"{fusion.config.design} with k = {fusion.config.k}" for fusion in fusions})
+        beside = {True: " and what weighs label sets", False: ""}
+        kinds = sorted(
+            {f"{one.config.design} with k = {one.config.k}{beside[one.config.label_sets]}" for one in fusions}
+        )
         raise EvaluationError(
             "fusions_differ",
             f"The fusions are {' and '.join(kinds)}: only seeds of one design have a mean. Evaluate each by itself.",

@@ -2,8 +2,9 @@
 
 To an encoder that never met them two names of one genus are next to equal, and so are two codes of a catalogue; their
 letters are not. So more neighbours are looked through than are used, and where a caption names the label, those that
-do are its neighbours, and no others. The order is still the encoder's, and a caption that is not near is not looked at:
-a label is no search term. Shapes: C labels, B of them, W neighbours looked through, K used, D embedding dim.
+do are its neighbours, and no others; of several labels in a caption the longest counts, then the first. The order is
+still the encoder's, and a caption that is not near is not looked at: a label is no search term.
+Shapes: C labels, B of them, W neighbours looked through, K used, D embedding dim.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory import Neighbours
-from models.texts.names import NO_NAME, Names
+from models.texts.names import NO_NAME, Names, words_of
 
-LOOKED_THROUGH = 5  # times the neighbours that are used
+_LOOKED_THROUGH, _MOST = 5, 100  # times the neighbours that are used, but no more than so many, or than are used
+_WORDS = 16  # of a label; a longer one is a sentence, which no caption repeats
+
+
+def looked_through(k: int) -> int:
+    """How many neighbours are looked through for the k that are used."""
+    return max(k, min(_LOOKED_THROUGH * k, _MOST))
 
 
 class LabelNeighbours(NamedTuple):
@@ -32,18 +39,22 @@ class LabelCaptions:
         """Take both.
 
         Args:
-            labels: (C,) as they are asked, without a template; one that is no word is named by no caption.
+            labels: (C,) as they are asked, without a template; one that is no word, or of more than sixteen, is named
+                by no caption.
             captions: of ids (n,) int64 of the memory, as `SearchableMemory.captions`.
         """
         self._captions = captions
-        self._names = Names(labels) if any(map(_has_words, labels)) else None
+        short = [label for label in labels if 0 < len(words_of(label)) <= _WORDS]
+        self._names = Names(short) if short else None
         self._numbers = np.full(len(labels), NO_NAME) if self._names is None else self._names.mentioned(labels)
+        self._numbers[[len(words_of(label)) > _WORDS for label in labels]] = NO_NAME
+        self._mentioned: dict[int, int] = {}  # of each id that was read, for labels that find it, too
 
     def of(self, found: Neighbours, start: int, k: int) -> LabelNeighbours:
         """The k neighbours that some labels use, of those that they found.
 
         Args:
-            found: of the labels from `start` on: the nearest W, `LOOKED_THROUGH` times k.
+            found: of the labels from `start` on: the nearest W, as many as `looked_through`.
             start: place of the first of them.
             k: neighbours to be used; the result is as wide, or as wide as what was found.
         """
@@ -65,15 +76,10 @@ class LabelCaptions:
         """Which of the neighbours (B, W) have a caption that names the label that found them."""
         if self._names is None or not found.mask.any():
             return np.zeros_like(found.mask)
-        ids, places = np.unique(found.ids[found.mask], return_inverse=True)
+        known, wanted = self._mentioned, found.ids[found.mask]
+        unread = np.array([one for one in np.unique(wanted).tolist() if one not in known], dtype=np.int64)
+        if len(unread):
+            known.update(zip(unread.tolist(), self._names.mentioned(self._captions(unread)).tolist(), strict=True))
         mentioned = np.full(found.ids.shape, NO_NAME)
-        mentioned[found.mask] = self._names.mentioned(self._captions(ids))[places]
+        mentioned[found.mask] = [known[one] for one in wanted.tolist()]
         return np.asarray((mentioned == numbers) & (numbers != NO_NAME))
-
-
-def _has_words(label: str) -> bool:
-    try:
-        Names([label])
-    except ValueError:
-        return False
-    return True

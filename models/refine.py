@@ -19,7 +19,7 @@ from models.encoder import Encoder
 from models.fusion import Fusion
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
 from models.graphed import Graphed
-from models.label_captions import LOOKED_THROUGH, LabelCaptions, LabelNeighbours
+from models.label_captions import LabelCaptions, LabelNeighbours, looked_through
 from models.traced import Traced
 
 DEFAULT_K = 10
@@ -108,7 +108,7 @@ class RetrievalEnhancedEncoder:
             start: place in it of the first of `texts`.
             k: neighbours a label.
         """
-        return captions.of(self.memory.search(texts, LOOKED_THROUGH * k, modality="text"), start, k)
+        return captions.of(self.memory.search(texts, looked_through(k), modality="text"), start, k)
 
     @torch.inference_mode()
     def fuse(

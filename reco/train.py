@@ -218,7 +218,7 @@ def _train(kept: Kept, output: Path, design: str, asked: SameThing, options: Loo
         fusion, trained = fit_and_measure(entities.pairs, opened.embed_dim, options.k, options.draws)
     else:
         fusion, trained = loop.train(design, entities, rate)
-        if auto and entities is None:
+        if auto and entities is None and len(loop.chosen()) >= LEAST_ITEMS:
             fusion = with_label_sets(fusion, opened, loop.chosen(), options.draws)
     made = None
     if loop.world.is_first:

@@ -60,8 +60,8 @@ class RememberedSearch:
         return self._memory.num_items
 
     def captions(self, ids: NDArray[np.int64]) -> Sequence[str] | None:
-        """Where queries look among captions as the paper's do; else none."""
-        return self._memory.captions(ids) if self._arrangement == PAPER else None
+        """Where labels look among captions; among images there are none to read."""
+        return self._memory.captions(ids) if self._arrangement.keys("text") == "text" else None
 
     def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
         """As `ArrayMemory.search`, but for what is searched and what the values are."""

@@ -49,11 +49,14 @@ class Items:
         return Items(self.image[rows], self.text[rows], self.entity[rows], captions=captions)
 
     def joined(self, others: "Items") -> "Items":
-        """These and others."""
+        """These and others; captions where both have them."""
+        told = self.captions, others.captions
+        captions = None if told[0] is None or told[1] is None else np.concatenate([told[0], told[1]])
         return Items(
             np.concatenate([self.image, others.image]),
             np.concatenate([self.text, others.text]),
             np.concatenate([self.entity, others.entity]),
+            captions=captions,
         )
 
     @property

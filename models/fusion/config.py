@@ -48,5 +48,6 @@ class FusionConfig:
         return self.embed_dim // self.head_dim
 
     def as_dict(self) -> dict[str, Any]:
-        """The config as JSON-ready data."""
-        return asdict(self)
+        """The config as JSON-ready data; `label_sets` only where there are, for versions that know none."""
+        told = asdict(self)
+        return told if self.label_sets else {name: one for name, one in told.items() if name != "label_sets"}

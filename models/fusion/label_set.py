@@ -84,20 +84,20 @@ def weigh_label_set(
     attention = side.attend(similarities, mask)
     best = (keys[:, :1] * mask[:, :1].unsqueeze(-1)).sum(dim=1)  # (C, D)
     found, paired = _believed(side, texts, values, attention, best)
-    if named is not None:
+    if named is not None and bool(side.paired.weight.any()):  # else `found` judges the images as well (`_from_before`)
         found = found.masked_fill(named, 1.0)
     held = found * paired
     single = (found >= KNOWN) & (held < KNOWN)  # (C,)
-    mixed_up, single_weight = _of_single_pairs(texts, values, single)
+    names = _of_single_pairs(texts, values, single)
     of_single, missing = float(single.float().mean()), float((found < KNOWN).float().mean())
-    unknown = missing + mixed_up * of_single
-    trust = min(max((MANY_UNKNOWN - unknown) / (MANY_UNKNOWN - FEW_UNKNOWN), 0.0), 1.0)
+    at_most = missing + names.doubtful * of_single  # of labels without anything of theirs
+    trust = min(max((MANY_UNKNOWN - at_most) / (MANY_UNKNOWN - FEW_UNKNOWN), 0.0), 1.0)
     weight = 0.0
     if trust > 0 and len(texts) > 1:
         share = of_single / (1 - missing)
         several_weight = best_weight(side, texts, values, attention, held) if share < 1 else 0.0
-        weight = trust * (share * single_weight + (1 - share) * several_weight)
-    return LabelSetWeights(weight, IMAGE_SHARE * weight**0.5, unknown)
+        weight = trust * (share * min(_SINGLE * names.odds, WEIGHTS[-1]) + (1 - share) * several_weight)
+    return LabelSetWeights(weight, IMAGE_SHARE * weight**0.5, missing + names.mixed_up * of_single)
 
 
 def _believed(
@@ -111,16 +111,34 @@ def _believed(
         best: (C, D) the caption that each label found first, zeros where it found none.
     """
     as_asked, as_captions = (side.signs(one, best, values, attention) for one in (texts, _reworded(texts, best)))
-    return torch.maximum(side.found(as_asked), side.found(as_captions)), side.paired(as_asked)
+    found = torch.maximum(side.found(as_asked), side.found(as_captions))
+    one_photo = side.signs(texts, best, values, _without_copies(values, attention))
+    return found, torch.minimum(side.paired(as_asked), side.paired(one_photo))
 
 
-def _of_single_pairs(texts: Tensor, values: Tensor, single: Tensor) -> tuple[float, float]:
-    """How many of the images of labels with a single pair (C,) are not theirs, and the weight that they ask for."""
+def _without_copies(values: Tensor, attention: Tensor) -> Tensor:
+    """Attention (C, K) in which an image that equals a label's first counts with that: it agrees, and says nothing."""
+    copies = torch.einsum("cd,ckd->ck", values[:, 0], values) > _COPY
+    merged = attention.masked_fill(copies, 0.0)
+    merged[:, 0] = (attention * copies).sum(dim=1)
+    return merged
+
+
+def _of_single_pairs(texts: Tensor, values: Tensor, single: Tensor) -> NamesAlone:
+    """What the names say of the images of labels with a single pair (C,), evenly where there are too many."""
     labels = torch.nonzero(single).squeeze(1)
     if not len(labels):
-        return 0.0, 0.0
-    alone = NamesAlone.of(values[labels, 0], labels, texts)
-    return alone.mixed_up, min(_SINGLE * alone.odds, WEIGHTS[-1])
+        return NamesAlone(0.0, 0.0, 0.0)
+    labels = _evenly(labels, len(texts))
+    return NamesAlone.of(values[labels, 0], labels, texts)
+
+
+def _evenly(rows: Tensor, labels: int) -> Tensor:
+    """As many of some rows as bear witness among so many labels."""
+    most = max(LEAST_IMAGES, MOST_SCORES // labels)
+    if len(rows) <= most:
+        return rows
+    return rows[torch.linspace(0, len(rows) - 1, most, device=rows.device).long()]
 
 
 def _reworded(texts: Tensor, best: Tensor) -> Tensor:
@@ -168,10 +186,7 @@ def _witnesses(values: Tensor, attention: Tensor, held: Tensor) -> tuple[Tensor,
     Evenly over the labels where there are too many; a label (C,) is believed as far as it is held.
     """
     places = torch.nonzero(attention * held.unsqueeze(1) > _LEAST_ATTENTION)  # (n, 2) label and neighbour
-    most = max(LEAST_IMAGES, MOST_SCORES // len(values))
-    if len(places) > most:
-        places = places[torch.linspace(0, len(places) - 1, most, device=places.device).long()]
-    labels, neighbours = places.unbind(dim=1)
+    labels, neighbours = _evenly(places, len(values)).unbind(dim=1)
     return values[labels, neighbours], labels, attention[labels, neighbours] * held[labels] ** _DOUBT
 
 

@@ -24,11 +24,13 @@ class NamesAlone:
 
     Attributes:
         odds: that the names are wrong about an image, to that they are right.
-        mixed_up: the share of the images that are not their label's, from 0 to 1, estimated with caution.
+        mixed_up: the share of the images that are not their label's, from 0 to 1.
+        doubtful: the same with caution, for few images may fit by chance.
     """
 
     odds: float
     mixed_up: float
+    doubtful: float
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor, texts: Tensor, certainty: Tensor | None = None) -> "NamesAlone":
@@ -42,10 +44,11 @@ class NamesAlone:
         """
         scores = images @ texts.T  # (U, C)
         ahead = (scores > scores.gather(1, labels.unsqueeze(1))).sum(dim=1)  # labels that seem likelier than its own
-        believed = torch.ones(len(images)) if certainty is None else certainty.cpu() * (len(images) / certainty.sum())
-        wrong, unlikely = (float(believed[so.cpu()].sum()) for so in (ahead > 0, ahead >= len(texts) / 2))
         count = len(images)
+        believed = torch.ones_like(scores[:, 0]) if certainty is None else certainty * (count / certainty.sum())
+        wrong, unlikely = (float(believed[so].sum()) for so in (ahead > 0, ahead >= len(texts) / 2))
         return cls(
             odds=(wrong + _HALF_AN_IMAGE) / (count - wrong + _HALF_AN_IMAGE),
-            mixed_up=min((2 * unlikely + _SUSPECTED) / (count + _SUSPECTED), 1.0),
+            mixed_up=min(2 * unlikely / count, 1.0),
+            doubtful=min((2 * unlikely + _SUSPECTED) / (count + _SUSPECTED), 1.0),
         )

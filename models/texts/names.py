@@ -35,26 +35,33 @@ class Names:
         Raises:
             ValueError: if there are none.
         """
-        self._numbers = {words: place for place, words in enumerate(sorted({_words(name) for name in names} - {()}))}
+        self._numbers = {words: place for place, words in enumerate(sorted({words_of(name) for name in names} - {()}))}
         if not self._numbers:
             raise ValueError("no names: a list of names has one name a line")
-        self._lengths = sorted({len(words) for words in self._numbers}, reverse=True)
+        lengths: dict[str, set[int]] = {}
+        for words in self._numbers:
+            lengths.setdefault(words[0], set()).add(len(words))
+        self._lengths = {first: sorted(some, reverse=True) for first, some in lengths.items()}
 
     def mentioned(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """The number of the name that each text mentions: (N,) int64, -1 for texts that mention none.
 
         Names of the same words have one number, which each of them mentions.
         """
-        return np.array([self._in(_words(text)) for text in texts], dtype=np.int64)
+        return np.array([self._in(words_of(text)) for text in texts], dtype=np.int64)
 
     def _in(self, words: tuple[str, ...]) -> int:
         """The first of the longest names among the words."""
-        for length in self._lengths:
-            for start in range(len(words) - length + 1):
-                number = self._numbers.get(words[start : start + length])
+        longest, found = 0, NO_NAME
+        for start, word in enumerate(words):
+            for length in self._lengths.get(word, ()):
+                if length <= longest:
+                    break
+                number = self._numbers.get(words[start : start + length]) if start + length <= len(words) else None
                 if number is not None:
-                    return number
-        return NO_NAME
+                    longest, found = length, number
+                    break
+        return found
 
 
 def plain(text: str) -> str:
@@ -62,7 +69,8 @@ def plain(text: str) -> str:
     return " ".join(_folded(text).split())
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a text, as names are compared by."""
     return tuple(_ASCII_WORD.findall(text.lower()) if text.isascii() else _WORD.findall(_folded(text)))
 
 

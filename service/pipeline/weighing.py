@@ -74,7 +74,7 @@ def _refuse_late(deadline: float) -> None:
 
 
 def _joined(parts: Sequence[Neighbours]) -> Neighbours:
-    """The rows of several searches with the same k; without keys, which a label set is not weighed by."""
+    """The rows of several searches with the same k; of the keys the first of each label, by which it is judged."""
     return Neighbours(
         ids=np.concatenate([part.ids for part in parts]),
         similarities=np.concatenate([part.similarities for part in parts]),

@@ -81,7 +81,8 @@ def router(service: Service) -> APIRouter:
 
         In a form or a query, `labels` and `templates` are JSON lists in one field each. `trust` in the answer, where
         the fusion measures it, says how far the memory was trusted for these labels: 0 is the frozen encoder. A label
-        that captions near to it mention, word for word, finds those: name things as the captions do.
+        that captions near to it mention, word for word, finds those (of several labels in one caption the longest, then
+        the first): name things as the captions do.
         """
         sent = await receive_images(request, service, ClassifyOptions, ClassifyRequest)
         return await unless_client_leaves(request, _classify_or_degrade(request, service, sent))

@@ -147,7 +147,7 @@ class Trust(BaseModel):
 
     text: float = Field(description="Weight of the memory's evidence for the labels; 0: the frozen encoder's own.")
     image: float = Field(description="Weight for the images; 0: the frozen encoder's own.")
-    unknown_labels: float = Field(description="Share of the labels, 0 to 1, that the memory has nothing of, or not theirs.")
+    unknown_labels: float = Field(description="Share of the labels, 0 to 1, of which the memory has nothing of theirs.")
 
 
 class ClassifyAnswer(AnswerHead):

@@ -27,6 +27,7 @@ from models.training.fitting.evidence import (
 )
 
 _BEYOND = 3.0  # spreads above the mean: as what stands beside single pairs agrees by chance next to never
+_LEAST_SPREAD = 0.02  # of captions that are next to equal, or of one neighbour: there is none to speak of
 _SURENESS = 2.0  # of what agrees a spread more, in log odds
 
 
@@ -67,6 +68,6 @@ def _fit(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, k: int, d
     side.found.weight.zero_()[FOUND_BY] = weight
     side.found.bias.copy_(bias)
     agreement = signs_of(side, there.queries, there, there.values)[:, PAIRED_BY].squeeze(1)
-    spread = agreement.std().clamp(min=1e-3)
+    spread = agreement.std().clamp(min=_LEAST_SPREAD)
     side.paired.weight.zero_()[PAIRED_BY] = _SURENESS / spread
     side.paired.bias.copy_(-_SURENESS * (agreement.mean() / spread + _BEYOND))

@@ -59,3 +59,26 @@ def test_a_list_without_a_name_is_refused() -> None:
 def test_entities_with_one_pair_are_left_out_and_the_others_numbered_anew() -> None:
     assert only_repeated(np.array([7, 3, 7, -1, 9, 9, 9])).tolist() == [0, -1, 0, -1, 1, 1, 1]
     assert only_repeated(np.array([-1, 1, 2])).tolist() == [-1, -1, -1]
+
+
+def test_the_longest_name_wins_and_of_equals_the_first_whatever_words_they_share() -> None:
+    """Against looking for every name at every place."""
+    dice = np.random.default_rng(0)
+    names = [" ".join(dice.choice(list("abc"), dice.integers(1, 6))) for _ in range(40)]
+    texts = [" ".join(dice.choice(list("abcx"), dice.integers(0, 12))) for _ in range(200)]
+    numbers = dict(zip(names, by_names(names, names).tolist(), strict=True))
+
+    def slowly(text: str) -> int:
+        words = text.split()
+        found = [
+            (-length, start)
+            for length in range(1, len(words) + 1)
+            for start in range(len(words) - length + 1)
+            if " ".join(words[start : start + length]) in numbers
+        ]
+        if not found:
+            return -1
+        length, start = min(found)
+        return numbers[" ".join(words[start : start - length])]
+
+    assert by_names(texts, names).tolist() == [slowly(text) for text in texts]
