@@ -11,6 +11,7 @@ out nothing is left to weigh by. What the names alone say of it (`names_alone.py
 Shapes: C labels, K neighbours a label, U images among them, D embedding dim.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -36,8 +37,9 @@ _LEAST_ATTENTION = 0.05
 _DOUBT = 4
 # Weights, in units of the odds that the names alone are wrong: what a single pair a label is given, and the most that
 # several are. Images left out ask for 1 to 4 times the odds on real embeddings, for 3 to 6 on the demo's validation
-# species; where missing labels found their siblings' pairs they ask for 16 times, in vain.
-_SINGLE, _MOST = 0.2, 6.0
+# species; where missing labels found their siblings' pairs they ask for 16 times, in vain. So do, rightly, a newcomer's
+# among many labels that CLIP knows: the bound is for label sets of which a part is missing, whole from this share on.
+_SINGLE, _MOST, _SOME_MISSING = 0.2, 6.0, 0.05
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def weigh_label_set(
     weight = 0.0
     if trust > 0 and len(texts) > 1:
         share = of_single / (1 - missing)
-        several_weight = best_weight(side, texts, values, attention, held) if share < 1 else 0.0
+        most = _MOST * max(_SOME_MISSING / at_most, 1.0) if at_most > 0 else math.inf
+        several_weight = best_weight(side, texts, values, attention, held, most) if share < 1 else 0.0
         weight = trust * (share * min(_SINGLE * names.odds, WEIGHTS[-1]) + (1 - share) * several_weight)
     return LabelSetWeights(weight, IMAGE_SHARE * weight**0.5, missing + names.mixed_up * of_single)
 
@@ -153,7 +156,9 @@ def _reworded(texts: Tensor, best: Tensor) -> Tensor:
     return F.normalize(texts - shared, dim=-1)
 
 
-def best_weight(side: EvidenceFusion, texts: Tensor, values: Tensor, attention: Tensor, held: Tensor) -> float:
+def best_weight(
+    side: EvidenceFusion, texts: Tensor, values: Tensor, attention: Tensor, held: Tensor, most: float = math.inf
+) -> float:
     """The weight of `WEIGHTS` with the least cross-entropy of the left-out images, as far as the names leave room.
 
     Args:
@@ -162,6 +167,7 @@ def best_weight(side: EvidenceFusion, texts: Tensor, values: Tensor, attention: 
         values: (C, K, D) float32, unit norm, the images of each label's neighbours.
         attention: (C, K) as `EvidenceFusion.attend`.
         held: (C,) the probability that the memory holds each label.
+        most: of the odds that the names alone are wrong about these images.
     """
     images, labels, certainty = _witnesses(values, attention, held)
     if len(images) < 2:
@@ -177,7 +183,7 @@ def best_weight(side: EvidenceFusion, texts: Tensor, values: Tensor, attention: 
         scores = scores / scores.std(dim=1).mean().clamp(min=1e-6)
         by_sharpness = [F.cross_entropy(factor * scores, labels, reduction="none") for factor in SHARPNESS]
         losses.append(min(float(loss @ confidence) for loss in by_sharpness))
-    return min(WEIGHTS[losses.index(min(losses))], _MOST * NamesAlone.of(images, labels, texts, certainty).odds)
+    return min(WEIGHTS[losses.index(min(losses))], most * NamesAlone.of(images, labels, texts, certainty).odds)
 
 
 def _witnesses(values: Tensor, attention: Tensor, held: Tensor) -> tuple[Tensor, Tensor, Tensor]:
