@@ -11,7 +11,6 @@ from reco.console import loading, stop
 from reco.listening import who_serves, why_not
 
 _OPTIONS = {"milvus_uri": "--uri"}  # where an option is not called as its setting
-_MOMENT = "10000"  # turns of a waiting thread's loop in libgomp: a quarter of a millisecond
 
 
 def serve(
@@ -45,12 +44,9 @@ def serve(
 
         reco serve --model ViT-B-32 --pretrained openai --memory my-memory --fusion my-fusion
     """
-    # OpenMP reads them once, when torch or FAISS is loaded. Its threads would spin while they wait for one another, on
-    # the cores that requests are read and pictures decoded on: texts cost 11 % more. A moment of it, as long as waking
-    # a thread takes, costs nothing and makes an item that is alone 3 to 9 % faster (docs/performance.md).
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ["OMP_WAIT_POLICY"] = "passive"
-        os.environ.setdefault("GOMP_SPINCOUNT", _MOMENT)
+    from models.cores import wait_briefly
+
+    wait_briefly()
     from service.environment import SHOW_CONFIG, load_settings, show_settings
 
     given: dict[str, Any] = {

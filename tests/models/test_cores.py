@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.cores import bound_openmp, usable_cores
+from models.cores import bound_openmp, usable_cores, wait_briefly
 
 AFFINITY = len(os.sched_getaffinity(0))
 
@@ -80,3 +80,33 @@ def test_a_search_takes_no_more_threads_than_the_service_may(tmp_path: Path) -> 
             check=True,
         )
         assert told.stdout.split()[-1] == expected
+
+
+def test_a_wait_policy_of_the_users_stays() -> None:
+    environ = {"OMP_WAIT_POLICY": "passive"}
+    wait_briefly(environ)
+    assert environ == {"OMP_WAIT_POLICY": "passive"}
+    environ = {"GOMP_SPINCOUNT": "7"}
+    wait_briefly(environ)
+    assert environ == {"GOMP_SPINCOUNT": "7", "OMP_WAIT_POLICY": "active", "KMP_BLOCKTIME": "0"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch has libgomp on Linux alone")
+def test_a_service_says_how_its_threads_wait_before_openmp_is_loaded() -> None:
+    script = (
+        "from typer.testing import CliRunner; from reco.cli import app;"
+        "done = CliRunner().invoke(app, ['serve', '--show-config', '--memory', 'm', '--model', 'm']);"
+        "assert done.exit_code == 0, done.output; import torch; from memory.indexing.kernels import faiss"
+    )
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    child = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environ | {"OMP_DISPLAY_ENV": "verbose"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    libraries = child.stderr.count("GOMP_SPINCOUNT")
+    assert libraries >= 1
+    assert child.stderr.count("GOMP_SPINCOUNT = '10000'") == libraries  # of torch, and of FAISS if it has its own
+    assert child.stderr.count("OMP_WAIT_POLICY = 'ACTIVE'") == libraries
