@@ -5,7 +5,7 @@ Shapes: B items, L tokens an item, T tokens in all, C width, D embedding dim, S 
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from models.towers.packed_block import PackedBlock, is_plain
-from models.towers.products import Product, rows_multiple
+from models.towers.products import Product, padded_rows
 from models.towers.text_blocks import Places, compiled
 
 Tower = Callable[..., Tensor]
@@ -88,7 +88,7 @@ def pack_text_tower(model: nn.Module, dtype: torch.dtype) -> Tower | None:
         return None
     num_heads, eps = clip.transformer.resblocks[0].attn.num_heads, clip.ln_final.eps
     blocks = _take_blocks(clip.transformer, dtype)
-    run, multiple = compiled(), rows_multiple(dtype)
+    run, to_compute = compiled(), partial(padded_rows, dtype=dtype)
 
     @cache
     def parts() -> tuple[list[list[Tensor]], list[list[Tensor]]]:
@@ -99,11 +99,11 @@ def pack_text_tower(model: nn.Module, dtype: torch.dtype) -> Tower | None:
     def encode_text(tokens: Tensor, normalize: bool = False) -> Tensor:
         """Features (B, D), not normalised, of tokens (B, L) int64; what follows an end token has no part in them."""
         assert not normalize, "the encoder normalises, in float32"
-        places = Places(tokens.argmax(dim=-1), multiple)  # the end token has the largest id of its row
+        places = Places(tokens.argmax(dim=-1), to_compute)  # the end token has the largest id of its row
         x = clip.token_embedding(tokens[places.rows, places.columns])  # (T, C)
         x = x + clip.positional_embedding[places.columns]
         befores, afters = parts()
-        where = places.padded, places.ends, places.texts, places.seen_by_ends, places.longest
+        where = places.spread, places.padded, places.ends, places.texts, places.seen_by_ends, places.longest
         x = run(x, *where, befores, afters, num_heads, blocks[0].activation, eps)  # (E, C)
         features: Tensor = clip.ln_final(x) @ clip.text_projection
         return features[: places.num_texts]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 _FEW_ROWS = 256  # MKL's own threads do as well with more, and the parts need not be put side by side
 _MOST_PARTS, _NARROWEST = 32, 64  # of outputs; narrower parts cost MKL more than threads that wait
-_ROWS = 16
+_ROWS, _STEPS = 4, 16  # of what a number of rows is a multiple, and numbers between two powers of two, at most
 
 
 class Product:
@@ -84,12 +84,16 @@ def by_mkl(dtype: torch.dtype) -> bool:
     )
 
 
-def rows_multiple(dtype: torch.dtype) -> int:
-    """Of what the numbers of rows should be a multiple, where they change from batch to batch.
+def padded_rows(rows: int, dtype: torch.dtype) -> int:
+    """How many rows to compute for some, where their number changes from batch to batch.
 
-    oneDNN makes and keeps a kernel for each new number: they came to some hundred megabytes.
+    oneDNN makes and keeps a kernel for each new number, of half a megabyte and more for each of a tower's products, and
+    is quickest with multiples of four: a number is rounded up to one, and a larger one by a sixteenth at most.
     """
-    return 1 if by_mkl(dtype) else _ROWS
+    if by_mkl(dtype):
+        return rows
+    step = max(_ROWS, (1 << rows.bit_length()) // (2 * _STEPS))
+    return -(-rows // step) * step
 
 
 @cache
@@ -97,7 +101,7 @@ def _onednn_packs(dtype: torch.dtype) -> bool:
     """Ask oneDNN itself: which CPUs it packs bfloat16 for changes with its version, and on the others it raises."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    square = torch.zeros(_ROWS, _ROWS, dtype=dtype)
+    square = torch.zeros(16, 16, dtype=dtype)
     try:
         Product(square, square[0], dtype)(square)
     except RuntimeError:

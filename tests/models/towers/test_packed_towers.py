@@ -138,7 +138,7 @@ def test_texts_of_ever_new_lengths_come_in_few_shapes() -> None:
     tokens = set()
     for _ in range(100):
         ends = torch.randint(1, 77, (12,), generator=dice)
-        places = Places(ends, 16)
+        places = Places(ends, lambda rows: -(-rows // 16) * 16)
         tokens.add(len(places.rows))
         real = int((ends + 1).sum())
         assert real <= len(places.rows) < real + 16
@@ -146,4 +146,8 @@ def test_texts_of_ever_new_lengths_come_in_few_shapes() -> None:
         assert (places.columns[real:] == ends[-1]).all()
         assert places.texts.tolist() == [*range(12), 11, 11, 11, 11]
         assert places.ends[-1] == real - 1
+        spread = places.spread.view(12, -1)  # behind its end a text has the end again
+        steps = torch.arange(places.longest)
+        assert (places.rows[spread] == torch.arange(12)[:, None]).all()
+        assert (places.columns[spread] == torch.minimum(steps, ends[:, None])).all()
     assert all(count % 16 == 0 for count in tokens)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from models.devices import choose_dtype
 from models.towers import products
-from models.towers.products import Product, has_products, linear, rows_multiple
+from models.towers.products import Product, has_products, linear, padded_rows
 
 CPU = torch.device("cpu")
 needs_products = pytest.mark.skipif(not has_products(CPU, torch.float32), reason="needs an x86 CPU with AVX2")
@@ -95,7 +95,16 @@ def test_float32_is_mkls_where_there_is_nothing_wider_than_avx2(monkeypatch: pyt
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
         assert products.by_mkl(torch.float32) is mkl
         assert products.by_mkl(torch.bfloat16) is False
-        assert rows_multiple(torch.float32) == (1 if mkl else 16)
+        assert padded_rows(1001, torch.float32) == (1001 if mkl else 1024)
+
+
+def test_numbers_of_rows_are_few_and_hardly_more_than_asked() -> None:
+    numbers = [padded_rows(rows, torch.bfloat16) for rows in range(1, 5000)]
+    assert len(set(numbers)) < 128
+    for rows, padded in enumerate(numbers, start=1):
+        assert rows <= padded < rows + max(4, rows / 16 + 1)
+        assert padded % 4 == 0
+        assert padded_rows(padded, torch.bfloat16) == padded
 
 
 @needs_products
