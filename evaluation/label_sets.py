@@ -4,7 +4,7 @@ Shapes: N images, C labels, K neighbours, D embedding dim.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ from evaluation.refinement import FloatArray, Sides, refined_sides_at
 from memory import Neighbours
 from models.fusion import Fusion
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
-from models.label_captions import LabelCaptions, LabelNeighbours, looked_through
+from models.label_captions import LabelCaptions, LabelNeighbours
 
-_BATCH, _LABELS = 1024, 256  # queries at a time: labels look through more neighbours
+_BATCH = 1024  # images at a time
 
 
 def label_set_sides_at(
@@ -69,20 +69,7 @@ def _search(labels: FloatArray, memory: SearchesNeighbours, k: int, names: Seque
     """What the labels find, as the service looks them up."""
     known = names is not None and memory.captions(np.empty(0, dtype=np.int64)) is not None
     captions = LabelCaptions(names if known and names else [], lambda ids: memory.captions(ids) or [])
-    parts = list[LabelNeighbours]()
-    for start in range(0, len(labels), _LABELS):
-        block = np.ascontiguousarray(labels[start : start + _LABELS])
-        wide = memory.search(block, looked_through(k) if known else k, modality="text")
-        neighbours, named = captions.of(wide, start, k)
-        parts.append(LabelNeighbours(replace(neighbours, keys=neighbours.keys[:, :1].copy()), named))
-    return _joined(parts)
-
-
-def _joined(parts: Sequence[LabelNeighbours]) -> LabelNeighbours:
-    neighbours = Neighbours(
-        *(np.concatenate([getattr(part.neighbours, one.name) for part in parts]) for one in fields(Neighbours))
-    )
-    return LabelNeighbours(neighbours, np.concatenate([part.named for part in parts]))
+    return captions.look_up(labels, partial(memory.search, modality="text"), k)
 
 
 def _weigh(labels: FloatArray, found: LabelNeighbours, fusion: Fusion) -> LabelSetWeights:

@@ -8,6 +8,7 @@ Shapes: C labels, B of them, W neighbours looked through, K used, D embedding di
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,11 @@ from memory import Neighbours
 from models.texts.names import NO_NAME, Names, words_of
 
 _LOOKED_THROUGH, _MOST = 5, 100  # times the neighbours that are used, but no more than so many, or than are used
+PART = 256  # labels looked up at a time: each looks through many rows
 _WORDS = 16  # of a label; a longer one is a sentence, which no caption repeats
+
+
+Search = Callable[[NDArray[np.float32], int], Neighbours]  # (B, D) texts, and how many captions each
 
 
 def looked_through(k: int) -> int:
@@ -49,6 +54,31 @@ class LabelCaptions:
         self._numbers = np.full(len(labels), NO_NAME) if self._names is None else self._names.mentioned(labels)
         self._numbers[[len(words_of(label)) > _WORDS for label in labels]] = NO_NAME
         self._mentioned: dict[int, int] = {}  # of each id that was read, for labels that find it, too
+
+    def look_up(
+        self,
+        texts: NDArray[np.float32],
+        search: Search,
+        k: int,
+        *,
+        part: int = PART,
+        before_part: Callable[[], None] = lambda: None,
+    ) -> LabelNeighbours:
+        """The k neighbours that each label of the set uses; of their captions' embeddings only the first.
+
+        Args:
+            texts: (C, D) float32, unit norm, of the labels.
+            search: within the captions of the memory.
+            k: neighbours to be used.
+            part: labels at a time.
+            before_part: called before each part; whatever it raises ends the look-up.
+        """
+        width, parts = k if self._names is None else looked_through(k), list[LabelNeighbours]()
+        for start in range(0, len(texts), part):
+            before_part()
+            found, named = self.of(search(np.ascontiguousarray(texts[start : start + part]), width), start, k)
+            parts.append(LabelNeighbours(replace(found, keys=found.keys[:, :1].copy()), named))  # the rest takes room
+        return _joined(parts)
 
     def of(self, found: Neighbours, start: int, k: int) -> LabelNeighbours:
         """The k neighbours that some labels use, of those that they found.
@@ -83,3 +113,9 @@ class LabelCaptions:
         mentioned = np.full(found.ids.shape, NO_NAME)
         mentioned[found.mask] = [known[one] for one in wanted.tolist()]
         return np.asarray((mentioned == numbers) & (numbers != NO_NAME))
+
+
+def _joined(parts: Sequence[LabelNeighbours]) -> LabelNeighbours:
+    """What several parts of a set found, as what the set found."""
+    columns = ([getattr(part.neighbours, one.name) for part in parts] for one in fields(Neighbours))
+    return LabelNeighbours(Neighbours(*map(np.concatenate, columns)), np.concatenate([part.named for part in parts]))

@@ -19,7 +19,7 @@ from models.encoder import Encoder
 from models.fusion import Fusion
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
 from models.graphed import Graphed
-from models.label_captions import LabelCaptions, LabelNeighbours, looked_through
+from models.label_captions import PART, LabelCaptions, LabelNeighbours
 from models.traced import Traced
 
 DEFAULT_K = 10
@@ -98,17 +98,25 @@ class RetrievalEnhancedEncoder:
         )
 
     def search_labels(
-        self, texts: NDArray[np.float32], captions: LabelCaptions, start: int, *, k: int
+        self,
+        texts: NDArray[np.float32],
+        labels: Sequence[str],
+        *,
+        k: int,
+        part: int = PART,
+        before_part: Callable[[], None] = lambda: None,
     ) -> LabelNeighbours:
-        """The neighbours of some labels of a set: those whose captions name them, where there are any.
+        """The neighbours of a set of labels: for each those whose captions name it, where there are any.
 
         Args:
-            texts: (B, D) float32, unit norm.
-            captions: of the whole set, in this memory.
-            start: place in it of the first of `texts`.
+            texts: (C, D) float32, unit norm, of the labels.
+            labels: (C,) what captions may name.
             k: neighbours a label.
+            part, before_part: see `LabelCaptions.look_up`.
         """
-        return captions.of(self.memory.search(texts, looked_through(k), modality="text"), start, k)
+        captions = LabelCaptions(labels, self.memory.captions)
+        search = partial(self.memory.search, modality="text")
+        return captions.look_up(texts, search, k, part=part, before_part=before_part)
 
     @torch.inference_mode()
     def fuse(

@@ -1,6 +1,6 @@
 """All tables of a world, one after the other. No file is written here and nothing is printed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,32 +98,31 @@ def ablate(
     context = Context(Bench.of(world, config.seeds), config.bootstrap, report)
     makers = [sides_table, harm_table, arrangements_table, neighbours_table, memory_size_table, update_table]
     makers += [controls_table] if config.quick else [controls_table, designs_table]
-    tables = []
+    tables, weights = list[Table](), dict[str, Any]()
+
+    def add(table: Table) -> None:
+        tables.append(table)
+        done(table)
+
     for make in makers:
-        tables.append(make(context))
-        done(tables[-1])
-    weights: dict[str, Any] = {"": context.label_set_weights()}
+        add(make(context))
+    weights[""] = context.label_set_weights()
     chosen: dict[str, Any] = {**context.chosen}
+
+    def add_of(worlds: Iterable[World], make: Callable[[Context, float], Table], sigma: float) -> None:
+        """A table of worlds of their own, one a seed."""
+        other = Context(Bench(tuple(worlds)), config.bootstrap, report)
+        add(make(other, sigma))
+        chosen[tables[-1].key] = other.chosen
+        weights[tables[-1].key] = other.label_set_weights()
+
+    seeds = range(config.seeds)
     for sigma in SIGMAS if world.weakenable else ():
-        worlds = tuple(with_weak_names(world, sigma, seed) for seed in range(config.seeds))
-        weak = Context(Bench(worlds), config.bootstrap, report)
-        tables.append(weak_names_table(weak, sigma))
-        done(tables[-1])
-        chosen[tables[-1].key] = weak.chosen
-        weights[tables[-1].key] = weak.label_set_weights()
+        add_of((with_weak_names(world, sigma, seed) for seed in seeds), weak_names_table, sigma)
     for sigma in WORDED_SIGMAS if world.weakenable and world.wordings else ():
-        worlds = tuple(with_other_words(world, sigma, seed) for seed in range(config.seeds))
-        worded = Context(Bench(worlds), config.bootstrap, report)
-        tables.append(other_words_table(worded, sigma))
-        done(tables[-1])
-        weights[tables[-1].key] = worded.label_set_weights()
+        add_of((with_other_words(world, sigma, seed) for seed in seeds), other_words_table, sigma)
     for sigma in SINGLE_SIGMAS if world.weakenable else (0.0,):
-        worlds = tuple(_with_single_pairs(world, sigma, seed) for seed in range(config.seeds))
-        single = Context(Bench(worlds), config.bootstrap, report)
-        tables.append(single_pairs_table(single, sigma))
-        done(tables[-1])
-        chosen[tables[-1].key] = single.chosen
-        weights[tables[-1].key] = single.label_set_weights()
+        add_of((_with_single_pairs(world, sigma, seed) for seed in seeds), single_pairs_table, sigma)
     return Ablations(world, config, tuple(tables), chosen, weights, _skipped(world, config))
 
 

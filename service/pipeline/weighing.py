@@ -6,14 +6,12 @@ Shapes: C classes, K neighbours, D embedding dim.
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
-from memory import Neighbours
 from models.fusion.label_set import LabelSetWeights
-from models.label_captions import LabelCaptions
 from models.refine import RetrievalEnhancedEncoder
 from service.pipeline.engine import Answer, FloatArray, Found
 from service.problems import Problem
@@ -44,25 +42,20 @@ def weigh_classes(
         Problem: deadline_exceeded.
         MemoryError: the device or the host ran out of memory.
     """
+    refuse_late = partial(_refuse_late, deadline)
     try:
-        captions, found, named = LabelCaptions(labels, composed.memory.captions), [], []
-        for start in range(0, len(classes), part_size):
-            _refuse_late(deadline)
-            part, by_captions = composed.search_labels(classes[start : start + part_size], captions, start, k=k)
-            found.append(replace(part, keys=part.keys[:, :1].copy()))  # the others would only take room
-            named.append(by_captions)
-        neighbours = _joined(found)
-        _refuse_late(deadline)
-        weights = composed.weigh(classes, neighbours, np.concatenate(named))
+        found = composed.search_labels(classes, labels, k=k, part=part_size, before_part=refuse_late)
+        refuse_late()
+        weights = composed.weigh(classes, found.neighbours, found.named)
         assert weights is not None, "only asked of a fusion that weighs label sets"
         refined = None
         if refine:
             given = np.full(len(classes), weights.text, dtype=np.float32)
-            refined = composed.fuse(classes, neighbours, modality="text", weights=given)
+            refined = composed.fuse(classes, found.neighbours, modality="text", weights=given)
     except torch.OutOfMemoryError as error:
         raise MemoryError(str(error)) from error
     answers = [
-        Answer(original, None if refined is None else refined[row], Found.of(neighbours, row))
+        Answer(original, None if refined is None else refined[row], Found.of(found.neighbours, row))
         for row, original in enumerate(classes)
     ]
     return weights, answers
@@ -71,14 +64,3 @@ def weigh_classes(
 def _refuse_late(deadline: float) -> None:
     if time.monotonic() > deadline:
         raise Problem("deadline_exceeded")
-
-
-def _joined(parts: Sequence[Neighbours]) -> Neighbours:
-    """The rows of several searches with the same k; of the keys the first of each label, by which it is judged."""
-    return Neighbours(
-        ids=np.concatenate([part.ids for part in parts]),
-        similarities=np.concatenate([part.similarities for part in parts]),
-        values=np.concatenate([part.values for part in parts]),
-        keys=np.concatenate([part.keys for part in parts]),
-        mask=np.concatenate([part.mask for part in parts]),
-    )

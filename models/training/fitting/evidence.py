@@ -16,7 +16,7 @@ from torch import Tensor
 
 from memory import Modality
 from models.fusion import Fusion, FusionConfig
-from models.fusion.evidence import EvidenceFusion
+from models.fusion.evidence import EvidenceFusion, Likely
 from models.fusion.stand_alone import StandAlone
 from models.training.dataset.entity_pairs import SAME_CAPTION, Asked, EntityPairs, ask, means_of
 from models.training.fitting.stand_alone import fit_stand_alone, spread
@@ -140,10 +140,16 @@ def _fit_held(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, k: i
         (side.found, FOUND_BY, aside, missing),
         (side.paired, PAIRED_BY, there, torch.cat(wrong)),
     ):
-        answer = torch.cat([torch.ones(len(so)), torch.zeros(len(not_so))])
-        weight, bias = logistic(torch.cat([so, not_so])[:, judged], answer)
-        likely.weight.zero_()[judged] = weight
-        likely.bias.copy_(bias)
+        fit_likely(likely, judged, so, not_so)
+
+
+@torch.no_grad()
+def fit_likely(likely: Likely, judged: list[int], so: Tensor, not_so: Tensor) -> None:
+    """Have a probability tell some signs (n, S) from others (m, S) by those that are `judged`."""
+    answer = torch.cat([torch.ones(len(so)), torch.zeros(len(not_so))])
+    weight, bias = _logistic(torch.cat([so, not_so])[:, judged], answer)
+    likely.weight.zero_()[judged] = weight
+    likely.bias.copy_(bias)
 
 
 def signs_of(side: EvidenceFusion, queries: Tensor, asked: Asked, values: Tensor) -> Tensor:
@@ -187,7 +193,7 @@ def fit_products(alone: StandAlone, pairs: EntityPairs, modality: Modality) -> N
     alone.values.fit(*_whitening(pairs.values(modality), pairs))
 
 
-def logistic(signs: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+def _logistic(signs: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """Logistic regression by Newton's method, in float64: signs (B, n) to weight (n,) and bias ()."""
     mean, spread = signs.mean(dim=0), signs.std(dim=0).clamp(min=1e-4)
     design = F.pad((signs - mean) / spread, (0, 1), value=1.0).double()

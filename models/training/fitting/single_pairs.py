@@ -18,9 +18,9 @@ from models.training.dataset.entity_pairs import EntityPairs, ask_for_pair
 from models.training.fitting.evidence import (
     FOUND_BY,
     PAIRED_BY,
+    fit_likely,
     fit_products,
     fit_whitening,
-    logistic,
     otherwise_worded,
     sides,
     signs_of,
@@ -63,10 +63,7 @@ def _fit(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, k: int, d
     fit_products(side.stand_alone, pairs, modality)
     aside = signs_of(side, otherwise_worded(there.queries, there.keys[:, 0], dice), there, there.values)
     absent = signs_of(side, missing.queries, missing, missing.values)
-    answer = torch.cat([torch.ones(len(aside)), torch.zeros(len(absent))])
-    weight, bias = logistic(torch.cat([aside, absent])[:, FOUND_BY], answer)
-    side.found.weight.zero_()[FOUND_BY] = weight
-    side.found.bias.copy_(bias)
+    fit_likely(side.found, FOUND_BY, aside, absent)
     agreement = signs_of(side, there.queries, there, there.values)[:, PAIRED_BY].squeeze(1)
     spread = agreement.std().clamp(min=_LEAST_SPREAD)
     side.paired.weight.zero_()[PAIRED_BY] = _SURENESS / spread
