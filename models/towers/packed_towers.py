@@ -88,7 +88,7 @@ def pack_text_tower(model: nn.Module, dtype: torch.dtype) -> Tower | None:
         return None
     num_heads, eps = clip.transformer.resblocks[0].attn.num_heads, clip.ln_final.eps
     blocks = _take_blocks(clip.transformer, dtype)
-    run, to_compute = compiled(), partial(padded_rows, dtype=dtype)
+    run, round_up = compiled(), partial(padded_rows, dtype=dtype)
 
     @cache
     def parts() -> tuple[list[list[Tensor]], list[list[Tensor]]]:
@@ -99,7 +99,7 @@ def pack_text_tower(model: nn.Module, dtype: torch.dtype) -> Tower | None:
     def encode_text(tokens: Tensor, normalize: bool = False) -> Tensor:
         """Features (B, D), not normalised, of tokens (B, L) int64; what follows an end token has no part in them."""
         assert not normalize, "the encoder normalises, in float32"
-        places = Places(tokens.argmax(dim=-1), to_compute)  # the end token has the largest id of its row
+        places = Places(tokens.argmax(dim=-1), round_up)  # the end token has the largest id of its row
         x = clip.token_embedding(tokens[places.rows, places.columns])  # (T, C)
         x = x + clip.positional_embedding[places.columns]
         befores, afters = parts()
