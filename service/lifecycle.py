@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from memory import Modality
@@ -22,6 +23,7 @@ from service.observing.loop_lag import measure_lag
 from service.observing.metrics import Metrics
 from service.pipeline.batch import LANES
 from service.pipeline.engine import Engine
+from service.pipeline.own_thread import in_its_own_thread
 from service.pipeline.pipeline import Pipeline
 from service.pipeline.workers import Workers
 from service.problems import Problem
@@ -227,7 +229,7 @@ class Service:
         try:
             engine, self._engine = self._engine, None
             if engine is None:
-                engine = await asyncio.to_thread(Engine.open, self.settings)
+                engine = await asyncio.to_thread(in_its_own_thread, partial(Engine.open, self.settings), "reco-open")
             await self._take_over(engine)
         except Exception as error:
             code = _code(error)

@@ -2,9 +2,10 @@
 
 A thread never waits for a batch to fill: it takes what is there, and more gathers while it computes. With two threads
 each has half of the cores: products on fewer cores wait less for one another, so batches of ten side by side are
-quicker than batches of twenty one by one. A batch that is alone has the whole machine. While the other lane is silent
-a batch may take longer, for nobody waits behind it. A fault of ours costs the batch it struck, and the thread goes on;
-a device that is lost ends all of them.
+quicker than batches of twenty one by one. A batch that is alone has the whole machine, and is the first thread's: the
+others take what comes beside one, so that no other thread keeps a team for all cores (own_thread). While the other lane
+is silent a batch may take longer, for nobody waits behind it. A fault of ours costs the batch it struck, and the thread
+goes on; a device that is lost ends all of them.
 """
 
 import logging
@@ -227,7 +228,7 @@ class Batcher(Generic[QueryT, AnswerT]):
     def _take(self, number: int) -> _Taken[QueryT, AnswerT] | None:
         """Wait for work, then take of the lane whose turn it is, leaving idle threads their part; None means stop."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or any(self._waiting.values()))
+            self._changed.wait_for(lambda: self._stopping or self._is_asked(number))
             if self._stopping:
                 return None
             order = (LANES[(self._turn + step) % len(LANES)] for step in range(len(LANES)))
@@ -242,7 +243,13 @@ class Batcher(Generic[QueryT, AnswerT]):
             for other in self._busy.values():
                 other.joined = True
             self._busy[number] = taken = _Taken(modality, entries, 1.0 if alone else share)
+            if any(self._waiting.values()):
+                self._changed.notify_all()  # the threads behind this one
             return taken
+
+    def _is_asked(self, number: int) -> bool:
+        """Whether there is work for a thread: those before it have some."""
+        return any(self._waiting.values()) and all(before in self._busy for before in range(number))
 
     def _times(self, modality: Modality) -> float:
         """How many times the longest batch this one may take."""

@@ -39,7 +39,7 @@ class DecodeThreads:
     def __init__(self, preprocess: Preprocessor, workers: int, *, raw: bool) -> None:
         """Threads; `raw` pixels or normalised ones, as the encoder takes them."""
         self._preprocess, self._raw = preprocess, raw
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="reco-decode")
+        self._pool = ThreadPoolExecutor(workers, "reco-decode", torch.set_num_threads, (1,))
 
     async def decode(self, data: bytes) -> torch.Tensor:
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._decode, data)

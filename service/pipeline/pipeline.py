@@ -200,8 +200,7 @@ class Pipeline:
         )
         started = time.perf_counter()
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._workers.weighers, job)
-            weights, answers = await as_problem(within(deadline, work))
+            weights, answers = await as_problem(within(deadline, self._workers.weigh(job)))
         finally:
             trace.weigh = time.perf_counter() - started  # the wait for the thread included
             self._metrics.observe_stages({"weigh": trace.weigh})

@@ -3,13 +3,15 @@
 Depends on torch, batcher, engine, metrics, settings and watchdog.
 """
 
+import asyncio
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 
@@ -21,9 +23,12 @@ from service.pipeline.batch import LANES, Batch, Done
 from service.pipeline.batcher import Batcher
 from service.pipeline.decoding import DecodeProcesses, Decoders, DecodeThreads
 from service.pipeline.engine import Answer, Engine, Query
+from service.pipeline.own_thread import in_its_own_thread
 from service.pipeline.undecoded import Undecoded
 from service.pipeline.watchdog import Watchdog
 from service.settings import Settings
+
+ResultT = TypeVar("ResultT")
 
 _TEXT_WORKERS = 1  # tokenising holds the interpreter's lock; a thread of its own keeps it out of the images' queue
 _WEIGHERS = 1  # one label set at a time: the neighbours of a large one take hundreds of megabytes
@@ -55,7 +60,7 @@ class Workers:
         self.images = _decoders(settings, encoder)
         self.undecoded = Undecoded(settings.max_inflight_pixels)
         self.texts = ThreadPoolExecutor(_TEXT_WORKERS, thread_name_prefix="reco-tokenize")
-        self.weighers = ThreadPoolExecutor(_WEIGHERS, thread_name_prefix="reco-weigh")
+        self._weighers = ThreadPoolExecutor(_WEIGHERS, thread_name_prefix="reco-weighing")
         self.batcher: Batcher[EngineQuery, Answer] = Batcher(
             compute,
             max_batch_size=settings.max_batch_size,
@@ -84,7 +89,7 @@ class Workers:
         self.batcher.stop()
         self.watchdog.stop()
         self.images.stop()
-        for pool in (self.texts, self.weighers):
+        for pool in (self.texts, self._weighers):
             pool.shutdown(cancel_futures=True)
 
     def submit(
@@ -92,6 +97,16 @@ class Workers:
     ) -> list[Future[Done[Answer]]]:
         """Queue queries for an engine; see `Batcher.submit`."""
         return self.batcher.submit(modality, [EngineQuery(engine, query) for query in queries], deadline)
+
+    def weigh(self, job: Callable[[], ResultT]) -> asyncio.Future[ResultT]:
+        """Have a job on a label set done with all cores; one comes after the other."""
+
+        def with_all_cores() -> ResultT:
+            self._take_cores(1.0)
+            return job()
+
+        alone = partial(in_its_own_thread, with_all_cores, "reco-weigh")
+        return asyncio.get_running_loop().run_in_executor(self._weighers, alone)
 
     def _take_cores(self, share: float) -> None:
         """Of torch in the thread that calls; it is OpenMP's number for that thread alone."""

@@ -398,6 +398,40 @@ def test_a_batch_that_is_alone_has_the_whole_machine_and_one_that_joins_it_a_hal
     assert meeting.batches == [([0], 1.0), ([1], 0.5)]
 
 
+def test_batches_that_are_alone_are_the_first_threads() -> None:
+    """Whoever computes on all cores keeps a team of threads for it, and a second team has all of them sleep at once."""
+    threads: list[str] = []
+
+    def noted(modality: Modality, queries: Sequence[int], /) -> tuple[list[int], Mapping[str, float]]:
+        threads.append(threading.current_thread().name)
+        return list(queries), {}
+
+    shares: list[float] = []
+    batcher: Batcher[int, int] = Batcher(
+        noted, max_batch_size=32, max_queue_items=100, concurrent_batches=3, on_share=shares.append
+    )
+    batcher.start()
+    for number in range(50):
+        [future] = submit(batcher, "text", number)
+        assert future.result(10).answer == number
+        while batcher.busy_since is not None:  # the thread is not done with a batch that is answered
+            time.sleep(0.0001)
+    batcher.stop()
+    assert set(threads) == {"reco-compute-0"}
+    assert set(shares) == {1.0}
+
+
+def test_a_thread_that_is_behind_another_takes_what_that_leaves() -> None:
+    meeting = Meeting(3)
+    batcher: Batcher[int, int] = Batcher(
+        meeting, max_batch_size=1, max_queue_items=100, concurrent_batches=3, on_share=meeting.on_share
+    )
+    batcher.start()
+    futures = submit(batcher, "image", 0, 1, 2)  # nothing more is submitted that would wake one
+    assert [future.result(10).answer for future in futures] == [0, 1, 2]
+    batcher.stop()
+
+
 def test_with_two_threads_a_lost_device_ends_both() -> None:
     meeting = Meeting(1)
     batcher = side_by_side(meeting)
