@@ -11,7 +11,7 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 _OPENMP = "OMP_NUM_THREADS"
-_MOMENT = "10000"  # turns of a waiting thread's loop in libgomp: a quarter of a millisecond
+_MOMENT = "30000"  # turns of a waiting thread's loop in libgomp: three quarters of a millisecond
 
 
 def usable_cores(cgroup: Path = CGROUP) -> int:
@@ -38,8 +38,8 @@ def wait_briefly(environ: MutableMapping[str, str] = os.environ) -> None:
 
     Spinning on, they would take the cores that requests are read and pictures decoded on: texts cost 11 % more. Asleep
     at once, each of an encoder's hundred products begins with waking a thread: a text that is alone takes 13 ms instead
-    of 7. And asleep at once they are under `passive`, whatever GOMP_SPINCOUNT says, as soon as the teams of two threads
-    of ours have more members than there are cores; under `active` libgomp then spins for a tenth of the moment.
+    of 7. And asleep at once they are under `passive`, whatever GOMP_SPINCOUNT says, as soon as the teams of all threads
+    of ours have more members than there are cores; under `active` libgomp then spins for a thirtieth of the moment.
     LLVM's and Intel's OpenMP know no moment but whole milliseconds, and would spin for ever: there they sleep.
 
     Call it before torch or FAISS is loaded. A wait policy of the user's stays, and all of this is left out.

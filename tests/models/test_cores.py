@@ -108,5 +108,5 @@ def test_a_service_says_how_its_threads_wait_before_openmp_is_loaded() -> None:
     )
     libraries = child.stderr.count("GOMP_SPINCOUNT")
     assert libraries >= 1
-    assert child.stderr.count("GOMP_SPINCOUNT = '10000'") == libraries  # of torch, and of FAISS if it has its own
+    assert child.stderr.count("GOMP_SPINCOUNT = '30000'") == libraries  # of torch, and of FAISS if it has its own
     assert child.stderr.count("OMP_WAIT_POLICY = 'ACTIVE'") == libraries
