@@ -18,7 +18,7 @@ from memory import Neighbours
 from models.texts.names import NO_NAME, Names, words_of
 
 _LOOKED_THROUGH, _MOST = 5, 100  # times the neighbours that are used, but no more than so many, or than are used
-PART = 256  # labels looked up at a time: each looks through many rows
+_PART = 256  # labels looked up at a time: each looks through many rows
 _WORDS = 16  # of a label; a longer one is a sentence, which no caption repeats
 
 
@@ -61,7 +61,7 @@ class LabelCaptions:
         search: Search,
         k: int,
         *,
-        part: int = PART,
+        part: int = _PART,
         before_part: Callable[[], None] = lambda: None,
     ) -> LabelNeighbours:
         """The k neighbours that each label of the set uses; of their captions' embeddings only the first.

@@ -1,7 +1,7 @@
 """The composed encoder: frozen CLIP, a memory and a fusion together give refined embeddings.
 
 Embeddings cross its border as float32 numpy arrays, unit norm, C-contiguous. Of a memory it
-knows what `search` returns, and where captions are. Shapes: B queries, K neighbours, D embedding dim.
+knows what `search` returns. Shapes: B queries, K neighbours, D embedding dim.
 """
 
 import hashlib
@@ -19,7 +19,6 @@ from models.encoder import Encoder
 from models.fusion import Fusion
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
 from models.graphed import Graphed
-from models.label_captions import PART, LabelCaptions, LabelNeighbours
 from models.traced import Traced
 
 DEFAULT_K = 10
@@ -97,27 +96,6 @@ class RetrievalEnhancedEncoder:
             mask=found.mask & ~beyond,
         )
 
-    def search_labels(
-        self,
-        texts: NDArray[np.float32],
-        labels: Sequence[str],
-        *,
-        k: int,
-        part: int = PART,
-        before_part: Callable[[], None] = lambda: None,
-    ) -> LabelNeighbours:
-        """The neighbours of a set of labels: for each those whose captions name it, where there are any.
-
-        Args:
-            texts: (C, D) float32, unit norm, of the labels.
-            labels: (C,) what captions may name.
-            k: neighbours a label.
-            part, before_part: see `LabelCaptions.look_up`.
-        """
-        captions = LabelCaptions(labels, self.memory.captions)
-        search = partial(self.memory.search, modality="text")
-        return captions.look_up(texts, search, k, part=part, before_part=before_part)
-
     @torch.inference_mode()
     def fuse(
         self,
@@ -157,7 +135,7 @@ class RetrievalEnhancedEncoder:
         Args:
             class_texts: (C, D) float32, unit norm, one a label.
             neighbours: what was found for them; of the keys, the first of each is enough.
-            named: (C,) which of them a caption names, if that is known (`search_labels`).
+            named: (C,) which of them a caption names, if that is known (`LabelCaptions`).
 
         Returns:
             None without a fusion, and for designs that know no such weights.

@@ -32,11 +32,11 @@ class Places:
         places = torch.cat([places, places[-1:].expand(padded_rows(len(places)) - len(places), 2)])
         self.rows, self.columns = places.unbind(1)  # (T,) each
         self.padded = self.rows * self.longest + self.columns  # (T,) in the flattened (B, L)
-        firsts = lengths.cumsum(0) - lengths  # (B,) in T
+        beyond = lengths.cumsum(0)  # (B,) in T, behind the end of each text
         # (B·L,) in T; places behind a text hold its end again: copying rows is quicker than filling in zeros
-        self.spread = (firsts[:, None] + torch.minimum(steps, ends[:, None])).flatten()
+        self.spread = ((beyond - lengths)[:, None] + torch.minimum(steps, ends[:, None])).flatten()
         self.texts = torch.arange(padded_rows(len(ends))).clamp_(max=len(ends) - 1)  # (E,) in B
-        self.ends = (lengths.cumsum(0) - 1)[self.texts]  # (E,) in T
+        self.ends = (beyond - 1)[self.texts]  # (E,) in T
         self.seen_by_ends = (steps <= ends[:, None])[:, None, None]  # (B, 1, 1, L)
 
 

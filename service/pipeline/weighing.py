@@ -1,6 +1,6 @@
 """A label set against the memory: each class looked up, the set weighed, the classes refined. One blocking call.
 
-No HTTP and no asyncio; may run in any thread. Depends on engine's dataclasses, models, memory and problems.
+No HTTP and no asyncio; may run in any thread. Depends on engine's dataclasses, models and problems.
 Shapes: C classes, K neighbours, D embedding dim.
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from models.fusion.label_set import LabelSetWeights
+from models.label_captions import LabelCaptions
 from models.refine import RetrievalEnhancedEncoder
 from service.pipeline.engine import Answer, FloatArray, Found
 from service.problems import Problem
@@ -44,7 +45,9 @@ def weigh_classes(
     """
     refuse_late = partial(_refuse_late, deadline)
     try:
-        found = composed.search_labels(classes, labels, k=k, part=part_size, before_part=refuse_late)
+        captions = LabelCaptions(labels, composed.memory.captions)
+        search = partial(composed.memory.search, modality="text")
+        found = captions.look_up(classes, search, k, part=part_size, before_part=refuse_late)
         refuse_late()
         weights = composed.weigh(classes, found.neighbours, found.named)
         assert weights is not None, "only asked of a fusion that weighs label sets"
