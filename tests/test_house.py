@@ -236,7 +236,7 @@ def test_nothing_can_unpickle() -> None:
 def test_what_is_a_copy_is_one_number() -> None:
     """Where memory's own constant is out of reach, the number is written again, and is the same."""
     from memory import DUPLICATE_COSINE
-    from models.fusion import label_set
+    from models.fusion import left_out
     from reco.build import build
     from reco.eval import evaluate
     from reco.memory_changes import Cosine
@@ -244,7 +244,7 @@ def test_what_is_a_copy_is_one_number() -> None:
     assert inspect.signature(build).parameters["near_duplicates"].default == DUPLICATE_COSINE
     assert inspect.signature(evaluate).parameters["duplicate_cosine"].default == DUPLICATE_COSINE
     assert f"[{DUPLICATE_COSINE}]" in get_args(Cosine)[1].help
-    assert label_set._COPY == DUPLICATE_COSINE
+    assert left_out.COPY == DUPLICATE_COSINE
 
 
 def test_help_answers_at_once_and_loads_no_torch() -> None:

@@ -24,7 +24,8 @@ from models.fusion.stand_alone import StandAlone, nearness
 
 NUM_SIGNS = 3
 KNOWN = 0.2  # what is less probably held, the memory does not know
-_QUADRATIC_SHARE = 0.5
+# Of <o, m>: half of it is in a Gaussian's exponent, and half of that the unit norm of the result takes care of.
+QUADRATIC = 0.25
 _SURE = 10.0  # of a logistic regression: yes, whatever it is asked
 
 
@@ -131,7 +132,7 @@ class EvidenceFusion(nn.Module):
 
     def direction(self, mean: Tensor, whitened: Tensor) -> Tensor:
         """o~: (B, D). What lies along the centre lifts all of the other modality alike, and carries the bias."""
-        bias = quadratic_term(mean, whitened) / self.centre.norm().clamp(min=1e-6)
+        bias = QUADRATIC * (whitened * mean).sum(dim=-1) / self.centre.norm().clamp(min=1e-6)
         turned: Tensor = whitened - ((whitened @ self.axis) + bias).unsqueeze(-1) * self.axis
         return turned
 
@@ -163,11 +164,6 @@ class EvidenceFusion(nn.Module):
         similarity = (query * best).sum(dim=-1)
         among_what_tells = self.stand_alone.keys.cosines(query, best.unsqueeze(1)).squeeze(1)
         return torch.stack([-nearness(similarity), agreement, nearness(among_what_tells)], dim=-1)
-
-
-def quadratic_term(mean: Tensor, whitened: Tensor) -> Tensor:
-    """(B,): the share of <o, m> / 2 that the unit norm of the result leaves to be taken off."""
-    return _QUADRATIC_SHARE * 0.5 * (whitened * mean).sum(dim=-1)
 
 
 def _from_before(side: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.fusion.evidence import KNOWN, EvidenceFusion, quadratic_term
+from models.fusion.evidence import KNOWN, EvidenceFusion
 from models.fusion.fusion import Fusion
+from models.fusion.left_out import COPY, LeftOut
 from models.fusion.names_alone import NamesAlone
 from models.label_set_words import FEW_UNKNOWN, MANY_UNKNOWN
 
@@ -30,10 +31,9 @@ IMAGE_SHARE = 0.06  # the image side's weight, as a multiple of the root of the 
 # Images that bear witness for very many labels, and images times labels for fewer: with 512 of 3,000 images of 1,000
 # labels the weight is 0.4 or 0.6 by chance, with 2,000 it is that of all. Of ten neighbours, 84 MB at a time.
 LEAST_IMAGES, MOST_SCORES = 512, 1 << 21
-_COPY = 0.985  # images as similar as this are one image; it is memory.DUPLICATE_COSINE, which is out of reach here
 _LEAST_ATTENTION = 0.05
-# Of the probability that a label is held, for its images to bear witness: what a missing label finds is its sibling's,
-# is half believed, and would show that only the memory can tell the label from the sibling.
+# Of the probability that a label found its own, for its images to bear witness: what a missing label finds is its
+# sibling's, is half believed, and would show that only the memory can tell the label from the sibling.
 _DOUBT = 4
 # Weights, in units of the odds that the names alone are wrong: what a single pair a label is given, and the most that
 # several are. Images left out ask for 1 to 4 times the odds on real embeddings, for 3 to 6 on the demo's validation
@@ -98,7 +98,8 @@ def weigh_label_set(
     if trust > 0 and len(texts) > 1:
         share = of_single / (1 - missing)
         most = _MOST * max(_SOME_MISSING / at_most, 1.0) if at_most > 0 else math.inf
-        several_weight = best_weight(side, texts, values, attention, held, most) if share < 1 else 0.0
+        several = found.masked_fill(held < KNOWN, 0.0)
+        several_weight = best_weight(side, texts, values, attention, several, most) if share < 1 else 0.0
         weight = trust * (share * min(_SINGLE * names.odds, WEIGHTS[-1]) + (1 - share) * several_weight)
     return LabelSetWeights(weight, IMAGE_SHARE * weight**0.5, missing + names.mixed_up * of_single)
 
@@ -121,7 +122,7 @@ def _believed(
 
 def _without_copies(values: Tensor, attention: Tensor) -> Tensor:
     """Attention (C, K) in which an image that equals a label's first counts with that: it agrees, and says nothing."""
-    copies = torch.einsum("cd,ckd->ck", values[:, 0], values) > _COPY
+    copies = torch.einsum("cd,ckd->ck", values[:, 0], values) > COPY
     merged = attention.masked_fill(copies, 0.0)
     merged[:, 0] = (attention * copies).sum(dim=1)
     return merged
@@ -157,7 +158,7 @@ def _reworded(texts: Tensor, best: Tensor) -> Tensor:
 
 
 def best_weight(
-    side: EvidenceFusion, texts: Tensor, values: Tensor, attention: Tensor, held: Tensor, most: float = math.inf
+    side: EvidenceFusion, texts: Tensor, values: Tensor, attention: Tensor, believed: Tensor, most: float = math.inf
 ) -> float:
     """The weight of `WEIGHTS` with the least cross-entropy of the left-out images, as far as the names leave room.
 
@@ -166,48 +167,29 @@ def best_weight(
         texts: (C, D) float32, unit norm.
         values: (C, K, D) float32, unit norm, the images of each label's neighbours.
         attention: (C, K) as `EvidenceFusion.attend`.
-        held: (C,) the probability that the memory holds each label.
+        believed: (C,) the probability that what a label found is its own, 0 where its images shall bear no witness.
         most: of the odds that the names alone are wrong about these images.
     """
-    images, labels, certainty = _witnesses(values, attention, held)
+    images, labels, certainty = _witnesses(values, attention, believed)
     if len(images) < 2:
         return 0.0
-    mean, whitened = side.evidence(values, attention)  # (C, D)
-    direction = side.direction(mean, whitened)
-    from_names = images @ texts.T  # (U, C)
-    from_memory = _left_out(side, images, values, attention, mean, whitened)  # (U, C)
+    left_out = LeftOut.of(side, texts, values, attention, images, labels)
     confidence = certainty / certainty.sum()
     losses = []
     for weight in WEIGHTS:
-        scores = (from_names + weight * from_memory) / (texts + weight * direction).norm(dim=1)
+        scores = left_out.scores(weight)
         scores = scores / scores.std(dim=1).mean().clamp(min=1e-6)
         by_sharpness = [F.cross_entropy(factor * scores, labels, reduction="none") for factor in SHARPNESS]
         losses.append(min(float(loss @ confidence) for loss in by_sharpness))
     return min(WEIGHTS[losses.index(min(losses))], most * NamesAlone.of(images, labels, texts, certainty).odds)
 
 
-def _witnesses(values: Tensor, attention: Tensor, held: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _witnesses(values: Tensor, attention: Tensor, believed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Images that stand for a label (U, D), the label (U,) of each and how certain it is (U,).
 
-    Evenly over the labels where there are too many; a label (C,) is believed as far as it is held.
+    Evenly over the labels where there are too many; the images of a label (C,) count as far as it is believed. How far
+    they agree must not count: of two images that agree each is told by the other, which is what they are asked.
     """
-    places = torch.nonzero(attention * held.unsqueeze(1) > _LEAST_ATTENTION)  # (n, 2) label and neighbour
+    places = torch.nonzero(attention * believed.unsqueeze(1) > _LEAST_ATTENTION)  # (n, 2) label and neighbour
     labels, neighbours = _evenly(places, len(values)).unbind(dim=1)
-    return values[labels, neighbours], labels, attention[labels, neighbours] * held[labels] ** _DOUBT
-
-
-def _left_out(
-    side: EvidenceFusion, images: Tensor, values: Tensor, attention: Tensor, mean: Tensor, whitened: Tensor
-) -> Tensor:
-    """The evidence's score (U, C) of each image for each label, without the image itself and its copies."""
-    length = side.centre.norm().clamp(min=1e-6)
-    axis = side.centre / length
-    along = images @ axis  # (U,)
-    across = images - along.unsqueeze(1) * axis
-    copies = torch.einsum("ud,ckd->uck", images, values) > _COPY
-    share: Tensor = torch.einsum("uck,ck->uc", copies.to(attention.dtype), attention)  # of a label's attention
-    own = (((images - side.centre) @ side.whitening) * across).sum(dim=1, keepdim=True)  # (U, 1)
-    without = (across @ whitened.T - share * own) / (1 - share).clamp(min=0.05)
-    without = without.masked_fill(share > 0.95, 0.0)  # the label has no other evidence: it says nothing
-    scores: Tensor = without - (along / length).unsqueeze(1) * quadratic_term(mean, whitened)
-    return scores
+    return values[labels, neighbours], labels, attention[labels, neighbours] * believed[labels] ** _DOUBT

@@ -1,0 +1,136 @@
+"""Images of the memory, each left out of all evidence: by hand, and as a forecast of images that nobody has seen."""
+
+from itertools import product
+from typing import NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.fusion import Fusion, FusionConfig
+from models.fusion.evidence import QUADRATIC, EvidenceFusion
+from models.fusion.label_set import SHARPNESS, WEIGHTS, best_weight, weigh_label_set
+from models.fusion.left_out import COPY, LeftOut
+from models.training.dataset.entity_pairs import EntityPairs
+from models.training.fitting.evidence import fit_evidence
+
+D, CLASSES = 64, 200
+
+
+def names_and_looks(strength: float, seed: int) -> tuple[Tensor, Tensor]:
+    """A name (C, D) and a look (C, D) for each class; a name tells its look as far as `strength` says."""
+    dice = torch.Generator().manual_seed(seed)
+    looks, opaque = 0.09 * torch.randn(2, CLASSES, D, generator=dice)
+    names = strength * looks + (1 - strength) * opaque
+    names[:, 0] -= 1
+    return F.normalize(names, dim=-1), looks
+
+
+def images_of(looks: Tensor, each: int, seed: int) -> Tensor:
+    """(C, each, D) of unit norm."""
+    noise = 0.12 * torch.randn(len(looks), each, D, generator=torch.Generator().manual_seed(seed))
+    images = looks.unsqueeze(1) + noise
+    images[..., 0] += 1
+    return F.normalize(images, dim=-1)
+
+
+@pytest.fixture(scope="module")
+def fusion() -> Fusion:
+    names, looks = names_and_looks(1.0, 0)
+    images, entity = images_of(looks, 6, 1).flatten(0, 1), torch.arange(CLASSES).repeat_interleave(6)
+    return fit_evidence(EntityPairs(images, names[entity], entity), FusionConfig("evidence", D, k=6), alone=False)
+
+
+@pytest.fixture(scope="module")
+def side(fusion: Fusion) -> EvidenceFusion:
+    assert isinstance(fusion.text, EvidenceFusion)
+    return fusion.text
+
+
+class Label(NamedTuple):
+    """A label's evidence: its mean and that whitened (D,), the sum of squares of the attention, whether it speaks."""
+
+    mean: Tensor
+    whitened: Tensor
+    noise: Tensor
+    speaks: bool
+
+
+def by_hand(side: EvidenceFusion, values: Tensor, attention: Tensor, image: Tensor) -> Label:
+    """A label (K, D), (K,) without an image and its copies; as it is, and silent, where nearly nothing else is left."""
+    rest = attention * (values @ image <= COPY)
+    speaks = bool(rest.sum() >= 0.05)
+    rest = rest / rest.sum() if speaks else attention
+    mean = rest @ values - side.centre
+    return Label(mean, mean @ side.whitening, rest.square().sum(), speaks)
+
+
+def test_the_scores_are_those_of_labels_without_the_image_but_for_the_noise(side: EvidenceFusion) -> None:
+    names, looks = names_and_looks(0.5, 3)
+    names, values = names[:6], images_of(looks[:6], 4, 4)
+    values[2, 1] = values[2, 0]  # a copy
+    values[4, 0] = values[3, 0]  # of two labels
+    attention = torch.rand(6, 4, generator=torch.Generator().manual_seed(2)).softmax(dim=1)
+    attention[5] = torch.tensor([0.97, 0.01, 0.01, 0.01])
+    images, labels = values.flatten(0, 1), torch.arange(6).repeat_interleave(4)
+
+    left = [[by_hand(side, values[label], attention[label], image) for label in range(6)] for image in images]
+    centred = images - side.centre
+    turned = centred @ side.whitening
+    own = [(unit, left[unit][label]) for unit, label in enumerate(labels.tolist()) if left[unit][label].speaks]
+    assert len(own) == 23
+    once = torch.stack([turned[unit] @ (centred[unit] - label.mean) for unit, label in own]).mean()
+    twice = torch.stack([turned[unit] @ (turned[unit] - label.whitened) for unit, label in own]).mean()
+    weight, length, expected = 1.3, side.centre.norm(), torch.empty(24, 6)
+    for unit, place in product(range(24), range(6)):
+        label, image = left[unit][place], images[unit]
+        more = label.noise - attention[place].square().sum()
+        bias = QUADRATIC * (label.whitened @ label.mean - once * more) / length
+        along = label.whitened @ side.axis
+        squared = label.whitened @ label.whitened - twice * more - along**2 + bias**2
+        direction = label.whitened - (along + bias) * side.axis
+        says = image @ direction if label.speaks else -(image @ side.axis) * bias
+        norm = (1 + 2 * weight * (names[place] @ direction) + weight**2 * squared).sqrt()
+        expected[unit, place] = (image @ names[place] + weight * says) / norm
+    found = LeftOut.of(side, names, values, attention, images, labels).scores(weight)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+
+
+def forecast(side: EvidenceFusion, names: Tensor, values: Tensor, images: Tensor) -> int:
+    """The place in `WEIGHTS` that is best for fresh images (C, n, D), by the same loss."""
+    attention = torch.full(values.shape[:2], 1 / values.shape[1])
+    direction = side.direction(*side.evidence(values, attention))
+    labels = torch.arange(len(names)).repeat_interleave(images.shape[1])
+    losses = []
+    for weight in WEIGHTS:
+        scores = images.flatten(0, 1) @ F.normalize(names + weight * direction, dim=-1).T
+        scores = scores / scores.std(dim=1).mean()
+        losses.append(min(float(F.cross_entropy(factor * scores, labels)) for factor in SHARPNESS))
+    return losses.index(min(losses))
+
+
+@pytest.mark.parametrize("strength", [0.6, 0.75, 0.9])
+@pytest.mark.parametrize("each", [2, 3, 8])
+def test_the_weight_is_what_fresh_images_ask_for(side: EvidenceFusion, each: int, strength: float) -> None:
+    """With few images a label, too: of two, one is left to judge by."""
+    names, looks = names_and_looks(strength, 5)
+    values, attention = images_of(looks, each, 6), torch.full((CLASSES, each), 1 / each)
+    chosen = WEIGHTS.index(best_weight(side, names, values, attention, torch.ones(CLASSES)))
+    best = forecast(side, names, values, images_of(looks, 8, 7))
+    assert abs(chosen - best) <= 1, (WEIGHTS[chosen], WEIGHTS[best])
+
+
+@pytest.mark.parametrize("strength", [0.6, 0.75, 0.9])
+def test_of_two_images_those_that_agree_are_not_the_only_witnesses(
+    fusion: Fusion, side: EvidenceFusion, strength: float
+) -> None:
+    """Each would be told by the other, and all memories looked better than they are."""
+    names, looks = names_and_looks(strength, 8)
+    values, similarities = images_of(looks, 2, 9), torch.ones(CLASSES, 2)
+    weights = weigh_label_set(
+        fusion, names, values, similarities, torch.ones(CLASSES, 2, dtype=torch.bool), names.unsqueeze(1)
+    )
+    assert weights is not None and weights.unknown == 0
+    best = forecast(side, names, values, images_of(looks, 8, 10))
+    assert WEIGHTS[best - 1] * 0.9 <= weights.text <= WEIGHTS[best + 1]
