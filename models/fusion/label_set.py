@@ -20,7 +20,7 @@ from torch import Tensor
 
 from models.fusion.evidence import KNOWN, EvidenceFusion
 from models.fusion.fusion import Fusion
-from models.fusion.left_out import COPY, LeftOut
+from models.fusion.left_out import COPY, MOST_OF_ONE, LeftOut
 from models.fusion.names_alone import NamesAlone
 from models.label_set_words import FEW_UNKNOWN, MANY_UNKNOWN
 
@@ -33,15 +33,16 @@ _IMAGE_SHARE, _MOST_OF_IMAGES = 0.12, 0.045
 # Images that bear witness for very many labels, and images times labels for fewer: with 512 of 3,000 images of 1,000
 # labels the weight is 0.4 or 0.6 by chance, with 2,000 it is that of all. Of ten neighbours, 84 MB at a time.
 LEAST_IMAGES, MOST_SCORES = 512, 1 << 21
-_LEAST_ATTENTION = 0.05
-# Of the probability that a label found its own, for its images to bear witness: what a missing label finds is its
-# sibling's, is half believed, and would show that only the memory can tell the label from the sibling.
+_LEAST = 0.05  # of the belief in a label, and of its greatest attention: images with less bear no witness
+# The power of the belief in a label by which its images bear witness: what a missing label finds is its sibling's, is
+# half believed, and would show that only the memory can tell the label from the sibling.
 _DOUBT = 4
 # Weights, in units of the odds that the names alone are wrong: what a single pair a label is given, and the most that
 # several are. Images left out ask for 1 to 4 times the odds on real embeddings, for 3 to 6 on the demo's validation
 # species; where missing labels found their siblings' pairs they ask for 16 times, in vain. So do, rightly, a newcomer's
 # among many labels that CLIP knows: the bound is for label sets of which a part is missing, whole from this share on.
 _SINGLE, _MOST, _SOME_MISSING = 0.2, 6.0, 0.05
+_SMALLEST = 0.01  # that the one part of a label set may ask for where the other asks for more
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,21 @@ def weigh_label_set(
         most = _MOST * max(_SOME_MISSING / at_most, 1.0) if at_most > 0 else math.inf
         several = found.masked_fill(held < KNOWN, 0.0)
         several_weight = best_weight(side, texts, values, attention, several, most) if share < 1 else 0.0
-        weight = trust * (share * min(_SINGLE * names.odds, WEIGHTS[-1]) + (1 - share) * several_weight)
+        single_weight = min(_SINGLE * names.odds, WEIGHTS[-1])
+        weight = trust * _between(several_weight, single_weight, share)
     return LabelSetWeights(
         weight, min(_IMAGE_SHARE * weight**0.5, _MOST_OF_IMAGES), missing + names.mixed_up * of_single
     )
+
+
+def _between(several: float, single: float, share: float) -> float:
+    """A weight for labels of which a share has a single pair: the geometric mean of what either asks for.
+
+    The images of those with several speak for them alone: with the arithmetic mean few of them drown the others out.
+    """
+    if share in (0.0, 1.0):
+        return single if share else several
+    return max(several, _SMALLEST) ** (1 - share) * max(single, _SMALLEST) ** share
 
 
 def _believed(
@@ -120,8 +132,9 @@ def _believed(
     """
     as_asked, as_captions = (side.signs(one, best, values, attention) for one in (texts, _reworded(texts, best)))
     found = torch.maximum(side.found(as_asked), side.found(as_captions))
-    one_photo = side.signs(texts, best, values, _without_copies(values, attention))
-    return found, torch.minimum(side.paired(as_asked), side.paired(one_photo))
+    merged = _without_copies(values, attention)
+    paired = torch.minimum(side.paired(as_asked), side.paired(side.signs(texts, best, values, merged)))
+    return found, paired.masked_fill(merged[:, 0] > MOST_OF_ONE, 0.0)
 
 
 def _without_copies(values: Tensor, attention: Tensor) -> Tensor:
@@ -177,23 +190,25 @@ def best_weight(
     images, labels, certainty = _witnesses(values, attention, believed)
     if len(images) < 2:
         return 0.0
-    left_out = LeftOut.of(side, texts, values, attention, images, labels)
+    left_out = LeftOut.of(side, texts, values, attention, images, labels, certainty)
     confidence = certainty / certainty.sum()
     losses = []
     for weight in WEIGHTS:
         scores = left_out.scores(weight)
         scores = scores / scores.std(dim=1).mean().clamp(min=1e-6)
         by_sharpness = [F.cross_entropy(factor * scores, labels, reduction="none") for factor in SHARPNESS]
-        losses.append(min(float(loss @ confidence) for loss in by_sharpness))
+        by_chance = math.log(len(texts))  # where no weight does better, 0 comes first
+        losses.append(min(by_chance, *(float(loss @ confidence) for loss in by_sharpness)))
     return min(WEIGHTS[losses.index(min(losses))], most * NamesAlone.of(images, labels, texts, certainty).odds)
 
 
 def _witnesses(values: Tensor, attention: Tensor, believed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Images that stand for a label (U, D), the label (U,) of each and how certain it is (U,).
 
-    Evenly over the labels where there are too many; the images of a label (C,) count as far as it is believed. How far
-    they agree must not count: of two images that agree each is told by the other, which is what they are asked.
+    Evenly over the labels where there are too many; the images of a label (C,) count as far as it is believed. Beyond
+    that how far they agree must not count: of two that agree each is told by the other, which is what they are asked.
     """
-    places = torch.nonzero(attention * believed.unsqueeze(1) > _LEAST_ATTENTION)  # (n, 2) label and neighbour
+    least = _LEAST * attention.amax(dim=1, keepdim=True)
+    places = torch.nonzero((attention > least) & (believed > _LEAST).unsqueeze(1))  # (n, 2) label and neighbour
     labels, neighbours = _evenly(places, len(values)).unbind(dim=1)
     return values[labels, neighbours], labels, attention[labels, neighbours] * believed[labels] ** _DOUBT

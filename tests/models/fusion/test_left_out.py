@@ -49,7 +49,7 @@ def side(fusion: Fusion) -> EvidenceFusion:
 
 
 class Label(NamedTuple):
-    """A label's evidence: its mean and that whitened (D,), the sum of squares of the attention, whether it speaks."""
+    """A label's evidence: its mean and that whitened (D,), the noise of the mean, whether it speaks."""
 
     mean: Tensor
     whitened: Tensor
@@ -63,7 +63,13 @@ def by_hand(side: EvidenceFusion, values: Tensor, attention: Tensor, image: Tens
     speaks = bool(rest.sum() >= 0.05)
     rest = rest / rest.sum() if speaks else attention
     mean = rest @ values - side.centre
-    return Label(mean, mean @ side.whitening, rest.square().sum(), speaks)
+    return Label(mean, mean @ side.whitening, noise(values, rest), speaks)
+
+
+def noise(values: Tensor, attention: Tensor) -> Tensor:
+    """Of the mean, in units of the variance of one photo; copies are one."""
+    photos = [int((values @ value > COPY).nonzero()[0]) for value in values]
+    return torch.zeros_like(attention).index_add_(0, torch.tensor(photos), attention).square().sum()
 
 
 def test_the_scores_are_those_of_labels_without_the_image_but_for_the_noise(side: EvidenceFusion) -> None:
@@ -80,25 +86,28 @@ def test_the_scores_are_those_of_labels_without_the_image_but_for_the_noise(side
     turned = centred @ side.whitening
     own = [(unit, left[unit][label]) for unit, label in enumerate(labels.tolist()) if left[unit][label].speaks]
     assert len(own) == 23
-    once = torch.stack([turned[unit] @ (centred[unit] - label.mean) for unit, label in own]).mean()
-    twice = torch.stack([turned[unit] @ (turned[unit] - label.whitened) for unit, label in own]).mean()
+    certainty = torch.rand(24, generator=torch.Generator().manual_seed(5))
+    trust = certainty[[unit for unit, _ in own]] / certainty[[unit for unit, _ in own]].sum()
+    once = trust @ torch.stack([turned[unit] @ (centred[unit] - label.mean) for unit, label in own])
+    twice = trust @ torch.stack([turned[unit] @ (turned[unit] - label.whitened) for unit, label in own])
     weight, length, expected = 1.3, side.centre.norm(), torch.empty(24, 6)
     for unit, place in product(range(24), range(6)):
         label, image = left[unit][place], images[unit]
-        more = label.noise - attention[place].square().sum()
+        more = label.noise - noise(values[place], attention[place])
         bias = QUADRATIC * (label.whitened @ label.mean - once * more) / length
         along = label.whitened @ side.axis
-        squared = label.whitened @ label.whitened - twice * more - along**2 + bias**2
         direction = label.whitened - (along + bias) * side.axis
+        squared = label.whitened @ label.whitened - twice * more - along**2 + bias**2
+        squared = torch.maximum(squared, (names[place] @ direction) ** 2)
         says = image @ direction if label.speaks else -(image @ side.axis) * bias
         norm = (1 + 2 * weight * (names[place] @ direction) + weight**2 * squared).sqrt()
         expected[unit, place] = (image @ names[place] + weight * says) / norm
-    found = LeftOut.of(side, names, values, attention, images, labels).scores(weight)
+    found = LeftOut.of(side, names, values, attention, images, labels, certainty).scores(weight)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
 
 
-def forecast(side: EvidenceFusion, names: Tensor, values: Tensor, images: Tensor) -> int:
-    """The place in `WEIGHTS` that is best for fresh images (C, n, D), by the same loss."""
+def fresh_losses(side: EvidenceFusion, names: Tensor, values: Tensor, images: Tensor) -> list[float]:
+    """What fresh images (C, n, D) lose under each of `WEIGHTS`, by the same loss."""
     attention = torch.full(values.shape[:2], 1 / values.shape[1])
     direction = side.direction(*side.evidence(values, attention))
     labels = torch.arange(len(names)).repeat_interleave(images.shape[1])
@@ -107,18 +116,21 @@ def forecast(side: EvidenceFusion, names: Tensor, values: Tensor, images: Tensor
         scores = images.flatten(0, 1) @ F.normalize(names + weight * direction, dim=-1).T
         scores = scores / scores.std(dim=1).mean()
         losses.append(min(float(F.cross_entropy(factor * scores, labels)) for factor in SHARPNESS))
-    return losses.index(min(losses))
+    return losses
 
 
 @pytest.mark.parametrize("strength", [0.6, 0.75, 0.9])
 @pytest.mark.parametrize("each", [2, 3, 8])
-def test_the_weight_is_what_fresh_images_ask_for(side: EvidenceFusion, each: int, strength: float) -> None:
+def test_the_weight_is_nearly_the_best_for_fresh_images(side: EvidenceFusion, each: int, strength: float) -> None:
     """With few images a label, too: of two, one is left to judge by."""
-    names, looks = names_and_looks(strength, 5)
-    values, attention = images_of(looks, each, 6), torch.full((CLASSES, each), 1 / each)
-    chosen = WEIGHTS.index(best_weight(side, names, values, attention, torch.ones(CLASSES)))
-    best = forecast(side, names, values, images_of(looks, 8, 7))
-    assert abs(chosen - best) <= 1, (WEIGHTS[chosen], WEIGHTS[best])
+    regrets = []
+    for seed in range(20, 23):
+        names, looks = names_and_looks(strength, seed)
+        values, attention = images_of(looks, each, 2 * seed), torch.full((CLASSES, each), 1 / each)
+        chosen = best_weight(side, names, values, attention, torch.ones(CLASSES))
+        losses = fresh_losses(side, names, values, images_of(looks, 8, 3 * seed))
+        regrets.append(losses[WEIGHTS.index(chosen)] - min(losses))
+    assert sum(regrets) / 3 < 0.03
 
 
 @pytest.mark.parametrize("strength", [0.6, 0.75, 0.9])
@@ -132,5 +144,51 @@ def test_of_two_images_those_that_agree_are_not_the_only_witnesses(
         fusion, names, values, similarities, torch.ones(CLASSES, 2, dtype=torch.bool), names.unsqueeze(1)
     )
     assert weights is not None and weights.unknown == 0
-    best = forecast(side, names, values, images_of(looks, 8, 10))
+    losses = fresh_losses(side, names, values, images_of(looks, 8, 10))
+    best = losses.index(min(losses))
     assert WEIGHTS[best - 1] * 0.9 <= weights.text <= WEIGHTS[best + 1]
+
+
+@pytest.mark.parametrize("times", [2, 5])
+def test_a_photo_with_several_captions_is_one_photo(side: EvidenceFusion, times: int) -> None:
+    for strength, each in ((0.6, 3), (0.75, 4), (0.9, 2)):
+        names, looks = names_and_looks(strength, 11)
+        values = images_of(looks, each, 12)
+        once, several = (
+            best_weight(side, names, photos, torch.full(photos.shape[:2], 1 / photos.shape[1]), torch.ones(CLASSES))
+            for photos in (values, values.repeat_interleave(times, dim=1))
+        )
+        assert once == several > 0
+
+
+def test_many_neighbours_that_are_alike_bear_witness(side: EvidenceFusion) -> None:
+    """None has a twentieth of the attention."""
+    names, looks = names_and_looks(0.6, 13)
+    attention, believed = torch.full((CLASSES, 25), 1 / 25), torch.full((CLASSES,), 0.4)
+    assert best_weight(side, names, images_of(looks, 25, 14), attention, believed) >= 4
+
+
+@pytest.mark.parametrize("each", [2, 3, 8])
+def test_images_of_others_ask_for_nothing(side: EvidenceFusion, each: int) -> None:
+    """The least confident of wrong answers is no weight."""
+    names, looks = names_and_looks(0.75, 15)
+    values = images_of(looks, each, 16).flatten(0, 1)
+    mixed_up = values[torch.randperm(len(values), generator=torch.Generator().manual_seed(0))].view(CLASSES, each, D)
+    assert best_weight(side, names, mixed_up, torch.full((CLASSES, each), 1 / each), torch.ones(CLASSES)) == 0
+
+
+def test_where_half_of_the_labels_have_one_pair_the_others_do_not_speak_for_them(
+    fusion: Fusion, side: EvidenceFusion
+) -> None:
+    names, looks = names_and_looks(0.75, 17)
+    values, similarities = images_of(looks, 8, 18), torch.full((CLASSES, 8), 0.9)
+    single = torch.arange(CLASSES) % 2 == 0
+    similarities[single, 1:] = 0.4
+    mask = torch.ones(CLASSES, 8, dtype=torch.bool)
+    weights = weigh_label_set(fusion, names, values, similarities, mask, names.unsqueeze(1))
+    assert weights is not None and weights.text > 0
+    attention = side.attend(similarities, mask)
+    asked, labels = images_of(looks, 8, 19).flatten(0, 1), torch.arange(CLASSES).repeat_interleave(8)
+    texts = F.normalize(names + weights.text * side.direction(*side.evidence(values, attention)), dim=-1)
+    frozen, refined = ((asked @ one.T).argmax(dim=1).eq(labels).float().mean() for one in (names, texts))
+    assert refined > frozen
