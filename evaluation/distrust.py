@@ -18,11 +18,18 @@ _MOST_READ = 1_000_000  # captions that are looked through for the sake of a sen
 _SHOWN = 5
 
 
-def why_no_weight(task: EvalTask, memory: SearchableMemory, fusion: Fusion, k: int) -> list[str]:
-    """One sentence more for the reader of a zero-shot task whose every answer is the frozen encoder's; else none."""
-    unknown = unknown_without_weight(task, memory, fusion, k)
-    if unknown is None:
+def why_no_weight(task: EvalTask, memory: SearchableMemory, fusions: Sequence[Fusion], k: int) -> list[str]:
+    """One sentence more for the reader of a zero-shot task whose every answer is the frozen encoder's; else none.
+
+    Of several fusions, some of which give the memory a weight, it says how many do not.
+    """
+    by_fusion = [unknown_without_weight(task, memory, fusion, k) for fusion in fusions]
+    without = [unknown for unknown in by_fusion if unknown is not None]
+    if not without:
         return []
+    if len(without) < len(fusions):
+        return [f"By {len(without)} of {len(fusions)} fusions the memory gets no weight for these labels."]
+    unknown = without[0]
     sentence = no_weight(unknown)
     absent = None if memory.num_items > _MOST_READ else labels_in_no_caption(task.text_names, memory.captions())
     if absent is None:

@@ -4,6 +4,7 @@ Shapes: Q queries, K neighbours, A answers to choose from.
 """
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -140,6 +141,7 @@ class _Direction:
 
     def _example(self, task: HasAnswers, group: Group, row: int) -> Example:
         relevant = task.relevant(self._queries, np.array([row]))
+        rank = partial(best_ranks, relevant=relevant, first_of_ties=task.first_of_ties)
         plain, refined = (self._sides.scores(mode, self._queries, np.array([row])) for mode in ("none", self._mode))
         right = np.flatnonzero(relevant[0])
         best_right = int(right[refined[0, right].argmax()])
@@ -147,8 +149,8 @@ class _Direction:
             group=group,
             query=self._shown(self._queries, row),
             right=tuple(self._shown(self._answers, int(one)) for one in right[:3]),
-            before=int(best_ranks(plain, relevant)[0]),
-            after=int(best_ranks(refined, relevant)[0]),
+            before=int(rank(plain)[0]),
+            after=int(rank(refined)[0]),
             plain=self._top(plain[0], relevant[0]),
             refined=self._top(refined[0], relevant[0]),
             neighbours=self._query_neighbours(row, relevant[0]),
@@ -157,7 +159,7 @@ class _Direction:
 
     def _shown(self, modality: Modality, row: int) -> Shown:
         if modality == "text":
-            return Shown(self._task.text_names[row])
+            return Shown(self._task.shown_names[row])
         return Shown(self._task.image_names[row], self._task.thumbnails[row] if self._task.thumbnails else b"")
 
     def _top(self, scores: FloatArray, relevant: NDArray[np.bool_]) -> tuple[Answer, ...]:

@@ -69,7 +69,7 @@ def per_class(task: EvalTask, seeds: Sequence[Sides]) -> list[dict[str, Any]]:
     }
     return [
         {"class": name, "images": int(count), **{scoring: float(by_scoring[scoring][row]) for scoring in SCORINGS}}
-        for row, (name, count) in enumerate(zip(task.text_names, counts, strict=True))
+        for row, (name, count) in enumerate(zip(task.shown_names, counts, strict=True))
         if count
     ]
 

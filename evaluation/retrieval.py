@@ -33,6 +33,11 @@ class RetrievalTask:
     texts: FloatArray
     image_of_text: NDArray[np.int64]
 
+    @property
+    def first_of_ties(self) -> bool:
+        """A tie counts against the query: equal embeddings can earn nothing by their order."""
+        return False
+
     def __post_init__(self) -> None:
         outside = self.image_of_text.max(initial=0) >= len(self.images) or self.image_of_text.min(initial=0) < 0
         if len(self.texts) != len(self.image_of_text) or outside:
@@ -50,20 +55,30 @@ class RetrievalTask:
         return np.equal.outer(wanted, answers)
 
 
-def best_ranks(scores: FloatArray, relevant: NDArray[np.bool_]) -> NDArray[np.int64]:
+def best_ranks(scores: FloatArray, relevant: NDArray[np.bool_], *, first_of_ties: bool = False) -> NDArray[np.int64]:
     """The rank (Q,), from 1, of the best right answer of each query.
 
     Args:
         scores: (Q, M), higher is better.
         relevant: (Q, M), at least one True a row.
+        first_of_ties: whether of equal answers the first is given, as a classification gives it, or the right one last.
     """
-    best = np.where(relevant, scores, -np.inf).max(axis=1, keepdims=True)
-    ahead: NDArray[np.int64] = (~relevant & (scores >= best - TIE)).sum(axis=1, dtype=np.int64)
-    return 1 + ahead
+    right = np.where(relevant, scores, -np.inf)
+    best = right.max(axis=1, keepdims=True)
+    ahead = scores >= best - TIE
+    if first_of_ties:
+        later = np.arange(scores.shape[1]) > right.argmax(axis=1)[:, None]
+        ahead &= ~later | (scores > best + TIE)
+    ranked: NDArray[np.int64] = 1 + (~relevant & ahead).sum(axis=1, dtype=np.int64)
+    return ranked
 
 
 class HasAnswers(Protocol):
     """A task whose queries of a modality have right answers; a classification is one, for images."""
+
+    @property
+    def first_of_ties(self) -> bool:
+        """As in `best_ranks`."""
 
     def queries(self, modality: Modality) -> NDArray[np.int64]:
         """As in RetrievalTask."""
@@ -81,7 +96,8 @@ def ranks(task: HasAnswers, sides: Sides, modality: Modality) -> dict[Scoring, N
         rows = np.flatnonzero(wanted[block]) + block.start
         relevant = task.relevant(modality, rows)
         for scoring in SCORINGS:
-            found[scoring].append(best_ranks(sides.scores(scoring, modality, rows), relevant))
+            scores = sides.scores(scoring, modality, rows)
+            found[scoring].append(best_ranks(scores, relevant, first_of_ties=task.first_of_ties))
     return {scoring: np.concatenate(parts) for scoring, parts in found.items()}
 
 

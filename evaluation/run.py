@@ -1,5 +1,6 @@
 """One task from its arrays to all of its figures. No file is written here and nothing is printed."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from evaluation.errors import EvaluationError
 from evaluation.figures import Section
 from evaluation.measuring import measure, per_class
 from evaluation.refinement import Sides
+from evaluation.retrieval import RetrievalTask
 from evaluation.task_sides import task_sides_at
 from evaluation.tasks import EvalTask
 from evaluation.unseen_pairs import without_unseen_pairs
@@ -87,7 +89,7 @@ def evaluate(
     report("looking for near-duplicates", 0, 1)
     duplicates = near_duplicates(task.task.images, memory, config.duplicate_cosine)
     report("looking for near-duplicates", 1, 1)
-    notes = [*task.notes, *_repeated_texts(task), *why_no_weight(task, memory, fusions[0], k)]
+    notes = [*task.notes, *_repeated(task), *why_no_weight(task, memory, fusions, k)]
     if 0 < len(duplicates.item_ids) < memory.num_items:
         hidden = LeavingOut(memory, duplicates.item_ids)
         masked = measure(task, _refine(task, hidden, fusions, k, report), config.bootstrap)
@@ -148,9 +150,9 @@ def check_parts(memory: SearchesNeighbours, fusions: Sequence[Fusion], k: int | 
     return wanted
 
 
-def _repeated_texts(task: EvalTask) -> list[str]:
-    """A caption of several images has one right image all the same, and of equal classes only the first is ever
-    answered: whoever reads R@1 or top-1 should know."""
+def _repeated(task: EvalTask) -> list[str]:
+    """A caption of several images has one right image a row all the same, so has an image that is given several times,
+    and of equal classes only the first is ever answered: whoever reads R@1 or top-1 should know."""
     if task.kind != "retrieval":
         equal = len(task.texts) - len(np.unique(task.texts, axis=0))
         if not equal:
@@ -159,8 +161,21 @@ def _repeated_texts(task: EvalTask) -> list[str]:
             f"{equal:,} of the classes have the same text embedding as an earlier class, which gets the images of "
             "both: merge them, or give them different names."
         ]
-    repeated = len(task.text_names) - len(set(task.text_names))
-    return [f"{repeated:,} captions occur more than once; only a caption's own image is right."] if repeated else []
+    assert isinstance(task.task, RetrievalTask)
+    images_of = defaultdict[str, set[int]](set)
+    for caption, image in zip(task.text_names, task.task.image_of_text.tolist(), strict=True):
+        images_of[caption].add(image)
+    shared, told = sum(len(images) > 1 for images in images_of.values()), list[str]()
+    if shared:
+        many = "1 caption belongs" if shared == 1 else f"{shared:,} captions belong"
+        told.append(f"{many} to several images; only the image of its own row is right.")
+    equal = len(task.task.images) - len(np.unique(task.task.images, axis=0))
+    if equal:
+        told.append(
+            f"{equal:,} of the images equal an earlier one, and only a text's own row is right: give each image once, "
+            "and `pair` for its texts."
+        )
+    return told
 
 
 def _refine(

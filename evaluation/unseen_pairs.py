@@ -1,6 +1,6 @@
 """What the memory is worth for entities that it does not hold: their pairs are left out, and the task asked again.
 
-A pair is an entity's if its caption names it. Imports models (training's entities) and memory's types.
+A pair is an entity's if its caption names it. Imports models (texts) and memory's types.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from evaluation.figures import Section
 from evaluation.tasks import EvalTask
 from memory import SearchableMemory
 from models.label_set_words import no_weight
-from models.training.dataset.entities import by_names
+from models.texts.names import NO_NAME, Names
 
 SECTION, TITLE = "entities_without_pairs", "the same, the memory without the unseen entities' pairs"
 
@@ -38,6 +38,8 @@ def without_unseen_pairs(
         The table, or none where nothing or everything would be left out; and a sentence about what was.
     """
     ids = pairs_of_unseen(task, memory)
+    if not any(task.text_names):
+        return [], "The task has no class names (`class_name`), by which captions could name an unseen entity."
     if not len(ids):
         return [], "No caption of the memory names an unseen entity: there is no pair of theirs to leave out."
     if len(ids) == memory.num_items:
@@ -53,13 +55,16 @@ def without_unseen_pairs(
 
 
 def pairs_of_unseen(task: EvalTask, memory: SearchableMemory) -> NDArray[np.int64]:
-    """The items (n,) int64, ascending, whose captions name an unseen entity, and no longer name of another class."""
+    """The items (n,) int64, ascending, whose captions name an unseen entity, beside others or alone.
+
+    A name that is a part of another class's longer one is not named by that.
+    """
     assert task.unseen is not None, "a task of entities says which are unseen"
     try:
-        numbers = by_names(task.text_names, task.text_names)
+        names = Names(task.text_names)
     except ValueError:  # no class has a name
         return np.empty(0, dtype=np.int64)
-    unseen = np.setdiff1d(numbers[task.unseen], [-1])
-    named = np.flatnonzero(np.isin(by_names(memory.captions(), task.text_names), unseen))
-    ids: NDArray[np.int64] = np.setdiff1d(named, memory.deleted_ids())
+    unseen = set(names.mentioned(task.text_names)[task.unseen].tolist()) - {NO_NAME}
+    named = [item for item, found in enumerate(names.all_mentioned(memory.captions())) if found & unseen]
+    ids: NDArray[np.int64] = np.setdiff1d(np.array(named, dtype=np.int64), memory.deleted_ids())
     return ids

@@ -36,6 +36,11 @@ class ZeroShotTask:
         if len(self.images) != len(self.labels) or outside:
             raise ValueError("a zero-shot task needs one label an image, each the number of a class text")
 
+    @property
+    def first_of_ties(self) -> bool:
+        """A tie is the class that comes first, as in `accuracy`."""
+        return True
+
     def queries(self, modality: Modality) -> NDArray[np.int64]:
         """The queries that have a right answer: all images."""
         assert modality == "image", "a class text has no one right image"

@@ -158,6 +158,8 @@ def evaluate(
     if 0 < bootstrap < FEWEST_RESAMPLES:
         stop(f"--bootstrap {bootstrap} gives no interval: 0 for none, or {FEWEST_RESAMPLES} and more", code=2)
     refuse_unused(given, ablations=ablations is not None, output=output is not None)
+    if unseen is not None and kind == "zero-shot":
+        stop("--unseen makes a task one of entities, which --kind zero-shot is not: leave one of them out", code=2)
     say(f"opening {ablations or f'the memory {memory}'}")
     try:
         if ablations is not None:
@@ -177,7 +179,7 @@ def evaluate(
         encoder = _open_encoder(evaluated, model, pretrained, device, dtype) if raw else None
         with Bars() as bars:
             to_measure = _opened_tasks(tasks, words[0], encoder, prompts, bars)
-            refuse_kinds(to_measure, query_only=query_only, without_unseen=without_unseen)
+            refuse_kinds(to_measure, given, query_only=query_only, without_unseen=without_unseen)
             _measure(evaluated, to_measure, (output, as_json, query_only), bars)
     except Exception as error:
         refuse(error)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 FEWEST_RESAMPLES = 100  # of fewer, hardly two are beyond the bounds of 95 %
 _OF_ABLATIONS = ("seeds", "quick")
+_OF_LABELS = ("templates", "classes", "unseen")
 _OF_EITHER = ("output", "bootstrap", "as_json", "ablations")
 
 
@@ -38,8 +39,11 @@ def refuse_unused(given: Mapping[str, str], *, ablations: bool, output: bool) ->
         stop("--show chooses what plots and gallery show: name their folder with -o, or leave it out", code=2)
 
 
-def refuse_kinds(tasks: "list[EvalTask]", *, query_only: bool, without_unseen: bool) -> None:
+def refuse_kinds(tasks: "list[EvalTask]", given: Mapping[str, str], *, query_only: bool, without_unseen: bool) -> None:
     """End the command where an option is for tasks of another kind."""
+    useless = [given[name] for name in _OF_LABELS if name in given]
+    if useless and all(task.kind == "retrieval" for task in tasks):
+        stop(f"{' and '.join(useless)}: for classifications only, and every task here is a retrieval: leave it out", 2)
     for task in tasks:
         if query_only and task.kind != "retrieval":
             stop(f"--query-only is for retrieval tasks, and {task.name} is one of {task.kind}: leave it out", code=2)

@@ -60,7 +60,9 @@ KINDS: Mapping[str, Kind] = {
     "content_encoding_unsupported": Kind(415, "Compressed request bodies are not accepted."),
     "image_format_unsupported": Kind(415, "Not a JPEG, PNG, WebP, GIF or AVIF image."),
     # 421: addressed to somebody else
-    "host_unknown": Kind(421, "The service does not answer to this host name: RECO_ALLOWED_HOSTS, or a key."),
+    "host_unknown": Kind(
+        421, "The service does not go by this host name: ask by its address, or see RECO_ALLOWED_HOSTS."
+    ),
     # 422: understood, not acceptable
     "json_too_complex": Kind(422, "The body holds more values than any acceptable request."),
     "field_missing": Kind(422, "A required field is missing."),

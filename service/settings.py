@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service import setting_checks, setting_defaults
 
+LEAST_RATE = 1e-6  # items a second: of less, no client could be told when to come again
+
 PREFIX = "RECO_"
 
 MIB = 1024 * 1024
@@ -61,7 +63,7 @@ class Settings(BaseSettings):
         None, description="File of API keys, a line each, as `reco key new` makes them; read again on SIGHUP."
     )
     metrics_need_key: bool = Field(False, description="Whether /metrics takes a key like any other route.")
-    rate_limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+    rate_limit: Annotated[float, Field(ge=LEAST_RATE, allow_inf_nan=False)] | None = Field(
         None,
         description="Items a second of one key (429 beyond it), or of one client address where no key is needed; "
         "none if not set. A key's own `rate=` comes first.",

@@ -17,7 +17,7 @@ from evaluation.forms import Kind
 from evaluation.npz import Arrays, read_arrays
 from evaluation.refinement import FloatArray
 from evaluation.retrieval import RetrievalTask
-from evaluation.tasks.task import EvalTask, check_classes, embeddings, invalid, split_classes
+from evaluation.tasks.task import EvalTask, check_classes, class_shown, embeddings, invalid, split_classes
 from evaluation.zero_shot import ZeroShotTask
 from memory_builder.records import readable
 
@@ -54,7 +54,7 @@ def read_npz(path: Path, kind: Kind | None) -> EvalTask:
 def _classification(path: Path, arrays: Arrays, image: FloatArray, text: FloatArray, kind: Kind) -> EvalTask:
     labels = _whole_numbers(arrays["label"], "label", len(image), path.name)
     check_classes(labels, len(text), path.name)
-    names = _texts(arrays, "class_name", len(text), path.name) or [f"class {n}" for n in range(len(text))]
+    names = _texts(arrays, "class_name", len(text), path.name) or [""] * len(text)
     seen = unseen = None
     if kind == "entities":
         if "unseen_class" not in arrays:
@@ -66,8 +66,8 @@ def _classification(path: Path, arrays: Arrays, image: FloatArray, text: FloatAr
         }
         known = ids.get("seen_class", ids.get("train_class"))
         seen, unseen = split_classes(ids["unseen_class"], known, labels, len(text), path.name)
-    image_names = [f"image {row}: {names[label]}" for row, label in enumerate(labels)]
-    return EvalTask(path.stem, ZeroShotTask(image, labels, text), names, image_names, seen=seen, unseen=unseen)
+    image_names = [f"image {row}: {names[label] or class_shown(label)}" for row, label in enumerate(labels)]
+    return EvalTask(_name(path), ZeroShotTask(image, labels, text), names, image_names, seen=seen, unseen=unseen)
 
 
 def _retrieval(path: Path, arrays: Arrays, image: FloatArray, text: FloatArray) -> EvalTask:
@@ -87,13 +87,19 @@ def _retrieval(path: Path, arrays: Arrays, image: FloatArray, text: FloatArray) 
     captions = _texts(arrays, "caption", len(text), path.name) or [f"text {row}" for row in range(len(text))]
     caption_of = {int(row): caption for row, caption in zip(pair[::-1], captions[::-1], strict=True)}
     image_names = [f"image {row}: {caption_of.get(row, 'no text')}" for row in range(len(image))]
-    return EvalTask(path.stem, RetrievalTask(image, text, pair), captions, image_names)
+    return EvalTask(_name(path), RetrievalTask(image, text, pair), captions, image_names)
+
+
+def _name(path: Path) -> str:
+    return _CONTROL.sub(" ", readable(path.stem))
 
 
 def _whole_numbers(array: NDArray[np.generic], name: str, count: int | None, source: str) -> NDArray[np.int64]:
     if array.ndim != 1 or array.dtype.kind not in "iu" or (count is not None and len(array) != count):
         expected = "whole numbers (N,)" if count is None else f"{count:,} whole numbers"
         raise invalid(source, f"`{name}` is {array.dtype}{list(array.shape)}, not {expected}")
+    if array.size and int(array.max()) > np.iinfo(np.int64).max:  # of uint64
+        raise invalid(source, f"`{name}` holds {int(array.max())}, which is no place in a list")
     return array.astype(np.int64)
 
 

@@ -25,7 +25,7 @@ class EvalTask:
     Attributes:
         name: for people and file names.
         task: the arrays.
-        text_names: (M,) class names or captions; "" where none are known.
+        text_names: (M,) class names or captions; "" where none are known: captions would be searched for a made-up one.
         image_names: (N,) where each image came from.
         thumbnails: (N,) JPEG bytes, or empty if the images themselves are not at hand.
         unseen: (C,) bool, the entities that training did not show; None if the task does not say.
@@ -59,13 +59,22 @@ class EvalTask:
         return self.task.texts if isinstance(self.task, RetrievalTask) else self.task.class_texts
 
     @property
+    def shown_names(self) -> list[str]:
+        """(M,) the names for people: of a class without one, its number."""
+        return [name or class_shown(place) for place, name in enumerate(self.text_names)]
+
+    @property
     def digest(self) -> str:
-        """SHA-256 over the arrays: two tasks of one digest give the same figures."""
+        """SHA-256 over the arrays and names: two tasks of one digest give the same figures."""
         answers = self.task.image_of_text if isinstance(self.task, RetrievalTask) else self.task.labels
         sha256 = hashlib.sha256()
         for array in (self.task.images, self.texts, answers):
             sha256.update(f"{array.dtype}{array.shape}".encode())
             sha256.update(np.ascontiguousarray(array).data)
+        for mask in (self.seen, self.unseen):
+            sha256.update(b"-" if mask is None else np.packbits(mask).tobytes())
+        for name in self.text_names:
+            sha256.update(b"\0" + name.encode("utf-8", "surrogatepass"))
         return sha256.hexdigest()
 
     @property
@@ -82,13 +91,19 @@ def embeddings(array: NDArray[np.generic], name: str, source: str) -> FloatArray
     """
     if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
         raise invalid(source, f"`{name}` is {array.dtype}{list(array.shape)}, not embeddings (N, D) of a float type")
-    rows = np.ascontiguousarray(array, dtype=np.float32)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    wrong = np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)))
+    largest = np.abs(array).max(axis=1)
+    wrong = np.flatnonzero(~(np.isfinite(largest) & (largest > 0)))
     if wrong.size:
         raise invalid(source, f"`{name}` row {int(wrong[0])} is zero or not finite: leave such rows out")
-    unit: FloatArray = rows / norms
+    scale = -np.frexp(largest)[1][:, None]  # exact, and no square is too large or too small for float32
+    rows = np.ldexp(array.astype(np.result_type(array, np.float32)), scale).astype(np.float32)
+    unit: FloatArray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return unit
+
+
+def class_shown(number: int) -> str:
+    """What a class without a name is called for people."""
+    return f"class {number}"
 
 
 def check_classes(labels: NDArray[np.int64], num_classes: int, source: str) -> None:

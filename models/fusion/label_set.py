@@ -117,7 +117,8 @@ def _between(several: float, single: float, share: float) -> float:
     """
     if share in (0.0, 1.0):
         return single if share else several
-    return max(several, _SMALLEST) ** (1 - share) * max(single, _SMALLEST) ** share
+    mean: float = max(several, _SMALLEST) ** (1 - share) * max(single, _SMALLEST) ** share
+    return mean
 
 
 def _believed(

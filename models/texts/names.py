@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,21 @@ class Names:
         Names of the same words have one number, which each of them mentions.
         """
         return np.array([self._in(words_of(text)) for text in texts], dtype=np.int64)
+
+    def all_mentioned(self, texts: Sequence[str]) -> list[set[int]]:
+        """The numbers of all names that each text mentions, but for a name that is a part of a longer one."""
+        return [set(self._all_in(words_of(text))) for text in texts]
+
+    def _all_in(self, words: tuple[str, ...]) -> Iterator[int]:
+        """The longest name that begins at each of the words, unless it ends within the one before."""
+        furthest = 0
+        for start, word in enumerate(words):
+            for length in self._lengths.get(word, ()):
+                end = start + length
+                if end > furthest and end <= len(words) and words[start:end] in self._numbers:
+                    furthest = end
+                    yield self._numbers[words[start:end]]
+                    break
 
     def _in(self, words: tuple[str, ...]) -> int:
         """The first of the longest names among the words."""

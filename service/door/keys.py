@@ -1,8 +1,9 @@
 """API keys: named, scoped, kept as SHA-256 of random secrets. Standard library only.
 
 A line of a keys file is a key:   NAME SCOPES sha256:HEX [rate=ITEMS_PER_S] [concurrency=REQUESTS]   and # begins a
-comment. A key is `reco_`, 256 random bits and a checksum, so that scanners find a leaked one and a typo is told apart
-from a wrong key. SHA-256 without a salt is enough for secrets that nobody can guess.
+comment, at the start of a line or after white space: a key that is given as it is may hold one. A key is `reco_`, 256
+random bits and a checksum, so that scanners find a leaked one and a typo is told apart from a wrong key. SHA-256
+without a salt is enough for secrets that nobody can guess.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from service.settings import Settings, SettingsError
+from service.settings import LEAST_RATE, Settings, SettingsError
 
 KeyScope = Literal["use", "operator"]
 SCOPES: Final[tuple[KeyScope, ...]] = get_args(KeyScope)
@@ -28,6 +29,7 @@ _SECRET_BYTES: Final = 32
 _SECRET_LENGTH, _CHECK_LENGTH = 43, 6  # of 256 and 32 bits in base 62
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
 _PLAIN = re.compile(r"[\x21-\x7e]{24,200}")
 _MAX_FILE_CHARACTERS = 1 << 20
 
@@ -90,7 +92,7 @@ def read_keys(settings: Settings) -> KeyRing:
     if settings.api_keys_file is not None:
         path = Path(settings.api_keys_file)
         try:
-            with path.open(encoding="utf-8") as file:
+            with path.open(encoding="utf-8-sig") as file:  # editors of one system begin files with a mark
                 text = file.read(_MAX_FILE_CHARACTERS + 1)
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"RECO_API_KEYS_FILE: {path} cannot be read: {type(error).__name__}") from None
@@ -100,6 +102,10 @@ def read_keys(settings: Settings) -> KeyRing:
     name, count = Counter(key.name for key in keys).most_common(1)[0] if keys else ("", 0)
     if count > 1:
         raise SettingsError(f"two keys have the name {name}; a name stands for one key in logs and limits")
+    by_digest: dict[bytes, Key] = {}
+    for key in keys:
+        if (first := by_digest.setdefault(key.digest, key)) is not key:  # only one could ever be found
+            raise SettingsError(f"the keys {first.name} and {key.name} are one secret; make another: `reco key new`")
     return KeyRing(keys)
 
 
@@ -129,7 +135,7 @@ def key_line(name: str, scopes: Sequence[KeyScope], secret: str) -> str:
 def _parse(lines: Sequence[str], source: str, *, plain: bool) -> list[Key]:
     keys = []
     for number, line in enumerate(lines, start=1):
-        fields = line.partition("#")[0].split()
+        fields = _COMMENT.sub("", line).split()
         if not fields:
             continue
         if plain and len(fields) == 1:
@@ -176,8 +182,10 @@ def _limits(words: Sequence[str], place: str) -> dict[str, float | None]:
             value = float(number)
         except ValueError:
             value = 0.0
-        if name not in limits or not 0 < value < 1e9 or (name == "concurrency" and value != int(value)):
+        if name not in limits or not LEAST_RATE <= value < 1e9 or (name == "concurrency" and value != int(value)):
             raise SettingsError(f"{place}: limits are rate=ITEMS_PER_S and concurrency=REQUESTS, numbers above 0")
+        if limits[name] is not None:
+            raise SettingsError(f"{place}: {name} is given twice")
         limits[name] = value
     return limits
 

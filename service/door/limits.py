@@ -141,9 +141,9 @@ class Limiter:
         now = self._clock()
         caller = self._callers.get(name)
         if caller is None:
-            caller = self._callers[name] = _Caller(limits.burst, now, limits.bucket)
-            if len(self._callers) > self._max_callers:
+            if len(self._callers) >= self._max_callers:
                 self._forget()
+            caller = self._callers[name] = _Caller(limits.burst, now, limits.bucket)
         self._callers.move_to_end(name)
         if caller.bucket != limits.bucket:
             if not admits:

@@ -29,7 +29,8 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
         Problem: content_encoding_unsupported; body_too_large and bodies_full, before reading if the length is declared.
         ClientLeft: it hung up in the middle.
     """
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+    encodings = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    if any(one.strip() not in ("", "identity") for one in encodings):
         raise Problem("content_encoding_unsupported")
     too_large = Problem("body_too_large", extensions={"limit": max_bytes})
     share: Share = request.state.body

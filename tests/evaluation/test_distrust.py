@@ -28,13 +28,23 @@ def why(monkeypatch: pytest.MonkeyPatch, labels: list[str], weights: LabelSetWei
     rows = np.eye(4, dtype=np.float32)[: len(labels)]
     task = EvalTask("birds", ZeroShotTask(rows, np.arange(len(labels)), rows), labels, [""] * len(labels))
     memory: Any = Captioned()
-    return why_no_weight(task, memory, None, 5)  # type: ignore[arg-type]
+    fusion: Any = None
+    return why_no_weight(task, memory, [fusion], 5)
 
 
 def test_labels_are_looked_for_as_whole_words_and_the_longest_counts() -> None:
     assert labels_in_no_caption(LABELS, CAPTIONS) == ["wren"]
     assert labels_in_no_caption(LABELS[1:], CAPTIONS) == []
     assert labels_in_no_caption(["", ""], CAPTIONS) is None
+
+
+def test_of_several_fusions_it_is_told_how_many_give_no_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"no": LabelSetWeights(0.0, 0.0, 1.0), "some": LabelSetWeights(1.0, 0.1, 0.0)}
+    monkeypatch.setattr("evaluation.distrust.label_set_weights", lambda _, __, fusion, *___: given[fusion])
+    rows = np.eye(4, dtype=np.float32)[:3]
+    task = EvalTask("birds", ZeroShotTask(rows, np.arange(3), rows), LABELS, [""] * 3)
+    parts: Any = Captioned(), ["some", "no"], 5
+    assert why_no_weight(task, *parts) == ["By 1 of 2 fusions the memory gets no weight for these labels."]
 
 
 def test_what_is_told_is_what_the_captions_hold(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,15 @@ def test_ranks_by_eye() -> None:
     np.testing.assert_array_equal(best_ranks(HAND, RIGHT), [1, 3, 4, 2])
 
 
+def test_of_equal_classes_the_first_is_the_answer_of_table_and_gallery_alike() -> None:
+    images = np.eye(3, dtype=np.float32)[[0, 1, 2, 2]]
+    texts = np.eye(3, dtype=np.float32)[[2, 0, 2, 1]]  # 0 and 2 are equal
+    task = ZeroShotTask(images, np.array([1, 3, 0, 2]), texts)
+    found = ranks(task, Sides(images, texts, images, texts), "image")["none"]
+    np.testing.assert_array_equal(found, [1, 1, 1, 2])
+    np.testing.assert_array_equal(found == 1, predictions(Sides(images, texts, images, texts))["none"] == task.labels)
+
+
 def slow_rank(scores: np.ndarray, relevant: np.ndarray) -> int:
     """Sort with the wrong answers first among equals, and look for the first right one."""
     order = sorted(range(len(scores)), key=lambda one: (-scores[one], relevant[one]))

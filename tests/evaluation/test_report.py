@@ -268,6 +268,19 @@ def test_leaving_unseen_pairs_out_is_a_memory_without_them(
     assert result.per_class == run(world.entities).per_class  # whatever else is told is of the whole memory
 
 
+def test_a_caption_that_names_an_unseen_entity_beside_others_is_left_out(tmp_path: Path, factory: Any) -> None:
+    rows = factory.unit_rows(5, 64, 1)
+    captions = ["a wren beside an owl", "an owl beside a wren", "a rock owl", "a rock owl and an owl", "a wren"]
+    memory = factory.write_memory(tmp_path / "memory", rows, rows, captions, [])
+    arrays = {"image": rows[:3], "text": rows[:3], "label": np.array([0, 1, 2]), "unseen_class": np.array([1])}
+    names = {"named": np.array(["wren", "owl", "rock owl"]), "unnamed": np.array(["", "", ""])}
+    for stem, class_name in names.items():
+        np.savez(tmp_path / f"{stem}.npz", **arrays, class_name=class_name)
+    named, unnamed = (open_task(tmp_path / f"{stem}.npz", None, RawOptions(None, lambda *_: None)) for stem in names)
+    np.testing.assert_array_equal(pairs_of_unseen(named, memory), [0, 1, 3])
+    assert not len(pairs_of_unseen(unnamed, memory))
+
+
 def test_that_the_rest_of_a_memory_gets_no_weight_is_told(
     world: Any, run: Callable[..., TaskResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:

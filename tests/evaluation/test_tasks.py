@@ -1,7 +1,9 @@
 """Tasks of every form, and what is refused: one clear sentence each."""
 
 import json
+import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -51,8 +53,31 @@ def test_a_classification_of_arrays(save: Callable[..., Path]) -> None:
     assert isinstance(task.task, ZeroShotTask)
     assert list(task.text_names) == ["a", "b", "c"]
     np.testing.assert_allclose(np.linalg.norm(task.task.images, axis=1), 1, atol=1e-6)
-    assert task.digest == open_task(save(), None, NO_ENCODER).digest
+    again = open_task(save(class_name=np.array(["a", "b", "c"])), None, NO_ENCODER)
+    assert task.digest == again.digest
+    assert task.digest != open_task(save(class_name=np.array(["a", "b", "d"])), None, NO_ENCODER).digest
     assert task.digest != open_task(save(label=np.array([0, 1, 2, 0, 1, 1])), None, NO_ENCODER).digest
+
+
+def test_classes_without_names_have_none_that_captions_could_mention(save: Callable[..., Path]) -> None:
+    """A caption may well say "class 2"."""
+    task = open_task(save(), None, NO_ENCODER)
+    assert list(task.text_names) == ["", "", ""]
+    assert task.shown_names == ["class 0", "class 1", "class 2"] and task.image_names[4] == "image 4: class 1"
+
+
+@pytest.mark.parametrize("length", [1e-30, 1e25, 1e300])
+def test_embeddings_may_have_any_length(save: Callable[..., Path], factory: Any, length: float) -> None:
+    rows = factory.unit_rows(6, 16, 1).astype(np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        task = open_task(save(image=rows * length), None, NO_ENCODER)
+    np.testing.assert_allclose(task.task.images, rows, rtol=1e-6)
+
+
+def test_a_file_may_have_any_name(save: Callable[..., Path], tmp_path: Path) -> None:
+    path = save().rename(Path(os.fsdecode(os.fsencode(tmp_path) + b"/t\x1b\xff.npz")))
+    assert open_task(path, None, NO_ENCODER).name == "t \\xff"
 
 
 def test_entities_of_arrays(save: Callable[..., Path]) -> None:
@@ -98,6 +123,7 @@ def test_names_are_shown_whatever_is_in_them(save: Callable[..., Path]) -> None:
         ({"text": np.ones((0, 16), dtype=np.float32)}, "float type"),
         ({"label": np.array([0, 1, 2, 0, 1, 3])}, "label 3"),
         ({"label": np.array([0, -1, 2, 0, 1, 1])}, "label -1"),
+        ({"label": np.array([0, 1, 2, 0, 1, 1 << 63], dtype=np.uint64)}, "9223372036854775808"),
         ({"label": np.array([0, 1])}, "6 whole numbers"),
         ({"label": np.zeros(6)}, "whole numbers"),
         ({"class_name": np.array(["a", "b"])}, "3 texts"),
@@ -279,8 +305,12 @@ def test_unseen_names_make_entities(pictures: Path, encoder: Encoder) -> None:
     assert task.kind == "entities"
     np.testing.assert_array_equal(task.unseen, [False, False, True])
     assert open_task(pictures, "zero-shot", raw(encoder, unseen=("parrot",))).kind == "zero-shot"
-    with pytest.raises(EvaluationError, match="no class 'emu'"):
+    with pytest.raises(EvaluationError, match=r"no class 'emu'.* Its classes: a small bird, duck, parrot"):
         open_task(pictures, None, raw(encoder, unseen=("emu",)))
+    with pytest.raises(EvaluationError, match=r"no class 'parot'.* The nearest of its classes is 'parrot'"):
+        open_task(pictures, None, raw(encoder, unseen=("parot",)))
+    folders = open_task(pictures, None, raw(encoder, unseen=("a_small_bird",), classes=("a_small_bird", "a_swift")))
+    assert list(folders.text_names) == ["a small bird", "a swift", "duck", "parrot"]  # read as the folders are
     with pytest.raises(EvaluationError, match="--unseen"):
         open_task(pictures, "entities", raw(encoder))
 
@@ -314,6 +344,40 @@ def test_pairs_are_a_retrieval_and_captions_of_one_image_share_it(pictures: Path
         write_picture(folder / f"{number}.png", number)
         (folder / f"{number}.txt").write_text(f"a bird {number}")
     assert open_task(folder, None, raw(encoder)).kind == "retrieval"
+
+
+def test_images_of_one_name_are_two_and_the_captions_of_a_broken_one_are_counted(
+    pictures: Path, encoder: Encoder
+) -> None:
+    """A key is a path without its extension, and three rows of one image are three rows."""
+    write_picture(pictures / "duck" / "0.jpg", 77)
+    table = pictures.parent / "pairs.csv"
+    rows = ["duck/0.png,a", "duck/0.jpg,b", "duck/0.png,c", "parrot/1.png,d"]
+    rows += [f"duck/broken.jpg,gone {number}" for number in range(3)]
+    table.write_text("image,caption\n" + "".join(f"birds/{row}\n" for row in rows))
+    task = open_task(table, None, raw(encoder))
+    assert isinstance(task.task, RetrievalTask)
+    np.testing.assert_array_equal(task.task.image_of_text, [0, 1, 0, 2])
+    assert dict(task.rejected) == {"image_truncated": 3}
+
+
+def test_a_text_beside_one_image_of_class_folders_is_told(pictures: Path, encoder: Encoder) -> None:
+    folders = open_task(pictures, None, raw(encoder))
+    (pictures / "duck" / "1.txt").write_text("a note")
+    with pytest.raises(EvaluationError, match=r"It was read as pairs, for duck/1\.txt stands beside an image: take it"):
+        open_task(pictures, None, raw(encoder))
+    assert open_task(pictures, "zero-shot", raw(encoder)).digest == folders.digest
+    (pictures / "parrot" / "1.txt").write_text("a note")
+    [note] = open_task(pictures, None, raw(encoder)).notes
+    assert "--kind zero-shot" in note
+
+
+def test_a_table_without_its_columns_is_told_what_to_rename(pictures: Path, encoder: Encoder) -> None:
+    table = pictures.parent / "named.csv"
+    table.write_text("image,species\nbirds/duck/0.png,duck\n")
+    with pytest.raises(EvaluationError, match=r"none of the columns .*image and label \(or class\)") as refused:
+        open_task(table, None, raw(encoder))
+    assert "--caption-column" not in str(refused.value) and "Its columns: image, species" in str(refused.value)
 
 
 def test_raw_tasks_that_cannot_be_are_refused(pictures: Path, encoder: Encoder) -> None:

@@ -297,6 +297,15 @@ def test_K7_callers_without_end_fill_no_memory() -> None:
     assert grown < 1_000_000
 
 
+def test_K7_where_every_known_caller_is_being_answered_one_more_is_let_in() -> None:
+    limiter, limits = Limiter(max_callers=2), Limits(rate=1, burst=1)
+    with limiter.admit("a", limits, lambda: 1), limiter.admit("b", limits, lambda: 1):
+        with limiter.admit("c", limits, lambda: 1):
+            assert len(limiter) == 2
+        with pytest.raises(Problem, match="rate_limited"), limiter.admit("c", limits, lambda: 1):
+            pass
+
+
 def test_K13_no_key_is_ever_told(closed: Any, keys_file: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     ask(closed.client, headers=bearer(USE))
@@ -329,13 +338,27 @@ def test_A39_a_key_has_a_prefix_and_a_checksum() -> None:
     [("", "no key"), ("# nothing", "no key"), ("short", "24 to 200"), (USE[:-1] + "!", "checksum"),
      ("web use", "expected"), ("web all " + USE, "scopes"), ("we/b use " + USE, "name"),
      (f"web use {USE} rate=-1", "limits"),
-     (f"web use {USE}; web use {SLOW}", "name web")],
-    ids=["empty", "comment", "short", "torn", "words", "scope", "name", "limit", "twice"],  # the keys are drawn anew
+     (f"web use {USE} rate=1e-300", "limits"), (f"web use {USE} rate=5 rate=500", "rate is given twice"),
+     (f"web use {USE}; web use {SLOW}", "name web"), (f"web use {USE}; ops operator {USE}", "web and ops are one")],
+    ids=["empty", "comment", "short", "torn", "words", "scope", "name", "limit", "slow", "two limits", "twice",
+         "one secret"],  # the keys are drawn anew
 )  # fmt: skip
 def test_a_bad_entry_is_refused_without_being_told(variable: str, told: str) -> None:
     with pytest.raises(SettingsError, match=told) as refused:
         read_keys(Settings(model="m", memory="m", api_keys=variable))
     assert USE[5:-2] not in str(refused.value)
+
+
+def test_a_key_may_hold_a_hash_and_a_comment_stands_apart() -> None:
+    key = "correct-horse-battery-staple#and-the-rest-of-it"
+    ring = read_keys(Settings(model="m", memory="m", api_keys=f"# ours\n{key}  # of the shop"))
+    assert ring.find(key.encode()) is not None and ring.find(key.partition("#")[0].encode()) is None
+
+
+def test_a_keys_file_may_begin_with_a_mark(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(key_line("web", ["use"], USE), encoding="utf-8-sig")
+    assert read_keys(Settings(model="m", memory="m", api_keys_file=str(path))).names == {"web"}
 
 
 def test_a_keys_file_holds_hashes_only_and_never_nothing(tmp_path: Path) -> None:

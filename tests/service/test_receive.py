@@ -41,6 +41,7 @@ def test_a_body_of_exactly_the_limit_is_read() -> None:
         ({"content_length": "101"}, "body_too_large"),
         ({"content_length": "9" * 5000}, "body_too_large"),
         ({"content_encoding": "gzip"}, "content_encoding_unsupported"),
+        ({"content_encoding": "identity, gzip"}, "content_encoding_unsupported"),
     ],
 )
 def test_nothing_is_read_when_the_headers_say_enough(headers: dict[str, str], code: str) -> None:
