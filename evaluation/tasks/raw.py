@@ -6,8 +6,9 @@ Everything is read by memory_builder's readers and encoded as a memory's items a
 import difflib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,8 @@ def read_raw(path: Path, kind: Kind | None, options: RawOptions) -> EvalTask:
     """Read and encode a task.
 
     Raises:
-        EvaluationError: encoder_needed, task_invalid, task_kind, classes_invalid, templates_invalid, nothing_usable.
+        EvaluationError: encoder_needed, task_invalid, task_kind, classes_invalid, templates_invalid, nothing_usable,
+            table_columns.
         CorpusError: the files cannot be read.
         EncoderError: the encoder answered with something unusable.
     """
@@ -84,17 +86,22 @@ def read_raw(path: Path, kind: Kind | None, options: RawOptions) -> EvalTask:
     if labelled or kind not in (None, "retrieval"):
         form = "labels" if labelled else "captions"
         raise EvaluationError("task_kind", f"{path} holds images with {form}: it cannot be evaluated as {kind}.")
-    why = ""
-    if folders.images and folders.caption and not folders.captioned:
-        why = (
-            f"It was read as pairs, for {folders.caption} stands beside an image: take it away for a classification by "
-            "folder, or say --kind zero-shot."
-        )
+    read = partial(pairs_task, path, records, rejected, options.encoder, options.report)
+    mixed = folders.images and folders.caption and not folders.captioned
+    return _told_why(read, folders.caption) if mixed else read()
+
+
+def _told_why(read: Callable[[], EvalTask], caption: str) -> EvalTask:
+    """Pairs of a folder that has class folders, and a caption or a note beside some of the images."""
+    why = (
+        f"It was read as pairs, for {caption} stands beside an image: take it away for a classification by folder, or "
+        "say --kind zero-shot."
+    )
     try:
-        task = pairs_task(path, records, rejected, options.encoder, options.report)
+        task = read()
     except EvaluationError as error:
-        raise EvaluationError(error.code, f"{error.message} {why}".strip()) from error
-    return replace(task, notes=(*task.notes, why)) if why else task
+        raise EvaluationError(error.code, f"{error.message} {why}") from error
+    return replace(task, notes=(*task.notes, why))
 
 
 def _classification(

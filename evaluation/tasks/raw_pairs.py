@@ -41,13 +41,10 @@ def pairs_task(path: Path, records: list[Record], rejected: Counter[str], encode
     for row, code in images.rejected_rows.items():
         rejected[code] += rows_of[distinct[row]]
     position = {distinct[row]: place for place, row in enumerate(images.kept)}
-    usable, pair = (
-        [record for record, picture in zip(usable, pictures, strict=True) if picture in position],
-        np.array([position[picture] for picture in pictures if picture in position], dtype=np.int64),
-    )
+    captions = [record.caption for record, picture in zip(usable, pictures, strict=True) if picture in position]
+    pair = np.array([position[picture] for picture in pictures if picture in position], dtype=np.int64)
     if len(images.kept) < 2:
         raise invalid(str(path), "one image can be used: a retrieval needs at least two")
-    captions = [record.caption for record in usable]
     texts = encode_texts(captions, encoder, report)
     return EvalTask(
         name=corpus_name(path),
