@@ -2,7 +2,7 @@
 
 EvaluationError(code, message)
     the task    task_not_found, task_unknown, task_invalid, task_kind
-    its parts   encoder_needed, templates_invalid, classes_invalid, nothing_usable
+    its parts   encoder_needed, templates_invalid, classes_invalid, table_columns, nothing_usable
     a world     world_invalid, world_unfinished, world_unknown
     the rest    fusions_differ, k_too_large, memory_empty, dependency_missing, output_refused
 """

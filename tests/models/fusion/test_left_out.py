@@ -192,3 +192,17 @@ def test_where_half_of_the_labels_have_one_pair_the_others_do_not_speak_for_them
     texts = F.normalize(names + weights.text * side.direction(*side.evidence(values, attention)), dim=-1)
     frozen, refined = ((asked @ one.T).argmax(dim=1).eq(labels).float().mean() for one in (names, texts))
     assert refined > frozen
+
+
+def test_a_label_whose_one_photo_has_nearly_all_of_its_attention_has_a_single_pair(fusion: Fusion) -> None:
+    """Nothing is left to judge by without it; that would count against the memory."""
+    names, looks = names_and_looks(0.75, 25)
+    values, mask = images_of(looks, 4, 26), torch.ones(CLASSES, 4, dtype=torch.bool)
+    found = []
+    for gap in (0.12, 0.14):  # 92 % of the attention, and 96
+        similarities = torch.full((CLASSES, 4), 0.9)
+        similarities[::2, 1:] -= gap
+        weights = weigh_label_set(fusion, names, values, similarities, mask, names.unsqueeze(1))
+        assert weights is not None
+        found.append(weights.text)
+    assert found[0] / 5 < found[1] < found[0] * 5
