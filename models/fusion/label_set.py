@@ -31,14 +31,14 @@ SHARPNESS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 # of real embeddings and the demo, with several pairs and with one: where the texts' is large, more only takes away.
 _IMAGE_SHARE, _MOST_OF_IMAGES = 0.12, 0.045
 # Images that bear witness for very many labels, and images times labels for fewer: with 512 of 3,000 images of 1,000
-# labels the weight is 0.4 or 0.6 by chance, with 2,000 it is that of all. Of ten neighbours, 84 MB at a time.
+# labels the weight is 0.4 or 0.6 by chance, with 2,000 it is that of all. Ten neighbours of 1,000 labels take 140 MB.
 LEAST_IMAGES, MOST_SCORES = 512, 1 << 21
 _LEAST = 0.05  # of the belief in a label, and of its greatest attention: images with less bear no witness
 # The power of the belief in a label by which its images bear witness: what a missing label finds is its sibling's, is
 # half believed, and would show that only the memory can tell the label from the sibling.
 _DOUBT = 4
 # Weights, in units of the odds that the names alone are wrong: what a single pair a label is given, and the most that
-# several are. Images left out ask for 1 to 4 times the odds on real embeddings, for 3 to 6 on the demo's validation
+# several are. Images left out ask for 0.5 to 1.3 times the odds on real embeddings, for 4 on the demo's validation
 # species; where missing labels found their siblings' pairs they ask for 16 times, in vain. So do, rightly, a newcomer's
 # among many labels that CLIP knows: the bound is for label sets of which a part is missing, whole from this share on.
 _SINGLE, _MOST, _SOME_MISSING = 0.2, 6.0, 0.05
