@@ -1,7 +1,7 @@
 """How far to trust the memory for one set of labels, measured on the memory itself.
 
 The labels' neighbours are images with an answer: each belongs to the label that found it. Leaving each image out of
-its own label's evidence in turn, the labels are told apart by their names alone (weight 0), by the memory alone (a
+all evidence in turn (`left_out.py`), the labels are told apart by their names alone (weight 0), by the memory alone (a
 large weight) and by anything between; the weight under which the images find their labels best is used. Names that
 CLIP knows well get a small weight, names that it never met a large one, shuffled captions none. Where too many labels
 have nothing in the memory the weight is 0 for all: evidence for some labels only would draw every image to those.
