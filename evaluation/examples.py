@@ -159,7 +159,7 @@ class _Direction:
 
     def _shown(self, modality: Modality, row: int) -> Shown:
         if modality == "text":
-            return Shown(self._task.shown_names[row])
+            return Shown(self._task.shown_name(row))
         return Shown(self._task.image_names[row], self._task.thumbnails[row] if self._task.thumbnails else b"")
 
     def _top(self, scores: FloatArray, relevant: NDArray[np.bool_]) -> tuple[Answer, ...]:

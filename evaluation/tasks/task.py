@@ -60,8 +60,12 @@ class EvalTask:
 
     @property
     def shown_names(self) -> list[str]:
-        """(M,) the names for people: of a class without one, its number."""
-        return [name or class_shown(place) for place, name in enumerate(self.text_names)]
+        """(M,) the names for people."""
+        return [self.shown_name(place) for place in range(len(self.text_names))]
+
+    def shown_name(self, place: int) -> str:
+        """A name for people: of a class without one, its number."""
+        return self.text_names[place] or class_shown(place)
 
     @property
     def digest(self) -> str:

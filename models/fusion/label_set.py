@@ -193,12 +193,11 @@ def best_weight(
         return 0.0
     left_out = LeftOut.of(side, texts, values, attention, images, labels, certainty)
     confidence = certainty / certainty.sum()
-    losses = []
+    by_chance, losses = math.log(len(texts)), []  # where no weight does better than chance, 0 comes first
     for weight in WEIGHTS:
         scores = left_out.scores(weight)
         scores = scores / scores.std(dim=1).mean().clamp(min=1e-6)
         by_sharpness = [F.cross_entropy(factor * scores, labels, reduction="none") for factor in SHARPNESS]
-        by_chance = math.log(len(texts))  # where no weight does better, 0 comes first
         losses.append(min(by_chance, *(float(loss @ confidence) for loss in by_sharpness)))
     return min(WEIGHTS[losses.index(min(losses))], most * NamesAlone.of(images, labels, texts, certainty).odds)
 
