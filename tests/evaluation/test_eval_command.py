@@ -14,12 +14,16 @@ import pytest
 from seeded_rows import encoder_record
 from typer.testing import CliRunner, Result
 
+from evaluation.retrieval import RetrievalTask
+from evaluation.tasks import EvalTask
+from evaluation.zero_shot import ZeroShotTask
 from memory import Memory
 from memory_builder import BuildConfig, build
 from models.checkpoint import save_fusion
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig
 from reco.cli import app
+from reco.eval_options import refuse_kinds
 
 
 @pytest.fixture
@@ -297,3 +301,21 @@ def test_real_embeddings_give_the_accuracy_that_numpy_gives(
     direct = ((image[task] @ text.T).argmax(axis=1) == label[task]).mean() * 100
     assert top_1["none"]["mean"] == pytest.approx(direct)
     assert round(direct, 1) == 65.5
+
+
+def test_options_of_labels_are_refused_where_they_would_count_for_nothing(
+    reco: Callable[..., Result], world: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = tmp_path / "unseen.txt"
+    names.write_text("wren")
+    refused = reco(world.memory, world.fusions[0], world.zero_shot, "--unseen", names, "--kind", "zero-shot")
+    assert refused.exit_code == 2 and "leave one of them out" in refused.stderr
+    rows = np.eye(2, dtype=np.float32)
+    pairs = EvalTask("pairs", RetrievalTask(rows, rows, np.arange(2)), ["a", "b"], ["", ""])
+    classes = EvalTask("classes", ZeroShotTask(rows, np.arange(2), rows), ["a", "b"], ["", ""])
+    given = {"templates": "--templates", "unseen": "--unseen"}
+    refuse_kinds([pairs, classes], given, query_only=False, without_unseen=False)
+    with pytest.raises(SystemExit) as stopped:
+        refuse_kinds([pairs], given, query_only=False, without_unseen=False)
+    assert stopped.value.code == 2
+    assert "--templates and --unseen: for classifications only" in " ".join(capsys.readouterr().err.split())
