@@ -94,7 +94,7 @@ def _among(trial: Trial, queries: Tensor, answers: Tensor) -> Trial:
 
     Of names and images, `answers` says which entities are kept, whichever of the two is the gallery.
     """
-    if len(answers) != len(trial.gallery):  # the gallery is images: those of the kept entities
+    if trial.by_gallery:  # the gallery is images: those of the kept entities, be they as many as these
         answers = trial.right[queries].sum(dim=0) > 0
     asked = Asked(*(getattr(trial.asked, part.name)[queries] for part in fields(Asked)))
     return replace(trial, asked=asked, gallery=trial.gallery[answers], right=trial.right[queries][:, answers])
