@@ -6,7 +6,7 @@ Shapes: B queries, K neighbours, D embedding dim, N rows.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,12 +16,13 @@ from memory import MODALITIES, OTHER_MODALITY, Modality, Neighbours, SearchableM
 from memory.searchable import QUERY_NORM_TOLERANCE, check_queries
 from memory.searching.exact_search import ExactSearch, ShardSearch
 from memory.searching.ranking import MISSING
+from models.label_captions import LookedUp
 
 Captions = Callable[[NDArray[np.int64]], Sequence[str]]
 _BLOCK_ELEMENTS = 1 << 24  # float32 similarities at a time: 64 MiB
 
 
-class SearchesNeighbours(Protocol):
+class SearchesNeighbours(LookedUp, Protocol):
     """What the evaluation asks of a memory; `memory.Memory` and `ArrayMemory` satisfy it."""
 
     @property
@@ -31,12 +32,6 @@ class SearchesNeighbours(Protocol):
     @property
     def num_items(self) -> int:
         """Items a search can return."""
-
-    def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
-        """The k nearest items of each query (B, D), float32 of unit norm, within one modality."""
-
-    def captions(self, ids: NDArray[np.int64]) -> Sequence[str] | None:
-        """The captions of ids (n,) that a search returned; None where none are known."""
 
 
 class ArrayMemory:
@@ -91,9 +86,22 @@ class ArrayMemory:
         """N."""
         return len(self.ids)
 
-    def rows(self, modality: Modality) -> NDArray[np.float32]:
-        """(N, D) float32, unit norm, in the order of `ids`; not to be written to."""
-        return self._rows[modality]
+    @property
+    def num_rows(self) -> int:
+        """Ids run from 0 to this number, those of no row included."""
+        return int(self.ids[-1]) + 1 if len(self.ids) else 0
+
+    def deleted_ids(self) -> NDArray[np.int64]:
+        """Ids of no row, ascending."""
+        return np.setdiff1d(np.arange(self.num_rows), self.ids, assume_unique=True)
+
+    def segments(self) -> list[dict[str, Any]]:
+        """None."""
+        return []
+
+    def rows(self, modality: Modality, ids: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """(N, D) float32, unit norm, of ids that are here, or all in the order of `ids`; not to be written to."""
+        return self._rows[modality] if ids is None else self._rows[modality][np.searchsorted(self.ids, ids)]
 
     def subset(self, positions: ArrayLike) -> "ArrayMemory":
         """The rows at some positions (not ids), or where a mask (N,) is True; order and repeats do not matter."""

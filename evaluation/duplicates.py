@@ -5,6 +5,7 @@ Shapes: B queries, K neighbours, D embedding dim.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,9 +81,26 @@ class LeavingOut:
         """Items a search can return."""
         return self._memory.num_items - len(self._hidden)
 
+    @property
+    def num_rows(self) -> int:
+        """As in the memory."""
+        return self._memory.num_rows
+
     def captions(self, ids: NDArray[np.int64]) -> Sequence[str] | None:
         """As in the memory."""
         return self._memory.captions(ids)
+
+    def rows(self, modality: Modality, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """As in the memory."""
+        return self._memory.rows(modality, ids)
+
+    def segments(self) -> list[dict[str, Any]]:
+        """As in the memory."""
+        return self._memory.segments()
+
+    def deleted_ids(self) -> NDArray[np.int64]:
+        """Those of the memory, and those that are hidden."""
+        return np.union1d(self._memory.deleted_ids(), self._hidden)
 
     def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
         """As in the memory: hidden items are searched past and dropped."""

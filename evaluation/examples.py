@@ -18,6 +18,7 @@ from evaluation.run import TaskResult
 from evaluation.zero_shot import ZeroShotTask
 from memory import Modality, Neighbours, SearchableMemory
 from models.fusion import Fusion
+from models.label_captions import LabelNeighbours
 
 Group = Literal["helped", "harmed", "random"]
 GROUPS: dict[Group, int] = {"helped": 12, "harmed": 12, "random": 6}  # how many of each are shown
@@ -115,7 +116,7 @@ class _Direction:
         self._task, self._sides, self._k = result.task, result.sides[0], result.k
         self._memory, self._fusion, self._mode, self._queries = memory, fusion, mode, queries
         self._answers: Modality = "text" if queries == "image" else "image"
-        self._of_labels: Neighbours | None = None  # of a label set that is weighed, once it is asked for
+        self._of_labels: LabelNeighbours | None = None  # of a label set that is weighed, once it is asked for
         self._weights: dict[Modality, float] = {}  # of a label set; without, each query has a weight of its own
         if isinstance(self._task.task, ZeroShotTask):
             weights = label_set_weights(self._task.texts, memory, fusion, result.k, self._task.text_names)
@@ -198,10 +199,10 @@ class _Direction:
     def _without_each(self, modality: Modality, row: int) -> tuple[Neighbours, FloatArray]:
         """The neighbours of a row, and it refined with all of them, then with each hidden in turn: (K + 1, D)."""
         query = (self._sides.image if modality == "image" else self._sides.text)[row][None]
-        found = self._found(modality, query, row)
+        found, weighed = self._found(modality, query, row)
         k = found.mask.shape[1]
         masks = found.mask & ~np.eye(k + 1, k, -1, dtype=np.bool_)  # (K + 1, K); the first row hides none
-        repeated = [np.repeat(part, k + 1, axis=0) for part in (query, found.values, found.similarities)]
+        repeated = [np.repeat(part, k + 1, axis=0) for part in (query, found.values, weighed.similarities)]
         queries, values, similarities, mask = (torch.from_numpy(part) for part in (*repeated, masks))
         with torch.inference_mode():
             if self._weights:  # a label set keeps its weight: it was measured on the neighbours of all labels
@@ -214,14 +215,16 @@ class _Direction:
         rows: FloatArray = refined.numpy()
         return found, rows
 
-    def _found(self, modality: Modality, query: FloatArray, row: int) -> Neighbours:
-        """What a row was refined with: a label, the captions that name it."""
+    def _found(self, modality: Modality, query: FloatArray, row: int) -> tuple[Neighbours, Neighbours]:
+        """What a row was refined with, as it is and as the fusion takes it: a label, the captions that name it."""
         if not self._weights or modality == "image":
-            return self._memory.search(query, self._k, modality=modality)
+            found = self._memory.search(query, self._k, modality=modality)
+            return found, found
         if self._of_labels is None:
             task = self._task
             self._of_labels = label_neighbours(task.texts, self._memory, self._k, task.text_names)
-        return Neighbours(*(getattr(self._of_labels, part.name)[row : row + 1] for part in fields(Neighbours)))
+        as_found, alike = self._of_labels.neighbours, self._of_labels.alike
+        return _row(as_found, row), _row(alike, row)
 
     def _used(self, found: Neighbours, influence: NDArray[np.floating]) -> tuple[UsedNeighbour, ...]:
         items = self._memory.items(found.ids[0][found.mask[0]])
@@ -233,3 +236,8 @@ class _Direction:
             )
             for position, item in enumerate(items)
         )
+
+
+def _row(found: Neighbours, row: int) -> Neighbours:
+    """The neighbours of one query (1, K)."""
+    return Neighbours(*(getattr(found, part.name)[row : row + 1] for part in fields(Neighbours)))

@@ -4,7 +4,6 @@ Shapes: N images, C labels, K neighbours, D embedding dim.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -43,7 +42,7 @@ def label_set_sides_at(
     for k in ks:  # one after the other: what many labels find takes room
         found = _search(labels, memory, k, names)
         weight = _weigh(labels, found, fusion)
-        texts.append(_refined(fusion, labels, found.neighbours, weight.text))
+        texts.append(_refined(fusion, labels, found.alike, weight.text))
         weights.append(weight.image)
     refined = _weighed_images(fusion, images, memory, ks, weights)
     return [Sides(images, labels, *pair) for pair in zip(refined, texts, strict=True)]
@@ -60,20 +59,19 @@ def label_set_weights(
 
 def label_neighbours(
     labels: FloatArray, memory: SearchesNeighbours, k: int, names: Sequence[str] | None = None
-) -> Neighbours:
+) -> LabelNeighbours:
     """What a set of labels (C, D) is refined with; of the keys only the first of each label."""
-    return _search(labels, memory, k, names).neighbours
+    return _search(labels, memory, k, names)
 
 
 def _search(labels: FloatArray, memory: SearchesNeighbours, k: int, names: Sequence[str] | None) -> LabelNeighbours:
     """What the labels find, as the service looks them up."""
     known = names is not None and memory.captions(np.empty(0, dtype=np.int64)) is not None
-    captions = LabelCaptions(names if known and names else [], lambda ids: memory.captions(ids) or [])
-    return captions.look_up(labels, partial(memory.search, modality="text"), k)
+    return LabelCaptions(names if known and names else [], memory).look_up(labels, k)
 
 
 def _weigh(labels: FloatArray, found: LabelNeighbours, fusion: Fusion) -> LabelSetWeights:
-    neighbours = found.neighbours
+    neighbours = found.alike
     given = (*_tensors(labels, neighbours, neighbours.mask.shape[1]), torch.from_numpy(neighbours.keys))
     weights = weigh_label_set(fusion, *given, named=torch.from_numpy(found.named))
     assert weights is not None, "only asked of a fusion that weighs label sets"

@@ -1,20 +1,21 @@
 """What labels find in a memory, where captions name them: those are theirs, whatever the encoder makes of a name.
 
 To an encoder that never met them two names of one genus are next to equal, and so are two codes of a catalogue; their
-letters are not. So more neighbours are looked through than are used, and where a caption names the label, those that
-do are its neighbours, and no others; of several labels in a caption the longest counts, then the first. The order is
-still the encoder's, and a caption that is not near is not looked at: a label is no search term.
+letters are not. So more neighbours are looked through than are used, and where fewer than are used name the label, the
+words of all captions are looked up. Where captions name the label they are its neighbours, and no others; of several
+labels in a caption the longest counts, then the first. The order is still the encoder's.
 Shapes: C labels, B of them, W neighbours looked through, K used, D embedding dim.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memory import Neighbours
+from memory import Modality, Neighbours
+from models.caption_words import CaptionedMemory, CaptionWords
 from models.texts.names import NO_NAME, Names, words_of
 
 _LOOKED_THROUGH, _MOST = 5, 100  # times the neighbours that are used, but no more than so many, or than are used
@@ -22,7 +23,14 @@ _PART = 256  # labels looked up at a time: each looks through many rows
 _WORDS = 16  # of a label; a longer one is a sentence, which no caption repeats
 
 
-Search = Callable[[NDArray[np.float32], int], Neighbours]  # (B, D) texts, and how many captions each
+class LookedUp(CaptionedMemory, Protocol):
+    """What is asked of a memory that labels are looked up in; `memory.SearchableMemory` documents each member."""
+
+    def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
+        """The k nearest items of each query (B, D) of unit norm, within one modality."""
+
+    def rows(self, modality: Modality, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Embeddings (n, D) float32, unit norm, of ids: the captions', or what stands beside them."""
 
 
 def looked_through(k: int) -> int:
@@ -36,19 +44,30 @@ class LabelNeighbours(NamedTuple):
     neighbours: Neighbours
     named: NDArray[np.bool_]
 
+    @property
+    def alike(self) -> Neighbours:
+        """The neighbours as a fusion takes them: those that name their label count alike.
+
+        How similar a caption is says whether it is the label's. Where its letters say so, similarity tells only how
+        many other words it has, and weighing by it throws away images: of four that name a code, all but one.
+        """
+        found = self.neighbours
+        level = found.mask & self.named[:, None]
+        return replace(found, similarities=np.where(level, found.similarities[:, :1], found.similarities))
+
 
 class LabelCaptions:
-    """The labels of a set, and where the captions of a memory are."""
+    """The labels of a set, and a memory whose captions may name them."""
 
-    def __init__(self, labels: Sequence[str], captions: Callable[[NDArray[np.int64]], Sequence[str]]) -> None:
+    def __init__(self, labels: Sequence[str], memory: LookedUp) -> None:
         """Take both.
 
         Args:
             labels: (C,) as they are asked, without a template; one that is no word, or of more than sixteen, is named
-                by no caption.
-            captions: of ids (n,) int64 of the memory, as `SearchableMemory.captions`.
+                by no caption. None at all where no captions are known.
+            memory: that is searched.
         """
-        self._captions = captions
+        self._labels, self._memory = labels, memory
         short = [label for label in labels if 0 < len(words_of(label)) <= _WORDS]
         self._names = Names(short) if short else None
         self._numbers = np.full(len(labels), NO_NAME) if self._names is None else self._names.mentioned(labels)
@@ -58,7 +77,6 @@ class LabelCaptions:
     def look_up(
         self,
         texts: NDArray[np.float32],
-        search: Search,
         k: int,
         *,
         part: int = _PART,
@@ -68,26 +86,26 @@ class LabelCaptions:
 
         Args:
             texts: (C, D) float32, unit norm, of the labels.
-            search: within the captions of the memory.
             k: neighbours to be used.
             part: labels at a time.
             before_part: called before each part; whatever it raises ends the look-up.
         """
-        width, parts = k if self._names is None else looked_through(k), list[LabelNeighbours]()
+        parts = list[LabelNeighbours]()
         for start in range(0, len(texts), part):
             before_part()
-            found, named = self.of(search(np.ascontiguousarray(texts[start : start + part]), width), start, k)
+            found, named = self._of(np.ascontiguousarray(texts[start : start + part]), start, k)
             parts.append(LabelNeighbours(replace(found, keys=found.keys[:, :1].copy()), named))  # the rest takes room
         return _joined(parts)
 
-    def of(self, found: Neighbours, start: int, k: int) -> LabelNeighbours:
-        """The k neighbours that some labels use, of those that they found.
+    def _of(self, texts: NDArray[np.float32], start: int, k: int) -> LabelNeighbours:
+        """The k neighbours that the labels from `start` on use, (B, D) of them."""
+        if self._names is None:
+            return LabelNeighbours(self._memory.search(texts, k, modality="text"), np.zeros(len(texts), dtype=np.bool_))
+        near = self._among_near(self._memory.search(texts, looked_through(k), modality="text"), start, k)
+        return self._with_far(near, texts, start)
 
-        Args:
-            found: of the labels from `start` on: the nearest W, as many as `looked_through`.
-            start: place of the first of them.
-            k: neighbours to be used; the result is as wide, or as wide as what was found.
-        """
+    def _among_near(self, found: Neighbours, start: int, k: int) -> LabelNeighbours:
+        """The k of the neighbours (B, W) found: those that name the label, or where none does the nearest."""
         own = self._own(found, self._numbers[start : start + len(found.ids), None])  # (B, W)
         named = np.asarray(own.any(axis=1))
         used = np.where(named[:, None], own, found.mask)
@@ -102,17 +120,53 @@ class LabelCaptions:
         )
         return LabelNeighbours(chosen, named)
 
+    def _with_far(self, near: LabelNeighbours, texts: NDArray[np.float32], start: int) -> LabelNeighbours:
+        """The same, with captions from anywhere for labels that fewer name than are used."""
+        found, named = near
+        numbers = self._numbers[start : start + len(texts)]
+        full = named & found.mask.all(axis=1)
+        few = np.flatnonzero((numbers != NO_NAME) & ~full)
+        if not len(few):
+            return near
+        words = CaptionWords.of(self._memory)
+        holding = [words.holding(self._labels[start + place]) for place in few.tolist()]
+        self._read(np.unique(np.concatenate(holding)))
+        for place, ids in zip(few.tolist(), holding, strict=True):
+            far = [one for one in ids.tolist() if self._mentioned[one] == numbers[place]]
+            own = np.union1d(np.array(far, dtype=np.int64), found.ids[place][found.mask[place] & named[place]])
+            if len(own) and len(own) > (found.mask[place] & named[place]).sum():
+                self._fill(found, place, texts[place], own)
+                named[place] = True
+        return near
+
+    def _fill(self, found: Neighbours, place: int, text: NDArray[np.float32], own: NDArray[np.int64]) -> None:
+        """Give a label (D,) the nearest of its own pairs, ids ascending."""
+        keys = self._memory.rows("text", own)
+        similarities = (keys.astype(np.float64) @ text).astype(np.float32)
+        best = np.argsort(-similarities, kind="stable")[: found.ids.shape[1]]
+        used = slice(0, len(best))
+        for column, nothing in ((found.ids, -1), (found.similarities, 0), (found.values, 0), (found.keys, 0)):
+            column[place] = nothing
+        found.mask[place] = False
+        found.ids[place, used], found.similarities[place, used] = own[best], similarities[best]
+        found.keys[place, used], found.values[place, used] = keys[best], self._memory.rows("image", own[best])
+        found.mask[place, used] = True
+
     def _own(self, found: Neighbours, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of the neighbours (B, W) have a caption that names the label that found them."""
-        if self._names is None or not found.mask.any():
-            return np.zeros_like(found.mask)
-        known, wanted = self._mentioned, found.ids[found.mask]
-        unread = np.array([one for one in np.unique(wanted).tolist() if one not in known], dtype=np.int64)
-        if len(unread):
-            known.update(zip(unread.tolist(), self._names.mentioned(self._captions(unread)).tolist(), strict=True))
+        wanted = found.ids[found.mask]
+        self._read(np.unique(wanted))
         mentioned = np.full(found.ids.shape, NO_NAME)
-        mentioned[found.mask] = [known[one] for one in wanted.tolist()]
+        mentioned[found.mask] = [self._mentioned[one] for one in wanted.tolist()]
         return np.asarray((mentioned == numbers) & (numbers != NO_NAME))
+
+    def _read(self, ids: NDArray[np.int64]) -> None:
+        """Read the captions of some distinct ids that were not read before."""
+        unread = np.array([one for one in ids.tolist() if one not in self._mentioned], dtype=np.int64)
+        if len(unread):
+            assert self._names is not None, "without names no caption is read"
+            mentioned = self._names.mentioned(self._memory.captions(unread) or [])
+            self._mentioned.update(zip(unread.tolist(), mentioned.tolist(), strict=True))
 
 
 def _joined(parts: Sequence[LabelNeighbours]) -> LabelNeighbours:

@@ -6,7 +6,7 @@ Shapes: B queries, K neighbours, D embedding dim, N items.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,12 +42,11 @@ PAPER = Arrangement("uni", "cross")
 ARRANGEMENTS = (PAPER, Arrangement("uni", "uni"), Arrangement("cross", "cross"), Arrangement("cross", "uni"))
 
 
-class RememberedSearch:
-    """A memory that answers the same queries once; ids, not values, are what it remembers."""
+class _OnArray:
+    """What does not depend on how a memory of rows in RAM is searched."""
 
-    def __init__(self, memory: ArrayMemory, arrangement: Arrangement = PAPER) -> None:
-        self._memory, self._arrangement = memory, arrangement
-        self._answered: dict[tuple[Modality, bytes], Neighbours] = {}
+    def __init__(self, memory: ArrayMemory) -> None:
+        self._memory = memory
 
     @property
     def embed_dim(self) -> int:
@@ -59,9 +58,36 @@ class RememberedSearch:
         """N."""
         return self._memory.num_items
 
+    @property
+    def num_rows(self) -> int:
+        """As in the memory."""
+        return self._memory.num_rows
+
+    def deleted_ids(self) -> NDArray[np.int64]:
+        """As in the memory."""
+        return self._memory.deleted_ids()
+
+    def segments(self) -> list[dict[str, Any]]:
+        """As in the memory."""
+        return self._memory.segments()
+
+
+class RememberedSearch(_OnArray):
+    """A memory that answers the same queries once; ids, not values, are what it remembers."""
+
+    def __init__(self, memory: ArrayMemory, arrangement: Arrangement = PAPER) -> None:
+        super().__init__(memory)
+        self._arrangement = arrangement
+        self._answered: dict[tuple[Modality, bytes], Neighbours] = {}
+
     def captions(self, ids: NDArray[np.int64]) -> Sequence[str] | None:
         """Where labels look among captions; among images there are none to read."""
         return self._memory.captions(ids) if self._arrangement.keys("text") == "text" else None
+
+    def rows(self, modality: Modality, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """As texts what a label is compared with, as images what it gets of the items that it found."""
+        side = self._arrangement.keys("text") if modality == "text" else self._arrangement.values("text")
+        return self._memory.rows(side, ids)
 
     def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
         """As `ArrayMemory.search`, but for what is searched and what the values are."""
@@ -81,25 +107,20 @@ class RememberedSearch:
         return Neighbours(ids, similarities, values, keys, mask)
 
 
-class RandomNeighbours:
+class RandomNeighbours(_OnArray):
     """A memory that is never looked up: every query gets items drawn at random, most similar first."""
 
     def __init__(self, memory: ArrayMemory, seed: int) -> None:
-        self._memory, self._seed = memory, seed
-
-    @property
-    def embed_dim(self) -> int:
-        """D."""
-        return self._memory.embed_dim
-
-    @property
-    def num_items(self) -> int:
-        """N."""
-        return self._memory.num_items
+        super().__init__(memory)
+        self._seed = seed
 
     def captions(self, ids: NDArray[np.int64]) -> Sequence[str] | None:
         """None: what a caption names would be looked for."""
         return None
+
+    def rows(self, modality: Modality, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """As in the memory."""
+        return self._memory.rows(modality, ids)
 
     def search(self, queries: NDArray[np.float32], k: int, *, modality: Modality) -> Neighbours:
         """k different random items for each query (B, D), with their true similarities."""

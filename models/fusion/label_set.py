@@ -93,7 +93,7 @@ def weigh_label_set(
         found = found.masked_fill(named, 1.0)
     held = found * paired
     single = (found >= KNOWN) & (held < KNOWN)  # (C,)
-    names = _of_single_pairs(texts, values, single)
+    names = _of_single_pairs(texts, values, best, single, named)
     of_single, missing = float(single.float().mean()), float((found < KNOWN).float().mean())
     at_most = missing + names.doubtful * of_single  # of labels without anything of theirs
     trust = min(max((MANY_UNKNOWN - at_most) / (MANY_UNKNOWN - FEW_UNKNOWN), 0.0), 1.0)
@@ -146,13 +146,13 @@ def _without_copies(values: Tensor, attention: Tensor) -> Tensor:
     return merged
 
 
-def _of_single_pairs(texts: Tensor, values: Tensor, single: Tensor) -> NamesAlone:
+def _of_single_pairs(texts: Tensor, values: Tensor, best: Tensor, single: Tensor, named: Tensor | None) -> NamesAlone:
     """What the names say of the images of labels with a single pair (C,), evenly where there are too many."""
     labels = torch.nonzero(single).squeeze(1)
     if not len(labels):
         return NamesAlone(0.0, 0.0, 0.0)
     labels = _evenly(labels, len(texts))
-    return NamesAlone.of(values[labels, 0], labels, texts)
+    return NamesAlone.of(values[labels, 0], labels, texts, captions=best, named=named)
 
 
 def _evenly(rows: Tensor, labels: int) -> Tensor:

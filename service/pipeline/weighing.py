@@ -45,16 +45,16 @@ def weigh_classes(
     """
     refuse_late = partial(_refuse_late, deadline)
     try:
-        captions = LabelCaptions(labels, composed.memory.captions)
-        search = partial(composed.memory.search, modality="text")
-        found = captions.look_up(classes, search, k, part=part_size, before_part=refuse_late)
+        captions = LabelCaptions(labels, composed.memory)
+        found = captions.look_up(classes, k, part=part_size, before_part=refuse_late)
         refuse_late()
-        weights = composed.weigh(classes, found.neighbours, found.named)
+        alike = found.alike
+        weights = composed.weigh(classes, alike, found.named)
         assert weights is not None, "only asked of a fusion that weighs label sets"
         refined = None
         if refine:
             given = np.full(len(classes), weights.text, dtype=np.float32)
-            refined = composed.fuse(classes, found.neighbours, modality="text", weights=given)
+            refined = composed.fuse(classes, alike, modality="text", weights=given)
     except torch.OutOfMemoryError as error:
         raise MemoryError(str(error)) from error
     answers = [

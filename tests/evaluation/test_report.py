@@ -203,7 +203,8 @@ def test_influence_on_a_label_is_at_the_weight_of_its_set(world: Any, evaluated:
 
     def score(hidden: int) -> float:
         mask = found.mask & (np.arange(4) != hidden)
-        parts = map(torch.from_numpy, (text, found.values, found.similarities, mask))
+        alike = np.full((1, 4), found.similarities[0, 0])  # each of the four captions names the label
+        parts = map(torch.from_numpy, (text, found.values, alike, mask))
         return float(fusion.text(*parts, torch.tensor(weights.text)).numpy()[0] @ image)
 
     influences = [neighbour.influence for neighbour in example.answer_neighbours]

@@ -1,13 +1,15 @@
-"""Captions that name a label are its own: they are looked for among more neighbours than are used."""
+"""Captions that name a label are its own, near it or far from it, and count alike."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from seeded_rows import unit_rows
 
-from memory import Neighbours
-from models.label_captions import LabelCaptions
+from evaluation.array_memory import ArrayMemory
+from models import label_captions
+from models.label_captions import LabelCaptions, LabelNeighbours
 
 CAPTIONS = [
     "a photo of a fennow",  # 0
@@ -17,61 +19,100 @@ CAPTIONS = [
     "a rock wren",  # 4
     "nothing of interest",  # 5
 ]
+DIM = 16
+IMAGES = unit_rows(len(CAPTIONS), DIM, 2)
+# Each text is as similar to `QUERY` as its place says: 0.9 for the first of an order, less for those after it.
+QUERY = np.eye(DIM, dtype=np.float32)[:1]
 
 
-def found(rows: Sequence[Sequence[int]]) -> Neighbours:
-    """Neighbours of these ids, -1 for none; each has its id in its embeddings, and is less similar than the last."""
-    ids = np.array(rows, dtype=np.int64)
-    mask = ids >= 0
-    similarities = np.where(mask, 0.9 - 0.1 * np.arange(ids.shape[1], dtype=np.float32), 0).astype(np.float32)
-    values = np.where(mask, ids, 0)[..., None].astype(np.float32)
-    return Neighbours(ids, similarities, values, values + 100, mask)
+def memory_in_order(order: Sequence[int], reads: list[list[int]] | None = None) -> ArrayMemory:
+    """The captions, most similar to the query first in that order; what is read is noted."""
+    texts = np.zeros((len(CAPTIONS), DIM), dtype=np.float32)
+    for place, one in enumerate(order):
+        cosine = 0.9 - 0.1 * place
+        texts[one, 0], texts[one, 1 + one] = cosine, np.sqrt(1 - cosine**2)
+
+    def captions(ids: NDArray[np.int64]) -> list[str]:
+        if reads is not None:
+            reads.append(ids.tolist())
+        return [CAPTIONS[one] for one in ids.tolist()]
+
+    return ArrayMemory(IMAGES, texts, captions=captions)
 
 
-def captions_of(ids: NDArray[np.int64]) -> list[str]:
-    return [CAPTIONS[one] for one in ids]
+def look_up(memory: ArrayMemory, labels: Sequence[str], k: int) -> LabelNeighbours:
+    """What the labels find, each with the query for its text."""
+    return LabelCaptions(labels, memory).look_up(np.repeat(QUERY, len(labels), axis=0), k)
 
 
 def test_captions_that_name_a_label_are_its_only_neighbours_in_their_order() -> None:
-    labels = LabelCaptions(["brannock's fennow", "fennow"], captions_of)
-    chosen, named = labels.of(found([[0, 2, 5, 1], [1, 0, 5, 3]]), 0, 2)
+    memory = memory_in_order([0, 2, 5, 1, 3, 4])
+    chosen, named = look_up(memory, ["brannock's fennow", "fennow"], 3)
     assert named.tolist() == [True, True]
-    assert chosen.ids.tolist() == [[2, 1], [0, -1]]
-    assert chosen.mask.tolist() == [[True, True], [True, False]]
-    np.testing.assert_allclose(chosen.similarities, [[0.8, 0.6], [0.8, 0.0]], atol=1e-6)
-    assert chosen.values[..., 0].tolist() == [[2, 1], [0, 0]] and chosen.keys[..., 0].tolist() == [[102, 101], [100, 0]]
+    assert chosen.ids.tolist() == [[2, 1, -1], [0, -1, -1]]
+    assert chosen.mask.tolist() == [[True, True, False], [True, False, False]]
+    np.testing.assert_allclose(chosen.similarities, [[0.8, 0.6, 0], [0.9, 0, 0]], atol=1e-6)
+    np.testing.assert_array_equal(chosen.values[0, :2], memory.rows("image")[[2, 1]])
+    assert not chosen.values[0, 2].any() and not chosen.values[1, 1:].any()
+    np.testing.assert_array_equal(chosen.keys[:, 0], memory.rows("text")[[2, 0]])
 
 
 def test_a_label_that_no_caption_names_keeps_the_nearest() -> None:
-    labels = LabelCaptions(["kingfisher", "!!!"], captions_of)
-    nearest = found([[5, 3, 4, 1], [0, -1, -1, -1]])
-    chosen, named = labels.of(nearest, 0, 3)
+    memory = memory_in_order([5, 3, 4, 1, 0, 2])
+    chosen, named = look_up(memory, ["kingfisher", "!!!"], 3)
     assert not named.any()
-    assert chosen.ids.tolist() == [[5, 3, 4], [0, -1, -1]]
-    np.testing.assert_array_equal(chosen.values, nearest.values[:, :3])
+    assert chosen.ids.tolist() == [[5, 3, 4]] * 2
+    np.testing.assert_array_equal(chosen.values, memory.search(np.repeat(QUERY, 2, axis=0), 3, modality="text").values)
 
 
 def test_the_longest_label_of_the_set_counts_wherever_the_part_begins() -> None:
-    labels = LabelCaptions(["fennow", "wren", "rock wren"], captions_of)
-    chosen, named = labels.of(found([[4, 3, 0, 5], [3, 4, 0, 5]]), 1, 2)
-    assert named.all() and chosen.ids.tolist() == [[3, -1], [4, -1]]
+    memory = memory_in_order([4, 3, 0, 5, 1, 2])
+    labels = LabelCaptions(["fennow", "wren", "rock wren"], memory)
+    chosen, named = labels.look_up(np.repeat(QUERY, 3, axis=0), 2, part=1)
+    assert named.all() and chosen.ids.tolist() == [[0, 1], [3, -1], [4, -1]]
 
 
-@pytest.mark.parametrize("labels", [[], ["", "..."]])
+def test_captions_far_from_a_label_that_name_it_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_captions, "_MOST", 1)  # k, and no more, are looked through
+    memory = memory_in_order([5, 0, 3, 1, 2, 4])
+    chosen, named = look_up(memory, ["brannock's fennow", "wren", "fennow", "kingfisher"], 2)
+    assert named.tolist() == [True, True, True, False]
+    assert chosen.ids.tolist() == [[1, 2], [3, 4], [0, -1], [5, 0]]
+    np.testing.assert_allclose(chosen.similarities, [[0.6, 0.5], [0.7, 0.4], [0.8, 0], [0.9, 0.8]], atol=1e-6)
+    np.testing.assert_array_equal(chosen.values[0], memory.rows("image")[[1, 2]])
+    np.testing.assert_array_equal(chosen.values[2], [memory.rows("image")[0], np.zeros(DIM)])
+
+
+def test_near_captions_that_name_a_label_are_joined_by_those_that_are_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_captions, "_MOST", 1)
+    chosen, _ = look_up(memory_in_order([2, 5, 0, 3, 4, 1]), ["brannock's fennow"], 2)
+    assert chosen.ids.tolist() == [[2, 1]]
+
+
+def test_what_a_memory_no_longer_holds_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_captions, "_MOST", 1)
+    memory = memory_in_order([5, 0, 3, 1, 2, 4]).without([1, 3, 4])
+    chosen, named = look_up(memory, ["brannock's fennow", "wren"], 2)
+    assert named.tolist() == [True, False]
+    assert chosen.ids.tolist() == [[2, -1], [5, 0]]
+
+
+@pytest.mark.parametrize("labels", [[], ["", "..."], [" ".join("abcdefghijklmnopq")]])
 def test_without_names_no_caption_is_read(labels: list[str]) -> None:
-    def unread(_: NDArray[np.int64]) -> list[str]:
-        raise AssertionError("captions were read")
-
-    chosen, named = LabelCaptions(labels, unread).of(found([[1, 2, 3], [4, 5, 0]]), 0, 2)
-    assert not named.any() and chosen.ids.tolist() == [[1, 2], [4, 5]]
+    reads: list[list[int]] = []
+    memory = memory_in_order([1, 2, 3, 4, 5, 0], reads)
+    chosen, named = LabelCaptions(labels, memory).look_up(np.repeat(QUERY, 2, axis=0), 2)
+    assert not named.any() and chosen.ids.tolist() == [[1, 2]] * 2 and not reads
 
 
 def test_each_caption_is_read_once_for_all_labels() -> None:
-    asked: list[list[int]] = []
+    reads: list[list[int]] = []
+    look_up(memory_in_order([0, 1, 3, 4, 2, 5], reads), ["wren", "fennow", "rock wren"], 1)
+    assert reads == [[0, 1, 2, 3, 4]]
 
-    def captions(ids: NDArray[np.int64]) -> list[str]:
-        asked.append(ids.tolist())
-        return captions_of(ids)
 
-    LabelCaptions(["wren", "fennow"], captions).of(found([[3, 4, 0], [0, 3, 1]]), 0, 1)
-    assert asked == [[0, 1, 3, 4]]
+def test_captions_that_name_a_label_count_alike_and_others_as_they_are() -> None:
+    found = look_up(memory_in_order([1, 2, 5, 0, 3, 4]), ["brannock's fennow", "kingfisher"], 3)
+    np.testing.assert_allclose(found.alike.similarities, [[0.9, 0.9, 0], [0.9, 0.8, 0.7]], atol=1e-6)
+    np.testing.assert_allclose(found.neighbours.similarities, [[0.9, 0.8, 0], [0.9, 0.8, 0.7]], atol=1e-6)
+    np.testing.assert_array_equal(found.alike.values, found.neighbours.values)

@@ -84,7 +84,7 @@ def classify(client: httpx.Client, photos: list[bytes], labels: list[str], **opt
 
 
 def named_by_hand(memory: SearchableMemory, texts: FloatArray, labels: list[str]) -> Neighbours:
-    """Of five times K neighbours those whose caption names the label, K at most; the K nearest where none does."""
+    """Of five times K neighbours those whose caption names the label, K at most and alike; else the K nearest."""
     wide = memory.search(texts, 5 * K, modality="text")
     chosen = memory.search(texts, K, modality="text")
     for row, label in enumerate(labels):
@@ -95,6 +95,7 @@ def named_by_hand(memory: SearchableMemory, texts: FloatArray, labels: list[str]
                 into = getattr(chosen, part.name)
                 into[row, : len(own)] = getattr(wide, part.name)[row, own]
             chosen.mask[row, len(own) :] = False
+            chosen.similarities[row] = chosen.similarities[row, 0]
     return chosen
 
 

@@ -129,6 +129,36 @@ def test_the_names_are_judged_by_the_rank_of_an_images_own_label() -> None:
     assert believed.mixed_up == 0 and believed.doubtful == pytest.approx(2 / 6)
 
 
+def test_captions_that_fit_their_images_vouch_for_names_that_the_encoder_cannot_read() -> None:
+    """Codes rank images by chance, as the names of mixed-up pairs do; their captions do not."""
+    dice = torch.Generator().manual_seed(4)
+    images, codes = (F.normalize(torch.randn(200, D, generator=dice), dim=-1) for _ in range(2))
+    captions = F.normalize(images + 0.2 * torch.randn(200, D, generator=dice), dim=-1)
+    labels, named = torch.arange(200), torch.ones(200, dtype=torch.bool)
+    assert NamesAlone.of(images, labels, codes).mixed_up > 0.8
+    fitting = NamesAlone.of(images, labels, codes, captions=captions, named=named)
+    assert fitting.mixed_up < 0.05 and fitting.doubtful < 0.1 and fitting.odds > 50
+    mixed = NamesAlone.of(images[torch.randperm(200, generator=dice)], labels, codes, captions=captions, named=named)
+    assert mixed.mixed_up > 0.8
+
+
+def test_captions_vouch_for_labels_that_they_name_and_for_no_others() -> None:
+    images, labels = torch.eye(8), torch.arange(8)
+    codes, named = -images, torch.arange(8) < 4
+    alone = NamesAlone.of(images, labels, codes)
+    half = NamesAlone.of(images, labels, codes, captions=images, named=named)
+    assert alone.mixed_up == 1 and half.mixed_up == 1 and half.doubtful == 1
+    named = torch.arange(8) < 7
+    most = NamesAlone.of(images, labels, codes, captions=images, named=named)
+    assert most.mixed_up == pytest.approx(2 / 8) and most.doubtful == pytest.approx(4 / 10)
+
+
+def test_captions_that_are_all_alike_vouch_for_nothing() -> None:
+    images, labels, named = torch.eye(8), torch.arange(8), torch.ones(8, dtype=torch.bool)
+    captions = F.normalize(torch.ones(8, 8), dim=-1)
+    assert NamesAlone.of(images, labels, -images, captions=captions, named=named).mixed_up == 1
+
+
 def test_one_photo_with_several_captions_is_a_single_pair(fusion: Fusion) -> None:
     """Copies agree with each other, and with all of them left out nothing is left to weigh by."""
     asked, memory = world(WEAK, 5), first_of_each()
