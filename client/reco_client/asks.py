@@ -4,6 +4,7 @@ Depends on the parts beside it.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +17,8 @@ from reco_client.results import ItemError
 
 NPY = "application/x-npy"
 UNREADABLE = "file_unreadable"  # ours: the service never saw it
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_HALF_A_PAIR = "the text holds half of a surrogate pair, as bytes that are no UTF-8 come out"
 
 
 @dataclass(frozen=True)
@@ -48,20 +51,30 @@ def ask_texts(batch: Batch[str], options: Mapping[str, Any]) -> Ask:
 
     Raises:
         TypeError: an input that is no string, as an empty cell of a table is.
+        ValueError: a text with half of a surrogate pair, as from bytes that are no UTF-8, unless on_error is "partial".
     """
-    for place, one in enumerate(batch.inputs, batch.first):
+    texts, places, errors = [], [], {}
+    for place, one in enumerate(batch.inputs):
+        where = batch.first + place
         if not isinstance(one, str):
-            raise TypeError(f"a text is a string, not {type(one).__name__}: input {place}")
-    body = {"texts": list(batch.inputs), **_given(options), **_form(options)}
+            raise TypeError(f"a text is a string, not {type(one).__name__}: input {where}")
+        if _is_unicode(one):
+            texts.append(one)
+            places.append(place)
+        elif options.get("on_error") == "partial":
+            errors[where] = ItemError(where, "text_invalid_unicode", _HALF_A_PAIR)
+        else:
+            raise ValueError(f"{_HALF_A_PAIR}: input {where}")
+    body = {"texts": texts, **_given(options), **_form(options)}
     arguments = {"json": body, "headers": _accept(options)}
-    return Ask("POST", "/embed/text", arguments, batch.first, range(len(batch.inputs)))
+    return Ask("POST", "/embed/text", arguments, batch.first, places, errors)
 
 
 def ask_images(path: str, batch: Batch[ImageSource], options: Mapping[str, Any]) -> Ask:
     """A request with images, as a form: a third less to send than base64.
 
     Raises:
-        OSError, TypeError: an image that cannot be read, unless on_error is "partial".
+        OSError, TypeError, ValueError: an image that cannot be read, unless on_error is "partial".
     """
     files: list[tuple[str, tuple[str, bytes]]] = []
     places, errors = [], {}
@@ -69,14 +82,14 @@ def ask_images(path: str, batch: Batch[ImageSource], options: Mapping[str, Any])
         try:
             files.append(("files", ("image", read_image(source))))
             places.append(place)
-        except (OSError, TypeError) as error:
+        except (OSError, TypeError, ValueError) as error:
             if options.get("on_error") != "partial":
                 raise
             detail = error.strerror or "" if isinstance(error, OSError) else str(error)
             errors[batch.first + place] = ItemError(batch.first + place, UNREADABLE, detail)
     embeds = path == "/embed/image"
     given = _given(options) | (_form(options) if embeds else {})
-    words = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+    words = {name: value if isinstance(value, str) else _json(value) for name, value in given.items()}
     arguments = {"files": files, "data": words, "headers": _accept(options) if embeds else {}}
     return Ask("POST", path, arguments, batch.first, places, errors)
 
@@ -89,7 +102,7 @@ def ask_label_sets() -> Ask:
 def ask_label_set(method: str, name: str) -> Ask:
     """A request about one label set."""
     # A deletion that arrived, and whose answer did not, would be told as a set that is not there.
-    return Ask(method, f"/label_sets/{quote(name, safe='')}", repeatable=method != "DELETE")
+    return Ask(method, f"/label_sets/{_quoted(name)}", repeatable=method != "DELETE")
 
 
 def ask_put_label_set(name: str, labels: Sequence[str], templates: Sequence[str] | None) -> Ask:
@@ -125,7 +138,22 @@ def ask_pairs(limit: int, offset: int) -> Ask:
 
 def ask_pair(method: str, key: str) -> Ask:
     """A request to show a pair of the memory, or to take it out; a key may hold slashes."""
-    return Ask(method, f"/operator/pairs/{quote(key, safe='/')}", repeatable=method == "GET")
+    return Ask(method, f"/operator/pairs/{'/'.join(map(_quoted, key.split('/')))}", repeatable=method == "GET")
+
+
+def _quoted(part: str) -> str:
+    """A part of a path; one of dots alone would be taken for a step up."""
+    return part.replace(".", "%2E") if part in (".", "..") else quote(part, safe="")
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not _SURROGATE.search(text)
+
+
+def _json(value: Any) -> str:
+    """Letters as they are, which takes less room, but for what only an escape can say."""
+    told = json.dumps(value, ensure_ascii=False)
+    return told if _is_unicode(told) else json.dumps(value)
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:

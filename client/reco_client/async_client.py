@@ -161,8 +161,11 @@ class AsyncClient(Caller[httpx.AsyncClient]):
             attempt += 1
             outcome: httpx.Response | httpx.TransportError
             try:
-                timeout = self._timeout(deadline)
-                outcome = await self._http.request(ask.method, ask.path, timeout=timeout, **ask.arguments)
+                async with asyncio.timeout(deadline.left_s):
+                    timeout = self._timeout(deadline)
+                    outcome = await self._http.request(ask.method, ask.path, timeout=timeout, **ask.arguments)
+            except TimeoutError:
+                outcome = httpx.ReadTimeout("the answer is not whole yet")
             except httpx.TransportError as error:
                 outcome = error
             except httpx.DecodingError as error:

@@ -4,6 +4,7 @@ No connection is touched here. Depends on httpx and the parts beside it.
 """
 
 import math
+import threading
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
@@ -69,6 +70,7 @@ class Caller(Generic[Http]):
         self._retries = retries or Retries()
         self._on_retry = on_retry
         self._in_flight = in_flight
+        self._room = threading.BoundedSemaphore(in_flight)  # threads wait here: what httpx's pool takes is not told
         self._cut = Cut(texts_per_request, images_per_request, bytes_per_request)
 
     @property

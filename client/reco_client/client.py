@@ -5,7 +5,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self, TypeVar, Unpack
 
@@ -163,13 +163,22 @@ class Client(Caller[httpx.Client]):
 
         pool = ThreadPoolExecutor(self._in_flight, thread_name_prefix="reco-client")
         under_way: deque[Future[Part]] = deque()
+        batches, failure = cut(stream.inputs, stream.cutter), None
         try:
-            for batch in cut(stream.inputs, stream.cutter):
+            while True:
+                try:
+                    batch = next(batches, None)
+                except Exception as error:  # the inputs' own: told after the answers to those before it
+                    batch, failure = None, error
+                if batch is None:
+                    break
                 under_way.append(pool.submit(one, batch))
                 if len(under_way) == self._in_flight or under_way[0].done():
                     yield under_way.popleft().result()
             while under_way:
                 yield under_way.popleft().result()
+            if failure is not None:
+                raise failure
         finally:
             left.set()
             # A connection closed under a request leaves its thread at a socket that nobody wakes: wait for the answer.
@@ -185,8 +194,7 @@ class Client(Caller[httpx.Client]):
             attempt += 1
             outcome: httpx.Response | httpx.TransportError
             try:
-                timeout = self._timeout(deadline)
-                outcome = self._http.request(ask.method, ask.path, timeout=timeout, **ask.arguments)
+                outcome = self._attempt(ask, deadline)
             except httpx.TransportError as error:
                 outcome = error
             except httpx.DecodingError as error:
@@ -196,3 +204,41 @@ class Client(Caller[httpx.Client]):
             failure, wait_s = self._failed(ask, attempt, outcome, deadline)
             if wait_s is None or (left or threading.Event()).wait(wait_s):
                 raise failure
+
+    def _attempt(self, ask: Ask, deadline: Deadline) -> httpx.Response:
+        """One answer, whatever it says.
+
+        Raises:
+            httpx.TransportError: none, or not by the deadline.
+        """
+        if not self._room.acquire(timeout=deadline.shorten(self._timeout_s)):
+            raise httpx.PoolTimeout("the requests before it are not answered yet")
+        try:
+            request = self._http.build_request(ask.method, ask.path, timeout=self._timeout(deadline), **ask.arguments)
+            response = self._http.send(request, stream=True)
+            assert isinstance(response.stream, httpx.SyncByteStream), "of a client that waits"
+            response.stream = _Until(deadline, response.stream)
+            try:
+                response.read()
+            finally:
+                response.close()
+            return response
+        finally:
+            self._room.release()
+
+
+class _Until(httpx.SyncByteStream):
+    """An answer that is given up when it is not whole by a deadline, however steadily it trickles."""
+
+    def __init__(self, deadline: Deadline, stream: httpx.SyncByteStream) -> None:
+        self._deadline, self._stream = deadline, stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        for place, part in enumerate(self._stream):
+            if place and self._deadline.is_over:  # what is there at once is whole, for all that is known
+                raise httpx.ReadTimeout("the answer is not whole yet")
+            yield part
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._stream.close()

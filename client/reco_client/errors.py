@@ -104,6 +104,10 @@ class APIError(RecoError):
         self.told = dict(told or {})
         super().__init__(self._sentence())
 
+    def __reduce__(self) -> Any:
+        """To another process: made again by its sentence, and then given what it says."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
+
     def _sentence(self) -> str:
         parts = [f"{self.code} ({self.status}): {self.detail}"]
         if self.items:
@@ -146,7 +150,7 @@ def error_of(response: httpx.Response, places: Sequence[int] = ()) -> RecoError:
         return AnswerInvalid(
             f"HTTP {response.status_code} from {response.url}, and the body is none of RECO's. Is the address right?"
         )
-    errors = [error for error in body.get("errors", ()) if isinstance(error, dict)]
+    errors = [error for error in _list_of(body.get("errors")) if isinstance(error, dict)]
     items, pointers = [], []
     for error in errors:
         pointer = str(error.get("pointer", ""))
@@ -180,3 +184,7 @@ def _retry_after_s(response: httpx.Response) -> float | None:
     """Seconds; RECO sends a number, and a date that a proxy may send is as good as nothing."""
     value = response.headers.get("retry-after", "")
     return float(value) if re.fullmatch(r"\d{1,6}(\.\d+)?", value) else None
+
+
+def _list_of(told: Any) -> list[Any]:
+    return told if isinstance(told, list) else []

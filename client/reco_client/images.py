@@ -24,7 +24,7 @@ def image_size(source: ImageSource) -> int:
     if isinstance(source, str | PathLike):
         try:
             return Path(source).stat().st_size
-        except OSError:
+        except (OSError, ValueError):
             return 0
     return len(source) if isinstance(source, bytes | bytearray | memoryview) else 0
 
@@ -34,6 +34,7 @@ def read_image(source: ImageSource) -> bytes:
 
     Raises:
         OSError: a path that cannot be read.
+        ValueError: a path that holds a zero, or a file that was closed.
         TypeError: no path, bytes or open file: an array or a PIL image must be encoded first.
     """
     if isinstance(source, str | PathLike):

@@ -65,9 +65,19 @@ class Deadline:
     def __init__(self, within_s: float | None) -> None:
         self._end = None if within_s is None else time.monotonic() + within_s
 
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that are left; None without an end."""
+        return None if self._end is None else max(0.001, self._end - time.monotonic())
+
     def shorten(self, seconds: float) -> float:
         """As long, or what is left if that is less."""
         return seconds if self._end is None else max(0.001, min(seconds, self._end - time.monotonic()))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left."""
+        return self.is_over_after(0)
 
     def is_over_after(self, wait_s: float) -> bool:
         """Whether nothing is left after such a wait."""

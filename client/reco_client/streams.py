@@ -3,6 +3,7 @@
 Depends on batches, asks, answers and the parts beside them.
 """
 
+import zipfile
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -59,7 +60,7 @@ class Stream(Generic[Part]):
         """
         try:
             return self.answer(ask, response, count)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise unreadable(ask) from error
 
 

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -21,13 +22,14 @@ QUICK = Retries(first_s=0.01, longest_s=0.02)
 
 @dataclass
 class Reply:
-    """One answer; `cut` hangs up without any."""
+    """One answer; `cut` hangs up without any, `trickle_s` passes between any two of its ten pieces."""
 
     status: int = 200
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
     delay_s: float = 0.0
+    trickle_s: float = 0.0
 
 
 class Scripted:
@@ -37,6 +39,7 @@ class Scripted:
         self.bodies: list[bytes] = []
         self.keys: list[str | None] = []
         self.times: list[float] = []
+        self.paths: list[str] = []
         self.most_at_once = 0
         now, lock = itertools.count(), threading.Lock()
         scripted, open_requests = self, [0]
@@ -50,6 +53,7 @@ class Scripted:
                     scripted.bodies.append(body)
                     scripted.keys.append(self.headers.get("authorization"))
                     scripted.times.append(time.monotonic())
+                    scripted.paths.append(self.path)
                     open_requests[0] += 1
                     scripted.most_at_once = max(scripted.most_at_once, open_requests[0])
                     number = next(now)
@@ -65,9 +69,17 @@ class Scripted:
                 for name, value in {"Content-Length": str(len(content)), **reply.headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(content)
+                step = max(1, len(content) // 10) if reply.trickle_s else len(content) or 1
+                with suppress(BrokenPipeError, ConnectionResetError):  # nobody reads on
+                    for start in range(0, len(content), step):
+                        time.sleep(reply.trickle_s)
+                        self.wfile.write(content[start : start + step])
+                        self.wfile.flush()
 
             def do_GET(self) -> None:
+                self.do_POST()
+
+            def do_DELETE(self) -> None:
                 self.do_POST()
 
             def log_message(self, *_: Any) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripted_service import Reply, both, call
+from scripted_service import Reply, both, call, problem
 
-from reco_client import AnswerInvalid, AsyncClient, Client
+from reco_client import AnswerInvalid, AsyncClient, Client, RequestRefused
 
 JSON = {"Content-Type": "application/json"}
 
@@ -44,6 +44,8 @@ def test_json_of_somebody_else_is_told_of_lists_and_records_too(scripted: Any, k
     [
         Reply(body=b"none", headers={"Content-Type": "application/x-npy"}),
         Reply(body=b"none", headers={"Content-Encoding": "gzip"}),
+        Reply(body=b"", headers={"Content-Type": "application/x-npy"}),
+        Reply(body=b"PK\x03\x04none", headers={"Content-Type": "application/x-npy"}),
     ],
 )
 def test_bytes_that_cannot_be_read_are_told(scripted: Any, kind: str, reply: Reply) -> None:
@@ -65,3 +67,11 @@ def test_a_later_service_may_say_more(scripted: Any) -> None:
     assert (found.key, found.similarity) == ("a", 0.5)
     assert classified.scores is not None
     assert classified.scores.probability == 1.0
+
+
+@both
+def test_a_refusal_whose_list_of_errors_is_none_is_a_refusal(scripted: Any, kind: str) -> None:
+    server = scripted(lambda number: problem(400, "json_invalid", errors=None))
+    with pytest.raises(RequestRefused, match="json_invalid") as refused:
+        call(kind, server.url)
+    assert refused.value.items == ()

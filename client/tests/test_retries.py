@@ -1,6 +1,9 @@
 """When the client tries again and when it gives up, against a real server that misbehaves on purpose."""
 
+import pickle
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -154,6 +157,32 @@ def test_a_deadline_ends_attempts_and_waits(scripted: Any, kind: str) -> None:
 
 
 @both
+def test_an_answer_that_trickles_is_given_up_at_the_deadline(scripted: Any, kind: str) -> None:
+    server = scripted(lambda number: replace(npy(1), trickle_s=0.2))
+    assert call(kind, server.url, deadline_s=20).vectors.shape == (1, 4)
+    started = time.monotonic()
+    with pytest.raises(ConnectionFailed, match="not whole"):
+        call(kind, server.url, deadline_s=0.5, retries=Retries(attempts=1))
+    assert time.monotonic() - started < 1.2
+
+
+def test_threads_that_share_a_client_wait_for_each_other_within_their_deadlines(scripted: Any) -> None:
+    server = scripted(lambda number: replace(npy(1), delay_s=0.5))
+
+    def ask(_: int) -> float:
+        started = time.monotonic()
+        with suppress(ConnectionFailed):
+            client.embed_texts("a")
+        return time.monotonic() - started
+
+    with Client(server.url, in_flight=1, deadline_s=0.7, retries=Retries(attempts=1)) as client:
+        client.embed_texts("a")
+        with ThreadPoolExecutor(4) as pool:
+            waited = list(pool.map(ask, range(4)))
+    assert max(waited) < 1.1, "each new wait had begun with what was left anew"
+
+
+@both
 def test_a_deadline_that_is_kept_changes_nothing(scripted: Any, kind: str) -> None:
     server = scripted(lambda number: npy() if number else problem(503, "queue_full"))
     assert call(kind, server.url, deadline_s=30, retries=QUICK).vectors.shape == (1, 4)
@@ -166,6 +195,20 @@ def test_waits_double_and_never_fall_in_step() -> None:
         assert all(wait is not None and whole / 2 <= wait <= whole for wait in waits)
         assert len(set(waits)) > 40
     assert retries.wait_s(9, failure) is None
+
+
+@both
+def test_an_error_can_be_sent_to_another_process(scripted: Any, kind: str) -> None:
+    errors = [{"pointer": "/texts/0", "code": "text_empty", "detail": "It is empty."}]
+    server = scripted(lambda number: problem(422, "text_empty", errors=errors, limit=7))
+    with pytest.raises(RequestRefused) as failed:
+        call(kind, server.url)
+    again = pickle.loads(pickle.dumps(failed.value))
+    assert type(again) is RequestRefused and str(again) == str(failed.value)
+    assert (again.code, again.status, again.items, again.told) == (
+        *("text_empty", 422),
+        *(failed.value.items, failed.value.told),
+    )
 
 
 def test_what_may_have_arrived_is_not_repeated_where_that_would_matter() -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_service import both, call, npy
+from scripted_service import Reply, both, call, npy
+
+from reco_client import Client
 
 
 @both
@@ -28,3 +30,21 @@ def test_the_key_goes_along(scripted: Any, kind: str, monkeypatch: pytest.Monkey
     monkeypatch.setenv("RECO_URL", server.url)
     call(kind, "")
     assert server.keys == ["Bearer given", "Bearer environment", "Bearer file"]
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("shop/mug 1.jpg", "/operator/pairs/shop/mug%201.jpg"),
+        ("../scans/1", "/operator/pairs/%2E%2E/scans/1"),
+        ("a/./b/..", "/operator/pairs/a/%2E/b/%2E%2E"),
+        ("a?b#c%2e", "/operator/pairs/a%3Fb%23c%252e"),
+        ("...", "/operator/pairs/..."),
+    ],
+)
+def test_a_key_never_walks_up_the_path(scripted: Any, key: str, path: str) -> None:
+    server = scripted(lambda number: Reply(body={"removed": key}))
+    with Client(server.url) as client:
+        client.remove_pair(key)
+        client.delete_label_set("..")
+    assert server.paths == [path, "/label_sets/%2E%2E"]

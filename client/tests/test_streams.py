@@ -152,6 +152,20 @@ def test_inputs_that_fail_do_so_after_what_they_gave_is_answered(scripted: Any) 
     assert len(asyncio.run(ask())) == 2
 
 
+def test_inputs_that_fail_in_a_thread_do_so_after_what_they_gave_is_answered(scripted: Any) -> None:
+    server = scripted(lambda number: replace(npy(1), delay_s=0.05))
+
+    def texts() -> Iterator[str]:
+        yield from map(str, range(10))
+        raise OSError("the camera is gone")
+
+    parts: list[Any] = []
+    with Client(server.url, texts_per_request=1) as client, pytest.raises(OSError, match="camera"):
+        for part in client.stream_texts(texts()):
+            parts += [part]
+    assert len(parts) == 10 and not threads_of_clients()
+
+
 def test_a_stream_that_is_cancelled_twice_leaves_no_request(scripted: Any) -> None:
     """The second time while its inputs are still closing."""
     server = scripted(lambda number: Reply(delay_s=1.0))

@@ -117,6 +117,39 @@ def test_or_is_a_row_without_numbers(call: Call, photos: list[Any]) -> None:
     np.testing.assert_allclose(found.vectors[0], call("embed_images", photos[0]).vectors[0], atol=1e-5)
 
 
+def test_inputs_that_cannot_be_sent_cost_the_others_nothing(call: Call, photos: list[Any], tmp_path: Path) -> None:
+    texts = ["a bird", "caf\udce9", "a duck"]
+    found = call("embed_texts", texts, on_error="partial")
+    assert {place: error.code for place, error in found.errors.items()} == {1: "text_invalid_unicode"}
+    assert np.isnan(found.vectors).all(axis=1).tolist() == [False, True, False]
+    with pytest.raises(ValueError, match=r"surrogate pair.*input 1"):
+        call("embed_texts", texts)
+    closed = (tmp_path / "closed").open("wb+")
+    closed.close()
+    found = call("embed_images", [photos[0], closed, "a\0b.jpg"], on_error="partial")
+    assert {place: error.code for place, error in found.errors.items()} == dict.fromkeys((1, 2), "file_unreadable")
+
+
+def test_a_partial_call_is_not_ended_by_an_image_that_is_too_large(serve: Any, photo_bytes: dict[str, bytes]) -> None:
+    small = photo_bytes["webp"]
+    large = photo_bytes["jpeg"] + bytes(len(small))
+    limit = max(len(small), len(photo_bytes["jpeg"])) + 1
+    large += bytes(max(0, limit + 1 - len(large)))
+    with serve(max_image_bytes=limit) as service, Client(service.url) as client:
+        found = client.embed_images([small, large, small], on_error="partial")
+        assert {place: error.code for place, error in found.errors.items()} == {1: "image_too_large"}
+        with pytest.raises(RequestRefused, match="image_too_large") as refused:
+            client.embed_images([small, large, small])
+        assert [error.index for error in refused.value.items] == [1]
+
+
+def test_labels_beyond_ascii_are_not_refused_for_how_they_are_sent(serve: Any, photo_bytes: dict[str, bytes]) -> None:
+    labels = [f"{number}{'鸟' * 150}" for number in range(3000)]
+    with serve(max_labels=3000, max_class_texts=3000) as service, Client(service.url) as client:
+        asked = client.classify(photo_bytes["jpeg"], labels=labels, templates=["{}"], enhance="none")
+    assert asked[0].label in labels
+
+
 def test_classification(call: Call, client: Any, photos: list[Any]) -> None:
     found = call("classify", photos, labels=LABELS, templates=("a {}",), compare=True)
     form = {"labels": json.dumps(LABELS), "templates": '["a {}"]', "compare": "true"}
