@@ -6,6 +6,7 @@ Depends on access, engine, generation, pipeline, workers, metrics, problems and 
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ class Service:
         self._engine = engine  # given to start with
         self._generations = Generations()
         self._canary_failed = False  # the last one that a probe asked for
+        self._canary_failed_at = -math.inf
         self.metrics.generations.set_function(lambda: self._generations.alive)
         self.metrics.ready.set_function(lambda: self.reason is None and not self._canary_failed)
         self._workers: Workers | None = None
@@ -155,14 +157,16 @@ class Service:
         pipeline = self.pipeline
         if self.draining:
             raise self._not_ready("draining")
-        async with self._canary:  # probes that come together share one canary
-            last = pipeline.batcher.last_success
-            fresh = last is not None and time.monotonic() - last < CANARY_FRESH_S
+        asked_at = time.monotonic()
+        async with self._canary:  # probes that come together share one canary, whatever becomes of it
+            if asked_at <= self._canary_failed_at:
+                raise self._not_ready("canary_failed")
+            fresh = time.monotonic() - pipeline.batcher.last_success < CANARY_FRESH_S
             try:
                 if not (fresh and pipeline.batcher.alive):
                     await pipeline.probe(_CANARY_IMAGE, _CANARY_TEXT)
             except Exception as error:
-                self._canary_failed = True
+                self._canary_failed, self._canary_failed_at = True, time.monotonic()
                 logger.warning("the canary failed", exc_info=error)
                 raise self._not_ready("canary_failed") from None
             self._canary_failed = False

@@ -293,6 +293,15 @@ class Settings(BaseSettings):
         return setting_defaults.schemes(self.allow_remote or "")
 
     @property
+    def item_limits(self) -> dict[str, int]:
+        """What an item was beyond, by the code of its refusal."""
+        return {
+            "text_too_long": self.max_text_characters,
+            "image_too_large": self.max_image_bytes,
+            "image_too_many_pixels": self.max_image_pixels,
+        }
+
+    @property
     def listens_beyond_loopback(self) -> bool:
         """Whether other machines can reach the port."""
         if self.host == "localhost":

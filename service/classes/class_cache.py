@@ -108,6 +108,8 @@ class ClassCache:
         size = _size(classes)
         if size > self._max_bytes:
             return
+        if key in self._entries:
+            self._bytes -= _size(self._entries.pop(key))
         self._entries[key] = classes
         self._bytes += size
         while self._bytes > self._max_bytes:

@@ -53,8 +53,8 @@ def check_labels(labels: Sequence[str], settings: Settings) -> None:
         raise Problem.of_items(duplicates)
 
 
-def check_templates(templates: Sequence[str], num_labels: int, settings: Settings) -> None:
-    """Refuse templates that are not plain text around exactly one {}.
+def check_templates(templates: Sequence[str], labels: Sequence[str], settings: Settings) -> None:
+    """Refuse templates that are not plain text around exactly one {}, or too long with the longest label in it.
 
     Raises:
         Problem: templates_empty, templates_too_many, template_invalid, a text code, work_too_large.
@@ -63,7 +63,7 @@ def check_templates(templates: Sequence[str], num_labels: int, settings: Setting
         raise Problem("templates_empty")
     if len(templates) > settings.max_templates:
         raise Problem("templates_too_many", extensions={"limit": settings.max_templates})
-    if num_labels * len(templates) > settings.max_class_texts:
+    if len(labels) * len(templates) > settings.max_class_texts:
         raise Problem("work_too_large", extensions={"limit": settings.max_class_texts})
     _check_texts(templates, "/templates", settings.max_text_characters)
     bad = [
@@ -73,6 +73,11 @@ def check_templates(templates: Sequence[str], num_labels: int, settings: Setting
     ]
     if bad:
         raise Problem.of_items(bad)
+    room = settings.max_text_characters - max(map(len, labels)) + len("{}")
+    long = [index for index, template in enumerate(templates) if len(template) > room]
+    if long:
+        errors = [ItemError(f"/templates/{index}", "text_too_long") for index in long]
+        raise Problem.of_items(errors, {"text_too_long": settings.max_text_characters})
 
 
 async def embed_classes(

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import threading
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,10 +96,14 @@ class LabelSets:
         return sets
 
     def names(self) -> list[str]:
-        """The names of all sets, sorted."""
+        """The names of all sets, sorted; while the folder cannot be read, of those that are kept."""
         if self._directory is None:
             return sorted(self._sets)
-        files = (Path(entry.name) for entry in os.scandir(self._directory) if entry.is_file())
+        try:
+            files = [Path(entry.name) for entry in os.scandir(self._directory) if entry.is_file()]
+        except OSError as error:
+            logger.error("RECO_LABEL_SETS cannot be read", exc_info=error)
+            return sorted(self._sets)
         return sorted({file.stem for file in files if file.suffix in _SUFFIXES and _NAME.fullmatch(file.stem)})
 
     def get(self, name: str) -> LabelSet:
@@ -169,6 +174,7 @@ class LabelSets:
                 raise Problem("label_set_not_found")
             if self._directory is not None:
                 try:
+                    self._directory.stat()  # gone for a while, it would come back with the set in it
                     for suffix in _SUFFIXES:
                         (self._directory / (name + suffix)).unlink(missing_ok=True)
                 except OSError as error:
@@ -193,11 +199,13 @@ class LabelSets:
                     refused = self._refused.get(name)
                     if refused is None or refused.look != look:
                         return self._take(name, look, file.read(MAX_FILE_BYTES + 1), suffix)
-            except OSError:
+            except FileNotFoundError:
                 continue
-            if kept is not None:
-                return kept[1]
-            raise refused.again()
+            except OSError as error:
+                return self._refuse(name, _Refused((suffix, error.errno), Problem("label_set_unreadable")))
+            return self._refuse(name, refused)
+        if kept is not None and not self._directory.is_dir():
+            return self._refuse(name, _Refused("no folder", Problem("label_set_unreadable")))
         raise Problem("label_set_not_found")
 
     def _take(self, name: str, look: object, content: bytes, suffix: str) -> LabelSet:
@@ -205,16 +213,25 @@ class LabelSets:
         try:
             found = self._parse(name, content, suffix)
         except Problem as problem:
-            self._refused[name] = refused = _Refused(look, problem)
-            kept = self._sets.get(name)
-            if kept is None:
-                logger.error("label set %s cannot be used: %s", name, refused)
-                raise
-            logger.error("label set %s: %s; what it held before is served on", name, refused)
-            return kept[1]
+            return self._refuse(name, _Refused(look, problem))
         self._refused.pop(name, None)
         self._sets[name] = (look, found)
         return found
+
+    def _refuse(self, name: str, refused: _Refused) -> LabelSet:
+        """What a set held before its file became unusable; told once for each state of the file.
+
+        Raises:
+            Problem: why, if it was never usable.
+        """
+        before, self._refused[name] = self._refused.get(name), refused
+        kept = self._sets.get(name)
+        if before is None or before.look != refused.look:
+            served = "" if kept is None else "; what it held before is served on"
+            logger.error("label set %s cannot be used: %s%s", name, refused, served)
+        if kept is None:
+            raise refused.again()
+        return kept[1]
 
     def _parse(self, name: str, content: bytes, suffix: str = ".json") -> LabelSet:
         if len(content) > MAX_FILE_BYTES:
@@ -222,7 +239,7 @@ class LabelSets:
         labels, templates = _lines(content) if suffix == ".txt" else _members(content, self._settings)
         check_labels(labels, self._settings)
         if templates is not None:
-            check_templates(templates, len(labels), self._settings)
+            check_templates(templates, labels, self._settings)
         return LabelSet(name, tuple(labels), None if templates is None else tuple(templates))
 
     @staticmethod
@@ -255,7 +272,7 @@ def _not_saved(error: OSError) -> Problem:
 
 def _lines(content: bytes) -> tuple[list[str], None]:
     try:
-        lines = content.decode("utf-8").splitlines()
+        lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise Problem("text_invalid_unicode") from None
     return [line.strip() for line in lines if line.strip()], None
@@ -263,5 +280,5 @@ def _lines(content: bytes) -> tuple[list[str], None]:
 
 def _members(content: bytes, settings: Settings) -> tuple[list[str], list[str] | None]:
     most = 4 * (settings.max_labels + settings.max_templates + 16)
-    told = validate(LabelSetRequest, parse_object(content, max_values=most))
+    told = validate(LabelSetRequest, parse_object(content.removeprefix(BOM_UTF8), max_values=most))
     return told.labels, told.templates

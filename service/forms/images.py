@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from service.forms.json_body import max_json_values, parse_object, refuse_charset
-from service.forms.multipart_body import FILES_FIELD, parse_form
+from service.forms.multipart_body import FILES_FIELD, MAX_FIELD_BYTES, parse_form
 from service.forms.words import Word, refuse_query, values_of
 from service.problems import ItemError, Problem
 from service.schemas.requests import RequestModel, validate
@@ -20,7 +20,9 @@ from service.settings import Settings
 
 Sent: TypeAlias = "bytes | ItemError"
 
-_DATA_URI = re.compile(r"data:image/[a-zA-Z0-9.+-]{1,64};base64,")
+_DATA_URI = re.compile(r"data:image/[a-z0-9.+-]{1,64};base64,", re.IGNORECASE)
+_DATA = re.compile(r"data:", re.IGNORECASE)
+_ESCAPED_BYTES = 12  # of a letter beyond 16 bits in JSON: two \\uXXXX
 _URL = re.compile(r"(?:https?|ftp|file|s3|gs)://", re.IGNORECASE)
 _EXPECTED_TYPES = "Content-Type: application/json, multipart/form-data with an image in it, or that of an image file"
 _EXPECTED_FILES = f"each image in a part of its own, all of them named {FILES_FIELD}"
@@ -64,23 +66,21 @@ def read_images(
     if media_type == "multipart/form-data":
         refuse_query(query)
         limits = {"max_files": settings.max_images, "max_file_bytes": settings.max_image_bytes}
-        form = parse_form(body, content_type, **limits)
+        form = parse_form(body, content_type, **limits, max_field_bytes=_max_field_bytes(settings))
         _refuse_misnamed(form.fields, options)
         _check_count(len(form.files), settings)
         values = values_of(form.fields, options, settings)
         return ImageRequest(form.files, validate(options, values, beside=[FILES_FIELD]))
     if media_type.startswith("image/"):
-        if len(body) > settings.max_image_bytes:
-            where = ItemError("/images/0", "image_too_large")
-            raise Problem("image_too_large", errors=[where], extensions={"limit": settings.max_image_bytes})
+        image: Sent = body if len(body) <= settings.max_image_bytes else ItemError("/images/0", "image_too_large")
         words = [Word(*pair) for pair in query]
-        return ImageRequest([body], validate(options, values_of(words, options, settings)))
+        return ImageRequest([image], validate(options, values_of(words, options, settings)))
     raise Problem("media_type_unsupported", extensions={"expected": _EXPECTED_TYPES})
 
 
 def read_image_string(text: str, pointer: str, settings: Settings) -> Sent:
     """The bytes of one base64 string or data URI; lengths are compared before anything is decoded."""
-    if text.startswith("data:"):
+    if _DATA.match(text):
         prefix = _DATA_URI.match(text)
         if not prefix:
             return ItemError(pointer, "data_uri_invalid")
@@ -95,6 +95,11 @@ def read_image_string(text: str, pointer: str, settings: Settings) -> Sent:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return ItemError(pointer, "base64_invalid")
+
+
+def _max_field_bytes(settings: Settings) -> int:
+    """Enough for the largest acceptable list of labels, were each letter of it escaped."""
+    return max(MAX_FIELD_BYTES, settings.max_labels * (_ESCAPED_BYTES * settings.max_label_characters + 4))
 
 
 def _check_count(count: int, settings: Settings) -> None:

@@ -27,9 +27,9 @@ def refuse_charset(content_type: str) -> None:
 
 
 def max_json_values(settings: Settings) -> int:
-    """Twice what the largest acceptable request needs (a list item is a string and a comma)."""
+    """Twice what the largest acceptable request needs (a list item is an object of one string, and a comma)."""
     items = settings.max_images + settings.max_texts + settings.max_labels + settings.max_templates
-    return 2 * (2 * items + 64)
+    return 2 * (5 * items + 64)
 
 
 def parse_object(body: bytes, *, max_values: int) -> dict[str, Any]:

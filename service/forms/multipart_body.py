@@ -26,20 +26,22 @@ logging.getLogger("python_multipart").setLevel(logging.ERROR)
 class Form:
     """What a multipart body held: images, and fields, both in order."""
 
-    files: list[bytes] = field(default_factory=list)
+    files: list[bytes | ItemError] = field(default_factory=list)
     fields: list[Word] = field(default_factory=list)
 
 
-def parse_form(body: bytes, content_type: str, *, max_files: int, max_file_bytes: int) -> Form:
-    """Parse a multipart/form-data body.
+def parse_form(
+    body: bytes, content_type: str, *, max_files: int, max_file_bytes: int, max_field_bytes: int = MAX_FIELD_BYTES
+) -> Form:
+    """Parse a multipart/form-data body; a file that is too large is an error in its place.
 
     Raises:
-        Problem: multipart_invalid, multipart_truncated, batch_too_large, image_too_large, field_too_large.
+        Problem: multipart_invalid, multipart_truncated, batch_too_large, field_too_large.
     """
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise Problem("multipart_invalid")
-    collector = _Collector(max_files=max_files, max_file_bytes=max_file_bytes)
+    collector = _Collector(max_files=max_files, max_file_bytes=max_file_bytes, max_field_bytes=max_field_bytes)
     try:
         parser = MultipartParser(boundary, collector.callbacks())  # type: ignore[arg-type]
         parser.write(body)
@@ -54,18 +56,20 @@ def parse_form(body: bytes, content_type: str, *, max_files: int, max_file_bytes
 class _Collector:
     """Receives the parser's events and enforces every limit as soon as it is passed."""
 
-    def __init__(self, *, max_files: int, max_file_bytes: int) -> None:
+    def __init__(self, *, max_files: int, max_file_bytes: int, max_field_bytes: int) -> None:
         self.form = Form()
         self.ended = False
         self.parts = 0
         self._max_files = max_files
         self._max_file_bytes = max_file_bytes
+        self._max_field_bytes = max_field_bytes
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._disposition = b""
         self._name = ""
         self._is_file = False
         self._data = bytearray()
+        self._is_too_large = False
 
     def callbacks(self) -> dict[str, object]:
         return {
@@ -82,6 +86,7 @@ class _Collector:
     def _on_part_begin(self) -> None:
         self.parts += 1
         self._disposition, self._name, self._data = b"", "", bytearray()
+        self._is_too_large = False
 
     def _on_header_end(self) -> None:
         if self._header_name.lower() == b"content-disposition":
@@ -105,16 +110,18 @@ class _Collector:
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         size = len(self._data) + end - start
         if self._name == FILES_FIELD:
-            if size > self._max_file_bytes:
-                where = ItemError(f"/images/{len(self.form.files)}", "image_too_large")
-                raise Problem("image_too_large", errors=[where], extensions={"limit": self._max_file_bytes})
-        elif size > MAX_FIELD_BYTES:
-            raise Problem("field_too_large", extensions={"limit": MAX_FIELD_BYTES})
+            self._is_too_large |= size > self._max_file_bytes
+            if self._is_too_large:  # an error in its place, as in JSON: the others may be wanted
+                self._data.clear()
+                return
+        elif size > self._max_field_bytes:
+            raise Problem("field_too_large", extensions={"limit": self._max_field_bytes})
         self._data += data[start:end]
 
     def _on_part_end(self) -> None:
         if self._name == FILES_FIELD:
-            self.form.files.append(bytes(self._data))
+            where = f"/images/{len(self.form.files)}"
+            self.form.files.append(ItemError(where, "image_too_large") if self._is_too_large else bytes(self._data))
             return
         try:
             text = self._data.decode("utf-8")

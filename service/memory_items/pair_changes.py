@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -42,7 +42,14 @@ _CODES = {
 
 
 async def add_pairs(
-    service: Service, images: Sequence[bytes], caption: str, key: str | None, *, replace_stored: bool, trace: Trace
+    service: Service,
+    images: Sequence[bytes],
+    caption: str,
+    key: str | None,
+    *,
+    told_in: str,
+    replace_stored: bool,
+    trace: Trace,
 ) -> tuple[Addition, Engine]:
     """Add images under one caption.
 
@@ -51,6 +58,7 @@ async def add_pairs(
         images: encoded files.
         caption: of all of them.
         key: of the one image, or what the keys of several begin with; None names each after what it holds.
+        told_in: the field that the caption came in, for what is wrong with it.
         replace_stored: let them take the place of what is stored under their keys.
         trace: where the seconds of encoding go.
 
@@ -65,7 +73,7 @@ async def add_pairs(
     keys = _keys(key, hashes, caption)
     first = {name: place for place, name in reversed(list(enumerate(keys)))}  # an image sent twice is one pair
     kept = sorted(first.values())
-    rows = await _encode(service, [images[place] for place in kept], caption, trace)
+    rows = await _encode(service, [images[place] for place in kept], caption, f"/{told_in}", trace)
     columns = {
         "key": [keys[place] for place in kept],
         "caption": [caption] * len(kept),
@@ -89,6 +97,8 @@ async def remove_pair(service: Service, key: str) -> Engine:
     Raises:
         Problem: pair_not_found, memory_locked, memory_write_failed, reload_refused.
     """
+    if not key:
+        raise Problem("pair_not_found")
     settings = service.settings
 
     def work() -> Removal:
@@ -108,8 +118,9 @@ async def _change(service: Service, work: Callable[[], Result]) -> tuple[Result,
         try:
             done = await asyncio.to_thread(work)
         except MemoryStoreError as error:
-            if error.code not in _CODES:
-                raise
+            if error.code not in _CODES:  # what is on disk cannot be opened
+                logger.error("the memory could not be changed: %s", error)
+                raise Problem("reload_refused", extensions={"reason": error.code}) from None
             if _CODES[error.code] == "memory_write_failed":
                 logger.error("the memory could not be written: %s", error)
             raise Problem(_CODES[error.code]) from None
@@ -120,13 +131,14 @@ async def _change(service: Service, work: Callable[[], Result]) -> tuple[Result,
     return done, reloaded.engine
 
 
-async def _encode(service: Service, images: Sequence[bytes], caption: str, trace: Trace) -> Rows:
+async def _encode(service: Service, images: Sequence[bytes], caption: str, pointer: str, trace: Trace) -> Rows:
     """The embeddings of the frozen encoder, through the same queue as everybody's."""
     pipeline, ask = service.pipeline, Ask(enhance=False, k=1)
     deadline = pipeline.deadline()
-    texts, _ = await pipeline.embed_texts([caption], ["/caption"], ask, deadline, trace)
-    [text] = _originals(texts)
-    found = _originals(await pipeline.embed_images(images, ask, deadline, trace))
+    limits = service.settings.item_limits
+    texts, _ = await pipeline.embed_texts([caption], [pointer], ask, deadline, trace)
+    [text] = _originals(texts, limits)
+    found = _originals(await pipeline.embed_images(images, ask, deadline, trace), limits)
     return Rows(
         image=np.stack(found).astype(np.float16),
         text=np.stack([text] * len(found)).astype(np.float16),
@@ -134,10 +146,10 @@ async def _encode(service: Service, images: Sequence[bytes], caption: str, trace
     )
 
 
-def _originals(outcomes: Sequence[Outcome]) -> list[FloatArray]:
+def _originals(outcomes: Sequence[Outcome], limits: Mapping[str, int]) -> list[FloatArray]:
     errors = [outcome for outcome in outcomes if isinstance(outcome, ItemError)]
     if errors:
-        raise Problem.of_items(errors)
+        raise Problem.of_items(errors, limits)
     return [outcome.original for outcome in outcomes if not isinstance(outcome, ItemError)]
 
 

@@ -58,8 +58,8 @@ class Metrics:
         )
         self.stage_duration = Histogram(
             "reco_stage_duration_seconds",
-            "Seconds by stage: receive per body; decode, tokenize and queue per item; encode, retrieve and fuse per "
-            "batch; weigh per label set.",
+            "Seconds by stage: receive per body; tokenize per request; decode and queue per item; encode, retrieve and "
+            "fuse per batch; weigh per label set.",
             ("stage",),
             buckets=_SECONDS,
             registry=registry,

@@ -104,7 +104,7 @@ class Batcher(Generic[QueryT, AnswerT]):
         self._turn = 0
         self._busy: dict[int, _Taken[QueryT, AnswerT]] = {}  # what each thread computes
         self._stopping = self._lost = False
-        self._last_success: float | None = None
+        self._last_success: dict[Modality, float] = dict.fromkeys(LANES, -math.inf)
         self._threads = [
             threading.Thread(target=self._serve, args=(number,), name=f"reco-compute-{number}", daemon=True)
             for number in range(concurrent_batches)
@@ -141,9 +141,9 @@ class Batcher(Generic[QueryT, AnswerT]):
             return min((taken.began_at for taken in self._busy.values()), default=None)
 
     @property
-    def last_success(self) -> float | None:
-        """When a batch last succeeded, on `time.monotonic`; None if none has."""
-        return self._last_success
+    def last_success(self) -> float:
+        """Since when a batch of each lane has succeeded, on `time.monotonic`; -inf while there is a lane without."""
+        return min(self._last_success.values())
 
     def admitted(self, modality: Modality) -> int:
         """Items admitted and not answered yet."""
@@ -293,10 +293,10 @@ class Batcher(Generic[QueryT, AnswerT]):
 
     def _succeed(self, taken: _Taken[QueryT, AnswerT], size: int, started: float) -> None:
         with self._changed:
-            self._last_success = time.monotonic()
+            self._last_success[taken.modality] = ended = time.monotonic()
             # What began alone and was joined had the whole machine for a part of its time: nobody knows its share.
             if not (taken.joined and taken.share == 1.0):
-                self._pace.learn(taken.modality, size, self._last_success - started, taken.share)
+                self._pace.learn(taken.modality, size, ended - started, taken.share)
 
     def _run_halves(self, taken: _Taken[QueryT, AnswerT], entries: list[_Entry[QueryT, AnswerT]]) -> None:
         middle = len(entries) // 2

@@ -169,7 +169,7 @@ async def _classes_asked(service: Service, options: ClassifyOptions) -> tuple[Se
 
 def _check_classes(labels: Sequence[str], templates: Sequence[str], settings: Settings) -> None:
     check_labels(labels, settings)
-    check_templates(templates, len(labels), settings)
+    check_templates(templates, labels, settings)
 
 
 def _mode_of(service: Service, options: ClassifyOptions) -> EnhanceMode:

@@ -1,5 +1,6 @@
 """`POST /embed/image` and `POST /embed/text`."""
 
+import re
 from collections.abc import Sequence
 from functools import partial
 
@@ -148,14 +149,23 @@ def wants_npy(request: Request, options: EmbedOptions) -> bool:
     Raises:
         Problem: option_conflict, if it asked for more than that.
     """
-    accepted = [part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "").split(",")]
-    if rendering.NPY_MEDIA_TYPE not in accepted:
+    accepted = dict(map(_with_weight, request.headers.get("accept", "").lower().split(",")))
+    if not accepted.get(rendering.NPY_MEDIA_TYPE, 0) > 0:
+        return False
+    if accepted[rendering.NPY_MEDIA_TYPE] < accepted.get("application/json", 0):
         return False
     more = options.return_original or options.return_neighbours or options.encoding_format != "float"
     if more or options.on_error == "partial":
         expected = "no return_original, return_neighbours, encoding_format or on_error beside Accept: application/x-npy"
         raise Problem("option_conflict", extensions={"expected": expected})
     return True
+
+
+def _with_weight(accepted: str) -> tuple[str, float]:
+    """A media type of Accept and how much it is wanted, from 0 to 1."""
+    media_type, *parameters = (part.strip() for part in accepted.split(";"))
+    weights = [_WEIGHT.fullmatch(parameter) for parameter in parameters]
+    return media_type, next((float(weight[1]) for weight in weights if weight), 1.0)
 
 
 def ask_of(service: Service, options: EmbedOptions, modality: Modality) -> Ask:
@@ -171,6 +181,7 @@ def ask_of(service: Service, options: EmbedOptions, modality: Modality) -> Ask:
     return Ask(enhance=enhance, k=choose_k(service, options.k), neighbours=options.return_neighbours)
 
 
+_WEIGHT = re.compile(r"q\s*=\s*([01](?:\.\d{0,3})?)")
 _IMAGE_EXAMPLES = {
     "base64": {"images": [BASE64_PIXEL]},
     "data_uri": {"images": [f"data:image/gif;base64,{BASE64_PIXEL}"], "return_neighbours": True, "k": 5},

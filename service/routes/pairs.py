@@ -81,7 +81,13 @@ def router(service: Service) -> APIRouter:
         images = [image for image in sent.images if isinstance(image, bytes)]
         caption, trace = _caption(options), Trace()
         done, engine = await add_pairs(
-            service, images, caption, options.key, replace_stored=options.replace, trace=trace
+            service,
+            images,
+            caption,
+            options.key,
+            told_in="name" if options.caption is None else "caption",
+            replace_stored=options.replace,
+            trace=trace,
         )
         request.state.timing = trace.seconds()
         return {

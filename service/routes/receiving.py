@@ -61,12 +61,7 @@ def refuse_bad_items(outcomes: Sequence[object], on_error: str, settings: Settin
     """With on_error=fail, one bad item is the request's problem."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, ItemError)]
     if errors and on_error == "fail":
-        limits = {
-            "text_too_long": settings.max_text_characters,
-            "image_too_large": settings.max_image_bytes,
-            "image_too_many_pixels": settings.max_image_pixels,
-        }
-        raise Problem.of_items(errors, limits)
+        raise Problem.of_items(errors, settings.item_limits)
 
 
 def choose_k(service: Service, k: int | None) -> int:

@@ -118,6 +118,32 @@ def test_what_comes_to_nothing_is_paid_back() -> None:
     asyncio.run(scenario())
 
 
+def test_what_is_computed_twice_takes_room_once() -> None:
+    """One computation ends, whoever waited leaves and the next asks, all in one turn of the loop."""
+
+    async def scenario() -> None:
+        cache, gate = ClassCache(8 * ENTRY_BYTES, Metrics()), asyncio.get_running_loop().create_future()
+        classes = Classes(np.zeros((10, 10), dtype=np.float32))
+
+        async def gated() -> Classes:
+            await gate
+            return classes
+
+        async def at_once() -> Classes:
+            return classes
+
+        first = asyncio.ensure_future(cache.get("a", LATER, gated, free))
+        await asyncio.sleep(0.01)
+        gate.set_result(None)
+        first.cancel()
+        await asyncio.ensure_future(cache.get("a", LATER, at_once, free))
+        await asyncio.sleep(0.01)
+        kept = [key for key in "ab" if cache.peek(key) is not None]
+        assert kept == ["a"] and cache._bytes == ENTRY_BYTES
+
+    asyncio.run(scenario())
+
+
 def test_a_failure_reaches_all_and_is_not_kept() -> None:
     async def scenario() -> None:
         cache, bad, good = ClassCache(10**6, Metrics()), Source(Problem("text_empty")), Source()

@@ -73,14 +73,24 @@ def test_refused_labels(labels: list[str], code: str, pointers: list[str]) -> No
 )
 def test_refused_templates(templates: list[str], code: str) -> None:
     with pytest.raises(Problem) as refused:
-        check_templates(templates, 1, SETTINGS)
+        check_templates(templates, ["a"], SETTINGS)
     assert refused.value.code == code
 
 
+def test_a_template_is_as_long_as_it_is_with_the_longest_label_in_it() -> None:
+    longest = SETTINGS.max_text_characters
+    templates = ["{}", "x" * (longest - 4) + "{}", "x" * (longest - 5) + "{}"]
+    check_templates(templates, ["a", "abcd"], SETTINGS)
+    with pytest.raises(Problem, match="text_too_long") as refused:
+        check_templates(templates, ["a", "abcde"], SETTINGS)
+    assert [error.pointer for error in refused.value.errors] == ["/templates/1"]
+    assert refused.value.extensions == {"limit": longest}
+
+
 def test_labels_times_templates_is_bounded() -> None:
-    check_templates(["{}"] * 3, 4, SETTINGS)
+    check_templates(["{}"] * 3, list("abcd"), SETTINGS)
     with pytest.raises(Problem, match="work_too_large"):
-        check_templates(["{}"] * 3, 5, SETTINGS)
+        check_templates(["{}"] * 3, list("abcde"), SETTINGS)
 
 
 def expected_scores(engine: Engine, data: bytes, mode: str) -> Any:

@@ -142,6 +142,23 @@ def test_npy_is_a_plain_array(client: httpx.Client, photo_bytes: dict[str, bytes
     assert {"x-reco-model", "x-reco-space", "x-reco-memory-version", "x-reco-fusion"} <= set(answer.headers)
 
 
+@pytest.mark.parametrize(
+    ("accept", "is_npy"),
+    [
+        ("application/json, application/x-npy", True),
+        ("application/x-npy;q=0.5, application/json; q=0.5", True),
+        ("application/json, application/x-npy;q=0", False),
+        ("application/json, application/x-npy;q=0.1", False),
+        ("application/x-npy;q=0", False),
+        ("APPLICATION/X-NPY ; Q=1.0", True),
+        ("application/x-npy;q=none", True),
+    ],
+)
+def test_npy_is_what_is_wanted_most(client: httpx.Client, accept: str, is_npy: bool) -> None:
+    answer = client.post("/embed/text", json={"texts": TEXTS}, headers={"Accept": accept})
+    assert (answer.headers["content-type"] == "application/x-npy") == is_npy
+
+
 def test_npy_says_in_a_header_which_texts_were_cut(client: httpx.Client) -> None:
     body = {"texts": ["short", "word " * 200, "bird"]}
     answer = client.post("/embed/text", json=body, headers={"Accept": "application/x-npy"})
@@ -183,6 +200,27 @@ def test_partial_answers_the_good_and_names_the_bad(client: httpx.Client, photo_
     assert [item.get("error", {}).get("pointer") for item in data] == [None, "/images/1", "/images/2", None]
     assert ["embedding" in item for item in data] == [True, False, False, True]
     np.testing.assert_allclose(data[0]["embedding"], data[3]["embedding"], atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["multipart", "raw"])
+def test_an_image_that_is_too_large_is_one_bad_item(serve: Any, photo_bytes: dict[str, bytes], form: str) -> None:
+    small = photo_bytes["jpeg"]
+    with serve(max_image_bytes=len(small)) as service:
+        for on_error, status in (("partial", 200), ("fail", 413)):
+            if form == "raw":
+                path, sent = f"/embed/image?on_error={on_error}", {"content": small + b"x"}
+                answer = service.client.post(path, headers={"Content-Type": "image/jpeg"}, **sent)
+                place = 0
+            else:
+                files = [("files", ("a", one)) for one in (small, small + b"x", small)]
+                answer = service.client.post("/embed/image", files=files, data={"on_error": on_error})
+                place = 1
+            assert answer.status_code == status
+            told = answer.json()
+            error = told["data"][place]["error"] if status == 200 else told["errors"][0]
+            assert (error["code"], error["pointer"]) == ("image_too_large", f"/images/{place}")
+            assert status == 200 or told["limit"] == len(small)
+            assert status != 200 or ["embedding" in item for item in told["data"]].count(False) == 1
 
 
 def test_fail_names_every_bad_item(client: httpx.Client) -> None:

@@ -2,7 +2,9 @@
 
 import base64
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +57,56 @@ def test_a_changed_file_is_read_again_and_a_broken_one_refused(folder: Path, cap
     for _ in range(3):
         assert sets.get("birds").labels == ("owl",), "what it held before"
     assert sets.refusal("birds") == "labels_duplicate"
-    assert caplog.messages == ["label set birds: labels_duplicate at /labels/2; what it held before is served on"]
+    told = "label set birds cannot be used: labels_duplicate at /labels/2; what it held before is served on"
+    assert caplog.messages == [told]
     (folder / "birds.json").write_text('{"labels": ["wren"]}')
     assert (sets.get("birds").labels, sets.refusal("birds")) == (("wren",), None)
     (folder / "birds.json").unlink()
     with pytest.raises(Problem, match="label_set_not_found"):
         sets.get("birds")
+
+
+def test_a_file_that_can_no_longer_be_read_is_refused_and_what_it_held_serves_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets, opens = opened(folder), Path.open
+
+    def refused(path: Path, *given: Any, **options: Any) -> Any:
+        if path.name in ("birds.json", "new.json"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return opens(path, *given, **options)
+
+    (folder / "new.json").write_text('{"labels": ["owl"]}')
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refused)
+        assert sets.get("birds").labels == tuple(BIRDS["labels"])
+        assert sets.refusal("birds") == "label_set_unreadable" and sets.still_refused() == ["birds"]
+        with pytest.raises(Problem, match="label_set_not_found") as unusable:
+            sets.get("new")
+        assert unusable.value.extensions == {"reason": "label_set_unreadable"}
+        with pytest.raises(SettingsError, match="birds: label_set_unreadable"):
+            opened(folder)
+    assert sets.get("birds").labels == tuple(BIRDS["labels"]) and sets.refusal("birds") is None
+    assert sets.get("new").labels == ("owl",)
+
+
+def test_while_the_folder_is_away_what_was_read_serves_on_and_nothing_is_changed(folder: Path) -> None:
+    sets, away = opened(folder), folder.with_name("away")
+    folder.rename(away)
+    assert sets.names() == ["birds", "colours"]
+    assert sets.get("birds").labels == tuple(BIRDS["labels"]) and sets.refusal("birds") == "label_set_unreadable"
+    for change in (partial(sets.delete, "birds"), partial(sets.put, "owls", b'{"labels": ["owl"]}')):
+        with pytest.raises(Problem, match="label_set_not_saved"):
+            change()
+    away.rename(folder)
+    assert sets.still_refused() == [] and sets.names() == ["birds", "colours"]
+
+
+def test_a_file_may_begin_with_a_mark_of_its_byte_order(folder: Path) -> None:
+    (folder / "colours.txt").write_bytes(BOM_UTF8 + b"red\nbrown\n")
+    (folder / "birds.json").write_bytes(BOM_UTF8 + b'{"labels": ["owl"]}')
+    sets = opened(folder)
+    assert (sets.get("colours").labels, sets.get("birds").labels) == (("red", "brown"), ("owl",))
 
 
 def test_a_new_file_that_cannot_be_used_says_why(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Starting, being ready, being broken and stopping: probes tell the truth in each."""
 
 import asyncio
+import base64
 import logging
 import re
 import shutil
@@ -8,9 +9,11 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from memory import Modality
@@ -31,11 +34,13 @@ class HeldEngine(Engine):
         self.entered = threading.Event()
         self.failure: Exception | None = None
         self.computed: list[int] = []
+        self.lanes: list[Modality] = []
 
     def compute(self, modality: Modality, queries: Sequence[Query]) -> tuple[list[Answer], dict[str, float]]:
         self.entered.set()
         assert self.gate.wait(20)
         self.computed.append(len(queries))
+        self.lanes.append(modality)
         if self.failure is not None:
             raise self.failure
         return super().compute(modality, queries)
@@ -174,6 +179,36 @@ def test_readyz_sends_a_canary_only_when_nothing_succeeded_lately(
         held.failure = None
         assert service.client.get("/readyz").status_code == 200
         assert "reco_ready 1.0" in service.client.get("/metrics").text
+
+
+def test_an_image_that_went_through_says_nothing_of_texts(
+    serve: Any, held: HeldEngine, photo_bytes: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(engine=held) as service:
+        monkeypatch.setattr(lifecycle, "CANARY_FRESH_S", 0.3)
+        time.sleep(0.4)
+        image = base64.b64encode(photo_bytes["jpeg"]).decode()
+        for modality, body in (("text", {"texts": ["a"]}), ("image", {"images": [image]})):
+            computed = len(held.lanes)
+            assert service.client.post(f"/embed/{modality}", json=body).status_code == 200
+            time.sleep(0.1)
+            assert service.client.get("/readyz").status_code == 200
+            assert sorted(held.lanes[computed + 1 :]) == ["image", "text"], "no canary, and nothing of the other kind"
+            time.sleep(0.4)
+
+
+def test_probes_that_come_while_a_canary_fails_share_its_failure(
+    serve: Any, held: HeldEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(engine=held, request_timeout_s=1) as service:
+        monkeypatch.setattr(lifecycle, "CANARY_FRESH_S", 0.0)
+        held.gate.clear()
+        started = time.monotonic()
+        with ThreadPoolExecutor(6) as pool:
+            answers = list(pool.map(lambda _: httpx.get(f"{service.url}/readyz", timeout=20), range(6)))
+        assert [answer.status_code for answer in answers] == [503] * 6
+        assert time.monotonic() - started < 3
+        held.gate.set()
 
 
 def test_readyz_warns_of_an_open_port_without_keys(serve: Any, service: Any) -> None:

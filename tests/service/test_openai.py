@@ -79,6 +79,14 @@ def test_the_list_of_jina(client: httpx.Client, photo_bytes: dict[str, bytes]) -
     np.testing.assert_allclose(vectors[1:3], native(client, "/embed/image", images=[photo] * 2), atol=1e-5)
 
 
+def test_as_many_objects_as_strings_are_taken(serve: Any) -> None:
+    with serve(max_texts=1000, max_labels=50) as service:
+        [name, _] = [one["id"] for one in service.client.get("/v1/models").json()["data"]]
+        for item in ("a", {"text": "a"}):
+            answer = service.client.post("/v1/embeddings", json={"model": name, "input": [item] * 1000})
+            assert answer.status_code == 200, answer.text
+
+
 def test_the_tokens_of_texts_are_counted(asked: openai.OpenAI, engine: Engine) -> None:
     usage = asked.embeddings.create(model="tiny-clip", input=TEXTS).usage
     tokens = engine.encoder.tokenize(TEXTS).ids

@@ -92,7 +92,7 @@ def test_a_pair_can_be_taken_out_again(operated: httpx.Client, photo_bytes: dict
     gone = operated.delete("/operator/pairs/mine/a b").json()
     assert (gone["removed"], gone["num_items"], gone["memory_version"]) == ("mine/a b", 24, 3)
     assert neighbours(operated, photo)[0]["key"] != "mine/a b"
-    for key in ("mine/a b", "nothing"):
+    for key in ("mine/a b", "nothing", ""):
         answer = operated.delete(f"/operator/pairs/{key}")
         assert (answer.status_code, answer.json()["code"]) == (404, "pair_not_found")
 
@@ -155,6 +155,10 @@ def test_what_cannot_be_said_of_an_image_is_refused(
     answer = operated.post("/operator/pairs", files={"files": photo_bytes["jpeg"]}, data=said)
     assert (answer.status_code, answer.json()["code"]) == (422, code)
     assert read_manifest(own_memory).version == 1
+    if code.startswith("text_"):
+        field = "caption" if "caption" in said else "name"
+        assert answer.json()["errors"][0]["pointer"] == f"/{field}"
+        assert (answer.json().get("limit") == 2000) == (code == "text_too_long")
 
 
 def test_one_bad_image_keeps_all_of_them_out(
@@ -202,3 +206,19 @@ def test_several_operators_at_once_wait_for_each_other(
     assert statuses == [200] * 4
     with Memory.open(own_memory) as opened:
         assert opened.num_items == 28
+
+
+def test_a_memory_that_is_broken_on_disk_takes_no_pair_and_serves_on(
+    operated: httpx.Client, photo_bytes: dict[str, bytes], own_memory: Path
+) -> None:
+    [manifest] = (own_memory / "manifests").iterdir()
+    manifest.write_bytes(manifest.read_bytes()[:-20])
+    photo = photo_bytes["jpeg"]
+    changes = [
+        operated.post("/operator/pairs", files={"files": photo}, data={"name": "tirrik"}),
+        operated.delete("/operator/pairs/pair-001"),
+    ]
+    for answer in changes:
+        told = answer.json()
+        assert (answer.status_code, told["code"], told["reason"]) == (409, "reload_refused", "manifest_invalid")
+    assert operated.post("/embed/image", files={"files": photo}).status_code == 200
