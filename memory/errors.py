@@ -100,6 +100,12 @@ class SegmentInvalid(MemoryFileError):
     code = "segment_invalid"
 
 
+class TooManyOpenFiles(MemoryStoreError):
+    """The system lets this process open no more files; nothing is wrong with the memory."""
+
+    code = "too_many_open_files"
+
+
 class ShardInvalid(MemoryFileError):
     """A FAISS file has another type, dimension, metric or other vectors than its segment."""
 

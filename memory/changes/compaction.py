@@ -23,7 +23,7 @@ from memory.format.rows import Rows
 from memory.format.segments import Segment, write_segment
 from memory.format.versions import read_manifest
 from memory.indexing.building import build_indexes
-from memory.indexing.options import IndexOptions
+from memory.indexing.options import IndexOptions, that_suit
 from memory.indexing.reports import read_report, wanted_options
 from memory.memory import Memory
 from memory.neighbours import Modality
@@ -122,9 +122,14 @@ def fold(
 def index_anew(
     root: Path, before: Manifest, segments: Sequence[SegmentRecord], options: IndexOptions | None = None
 ) -> dict[Modality, IndexRecord]:
-    """A new index generation for each modality; nothing in it comes from dropped rows. None wants what was wanted."""
-    wanted = options or wanted_options(read_report(root, before.indexes["image"]))
-    return build_indexes(root, segments, options=wanted)
+    """A new index generation for each modality; nothing in it comes from dropped rows.
+
+    None wants what was wanted, as far as that can be had of the rows that are left.
+    """
+    if options is None:
+        rows = sum(segment.rows for segment in segments)
+        options = that_suit(wanted_options(read_report(root, before.indexes["image"])), rows, before.embed_dim)
+    return build_indexes(root, segments, options=options)
 
 
 def _written(root: Path, group: Sequence[_Part], embed_dim: int) -> SegmentRecord:

@@ -167,6 +167,16 @@ def make_directory(path: Path) -> None:
         fsync_directory(path.parent)
 
 
+def keep_name(path: Path) -> None:
+    """Make the name of a file or directory that is there survive a power loss.
+
+    Raises:
+        WriteFailed: the fsync failed.
+    """
+    with _fatal(path):
+        fsync_directory(path.parent)
+
+
 def fsync_directory(path: Path) -> None:
     """Make the names in a directory survive a power loss."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -108,4 +108,6 @@ def parse_factory(words: str, *, rows: int, embed_dim: int) -> Family | None:
     if match is None or (match["rotated"] and int(match["rotated"]) != embed_dim):
         return None
     lists = int(match["lists"]) if match["lists"] else lists_for(rows)
-    return Family(_CODES[match["codes"]], lists, embed_dim) if 1 <= lists <= min(MAX_LISTS, rows) else None
+    if rows < 2 or not 1 <= lists <= min(MAX_LISTS, rows):  # one row has no neighbour to measure by
+        return None
+    return Family(_CODES[match["codes"]], lists, embed_dim)

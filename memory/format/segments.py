@@ -3,6 +3,7 @@
 segments/<id>/ image.f16.npy  text.f16.npy  items.arrow  segment.json      id = hash of segment.json
 """
 
+import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from memory.errors import RowsInvalid, SegmentInvalid, ShardSizeMismatch
+from memory.errors import MemoryStoreError, RowsInvalid, SegmentInvalid, ShardSizeMismatch, TooManyOpenFiles
 from memory.format.durable import (
     HashingWriter,
     Written,
@@ -170,7 +171,7 @@ def open_embeddings(path: Path, rows: int, embed_dim: int | None = None) -> NDAr
     try:
         array = npy.open_memmap(path, mode="r")  # np.load would also take a zip or a pickle
     except (ValueError, OSError, EOFError) as error:
-        raise SegmentInvalid(path, f"cannot be mapped: {error}") from error
+        raise _unmapped(path, error) from error
     expected = (rows, *(array.shape[1:2] if embed_dim is None else (embed_dim,)))
     if array.dtype != np.float16 or array.shape != expected or not array.flags.c_contiguous:
         raise SegmentInvalid(path, f"holds {array.dtype}{list(array.shape)}, expected float16{list(expected)}")
@@ -184,12 +185,21 @@ def _open_items(path: Path, rows: int) -> list[pa.RecordBatch]:
         for batch in batches:
             batch.validate(full=False)
     except (pa.ArrowException, OSError) as error:
-        raise SegmentInvalid(path, f"cannot be mapped: {error}") from error
+        raise _unmapped(path, error) from error
     sizes = [batch.num_rows for batch in batches]
     whole, rest = divmod(rows, BLOCK_ROWS)
     if not reader.schema.equals(ITEMS_SCHEMA) or sizes != [BLOCK_ROWS] * whole + [rest] * (rest > 0):
         raise SegmentInvalid(path, f"holds {sum(sizes)} rows or other columns or batches; {rows} rows expected")
     return batches
+
+
+def _unmapped(path: Path, error: Exception) -> MemoryStoreError:
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return TooManyOpenFiles(
+            f"{path}: the system lets this process open no more files. Raise `ulimit -n`; of a memory of many small "
+            "builds, `reco memory compact` joins the segments, which have files open each."
+        )
+    return SegmentInvalid(path, f"cannot be mapped: {error}")
 
 
 def _write_embeddings(parts: Sequence[Rows], modality: Modality, shape: tuple[int, int], stream: HashingWriter) -> None:

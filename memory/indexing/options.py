@@ -46,6 +46,15 @@ class IndexOptions:
         return asdict(self)
 
 
+def that_suit(options: IndexOptions, rows: int, embed_dim: int) -> IndexOptions:
+    """The options, without what cannot be had of N rows of D numbers: a memory that shrinks must not be stuck."""
+    try:
+        choose_family(rows, embed_dim, options)
+    except IndexOptionsInvalid:
+        return IndexOptions(recall=options.recall)
+    return options
+
+
 def choose_family(rows: int, embed_dim: int, options: IndexOptions) -> Family:
     """The family for N rows of D numbers: by the factory if there is one, else by size within the budget.
 

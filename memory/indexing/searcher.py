@@ -6,6 +6,7 @@ numpy; FAISS objects come in opened. Shapes: B queries, K neighbours, N rows of 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,10 +43,28 @@ class Part(NamedTuple):
     base_row: int
     deleted: NDArray[np.int64]
 
+    def alive(self) -> "_Alive | Any":
+        """As `ShardSearch` takes it."""
+        return _Alive(self.shard, AliveRows(len(self.rows), self.deleted)) if self.deleted.size else self.shard
+
     def as_lists(self) -> ListShard:
         """As `ListSearch` takes it."""
         alive = AliveRows(len(self.rows), self.deleted) if self.deleted.size else None
         return ListShard(self.shard, self.base_row, alive)
+
+
+class _Alive:
+    """A FAISS index of which some rows are passed over: those near removed ones would be found behind all of them."""
+
+    def __init__(self, index: Any, alive: AliveRows) -> None:
+        self._index, self._alive = index, alive
+        self._parameters = faiss.SearchParameters()
+        self._parameters.sel = alive.selector
+
+    def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """As FAISS's."""
+        found: tuple[NDArray[np.float32], NDArray[np.int64]] = self._index.search(queries, k, params=self._parameters)
+        return found
 
 
 def search_on_cpu(
@@ -60,7 +79,7 @@ def search_on_cpu(
         parameters: of a search that names none; None for an exact index.
     """
     if parameters is None:
-        shards = (ShardSearch(one.shard, one.rows, base_row=one.base_row, deleted=one.deleted) for one in parts)
+        shards = (ShardSearch(one.alive(), one.rows, base_row=one.base_row, deleted=one.deleted) for one in parts)
         return ExactSearch(tuple(shards))
     rows = StoredRows([part.rows for part in parts])
     lists = [part.as_lists() for part in parts]

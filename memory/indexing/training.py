@@ -43,7 +43,11 @@ def split_rows(rows: int, lists: int, *, seed: str) -> Split:
     number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big")
     rng = np.random.default_rng(number)
     # A small memory keeps a tenth for measuring: what is left must still train the lists.
-    held_out = min(QUERIES, max(1, rows // 10))
+    # Where all of it must, what is measured by is trained on as well.
+    held_out = min(QUERIES, max(1, rows // 10), rows - lists)
+    if held_out < 1:
+        every = np.arange(rows)
+        return Split(every, np.sort(rng.choice(rows, size=min(QUERIES, rows), replace=False)))
     drawn = rng.choice(rows, size=min(rows, held_out + ROWS_PER_LIST * lists), replace=False, shuffle=True)
     return Split(np.sort(drawn[held_out:]), np.sort(drawn[:held_out]))
 

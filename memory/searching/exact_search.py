@@ -30,7 +30,7 @@ class ShardSearch:
         """Tie an opened FAISS index to the rows it was built from.
 
         Args:
-            index: FAISS index over N rows, inner product.
+            index: FAISS index over N rows, inner product; its search returns none of those deleted.
             embeddings: (N, D) float16, the same rows.
             base_row: global id of row 0.
             deleted: rows of this shard (not ids) that no search may return.
@@ -39,7 +39,7 @@ class ShardSearch:
         self._embeddings = embeddings
         self._base_row = base_row
         self._rows, embed_dim = embeddings.shape
-        self._num_deleted = len(deleted)
+        self._num_alive = self._rows - len(deleted)
         self._alive = np.ones(self._rows, dtype=np.bool_) if len(deleted) else None
         if self._alive is not None:
             self._alive[deleted] = False
@@ -58,26 +58,25 @@ class ShardSearch:
             Global ids and similarities, (B, k); `MISSING` and `NOWHERE` beyond the shard's rows.
         """
         ids, similarities = nothing_found(len(queries), k)
-        wanted = min(k, self._rows - self._num_deleted)
+        wanted = min(k, self._num_alive)
         if wanted == 0:
             return ids, similarities
         pending = np.arange(len(queries))
-        fetch = min(self._rows, wanted + _SPARE)
+        fetch = min(self._num_alive, wanted + _SPARE)
         while pending.size:
             approximate, candidates = self._index.search(queries[pending], fetch)
             rows, exact = self._rank(queries[pending], candidates, wanted)
             # What FAISS left out is at most approximate[:, -1], give or take its error.
             full = exact[:, -1] > NOWHERE
-            settled = (exact[:, -1] > approximate[:, -1] + self._error) | (fetch == self._rows)
+            settled = (exact[:, -1] > approximate[:, -1] + self._error) | (fetch == self._num_alive)
             tied = np.flatnonzero(full & ~settled) if fetch >= _MANY else np.empty(0, dtype=np.int64)
             if tied.size:
                 rows[tied], exact[tied] = self._resolve(queries[pending[tied]], exact[tied, -1], wanted)
                 settled[tied] = True
             ids[pending[settled], :wanted] = rows[settled] + self._base_row
             similarities[pending[settled], :wanted] = exact[settled]
-            # Others tie with the last, or deleted rows took the places: fetch more for those queries only.
-            pending = pending[~settled]
-            fetch = min(self._rows, 4 * fetch)
+            pending = pending[~settled]  # others tie with the last: fetch more for those queries only
+            fetch = min(self._num_alive, 4 * fetch)
         return ids, similarities
 
     def _resolve(self, queries: NDArray[np.float32], kth: NDArray[np.float32], k: int) -> Ranked:

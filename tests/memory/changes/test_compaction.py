@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import memory
-from memory import KeyPatterns, Memory, compact, remove_keys
+from memory import KeyPatterns, Memory, compact, purge, remove_keys
 
 
 def alive(root) -> list[tuple]:
@@ -92,3 +92,31 @@ def test_many_single_rows_are_folded_in_time(root, factory):
     """Every other row deleted: as many slices as rows."""
     factory.commit(root, [factory.make_rows(20_000, 8, seed=3, thumbnails=False)], deletes=list(range(0, 20_000, 2)))
     assert compact(root).after.num_rows == 10_000
+
+
+@pytest.mark.parametrize(
+    "options", [memory.IndexOptions(factory="IVF64,SQ8", recall=0.9), memory.IndexOptions(factory="IVF40,RaBitQ")]
+)
+def test_a_memory_whose_index_no_longer_suits_what_is_left_can_be_compacted_and_purged(root, factory, options):
+    """A take-down was refused, with a message that named options of another command."""
+    factory.commit(root, [factory.make_rows(100, seed=3)], options=options)
+    with Memory.open(root) as opened:
+        keys = opened.keys()
+    remove_keys(root, KeyPatterns(keys=keys[:70]))
+    assert compact(root).after.num_rows == 30
+    with Memory.open(root) as opened:
+        assert [index["kind"] for index in opened.indices()] == ["exact", "exact"]
+    purge(root, KeyPatterns(keys=keys[99:]))
+    assert memory.verify_memory(root, full=True).ok
+    with Memory.open(root) as opened:
+        assert opened.num_items == 29
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"), [(64, "IVF64,SQ8"), (70, "IVF64,SQ8"), (2, "IVF2,RaBitQ"), (33, "IVF33,SQ8")]
+)
+def test_as_many_lists_as_rows_can_be_trained(root, factory, rows, words):
+    factory.commit(root, [factory.make_rows(rows, seed=3)], options=memory.IndexOptions(factory=words))
+    with Memory.open(root) as opened:
+        assert opened.indices()[0]["factory"].endswith(words)
+    assert memory.verify_memory(root, full=True).ok

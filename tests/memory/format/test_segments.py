@@ -1,5 +1,6 @@
 """Segments: content-addressed, streamed, strict about what goes in, and looked up in one go."""
 
+import errno
 import itertools
 
 import numpy as np
@@ -7,8 +8,9 @@ import pyarrow as pa
 import pytest
 
 import memory
-from memory import Memory, Rows, UnitRecord, write_segment
+from memory import Memory, MemoryStoreError, Rows, UnitRecord, write_segment
 from memory.format import rows as rows_module
+from memory.format import segments
 
 
 @pytest.fixture
@@ -162,3 +164,15 @@ def test_ids_outside_the_memory_are_refused(root, factory, ids):
 def test_block_size_is_part_of_the_format():
     """Item batches are cut at it: changing it makes every older memory unreadable."""
     assert rows_module.BLOCK_ROWS == 16_384
+
+
+def test_too_many_open_files_are_not_told_as_a_broken_memory(root, factory, monkeypatch):
+    factory.commit(root, [factory.make_rows(4)])
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(segments.npy, "open_memmap", refused)
+    with pytest.raises(MemoryStoreError, match=r"ulimit -n.*reco memory compact") as told:
+        memory.Memory.open(root)
+    assert told.value.code == "too_many_open_files"

@@ -5,6 +5,7 @@ import threading
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from seeded_rows import unit_rows
 import memory
 from memory import Memory
 from memory.indexing.kernels import faiss
+from memory.indexing.searcher import Part
 from memory.searching.exact_search import ShardSearch
 
 
@@ -220,7 +222,26 @@ def _maps() -> list[tuple[str, int]]:
 def shard_of(rows: np.ndarray, deleted: tuple[int, ...] = ()) -> ShardSearch:
     index = faiss.IndexScalarQuantizer(rows.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index.add(rows.astype(np.float32))
-    return ShardSearch(index, rows, base_row=0, deleted=np.array(deleted, dtype=np.int64))
+    part = Part(index, rows, 0, np.array(deleted, dtype=np.int64))
+    return ShardSearch(part.alive(), rows, base_row=0, deleted=part.deleted)
+
+
+def test_rows_that_were_removed_take_no_place_among_the_candidates() -> None:
+    """They were fetched four times as many at a time and ranked, until enough of the others were among them."""
+    rows, deleted = unit_rows(3000, 16, 1).astype(np.float16), tuple(range(2900))
+    shard, queries = shard_of(rows, deleted), rows[:6].astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    asked: list[int] = []
+    index = shard._index
+    shard._index = SimpleNamespace(search=lambda queries, k: (asked.append(k), index.search(queries, k))[1])
+    expected, best = twin(rows, queries, 5, deleted)
+    ids, similarities = shard.search(queries, 5)
+    np.testing.assert_array_equal(ids, expected)
+    np.testing.assert_array_equal(similarities, best)
+    assert asked == [21]
+    every = twin(rows, queries, 200, deleted)
+    np.testing.assert_array_equal(shard.search(queries, 200)[0], every[0])
+    assert (every[0][:, 100:] == -1).all() and asked == [21, 100]
 
 
 def classes(rows: int, distinct: int, embed_dim: int) -> np.ndarray:
