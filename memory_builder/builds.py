@@ -22,7 +22,7 @@ from memory_builder.planning.sharing import Share, ShareResult
 from memory_builder.planning.task import Task
 from memory_builder.readers import ReaderOptions, open_reader
 from memory_builder.readers.corpora import check_there, expand, expand_paths
-from memory_builder.readers.formats import check_folder_templates, check_template
+from memory_builder.readers.formats import check_options, check_template
 from memory_builder.reporting.build_result import BuildResult
 from memory_builder.reporting.progress import Progress, Silent
 from memory_builder.runner import do_share, run
@@ -91,7 +91,7 @@ def open_embeddings(config: BuildConfig) -> list[EmbeddingsReader]:
 
     Raises:
         CorpusError: one is not what is expected, or they are not of one D.
-        ConfigError: captions are to be made anew.
+        ConfigError: captions are to be made anew, or columns are named where there are none.
     """
     if config.caption_templates:
         raise ConfigError(
@@ -99,7 +99,17 @@ def open_embeddings(config: BuildConfig) -> list[EmbeddingsReader]:
             "encoded before, and other captions would not be what their embeddings say."
         )
     options = _reader_options(config)
-    readers = [open_source(path, options) for path in expand_paths(config.corpora)]
+    paths = expand_paths(config.corpora)
+    useless = ["image_columns", "folder_templates"]
+    if paths and not any(path.is_dir() for path in paths):
+        useless += ["caption_column", "key_column"]
+    asked = [name for name in useless if getattr(config, name)]
+    if asked:
+        raise ConfigError(
+            f"{' and '.join(asked)}: cached embeddings have no images, and only folders with metadata have columns. "
+            "Leave it out."
+        )
+    readers = [open_source(path, options) for path in paths]
     for reader in readers:
         check_same_dim((readers[0].name, readers[0].embed_dim), (reader.name, reader.embed_dim))
     return readers
@@ -148,7 +158,8 @@ def check_corpora(config: BuildConfig) -> FirstLook:
     """
     first = [source for source in check_there(config.corpora) if source.suffix.lower() != ".txt"]
     options = _reader_options(config)
-    check_folder_templates(first, options)
+    if len(first) >= len(config.corpora):  # else a list, or a store, may hold anything
+        check_options(first, options)
     for source in first:
         check_template(source, options)
     look = look_at(open_reader(source, options) for source in first)

@@ -61,8 +61,8 @@ class _Build:
         self._published = published_units(self._previous.manifest)
         stay_out = frozenset() if config.restore_removed else self._previous.removed
         self._known = KnownKeys(self._previous.pairs, removed=stay_out, upsert=config.upsert)
-        # Rows that are tried again were counted, and allowed, by the build that rejected them.
-        allowed = 1.0 if config.retry_failed else config.max_error_rate
+        # Rows that are tried again were counted, and allowed, by the build that rejected them and published the others.
+        allowed = 1.0 if config.retry_failed and self._published else config.max_error_rate
         self._books = Books(self._root, self._store, self._previous, allowed)
         self._resumed: set[str] = set()
 
@@ -78,10 +78,13 @@ class _Build:
             manifest, duplicates = commit.run(plan, self._store)
         assert manifest is not None, "without a previous version, rows were added or the build has failed"
         self._store.remove(published_units(manifest))
+        created = manifest is not self._previous.manifest
+        if created:  # what came to nothing, too: after this version units that replace go by other names
+            self._store.remove(unit.id for unit in plan.units)
         return BuildResult(
             version=manifest.version,
             digest=manifest.digest,
-            created=manifest is not self._previous.manifest,
+            created=created,
             num_items=manifest.counts["items"],
             rows=ledger.rows,
             added=ledger.added,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from memory_builder.readers import ReaderOptions, open_reader
 from memory_builder.readers.corpora import expand_paths
-from memory_builder.readers.formats import check_folder_templates
+from memory_builder.readers.formats import check_options
 from memory_builder.records import Record, Rejected, RowRejected
 from models.errors import InputError, TextError
 from models.images.preprocessor import Preprocessor
@@ -67,7 +67,7 @@ def read_rows(corpora: Sequence[str], options: ReaderOptions) -> tuple[list[Reco
     """
     records, rejected = dict[str, Record](), Counter[str]()
     paths = expand_paths(corpora)
-    check_folder_templates(paths, options)
+    check_options(paths, options)
     for path in paths:
         reader = open_reader(path, options)
         for row in (row for piece in reader.pieces(_UNIT_ROWS) for row in reader.read(piece)):

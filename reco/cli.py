@@ -27,6 +27,7 @@ from reco import eval as eval_command
 from reco.console import console, stop
 from reco.front_page import FrontPage
 from reco.help_text import flowing, help_of
+from reco.open_files import allow_many_files
 
 _HELP = """RECO: your CLIP, plus a memory.
 
@@ -121,6 +122,7 @@ def options(
     from models.cores import bound_openmp
 
     bound_openmp()
+    allow_many_files()
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ MemoryPlace = Annotated[
     str, typer.Argument(help="A memory made by `reco build`, or its address in a store.", metavar="MEMORY")
 ]
 
+_MANY_SEGMENTS = 100  # of as many small builds: each has files open, and is searched by itself
+
 
 def info(
     memory: MemoryPlace,
@@ -189,6 +191,10 @@ def _advice(memory: Path, told: dict[str, Any], versions: list[int], unfinished:
         return f"rows added since lie far from the lists: reco build --reindex -o {shell(memory)} trains them anew"
     if told["rows"] - told["items"] > 0.1 * told["rows"]:
         return f"reco memory compact {shell(memory)} folds the deleted rows"
+    if told["segments"] >= _MANY_SEGMENTS:
+        return (
+            f"reco memory compact {shell(memory)} joins the {told['segments']:,} segments, each of which has files open"
+        )
     if len(versions) > 1:
         return f"reco memory gc {shell(memory)} --keep 1 drops the older versions"
     return ""

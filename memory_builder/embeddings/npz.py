@@ -78,7 +78,10 @@ class NpzShard:
         image, text = (cast("Embeddings", self._arrays[side]) for side in ("image", "text"))
         rows = self._arrays["label"][start:stop] if self._by_label else np.arange(start, stop)
         pairs = [self._pair(row, int(text_row)) for row, text_row in enumerate(rows, start)]
-        return Block(image[start:stop], text[rows], pairs)
+        block = Block(image[start:stop].copy(), text[rows], pairs)
+        if stop >= self.rows:  # the last of many files would else be held with all before it
+            self._arrays, self._texts = {}, {}
+        return block
 
     def _pair(self, row: int, text_row: int) -> Pair | Rejected:
         key, source = f"{self._prefix}/{row}", f"{readable(self._path.name)} row {row}"

@@ -15,6 +15,7 @@ from memory_builder.planning.task import UnitMapper
 from memory_builder.reporting.build_log import log_unit
 from memory_builder.units.store import UnitStore
 
+_KEPT_EVERY_S = 60.0  # what of a unit is done is written, of which a kill costs the rest
 _TICK_S = 0.1  # how long a signal or the progress bar may wait
 # Large blocks of each batch come and go among the small ones of its rows: some 0.2 GB lie free between them, unless
 # they are given back now and then, which takes some milliseconds.
@@ -68,10 +69,18 @@ class _Leader:
 
     def lead(self, unit: Unit) -> None:
         """Map a unit and save it."""
-        began = time.monotonic()
+        began = kept = time.monotonic()
         begun = self._store.begun(unit.id)
+
+        def note(rows: int, rejected: int) -> None:
+            nonlocal kept
+            self._note(rows, rejected)
+            if time.monotonic() - kept >= _KEPT_EVERY_S:  # a process that is killed is not asked before
+                self._store.keep_begun(unit.id, begun)
+                kept = time.monotonic()
+
         try:
-            mapped = map_whole(unit, self._mapper, self._job.known, self._note, begun)
+            mapped = map_whole(unit, self._mapper, self._job.known, note, begun)
         except _Abandoned:
             self._store.keep_begun(unit.id, begun)
             raise

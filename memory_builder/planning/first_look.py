@@ -65,11 +65,11 @@ def look_at(readers: Iterable[Reader[Row]]) -> FirstLook:
     rejected, example = Counter[str](), ""
     coming, seen = iter(readers), list[Reader[Row]]()
     for row in _rows(coming, seen):
-        code = _fault(row)
-        if code is None:
+        fault = _fault(row)
+        if fault is None:
             return FirstLook(rejected, example, usable=True, complete=False)
-        rejected[code] += 1
-        example = example or f"{row.source}, {code}"
+        rejected[fault.code] += 1
+        example = example or f"{row.source} ({row.key}), {fault.code}: {fault.detail.rstrip('.')}"
         if rejected.total() == _ROWS:
             return FirstLook(rejected, example, False, False, _advice(rejected, chain(seen, coming)))
     return FirstLook(rejected, example, not rejected, True, _advice(rejected, seen))
@@ -93,12 +93,12 @@ def _rows(readers: Iterable[Reader[Row]], seen: list[Reader[Row]]) -> Iterator[R
             yield from reader.read(piece)
 
 
-def _fault(row: Row) -> str | None:
-    """The code of what keeps a row from being stored; None where nothing is seen to."""
+def _fault(row: Row) -> Rejected | RowRejected | InputError | None:
+    """What keeps a row from being stored, with its code and detail; None where nothing is seen to."""
     if isinstance(row, Rejected):
-        return row.code
+        return row
     try:
         decode_image(row.image())
     except (RowRejected, InputError) as error:
-        return error.code
+        return error
     return None

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from memory.format.durable import keep_name
 from memory.format.work_files import WORK
 from memory_builder.errors import OutputError
 
@@ -17,10 +18,12 @@ def prepare_output(root: Path) -> None:
 
     Raises:
         OutputError: it is a file, holds something else, or cannot be written.
+        memory.WriteFailed: an fsync failed.
     """
     if root.exists() and not root.is_dir():
         raise OutputError(f"{root} is a file. Name a new directory, or that of a memory to grow.")
     try:
+        new = [folder for folder in (root, *root.parents) if not folder.exists()]
         root.mkdir(parents=True, exist_ok=True)
         entries = {entry.name for entry in root.iterdir()}
     except OSError as error:
@@ -29,6 +32,8 @@ def prepare_output(root: Path) -> None:
         raise OutputError(f"{root} is not empty and is no memory. Name a new directory, or that of a memory to grow.")
     if not os.access(root, os.W_OK | os.X_OK):
         raise OutputError(f"{root} cannot be written to. Change its permissions, or name another directory.")
+    for folder in reversed(new):
+        keep_name(folder)
 
 
 def check_space(root: Path, rows: int, embed_dim: int) -> None:

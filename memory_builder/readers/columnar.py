@@ -51,6 +51,9 @@ def choose_columns(schema: pa.Schema, path: Source, options: ReaderOptions) -> C
         CorpusError: table_columns.
     """
     columns = choose(schema.names, path, options, _USUAL)
+    for name in (*columns.images, *columns.caption_names, columns.key or ""):
+        if schema.names.count(name) > 1:
+            raise CorpusError("table_columns", f"{path} has the column {name!r} twice: save it with one of them.")
     for image in columns.images:
         kind = _single(schema.field(image).type)
         if not (_is_bytes(kind) or is_text(kind) or _is_image_struct(kind)):

@@ -12,6 +12,7 @@ from pathlib import Path
 from memory import MemoryStoreError, ObjectMissing
 from memory.stores import SCHEMES, StoredFolder, StoredObject, check_address, is_address, matched
 from memory_builder.errors import CorpusError
+from memory_builder.records import readable
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -75,8 +76,9 @@ def corpus_name(path: Path | StoredObject) -> str:
     """The first part of all its keys: a folder's own name, or a file's name up to its extension."""
     if isinstance(path, StoredObject):
         return path.stem
+    # A name that is no UTF-8 is told as names inside a corpus are.
     absolute = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow the link that was given as a name
-    return absolute.name if absolute.is_dir() else absolute.stem
+    return readable(absolute.name if absolute.is_dir() else absolute.stem)
 
 
 def _named(arguments: Iterable[str], base: Path, allowed: Collection[str]) -> Iterator[Path | StoredObject]:
@@ -108,7 +110,7 @@ def _matched(argument: str, base: Path, allowed: Collection[str]) -> Iterable[Pa
 
 def _patterns(argument: str, base: Path) -> list[str]:
     """What the files and folders are called that an argument names, which is no address."""
-    if _SCHEME.match(argument):
+    if _SCHEME.match(argument) and not _exists(base / argument):
         raise CorpusError(
             "corpus_scheme_refused",
             f"{argument!r} is not a path. Corpora are local files, or objects of a store that --allow-remote allows "

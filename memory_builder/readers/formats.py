@@ -32,12 +32,18 @@ _REFUSED = {
 }
 
 
-def check_folder_templates(sources: Sequence[Source], options: ReaderOptions) -> None:
-    """Refuse captions made of folders' names where there are sources, and none is a folder.
+def check_options(sources: Sequence[Source], options: ReaderOptions) -> None:
+    """Refuse captions made of folders' names where there are sources and none is a folder, and columns if no table is.
 
     Raises:
         ConfigError: then.
     """
+    asked = [name for name in ("image_columns", "caption_column", "key_column") if getattr(options, name)]
+    if asked and sources and not any(map(_has_columns, sources)):
+        raise ConfigError(
+            f"{' and '.join(asked)} name columns of tables (.csv, .tsv, .jsonl, .parquet, .arrow), and none of the "
+            "corpora is one: leave them out."
+        )
     if options.folder_templates and sources and not any(Path(str(one)).is_dir() for one in sources):
         raise ConfigError(
             "caption_from_folder is for folders of images, and none of the corpora is one: in a table name the column "
@@ -54,13 +60,19 @@ def check_template(path: Source, options: ReaderOptions) -> None:
     if options.caption_templates is None:
         return
     is_folder = isinstance(path, Path) and path.is_dir()
-    if path.suffix.lower() == ".tar" or (is_folder and saved_dataset(Path(str(path))) is None):
+    if path.suffix.lower() == ".tar" or (is_folder and not _has_columns(path)):
         instead = "; for captions of its folders' names there is --caption-from-folder" if is_folder else ""
         raise CorpusError(
             "table_columns",
             f"{path} has no columns, of which --caption-template would make captions. Build from it without, in a "
             f"command of its own: the memory grows{instead}.",
         )
+
+
+def _has_columns(path: Source) -> bool:
+    if isinstance(path, Path) and path.is_dir():
+        return saved_dataset(path) is not None
+    return path.suffix.lower() in (*TABLE_EXTENSIONS, ".parquet", ".arrow")
 
 
 def open_reader(path: Source, options: ReaderOptions) -> Reader[Row]:

@@ -19,6 +19,9 @@ from memory_builder.readers.source import Source, image_inside, image_stamp, rea
 from memory_builder.readers.table_lines import DELIMITERS, JSON_LINES, Line, columns, later_columns, lines
 from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
 
+_NO_ROW = (
+    "The row cannot be parsed, its number of fields is not the header's, or one of them has more than 131,072 letters."
+)
 TABLE_EXTENSIONS = (*DELIMITERS, *JSON_LINES)
 USUAL = Usual(image=("path", "image", "file", "filename", "filepath"), caption=("caption", "text", "title"))
 
@@ -67,10 +70,13 @@ class TableReader:
         self._columns = self._chosen(options)
 
     def options(self) -> Mapping[str, str]:
-        """The columns, and what is between fields where the extension does not say it."""
-        chosen = self._columns.options()
-        usual = DELIMITERS.get(self._path.suffix.lower(), "")
-        return chosen if self._head.delimiter == usual else {**chosen, "delimiter": self._head.delimiter}
+        """The columns, what is between fields where the extension does not say it, and which field is which."""
+        chosen = dict(self._columns.options())
+        if self._head.delimiter != DELIMITERS.get(self._path.suffix.lower(), ""):
+            chosen["delimiter"] = self._head.delimiter
+        if self._head.delimiter:  # the header is in no row, and says what they mean
+            chosen["header"] = json.dumps(self._head.columns)
+        return chosen
 
     def pieces(self, unit_rows: int) -> Iterator[Piece]:
         """As in Reader: in the table's order. A row is its text, and its images' sizes and times of change."""
@@ -131,7 +137,7 @@ class TableReader:
 
     def _row(self, line: Line, image: _Image, number: int) -> Row:
         key = f"{self.name}/row {number}"
-        source = f"{self._path.name} row {number}"
+        source = f"{readable(self._path.name)} row {number}"
         if image.label:
             key, source = f"{key}/{image.label}", f"{source}, {image.label}"
         try:
@@ -158,7 +164,7 @@ class TableReader:
         value = (line.values or {}).get(self._columns.caption)
         if self._whole_numbers and isinstance(value, int) and not isinstance(value, bool):
             return str(value)
-        return _text(value, "missing_caption", "The row has no caption.")
+        return _text(value, "missing_caption", "The row has no caption.").strip()
 
     def _image_stamps(self, line: Line, images: list[_Image]) -> Stamp | list[Stamp | None] | None:
         """One where a cell is a path, as it always was; of a row that may have several, all."""
@@ -179,7 +185,7 @@ class TableReader:
 
 def _path(line: Line, image: _Image) -> str:
     if line.values is None:
-        raise RowRejected("row_invalid", "The row cannot be parsed, or its number of fields is not the header's.")
+        raise RowRejected("row_invalid", _NO_ROW)
     path = _text(image.value, "missing_image", "The row names no image.")
     if not path or "\0" in path:
         raise RowRejected("missing_image", "The row names no image.")

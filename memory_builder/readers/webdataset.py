@@ -110,7 +110,7 @@ class WebDatasetReader:
     def _row(self, sample: _Sample, archive: Archive) -> Row:
         key = f"{self.name}/{readable(sample.key)}"
         parts = [*sample.images, *sample.captions.values()]
-        source = f"{self._path.name}/{readable(parts[0].name)}"
+        source = f"{readable(self._path.name)}/{readable(parts[0].name)}"
         try:
             if not sample.images:
                 raise RowRejected("missing_image", "The sample has a caption and no image.")

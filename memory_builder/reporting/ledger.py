@@ -109,7 +109,8 @@ def advice(rejected: Mapping[str, int], changed: int = 0) -> str:
     if changed:
         rows = "1 row" if changed == 1 else f"{changed:,} rows"
         sentences.append(
-            f"Of {rows} the memory holds another image or caption under the same key: --upsert replaces it."
+            f"Of {rows} the memory holds another image or caption under the same key: --upsert replaces it. If that "
+            "came from another corpus of the same name, rename this one: keys begin with it."
         )
     if rejected.get(DUPLICATE, 0) > changed:
         sentences.append("For several captions of one image, name a key column.")

@@ -1,5 +1,6 @@
 """A build whose machine loses power at any fsync ends in the old version or the new one (X3)."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +52,17 @@ def test_X03_power_is_lost_at_every_fsync_of_a_build(place: Path, grows: bool) -
         assert take_over(cache, folder).digest == new, folder.name
         assert verify_memory(folder, full=True).ok
     assert found == {old, new}
+
+
+def test_X03_the_directory_of_a_new_memory_is_durable_with_those_above_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, fsync = set[str](), os.fsync
+
+    def observed(descriptor: int) -> None:
+        synced.add(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", observed)
+    take_over(write_cache(place / "first.npz", range(6)), place / "new/deep/memory")
+    assert {str(place), str(place / "new"), str(place / "new/deep"), str(place / "new/deep/memory")} <= synced

@@ -18,10 +18,12 @@ from pathlib import Path
 import faiss
 import pytest
 import torch
+from pyarrow import ipc
 
 from memory import Memory, latest_version, verify_memory
 from memory.format.work_files import is_known
 from memory_builder import BuildConfig, BuildInterrupted, build
+from memory_builder.engines import local
 from models.encoder import Encoder
 
 KILLS = 12
@@ -263,6 +265,36 @@ def test_X08_batches_of_a_unit_in_hand_are_kept(
     damaged = tmp_path / "damaged" / begun.relative_to(memory)
     damaged.write_bytes(damaged.read_bytes()[:-100])
     assert build(config(photos, tmp_path / "damaged", unit_rows=100), encoder).digest == result.digest
+
+
+def test_X02_a_kill_costs_of_a_unit_what_was_done_since_it_was_last_kept(
+    place: Path, encoder: Encoder, write_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, memory = write_folder(place / "photos", range(100)), place / "memory"
+    settings = config(photos, memory, unit_rows=100)
+    monkeypatch.setattr(local, "_KEPT_EVERY_S", 0.0)
+    encoded: list[int] = []
+    encode_image = encoder.encode_image
+
+    def killed(pixels: torch.Tensor) -> object:
+        encoded.append(len(pixels))
+        if len(encoded) == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return encode_image(pixels)
+
+    def build_until_killed() -> None:
+        monkeypatch.setattr(encoder, "encode_image", killed)
+        build(settings, encoder)
+
+    assert wait(fork(build_until_killed)) == -signal.SIGKILL
+    (begun,) = memory.glob("work/units/*/begun-*.arrow")
+    kept = ipc.open_file(begun).read_all().num_rows
+    assert 0 < kept < 100
+    monkeypatch.setattr(encoder, "encode_image", lambda pixels: (encoded.append(len(pixels)), encode_image(pixels))[1])
+    result = build(settings, encoder)
+    assert sum(encoded) == 100 - kept
+    assert leftovers(memory) == []
+    assert result.digest == build(config(photos, place / "whole", unit_rows=100), encoder).digest
 
 
 def test_X08_the_error_names_the_signal_and_handlers_are_given_back(

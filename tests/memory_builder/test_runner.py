@@ -285,6 +285,16 @@ def test_each_corpus_keeps_its_own_rejected_rows(
     assert [row["key"] for row in ledger(memory)] == ["first/003/00035", "second/001/00012"]
 
 
+def test_to_try_again_is_no_leave_for_a_new_memory_to_reject_what_it_likes(
+    run: Run, tmp_path: Path, write_folder: WriteFolder
+) -> None:
+    photos = write_folder(tmp_path / "photos", range(20))
+    for number in range(5):
+        (photos / f"000/0000{number}.jpg").write_bytes(b"<html>")
+    with pytest.raises(TooManyRejected, match=r"At most 5\.0%"):
+        run(photos, retry_failed=True, max_error_rate=0.05)
+
+
 def test_a_refused_build_leaves_what_is_told_of_the_memory(
     run: Run, tmp_path: Path, memory: Path, write_folder: WriteFolder
 ) -> None:

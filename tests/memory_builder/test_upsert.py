@@ -58,6 +58,12 @@ def test_a_changed_pair_is_reported_without_upsert_and_replaced_with_it(
     again = run(photos, upsert=True)
     assert (again.created, again.added, again.present) == (False, 0, 20)
     assert memory.verify_memory(root, full=True).ok
+    left = len(list((root / "work/units").iterdir()))
+    for caption in ("a newer caption", "the newest caption"):  # each version has other names for all units
+        (photos / "000/00003.txt").write_text(caption)
+        assert run(photos, upsert=True).created and not run(photos, upsert=True).created
+        left += 1  # the one that changed: what it was is nobody's any more, and stays until `gc --work`
+        assert len(list((root / "work/units").iterdir())) == left
 
 
 def test_what_is_there_already_is_of_the_rows_that_the_rate_is_of(

@@ -4,10 +4,11 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from memory_builder import BuildConfig, check_corpora
+from memory_builder import BuildConfig, check_corpora, open_embeddings
 from memory_builder.errors import ConfigError, NothingUsable
 
 
@@ -44,12 +45,12 @@ def test_a_large_corpus_that_begins_badly_is_built_with_a_warning(tmp_path: Path
     told = look(tmp_path, pairs(tmp_path / "a", broken=64, good=1))
     assert told is not None
     assert told.startswith("None of the first 64 rows can be stored: image_")
-    assert "The first: a/0000.jpg, image_" in told
+    assert "The first: a/0000.jpg (a/0000), image_" in told
 
 
 def test_a_corpus_of_broken_rows_alone_is_refused(tmp_path: Path) -> None:
     broken, good = pairs(tmp_path / "a", broken=3, good=0), pairs(tmp_path / "b", broken=0, good=1)
-    with pytest.raises(NothingUsable, match="None of the 3 rows can be stored"):
+    with pytest.raises(NothingUsable, match=r"None of the 3 rows can be stored.*The first: a/.* \(a/.*\), .*: .*\w\. "):
         look(tmp_path, broken)
     assert look(tmp_path, broken, good) is None
     more = tmp_path / "more.txt"
@@ -103,6 +104,27 @@ def test_captions_from_folders_are_refused_where_there_is_none(tmp_path: Path) -
     with pytest.raises(ConfigError, match="--caption-column"):
         check_corpora(config)
     check_corpora(replace(config, corpora=(f"{tmp_path.parent}/{tmp_path.name}*",)))
+
+
+def test_columns_are_refused_where_there_is_no_table(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("a mug")
+    (tmp_path / "t.csv").write_text("path,caption,sku\na.png,a mug,1\n")
+    config = BuildConfig((str(tmp_path),), tmp_path / "memory", key_column="sku", caption_column="caption")
+    with pytest.raises(ConfigError, match="caption_column and key_column name columns of tables"):
+        check_corpora(config)
+    check_corpora(replace(config, corpora=(str(tmp_path), str(tmp_path / "t.csv"))))
+    (tmp_path / "all.txt").write_text("t.csv\n")
+    check_corpora(replace(config, corpora=(str(tmp_path), str(tmp_path / "all.txt"))))
+
+
+@pytest.mark.parametrize("option", ["image_columns", "caption_column", "key_column", "folder_templates"])
+def test_what_cached_embeddings_have_not_is_refused(tmp_path: Path, option: str) -> None:
+    np.savez(tmp_path / "a.npz", image=np.eye(4), text=np.eye(4), caption=np.array(list("abcd")))
+    value = ("x {}",) if option.endswith("s") else "sku"
+    config = BuildConfig((str(tmp_path / "a.npz"),), tmp_path / "memory", **{option: value})
+    with pytest.raises(ConfigError, match=f"{option}: cached embeddings"):
+        open_embeddings(config)
 
 
 @pytest.mark.parametrize("count", [5, 90])

@@ -245,7 +245,8 @@ def test_the_template_is_part_of_what_a_row_is(root: Path) -> None:
     for name in ("t.csv", "t.parquet"):
         path = write(root / name, CARS)
         plain = open_reader(path, ReaderOptions()).options()
-        assert plain == {"image_column": "path", "caption_column": "title", "key_column": ""}  # as it always was
+        header = {"header": '["path", "title", "brand", "colour", "year"]'} if name == "t.csv" else {}
+        assert plain == {"image_column": "path", "caption_column": "title", "key_column": "", **header}
         made = [
             open_reader(path, ReaderOptions(caption_templates=CaptionTemplates.parse(texts))).options()
             for texts in (["a {}"], ["a {title}"], ["a {brand}"], ["a {brand}", "a {}"], ["a {}", "a {brand}", "a {}"])

@@ -1,6 +1,7 @@
 """What the user may write as CORPUS: existing names, globs, braces, lists, and nothing that is not a local path."""
 
 import glob
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +121,20 @@ def test_corpus_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert corpus_name(tmp_path / "photos.v2" / ".." / "00000.tar") == "00000"
     monkeypatch.chdir(tmp_path / "photos.v2")
     assert corpus_name(Path()) == "photos.v2"
+
+
+def test_a_name_that_is_no_utf8_is_told_as_names_inside_a_corpus_are(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    assert corpus_name(folder) == r"caf\xe9" and corpus_name(folder.with_name(folder.name + ".tar")) == r"caf\xe9"
+
+
+def test_a_file_whose_name_looks_like_an_address_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run:2.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    assert expand(["run:2.csv"]) == [Path("run:2.csv")]
+    with pytest.raises(CorpusError, match="not a path"):
+        expand(["run:3.csv"])
 
 
 @pytest.mark.parametrize(

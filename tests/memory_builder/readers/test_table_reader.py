@@ -77,6 +77,24 @@ def test_fingerprint_follows_the_rows_and_images_of_its_range_only(root: Path) -
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
 
 
+def test_which_column_is_which_is_part_of_what_a_row_is(root: Path) -> None:
+    """A header that was mended after a build was stopped: what it had read of the wrong column stayed."""
+    rows = "images/1.jpg,SKU-1,a red bird\n"
+    options = []
+    for header in ("path,caption,sku", "path,sku,caption"):
+        for name in ("t.csv", "t.tsv"):
+            mark = "," if name == "t.csv" else "\t"
+            (root / name).write_text((header + "\n" + rows).replace(",", mark))
+            options.append(open_reader(root / name, ReaderOptions()).options())
+    assert options[0] == options[1] != options[2] == options[3]
+    assert "header" not in open_reader(write_table(root / "t.jsonl", rows_of(CAPTIONS)), ReaderOptions()).options()
+
+
+def test_captions_are_without_the_space_around_them(root: Path) -> None:
+    path = write_table(root / "t.csv", rows_of(["  a bird \n", "a duck"]))
+    assert [caption for _, caption in told(read_all(path))] == ["a bird", "a duck"]
+
+
 @pytest.mark.parametrize(
     ("header", "image", "caption"),
     [
