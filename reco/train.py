@@ -215,7 +215,9 @@ def _train(kept: Kept, output: Path, design: str, asked: SameThing, options: Loo
         if options.given:
             unused = ", ".join(options.given)
             say(f"without effect: {unused}; evidence is computed, not trained by gradient", style="yellow")
-        fusion, trained = fit_and_measure(entities.pairs, opened.embed_dim, options.k, options.draws)
+        fusion, trained = fit_and_measure(
+            entities.pairs, opened.embed_dim, options.k, options.draws, captions_name=entities.captions_name
+        )
     else:
         fusion, trained = loop.train(design, entities, rate)
         if auto and entities is None and len(loop.chosen()) >= LEAST_ITEMS:
@@ -296,7 +298,14 @@ def _choose(
     if design == AUTO:
         assert found is not None
         with Bars() as bars:
-            choice = choose(found.pairs, options.k, options.draws, bars.update, in_all=len(found.ids))
+            choice = choose(
+                found.pairs,
+                options.k,
+                options.draws,
+                bars.update,
+                in_all=len(found.ids),
+                captions_name=found.captions_name,
+            )
         say(choice.reason)
         design = choice.design
         if not choice.gains and len(found.ids) < FEW_SHOW_ONE * len(loop.chosen()):

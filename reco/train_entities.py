@@ -38,11 +38,13 @@ class EntitiesFound(NamedTuple):
         pairs: without copies of an image, and of very many a part.
         ids: of all pairs that show an entity with several.
         group: (rows,) int64 of the memory; equal where rows show one entity, or none and have equal captions.
+        captions_name: whether the captions name the entities.
     """
 
     pairs: "EntityPairs"
     ids: "NDArray[np.int64]"
     group: "NDArray[np.int64]"
+    captions_name: bool
 
 
 def read_names(file: Path) -> Listed:
@@ -97,7 +99,8 @@ def find_entity_pairs(
             f"image count once: {counted(pairs.num_entities, 'entity', 'entities')} left",
             style="dim",
         )
-    return EntitiesFound(pairs, ids, number_belonging(entity, memory.blocks("caption")))
+    group = number_belonging(entity, memory.blocks("caption"))
+    return EntitiesFound(pairs, ids, group, captions_name=names is not None or not folders)
 
 
 def _too_few(entities: int, of_what: str) -> str:
@@ -115,7 +118,7 @@ def _by_listed(captions: Sequence[str], chosen: "NDArray[np.int64]", names: List
     from models.training.dataset.entities import by_names
 
     file, listed = names
-    say(f"looking for {counted(len(listed), 'name')} in {counted(len(captions), 'caption')}", style="dim")
+    say(f"looking for {counted(len(listed), 'name')} in {counted(len(chosen), 'caption')}", style="dim")
     try:
         entity = by_names(captions, listed)
         numbers = by_names(listed, listed)  # of each name: as a caption it mentions itself

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from models.training.dataset.entity_pairs import EntityPairs
 
 
-def fit_and_measure(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> "tuple[Fusion, dict[str, Any]]":
+def fit_and_measure(
+    pairs: "EntityPairs", embed_dim: int, k: int, seed: int, *, captions_name: bool
+) -> "tuple[Fusion, dict[str, Any]]":
     """The fusion, and what is written of it into the checkpoint; how well it names is told."""
     import torch
 
@@ -31,7 +33,7 @@ def fit_and_measure(pairs: "EntityPairs", embed_dim: int, k: int, seed: int) -> 
         told = partial(bars.update, "computing the fusion")
         fusion = fit_evidence(pairs, fusion_config("evidence", embed_dim, k), seed, told=told)
         bars.update("measuring it", 0, 3)
-        frozen, refined = measure(used, None, k), measure(used, fusion, k)
+        frozen, refined = measure(used, None, k), measure(used, fusion, k, captions_name)
         bars.update("measuring it", 2, 3)
         verbatim = asked_word_for_word(used, k)
         bars.update("measuring it", 3, 3)

@@ -18,7 +18,7 @@ from reco_client.caller import Caller
 from reco_client.images import ImageSource
 from reco_client.options import ClassifyOptions, EmbedOptions
 from reco_client.results import Classifications, Embeddings
-from reco_client.retries import Deadline
+from reco_client.retries import Answered, Deadline
 from reco_client.streams import Stream
 
 Part = TypeVar("Part")
@@ -121,9 +121,11 @@ class AsyncClient(Caller[httpx.AsyncClient]):
         return await self._json(ask_pair("DELETE", key))
 
     async def _run(self, stream: Stream[Part]) -> AsyncGenerator[Part, None]:
+        answered = Answered()
+
         async def one(batch: Batch[Any]) -> Part:
             ask = await asyncio.to_thread(stream.ask, batch)  # reads the files
-            return stream.read(ask, await self._send(ask) if ask.places else None, len(batch.inputs))
+            return stream.read(ask, await self._send(ask, answered) if ask.places else None, len(batch.inputs))
 
         under_way: asyncio.Queue[asyncio.Task[Part] | None] = asyncio.Queue()
         room = asyncio.Semaphore(self._in_flight)
@@ -154,9 +156,10 @@ class AsyncClient(Caller[httpx.AsyncClient]):
     async def _json(self, ask: Ask) -> dict[str, Any]:
         return object_of(ask, await self._send(ask))
 
-    async def _send(self, ask: Ask) -> httpx.Response:
+    async def _send(self, ask: Ask, answered: Answered | None = None) -> httpx.Response:
         """The answer, after as many attempts as it takes."""
-        attempt, deadline = 0, Deadline(self._deadline_s)
+        answered = answered or Answered()
+        attempt, seen, deadline = 0, answered.count, Deadline(self._deadline_s)
         while True:
             attempt += 1
             outcome: httpx.Response | httpx.TransportError
@@ -171,7 +174,10 @@ class AsyncClient(Caller[httpx.AsyncClient]):
             except httpx.DecodingError as error:
                 raise unreadable(ask) from error
             if isinstance(outcome, httpx.Response) and outcome.is_success:
+                answered.add()
                 return outcome
+            if answered.count > seen:
+                attempt, seen = 1, answered.count
             failure, wait_s = self._failed(ask, attempt, outcome, deadline)
             if wait_s is None:
                 raise failure

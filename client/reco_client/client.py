@@ -19,7 +19,7 @@ from reco_client.caller import Caller
 from reco_client.images import ImageSource
 from reco_client.options import ClassifyOptions, EmbedOptions
 from reco_client.results import Classifications, Embeddings
-from reco_client.retries import Deadline
+from reco_client.retries import Answered, Deadline
 from reco_client.streams import Stream
 
 Part = TypeVar("Part")
@@ -156,10 +156,11 @@ class Client(Caller[httpx.Client]):
 
     def _run(self, stream: Stream[Part]) -> Generator[Part, None, None]:
         left = threading.Event()  # nobody waits for the answers any more
+        answered = Answered()
 
         def one(batch: Batch[Any]) -> Part:
             ask = stream.ask(batch)  # reads the files: beside the other requests
-            return stream.read(ask, self._send(ask, left) if ask.places else None, len(batch.inputs))
+            return stream.read(ask, self._send(ask, left, answered) if ask.places else None, len(batch.inputs))
 
         pool = ThreadPoolExecutor(self._in_flight, thread_name_prefix="reco-client")
         under_way: deque[Future[Part]] = deque()
@@ -187,9 +188,10 @@ class Client(Caller[httpx.Client]):
     def _json(self, ask: Ask) -> dict[str, Any]:
         return object_of(ask, self._send(ask))
 
-    def _send(self, ask: Ask, left: threading.Event | None = None) -> httpx.Response:
+    def _send(self, ask: Ask, left: threading.Event | None = None, answered: Answered | None = None) -> httpx.Response:
         """The answer, after as many attempts as it takes; when `left` is set there are no more."""
-        attempt, deadline = 0, Deadline(self._deadline_s)
+        answered = answered or Answered()
+        attempt, seen, deadline = 0, answered.count, Deadline(self._deadline_s)
         while True:
             attempt += 1
             outcome: httpx.Response | httpx.TransportError
@@ -200,7 +202,10 @@ class Client(Caller[httpx.Client]):
             except httpx.DecodingError as error:
                 raise unreadable(ask) from error
             if isinstance(outcome, httpx.Response) and outcome.is_success:
+                answered.add()
                 return outcome
+            if answered.count > seen:
+                attempt, seen = 1, answered.count
             failure, wait_s = self._failed(ask, attempt, outcome, deadline)
             if wait_s is None or (left or threading.Event()).wait(wait_s):
                 raise failure

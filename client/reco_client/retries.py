@@ -1,6 +1,7 @@
 """When to try again, and after how long. Pure; depends on errors only."""
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,3 +83,24 @@ class Deadline:
     def is_over_after(self, wait_s: float) -> bool:
         """Whether nothing is left after such a wait."""
         return self._end is not None and time.monotonic() + wait_s >= self._end
+
+
+class Answered:
+    """How many answers a stream had: while there are more, no request of it that finds the service full is given up.
+
+    A stream has several requests under way, more perhaps than a slow service answers in time, and they are what fills
+    it: each that is answered makes room for another.
+    """
+
+    def __init__(self) -> None:
+        self._count, self._lock = 0, threading.Lock()
+
+    @property
+    def count(self) -> int:
+        """Answers, to any of its requests."""
+        return self._count
+
+    def add(self) -> None:
+        """One more."""
+        with self._lock:
+            self._count += 1

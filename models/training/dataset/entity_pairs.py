@@ -160,7 +160,15 @@ class EntityPairs:
         return EntityPairs(self.image[kept], self.text[kept], entity[kept], least=0)
 
 
-def ask(pairs: EntityPairs, modality: Modality, k: int, *, hidden: bool = False, of: Tensor | None = None) -> Asked:
+def ask(
+    pairs: EntityPairs,
+    modality: Modality,
+    k: int,
+    *,
+    hidden: bool = False,
+    named: bool = False,
+    of: Tensor | None = None,
+) -> Asked:
     """The queries of one modality, with what they find: everything but the half of their entity that asks.
 
     Args:
@@ -168,6 +176,7 @@ def ask(pairs: EntityPairs, modality: Modality, k: int, *, hidden: bool = False,
         modality: of the queries.
         k: neighbours.
         hidden: leave the whole entity out, as if the memory had never heard of it.
+        named: find the entity's own alone, as a label does whose captions name it (`models.label_captions`).
         of: the entities that ask, all by default; `entity` of the answer is a place among them.
     """
     asking = pairs if of is None else pairs.of_entities(of)
@@ -177,6 +186,8 @@ def ask(pairs: EntityPairs, modality: Modality, k: int, *, hidden: bool = False,
 
     def left_out(some: slice) -> Tensor:
         own = pairs.entity.unsqueeze(0) == numbers[some].unsqueeze(1)  # (B, N)
+        if named:
+            return ~own | asks
         return own if hidden else own & asks
 
     return _search(pairs, modality, k, queries, entity, left_out)
