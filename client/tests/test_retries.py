@@ -1,5 +1,6 @@
 """When the client tries again and when it gives up, against a real server that misbehaves on purpose."""
 
+import asyncio
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from scripted_service import QUICK, Reply, both, call, npy, problem
 
 from reco_client import (
     AnswerInvalid,
+    AsyncClient,
     Client,
     ConnectionFailed,
     NotAuthorised,
@@ -195,6 +197,27 @@ def test_waits_double_and_never_fall_in_step() -> None:
         assert all(wait is not None and whole / 2 <= wait <= whole for wait in waits)
         assert len(set(waits)) > 40
     assert retries.wait_s(9, failure) is None
+
+
+@both
+def test_a_stream_is_not_given_up_while_anything_of_it_is_answered(scripted: Any, kind: str) -> None:
+    """A slow service answers one of five requests: what it is full of is this very stream."""
+    server = scripted(lambda number: npy() if number % 5 == 4 else problem(503, "queue_full", retry_after="0.02"))
+    retries = Retries(attempts=8, first_s=0.02, longest_s=0.04)
+    options = {"texts_per_request": 1, "in_flight": 8, "retries": retries}
+    texts = [str(number) for number in range(40)]
+    if kind == "sync":
+        with Client(server.url, **options) as client:
+            found = client.embed_texts(texts)
+    else:
+
+        async def ask() -> Any:
+            async with AsyncClient(server.url, **options) as client:
+                return await client.embed_texts(texts)
+
+        found = asyncio.run(ask())
+    assert found.vectors.shape == (40, 4)
+    assert len(server.times) == 200
 
 
 @both

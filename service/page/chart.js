@@ -3,6 +3,7 @@
 import { count, el, svg } from "./dom.js";
 
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [420, 230, 38, 34, 10, 12];
+const HALF_DIGIT = 3.6; // of the label's letters: what is longer than the margin moves in
 
 const span = (values) => [Math.min(...values), Math.max(...values)];
 const short = (value) => (value >= 10000 ? `${count(Math.round(value / 1000))}k` : count(value));
@@ -37,7 +38,7 @@ export function chart(title, series, { axis, logarithmic }) {
     svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}, over ${axis}. ${told}.` },
       grid.map((value) => [svg("path", { class: "grid", d: `M${LEFT} ${y(value).toFixed(1)}H${WIDTH - RIGHT}` }),
         svg("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, String(value))]),
-      labelled.map((value) => svg("text", { x: x(value), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, short(value))),
+      labelled.map((value) => svg("text", { x: Math.min(x(value), WIDTH - HALF_DIGIT * short(value).length), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, short(value))),
       svg("text", { x: (LEFT + WIDTH) / 2, y: HEIGHT - 3, "text-anchor": "middle" }, axis),
       drawn.map((one) => svg("path", {
         class: `line ${one.kind}`, d: one.points.map(([px, py], place) => `${place ? "L" : "M"}${x(px).toFixed(1)} ${y(py).toFixed(1)}`).join(""),

@@ -68,7 +68,7 @@ function curves(task) {
       name: SCORINGS[scoring], kind: scoring, points: points.map((point) => [point.at, point[section][scoring]]).filter(([, y]) => Number.isFinite(y)),
     }));
     return el("section", { class: "block" }, el("h2", {}, title),
-      el("p", { class: "quiet" }, field === "memory_size" ? "Rising at its right end: more pairs will help more." : "Measured on the test itself: read the shape."),
+      el("p", { class: "quiet" }, field === "memory_size" ? "Where it still rises at its right end, more pairs will help more." : "Measured on the test itself: read the shape."),
       chart(`${title}: ${headline(section)} in %`, series, { axis, logarithmic }));
   }));
 }
