@@ -3,7 +3,7 @@
 Chooses readers and mapper; the runner does the rest for both alike, and planning/forecast.py tells what it will take.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,13 +16,14 @@ from memory_builder.embeddings.reader import check_same_dim
 from memory_builder.encoding.mapper import open_mapper
 from memory_builder.engines import Engine, LocalEngine
 from memory_builder.errors import ConfigError, NothingUsable
-from memory_builder.planning.first_look import FirstLook, look_at
+from memory_builder.planning.first_look import FirstLook, found_by_name, look_at
 from memory_builder.planning.forecast import Forecast, forecast
 from memory_builder.planning.sharing import Share, ShareResult
 from memory_builder.planning.task import Task
-from memory_builder.readers import ReaderOptions, open_reader
+from memory_builder.readers import Reader, ReaderOptions, open_reader
 from memory_builder.readers.corpora import check_there, expand, expand_paths
 from memory_builder.readers.formats import check_options, check_template
+from memory_builder.records import Row
 from memory_builder.reporting.build_result import BuildResult
 from memory_builder.reporting.progress import Progress, Silent
 from memory_builder.runner import do_share, run
@@ -162,7 +163,16 @@ def check_corpora(config: BuildConfig) -> FirstLook:
         check_options(first, options)
     for source in first:
         check_template(source, options)
-    look = look_at(open_reader(source, options) for source in first)
+    opened = list[Reader[Row]]()
+
+    def readers() -> Iterator[Reader[Row]]:
+        for source in first:
+            opened.append(open_reader(source, options))
+            yield opened[-1]
+
+    look = look_at(readers())
+    columns = dict.fromkeys(told for reader in opened if (told := found_by_name(reader, options)))
+    look = replace(look, columns=tuple(columns))
     if look.warning is None:
         return look
     all_seen = (look.complete or look.hopeless) and all(Path(corpus) in first for corpus in config.corpora)

@@ -298,8 +298,11 @@ def _encode(
     from memory_builder import build as build_memory
     from memory_builder import check_corpora
 
-    if (warning := check_corpora(config).warning) is not None:
-        say(warning, style="yellow")
+    look = check_corpora(config)
+    for sentence in look.columns:
+        say(f"  {sentence}", style="dim")
+    if look.warning is not None:
+        say(look.warning, style="yellow")
 
     def work() -> "BuildResult":
         encoder = open_encoder()

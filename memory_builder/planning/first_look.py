@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from memory_builder.readers.folder import FolderReader
-from memory_builder.readers.reader import Reader
+from memory_builder.readers.reader import Reader, ReaderOptions
 from memory_builder.readers.webdataset import WebDatasetReader
 from memory_builder.records import Rejected, Row, RowRejected
 from memory_builder.reporting.ledger import advice
@@ -29,6 +29,7 @@ class FirstLook:
         usable: whether a row that can be stored was found, or there is none at all.
         complete: whether all rows were looked at.
         advice: what would work, where the listings alone show that no row can be stored; else empty.
+        columns: of each table that was looked at, a sentence of the columns that were found by their usual names.
     """
 
     rejected: Counter[str]
@@ -36,6 +37,7 @@ class FirstLook:
     usable: bool
     complete: bool
     advice: str = ""
+    columns: tuple[str, ...] = ()
 
     @property
     def hopeless(self) -> bool:
@@ -102,3 +104,17 @@ def _fault(row: Row) -> Rejected | RowRejected | InputError | None:
     except (RowRejected, InputError) as error:
         return error
     return None
+
+
+def found_by_name(reader: Reader[Row], asked: ReaderOptions) -> str:
+    """Which columns of a table hold captions and images, where the user named none; else nothing."""
+    chosen = reader.options()
+    said = [
+        f"{what} from the column {chosen[column]!r}"
+        for what, column, given in (
+            ("captions", "caption_column", asked.caption_column or asked.caption_templates),
+            ("images", "image_column", asked.image_columns),
+        )
+        if chosen.get(column) and not given
+    ]
+    return f"{reader.name}: {', '.join(said)}" if said else ""

@@ -59,7 +59,8 @@ class EmbedOptions(RequestModel):
     k: int | SkipJsonSchema[None] = Field(
         None,
         json_schema_extra=without_default,
-        description="Neighbours per query, from 1 (RECO_MAX_K, 100). Default: the fusion checkpoint's own.",
+        description="Neighbours per query, from 1 to RECO_MAX_K (100), or what the fusion takes if that is less. "
+        "Default: the fusion checkpoint's own.",
     )
     return_original: bool = Field(False, description="Add the frozen encoder's embedding.")
     return_neighbours: bool = Field(False, description="Add id, key, caption and similarity of each neighbour.")

@@ -149,3 +149,14 @@ def test_a_tar_whose_pairs_lie_apart_is_told_how_to_be_packed(tmp_path: Path, co
         except NothingUsable as refused:
             told = refused.message
         assert "--sort=name" not in told
+
+
+def test_columns_that_nobody_named_are_told(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    (tmp_path / "shop.csv").write_text("name,title,image\nA mug,mug,a.png\n")
+    config = BuildConfig((str(tmp_path / "shop.csv"), str(tmp_path)), tmp_path / "memory")
+    (tmp_path / "a.txt").write_text("a mug")
+    assert check_corpora(config).columns == ("shop: captions from the column 'title', images from the column 'image'",)
+    assert check_corpora(replace(config, caption_column="name")).columns == ("shop: images from the column 'image'",)
+    named = replace(config, caption_column="name", image_columns=("image",))
+    assert check_corpora(named).columns == ()
