@@ -298,11 +298,8 @@ def _encode(
     from memory_builder import build as build_memory
     from memory_builder import check_corpora
 
-    look = check_corpora(config)
-    for sentence in look.columns:
-        say(f"  {sentence}", style="dim")
-    if look.warning is not None:
-        say(look.warning, style="yellow")
+    for sentence, is_warning in check_corpora(config).sentences:
+        say(sentence, style="yellow" if is_warning else "dim")
 
     def work() -> "BuildResult":
         encoder = open_encoder()

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from reco.embedding_files import Output
     from reco_client import Client
 
+# What is left to say when the service was full for as long as the client asks.
+_HINTS = {"queue_full": "the service is busy; ask less of it at a time with --in-flight, and go on with --resume."}
+
 
 def embed(
     images: Inputs = None,
@@ -67,7 +70,7 @@ def embed(
         stop(str(error), WRONG_COMMAND)
     failed: Counter[str] = Counter()
     first = ""
-    with closing(file), asking(url, key_file, in_flight=in_flight) as client, progress_bar() as bar:
+    with closing(file), asking(url, key_file, hints=_HINTS, in_flight=in_flight) as client, progress_bar() as bar:
         space, started = _space(client, plain), time.monotonic()
         if file.space not in (None, space):
             stop("the output holds embeddings of another vector space; name another file", WRONG_COMMAND)

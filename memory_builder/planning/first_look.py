@@ -45,6 +45,12 @@ class FirstLook:
         return bool(self.advice)
 
     @property
+    def sentences(self) -> list[tuple[str, bool]]:
+        """What a person may want to know before it begins, and whether it is a warning."""
+        warning = [] if self.warning is None else [(self.warning, True)]
+        return [*((f"  {told}", False) for told in self.columns), *warning]
+
+    @property
     def warning(self) -> str | None:
         """A sentence if nothing that was looked at can be stored."""
         if self.usable:
