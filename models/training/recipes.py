@@ -92,7 +92,7 @@ def paper_recipe(fusion: FusionConfig) -> TrainConfig:
 
 
 _EVIDENCE = """Computed from the pairs, without training runs: some seconds, and no more of many pairs, for 20,000 are
-enough. Expect much where names say little to CLIP (the demo's unseen species: 13 % to 76 % named rightly), and about a
+enough. Expect much where names say little to CLIP (the demo's unseen species: 13 % to 86 % named rightly), and about a
 point where CLIP knows them. Needs several pairs of most things."""
 _RECIPES = {"copy": copy_recipe, "gate": gate_recipe, "faithful": faithful_recipe}
 NAMED: dict[str, Callable[[FusionConfig], TrainConfig]] = {"paper": paper_recipe}
