@@ -73,7 +73,8 @@ def _search(labels: FloatArray, memory: SearchesNeighbours, k: int, names: Seque
 def _weigh(labels: FloatArray, found: LabelNeighbours, fusion: Fusion) -> LabelSetWeights:
     neighbours = found.alike
     given = (*_tensors(labels, neighbours, neighbours.mask.shape[1]), torch.from_numpy(neighbours.keys))
-    weights = weigh_label_set(fusion, *given, named=torch.from_numpy(found.named))
+    named, near = torch.from_numpy(found.named), torch.from_numpy(found.near)
+    weights = weigh_label_set(fusion, *given, named=named, near=near)
     assert weights is not None, "only asked of a fusion that weighs label sets"
     return weights
 

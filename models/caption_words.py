@@ -1,12 +1,12 @@
 """Which pairs of a memory have captions that may name a label, however far they are from it: found by their words.
 
-Made when a label set first needs it, once for each version of a memory: some seconds and up to 80 MB for a million
-captions. Segments never change, so a version that has some in common with the one before it shares their words.
+Made when a label set first needs it, once for each version of a memory: some seconds and 8 bytes a word, up to 80 MB
+for a million captions of ten. Segments never change, so versions that have some in common share their words.
 """
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("reco.caption_words")
 
 MOST_PAIRS: Final = 4_000_000  # of a memory; above, the words would take seconds and RAM that nobody asked for
 MOST_OF_A_LABEL: Final = 1_000  # captions that are read for a label; of more, as many evenly
-_PART = 1 << 20  # captions in one index
+_PART = 1 << 17  # captions in one index: half a second
 _BLOCK = 1 << 14  # captions read at a time
 
 
@@ -48,32 +48,41 @@ class _Part(NamedTuple):
     words: WordIndex
 
 
-_making = threading.Lock()
+_listed = threading.Lock()  # held for no longer than a look
 _of_memories: WeakKeyDictionary[CaptionedMemory, "CaptionWords"] = WeakKeyDictionary()
-_of_segments: WeakValueDictionary[tuple[str, int], WordIndex] = WeakValueDictionary()
+_of_segments: WeakValueDictionary[tuple[str, int, int], WordIndex] = WeakValueDictionary()
 _latest: list["CaptionWords"] = []  # kept, for its memory may be closed before the next version of it is asked
 
 
 class CaptionWords:
-    """The words of a version's captions. It does not keep the memory, which keeps it."""
+    """The words of a version's captions, made part by part. It does not keep the memory, which keeps it."""
 
-    def __init__(self, parts: Sequence[_Part], deleted: NDArray[np.int64]) -> None:
-        """Take the parts in order of their ids, and the ids that no search returns."""
-        self._parts, self._deleted = tuple(parts), deleted
+    def __init__(self) -> None:
+        """Nothing is made yet."""
+        self._parts: list[_Part] = []
+        self._deleted = np.empty(0, dtype=np.int64)
+        self._making = threading.Lock()
+        self._whole = False
 
     @classmethod
-    def of(cls, memory: CaptionedMemory) -> "CaptionWords":
+    def of(cls, memory: CaptionedMemory, before_part: Callable[[], None] = lambda: None) -> "CaptionWords":
         """Those of a memory, made when they are first asked for; none of one with more than `MOST_PAIRS`.
+
+        Args:
+            memory: whose captions they are.
+            before_part: called before each part is made; whatever it raises ends that, and the next who asks goes on.
 
         Raises:
             MemoryStoreError: the captions cannot be read.
         """
-        with _making:
-            words = _of_memories.get(memory)
-            if words is None:
-                words = _of_memories[memory] = cls(_parts(memory), memory.deleted_ids())
+        with _listed:
+            words = _of_memories.setdefault(memory, cls())
+        if not words._whole:
+            with words._making:
+                words._make(memory, before_part)
+            with _listed:
                 _latest[:] = [words]
-            return words
+        return words
 
     def holding(self, label: str) -> NDArray[np.int64]:
         """Ids (n,), ascending, of pairs whose captions hold all words of a label, be it in another order.
@@ -90,24 +99,36 @@ class CaptionWords:
             return ids
         return ids[np.linspace(0, len(ids) - 1, MOST_OF_A_LABEL).astype(np.int64)]
 
+    def _make(self, memory: CaptionedMemory, before_part: Callable[[], None]) -> None:
+        """Make the parts that are not made."""
+        if self._whole:
+            return
+        if memory.num_rows > MOST_PAIRS:
+            logger.info("captions that name a label are looked for near it only: more than %d pairs", MOST_PAIRS)
+        else:
+            for place, (segment, base, start, end) in enumerate(_pieces(memory)):
+                if place < len(self._parts):
+                    continue
+                before_part()
+                named = None if segment is None else (segment, start - base, end - base)
+                words = None if named is None else _of_segments.get(named)
+                if words is None:
+                    words = _index(memory, start, end)
+                    if named is not None:
+                        _of_segments[named] = words
+                self._parts.append(_Part(start, words))
+        self._deleted = memory.deleted_ids()
+        self._whole = True
 
-def _parts(memory: CaptionedMemory) -> list[_Part]:
-    if memory.num_rows > MOST_PAIRS:
-        logger.info("captions that name a label are looked for near it only: more than %d pairs", MOST_PAIRS)
-        return []
-    parts, base = list[_Part](), 0
+
+def _pieces(memory: CaptionedMemory) -> Iterator[tuple[str | None, int, int, int]]:
+    """Segment and its first id, and first and last id of each part."""
+    base = 0
     for segment in memory.segments() or [{"id": None, "rows": memory.num_rows}]:
         end = base + int(segment["rows"])
         for start in range(base, end, _PART):
-            named = (segment["id"], start - base)
-            words = None if segment["id"] is None else _of_segments.get(named)
-            if words is None:
-                words = _index(memory, start, min(start + _PART, end))
-                if segment["id"] is not None:
-                    _of_segments[named] = words
-            parts.append(_Part(start, words))
+            yield segment["id"], base, start, min(start + _PART, end)
         base = end
-    return parts
 
 
 def _index(memory: CaptionedMemory, start: int, end: int) -> WordIndex:

@@ -20,6 +20,7 @@ from models.texts.names import NO_NAME, Names, words_of
 
 _LOOKED_THROUGH, _MOST = 5, 100  # times the neighbours that are used, but no more than so many, or than are used
 _PART = 256  # labels looked up at a time: each looks through many rows
+_ROWS_AT_A_TIME = 1 << 14  # of captions' embeddings: 32 MiB of 512 dimensions
 _WORDS = 16  # of a label; a longer one is a sentence, which no caption repeats
 
 
@@ -39,10 +40,16 @@ def looked_through(k: int) -> int:
 
 
 class LabelNeighbours(NamedTuple):
-    """The neighbours of some labels, and which of the labels (B,) their captions name."""
+    """The neighbours of some labels.
+
+    Attributes:
+        named: (B,) which of the labels their captions name.
+        near: (B,) which of them one of the captions names that were nearest.
+    """
 
     neighbours: Neighbours
     named: NDArray[np.bool_]
+    near: NDArray[np.bool_]
 
     @property
     def alike(self) -> Neighbours:
@@ -93,16 +100,23 @@ class LabelCaptions:
         parts = list[LabelNeighbours]()
         for start in range(0, len(texts), part):
             before_part()
-            found, named = self._of(np.ascontiguousarray(texts[start : start + part]), start, k)
-            parts.append(LabelNeighbours(replace(found, keys=found.keys[:, :1].copy()), named))  # the rest takes room
+            found = self._of(np.ascontiguousarray(texts[start : start + part]), start, k, before_part)
+            keys = found.neighbours.keys[:, :1].copy()  # the rest takes room
+            parts.append(found._replace(neighbours=replace(found.neighbours, keys=keys)))
         return _joined(parts)
 
-    def _of(self, texts: NDArray[np.float32], start: int, k: int) -> LabelNeighbours:
+    def _of(self, texts: NDArray[np.float32], start: int, k: int, before_part: Callable[[], None]) -> LabelNeighbours:
         """The k neighbours that the labels from `start` on use, (B, D) of them."""
         if self._names is None:
-            return LabelNeighbours(self._memory.search(texts, k, modality="text"), np.zeros(len(texts), dtype=np.bool_))
+            none = np.zeros(len(texts), dtype=np.bool_)
+            return LabelNeighbours(self._memory.search(texts, k, modality="text"), none, none)
         near = self._among_near(self._memory.search(texts, looked_through(k), modality="text"), start, k)
-        return self._with_far(near, texts, start)
+        numbers = self._numbers[start : start + len(texts)]
+        full = near.named & near.neighbours.mask.all(axis=1)
+        few = np.flatnonzero((numbers != NO_NAME) & ~full)
+        if len(few):
+            self._add_far(near, texts, few, start, CaptionWords.of(self._memory, before_part))
+        return near
 
     def _among_near(self, found: Neighbours, start: int, k: int) -> LabelNeighbours:
         """The k of the neighbours (B, W) found: those that name the label, or where none does the nearest."""
@@ -118,39 +132,52 @@ class LabelCaptions:
             keys=np.take_along_axis(found.keys, order[..., None], axis=1) * mask[..., None],
             mask=mask,
         )
-        return LabelNeighbours(chosen, named)
+        return LabelNeighbours(chosen, named.copy(), named)
 
-    def _with_far(self, near: LabelNeighbours, texts: NDArray[np.float32], start: int) -> LabelNeighbours:
-        """The same, with captions from anywhere for labels that fewer name than are used."""
-        found, named = near
-        numbers = self._numbers[start : start + len(texts)]
-        full = named & found.mask.all(axis=1)
-        few = np.flatnonzero((numbers != NO_NAME) & ~full)
-        if not len(few):
-            return near
-        words = CaptionWords.of(self._memory)
+    def _add_far(
+        self, near: LabelNeighbours, texts: NDArray[np.float32], few: NDArray[np.int64], start: int, words: CaptionWords
+    ) -> None:
+        """Give the labels at some places, which fewer captions name than are used, those from anywhere as well."""
         holding = [words.holding(self._labels[start + place]) for place in few.tolist()]
         self._read(np.unique(np.concatenate(holding)))
+        own = list[tuple[int, NDArray[np.int64]]]()
         for place, ids in zip(few.tolist(), holding, strict=True):
-            far = [one for one in ids.tolist() if self._mentioned[one] == numbers[place]]
-            own = np.union1d(np.array(far, dtype=np.int64), found.ids[place][found.mask[place] & named[place]])
-            if len(own) and len(own) > (found.mask[place] & named[place]).sum():
-                self._fill(found, place, texts[place], own)
-                named[place] = True
-        return near
+            number, has = self._numbers[start + place], near.neighbours.mask[place] & near.named[place]
+            far = [one for one in ids.tolist() if self._mentioned[one] == number]
+            every = np.union1d(np.array(far, dtype=np.int64), near.neighbours.ids[place][has])
+            if len(every) > has.sum():
+                own.append((place, every))
+                near.named[place] = True
+            if sum(len(one) for _, one in own) > _ROWS_AT_A_TIME:
+                self._fill(near.neighbours, texts, own)
+                own.clear()
+        self._fill(near.neighbours, texts, own)
 
-    def _fill(self, found: Neighbours, place: int, text: NDArray[np.float32], own: NDArray[np.int64]) -> None:
-        """Give a label (D,) the nearest of its own pairs, ids ascending."""
-        keys = self._memory.rows("text", own)
-        similarities = (keys.astype(np.float64) @ text).astype(np.float32)
-        best = np.argsort(-similarities, kind="stable")[: found.ids.shape[1]]
-        used = slice(0, len(best))
-        for column, nothing in ((found.ids, -1), (found.similarities, 0), (found.values, 0), (found.keys, 0)):
-            column[place] = nothing
-        found.mask[place] = False
-        found.ids[place, used], found.similarities[place, used] = own[best], similarities[best]
-        found.keys[place, used], found.values[place, used] = keys[best], self._memory.rows("image", own[best])
-        found.mask[place, used] = True
+    def _fill(
+        self, found: Neighbours, texts: NDArray[np.float32], own: Sequence[tuple[int, NDArray[np.int64]]]
+    ) -> None:
+        """Give labels, by their place, the nearest of their own pairs, ids ascending."""
+        if not own:
+            return
+        every = np.unique(np.concatenate([ids for _, ids in own]))
+        keys = self._memory.rows("text", every)  # at once: elsewhere than on a disk of ours each call is a journey
+        width = found.ids.shape[1]
+        best: list[tuple[int, NDArray[np.int64]]] = []
+        for place, ids in own:
+            mine = keys[np.searchsorted(every, ids)]
+            similarities = (mine.astype(np.float64) @ texts[place]).astype(np.float32)
+            order = np.argsort(-similarities, kind="stable")[:width]
+            used = slice(0, len(order))
+            for column, nothing in ((found.ids, -1), (found.similarities, 0), (found.values, 0), (found.keys, 0)):
+                column[place] = nothing
+            found.mask[place] = np.arange(width) < len(order)
+            found.ids[place, used], found.similarities[place, used] = ids[order], similarities[order]
+            found.keys[place, used] = mine[order]
+            best.append((place, ids[order]))
+        every = np.unique(np.concatenate([ids for _, ids in best]))
+        values = self._memory.rows("image", every)
+        for place, ids in best:
+            found.values[place, : len(ids)] = values[np.searchsorted(every, ids)]
 
     def _own(self, found: Neighbours, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of the neighbours (B, W) have a caption that names the label that found them."""
@@ -172,4 +199,5 @@ class LabelCaptions:
 def _joined(parts: Sequence[LabelNeighbours]) -> LabelNeighbours:
     """What several parts of a set found, as what the set found."""
     columns = ([getattr(part.neighbours, one.name) for part in parts] for one in fields(Neighbours))
-    return LabelNeighbours(Neighbours(*map(np.concatenate, columns)), np.concatenate([part.named for part in parts]))
+    marks = (np.concatenate([getattr(part, name) for part in parts]) for name in ("named", "near"))
+    return LabelNeighbours(Neighbours(*map(np.concatenate, columns)), *marks)

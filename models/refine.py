@@ -128,14 +128,18 @@ class RetrievalEnhancedEncoder:
         return embeddings
 
     def weigh(
-        self, class_texts: NDArray[np.float32], neighbours: Neighbours, named: NDArray[np.bool_] | None = None
+        self,
+        class_texts: NDArray[np.float32],
+        neighbours: Neighbours,
+        named: NDArray[np.bool_] | None = None,
+        near: NDArray[np.bool_] | None = None,
     ) -> LabelSetWeights | None:
         """How far to trust the memory for labels that will be told apart from one another.
 
         Args:
             class_texts: (C, D) float32, unit norm, one a label.
             neighbours: what was found for them; of the keys, the first of each is enough.
-            named: (C,) which of them a caption names, if that is known (`LabelCaptions`).
+            named, near: (C,) which of them a caption names, and one of the nearest, if that is known (`LabelCaptions`).
 
         Returns:
             None without a fusion, and for designs that know no such weights.
@@ -144,8 +148,9 @@ class RetrievalEnhancedEncoder:
             return None
         parts = _tensors(class_texts, neighbours)
         device = self.encoder.device
-        told = None if named is None else torch.from_numpy(named).to(device)
-        return weigh_label_set(self.fusion, *(part.to(device) for part in parts), named=told)
+        told = {"named": named, "near": near}
+        known = {name: torch.from_numpy(one).to(device) for name, one in told.items() if one is not None}
+        return weigh_label_set(self.fusion, *(part.to(device) for part in parts), **known)
 
     def refine(
         self, queries: NDArray[np.float32], *, modality: Modality, k: int | Sequence[int] | None = None

@@ -6,12 +6,12 @@ numpy; FAISS objects come in opened. Shapes: B queries, K neighbours, N rows of 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from memory.format.manifest import SearchParameters
 from memory.indexing.faiss_files import Trained
+from memory.indexing.kernels import faiss
 from memory.indexing.list_search import AliveRows, ListSearch, ListShard
 from memory.searching.exact_search import ExactSearch, ShardSearch
 from memory.searching.ranking import Ranked

@@ -206,6 +206,7 @@ class LabelSets:
             return self._refuse(name, refused)
         if kept is not None and not self._directory.is_dir():
             return self._refuse(name, _Refused("no folder", Problem("label_set_unreadable")))
+        self._sets.pop(name, None)  # deleted: it must not come back when the folder is away
         raise Problem("label_set_not_found")
 
     def _take(self, name: str, look: object, content: bytes, suffix: str) -> LabelSet:

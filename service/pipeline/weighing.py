@@ -49,7 +49,7 @@ def weigh_classes(
         found = captions.look_up(classes, k, part=part_size, before_part=refuse_late)
         refuse_late()
         alike = found.alike
-        weights = composed.weigh(classes, alike, found.named)
+        weights = composed.weigh(classes, alike, found.named, found.near)
         assert weights is not None, "only asked of a fusion that weighs label sets"
         refined = None
         if refine:

@@ -1,6 +1,7 @@
 """The words of a memory's captions: made once a version, shared by versions that have segments in common."""
 
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -118,3 +119,38 @@ def test_what_an_evaluation_hides_is_not_found(tmp_path: Path) -> None:
     assert CaptionWords.of(LeavingOut(opened, [0])).holding("wren").tolist() == [2]
     assert CaptionWords.of(ArrayMemory.from_memory(opened).without([2])).holding("wren").tolist() == [0]
     assert CaptionWords.of(opened).holding("wren").tolist() == [0, 2]
+
+
+def test_who_asks_late_leaves_what_was_made_to_the_next(
+    tmp_path: Path, made: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caption_words, "_PART", 2)
+    memory, asked = write_version(tmp_path, [FIRST, SECOND]), iter([None, None, TimeoutError])
+
+    def before_part() -> None:
+        if (error := next(asked)) is not None:
+            raise error
+
+    with pytest.raises(TimeoutError):
+        CaptionWords.of(memory, before_part)
+    assert made == [2, 2]
+    assert CaptionWords.of(memory).holding("wren").tolist() == [0, 2, 4]
+    assert made == [2, 2, 2, 1], "nothing twice"
+
+
+def test_words_that_are_there_do_not_wait_for_those_of_another_memory(tmp_path: Path) -> None:
+    before, after = write_version(tmp_path / "a", [FIRST]), write_version(tmp_path / "b", [SECOND])
+    CaptionWords.of(before)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def held() -> None:
+        begun.set()
+        assert go_on.wait(20)
+
+    making = threading.Thread(target=CaptionWords.of, args=(after, held))
+    making.start()
+    assert begun.wait(20)
+    assert CaptionWords.of(before).holding("wren").tolist() == [0, 2]
+    go_on.set()
+    making.join()
+    assert CaptionWords.of(after).holding("wren").tolist() == [0]

@@ -47,8 +47,8 @@ def look_up(memory: ArrayMemory, labels: Sequence[str], k: int) -> LabelNeighbou
 
 def test_captions_that_name_a_label_are_its_only_neighbours_in_their_order() -> None:
     memory = memory_in_order([0, 2, 5, 1, 3, 4])
-    chosen, named = look_up(memory, ["brannock's fennow", "fennow"], 3)
-    assert named.tolist() == [True, True]
+    chosen, named, near = look_up(memory, ["brannock's fennow", "fennow"], 3)
+    assert named.tolist() == near.tolist() == [True, True]
     assert chosen.ids.tolist() == [[2, 1, -1], [0, -1, -1]]
     assert chosen.mask.tolist() == [[True, True, False], [True, False, False]]
     np.testing.assert_allclose(chosen.similarities, [[0.8, 0.6, 0], [0.9, 0, 0]], atol=1e-6)
@@ -59,8 +59,8 @@ def test_captions_that_name_a_label_are_its_only_neighbours_in_their_order() -> 
 
 def test_a_label_that_no_caption_names_keeps_the_nearest() -> None:
     memory = memory_in_order([5, 3, 4, 1, 0, 2])
-    chosen, named = look_up(memory, ["kingfisher", "!!!"], 3)
-    assert not named.any()
+    chosen, named, near = look_up(memory, ["kingfisher", "!!!"], 3)
+    assert not named.any() and not near.any()
     assert chosen.ids.tolist() == [[5, 3, 4]] * 2
     np.testing.assert_array_equal(chosen.values, memory.search(np.repeat(QUERY, 2, axis=0), 3, modality="text").values)
 
@@ -68,15 +68,16 @@ def test_a_label_that_no_caption_names_keeps_the_nearest() -> None:
 def test_the_longest_label_of_the_set_counts_wherever_the_part_begins() -> None:
     memory = memory_in_order([4, 3, 0, 5, 1, 2])
     labels = LabelCaptions(["fennow", "wren", "rock wren"], memory)
-    chosen, named = labels.look_up(np.repeat(QUERY, 3, axis=0), 2, part=1)
-    assert named.all() and chosen.ids.tolist() == [[0, 1], [3, -1], [4, -1]]
+    chosen, named, near = labels.look_up(np.repeat(QUERY, 3, axis=0), 2, part=1)
+    assert named.all() and near.all() and chosen.ids.tolist() == [[0, 1], [3, -1], [4, -1]]
 
 
 def test_captions_far_from_a_label_that_name_it_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(label_captions, "_MOST", 1)  # k, and no more, are looked through
     memory = memory_in_order([5, 0, 3, 1, 2, 4])
-    chosen, named = look_up(memory, ["brannock's fennow", "wren", "fennow", "kingfisher"], 2)
+    chosen, named, near = look_up(memory, ["brannock's fennow", "wren", "fennow", "kingfisher"], 2)
     assert named.tolist() == [True, True, True, False]
+    assert near.tolist() == [False, False, True, False]
     assert chosen.ids.tolist() == [[1, 2], [3, 4], [0, -1], [5, 0]]
     np.testing.assert_allclose(chosen.similarities, [[0.6, 0.5], [0.7, 0.4], [0.8, 0], [0.9, 0.8]], atol=1e-6)
     np.testing.assert_array_equal(chosen.values[0], memory.rows("image")[[1, 2]])
@@ -85,15 +86,15 @@ def test_captions_far_from_a_label_that_name_it_are_found(monkeypatch: pytest.Mo
 
 def test_near_captions_that_name_a_label_are_joined_by_those_that_are_far(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(label_captions, "_MOST", 1)
-    chosen, _ = look_up(memory_in_order([2, 5, 0, 3, 4, 1]), ["brannock's fennow"], 2)
-    assert chosen.ids.tolist() == [[2, 1]]
+    chosen, _, near = look_up(memory_in_order([2, 5, 0, 3, 4, 1]), ["brannock's fennow"], 2)
+    assert chosen.ids.tolist() == [[2, 1]] and near.all()
 
 
 def test_what_a_memory_no_longer_holds_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(label_captions, "_MOST", 1)
     memory = memory_in_order([5, 0, 3, 1, 2, 4]).without([1, 3, 4])
-    chosen, named = look_up(memory, ["brannock's fennow", "wren"], 2)
-    assert named.tolist() == [True, False]
+    chosen, named, near = look_up(memory, ["brannock's fennow", "wren"], 2)
+    assert named.tolist() == [True, False] and not near.any()
     assert chosen.ids.tolist() == [[2, -1], [5, 0]]
 
 
@@ -101,8 +102,8 @@ def test_what_a_memory_no_longer_holds_is_not_found(monkeypatch: pytest.MonkeyPa
 def test_without_names_no_caption_is_read(labels: list[str]) -> None:
     reads: list[list[int]] = []
     memory = memory_in_order([1, 2, 3, 4, 5, 0], reads)
-    chosen, named = LabelCaptions(labels, memory).look_up(np.repeat(QUERY, 2, axis=0), 2)
-    assert not named.any() and chosen.ids.tolist() == [[1, 2]] * 2 and not reads
+    chosen, named, near = LabelCaptions(labels, memory).look_up(np.repeat(QUERY, 2, axis=0), 2)
+    assert not named.any() and not near.any() and chosen.ids.tolist() == [[1, 2]] * 2 and not reads
 
 
 def test_each_caption_is_read_once_for_all_labels() -> None:
@@ -116,3 +117,20 @@ def test_captions_that_name_a_label_count_alike_and_others_as_they_are() -> None
     np.testing.assert_allclose(found.alike.similarities, [[0.9, 0.9, 0], [0.9, 0.8, 0.7]], atol=1e-6)
     np.testing.assert_allclose(found.neighbours.similarities, [[0.9, 0.8, 0], [0.9, 0.8, 0.7]], atol=1e-6)
     np.testing.assert_array_equal(found.alike.values, found.neighbours.values)
+
+
+def test_many_labels_cost_few_reads_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a memory that is kept elsewhere each is a journey."""
+    monkeypatch.setattr(label_captions, "_MOST", 1)
+    memory, asked = memory_in_order([5, 0, 3, 1, 2, 4]), list[tuple[str, int]]()
+    rows = memory.rows
+    monkeypatch.setattr(memory, "rows", lambda side, ids: (asked.append((side, len(ids))), rows(side, ids))[1])
+    found = look_up(memory, ["brannock's fennow", "rock wren", "wren"], 1)
+    assert found.neighbours.ids.tolist() == [[1], [4], [3]]
+    assert asked == [("text", 4), ("image", 3)]
+    asked.clear()
+    monkeypatch.setattr(label_captions, "_ROWS_AT_A_TIME", 1)
+    again = look_up(memory, ["brannock's fennow", "rock wren", "wren"], 1)
+    assert [side for side, _ in asked] == ["text", "image"] * 2
+    np.testing.assert_array_equal(again.neighbours.values, found.neighbours.values)
+    np.testing.assert_array_equal(again.neighbours.similarities, found.neighbours.similarities)

@@ -102,6 +102,17 @@ def test_while_the_folder_is_away_what_was_read_serves_on_and_nothing_is_changed
     assert sets.still_refused() == [] and sets.names() == ["birds", "colours"]
 
 
+def test_a_set_whose_file_was_deleted_does_not_come_back_while_the_folder_is_away(folder: Path) -> None:
+    sets, away = opened(folder), folder.with_name("away")
+    (folder / "birds.json").unlink()
+    with pytest.raises(Problem, match="label_set_not_found"):
+        sets.get("birds")
+    folder.rename(away)
+    assert sets.names() == ["colours"]
+    with pytest.raises(Problem, match="label_set_not_found"):
+        sets.get("birds")
+
+
 def test_a_file_may_begin_with_a_mark_of_its_byte_order(folder: Path) -> None:
     (folder / "colours.txt").write_bytes(BOM_UTF8 + b"red\nbrown\n")
     (folder / "birds.json").write_bytes(BOM_UTF8 + b'{"labels": ["owl"]}')

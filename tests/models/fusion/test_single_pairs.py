@@ -153,6 +153,35 @@ def test_captions_vouch_for_labels_that_they_name_and_for_no_others() -> None:
     assert most.mixed_up == pytest.approx(2 / 8) and most.doubtful == pytest.approx(4 / 10)
 
 
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_captions_that_hold_a_known_name_in_another_sense_get_no_weight(fusion: Fusion, pairs: int) -> None:
+    """A Seal Beach is no seal: its caption fits its image, is far from the label, and has its letters."""
+    asked, other = world(STRONG, 5), world(STRONG, 55)
+    labels, rows = torch.arange(CLASSES), first_of_each(pairs)
+    images, captions = (part[rows].reshape(CLASSES, pairs, D) for part in (other.image, other.names[other.entity]))
+    similarities = torch.einsum("cd,ckd->ck", asked.names, captions)
+    found = images, similarities, torch.ones(CLASSES, pairs, dtype=torch.bool), captions
+    named = torch.ones_like(labels, dtype=torch.bool)
+    weights = weigh_label_set(fusion, asked.names, *found, named=named, near=~named)
+    assert weights is not None and weights.text == 0 and weights.unknown > 0.9
+
+
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_names_that_cannot_be_read_are_known_by_captions_from_anywhere(fusion: Fusion, pairs: int) -> None:
+    asked, rows = world(STRONG, 5), first_of_each(pairs)
+    dice = torch.Generator().manual_seed(1)
+    codes = F.normalize(asked.names.mean(dim=0) + 0.01 * torch.randn(CLASSES, D, generator=dice), dim=-1)
+    images, captions = (part[rows].reshape(CLASSES, pairs, D) for part in (asked.image, asked.names[asked.entity]))
+    similarities = torch.einsum("cd,ckd->ck", codes, captions)
+    found = images, similarities, torch.ones(CLASSES, pairs, dtype=torch.bool), captions
+    named = torch.ones(CLASSES, dtype=torch.bool)
+    weights = weigh_label_set(fusion, codes, *found, named=named, near=~named)
+    assert weights is not None and weights.text > 4 and weights.unknown < 0.1
+    mixed = images[torch.randperm(CLASSES, generator=dice)], *found[1:]
+    weights = weigh_label_set(fusion, codes, *mixed, named=named, near=~named)
+    assert weights is not None and (weights.text == 0) == (pairs == 1)
+
+
 def test_captions_that_are_all_alike_vouch_for_nothing() -> None:
     images, labels, named = torch.eye(8), torch.arange(8), torch.ones(8, dtype=torch.bool)
     captions = F.normalize(torch.ones(8, 8), dim=-1)
