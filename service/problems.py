@@ -119,7 +119,9 @@ KINDS: Mapping[str, Kind] = {
     "pixels_full": Kind(503, "Too many pixels are waiting to be decoded; try again later."),
     "queue_full": Kind(503, "Too many items are waiting; try again later."),
     "label_set_not_saved": Kind(503, "The folder of the label sets cannot be written."),
-    "label_set_unreadable": Kind(503, "The label set's file is there and cannot be read."),
+    "label_set_unreadable": Kind(
+        404, "The label set's file is there and cannot be read: the reason that it is not found."
+    ),
     "out_of_memory": Kind(503, "The service ran out of memory on this item; try again later."),
     "deadline_exceeded": Kind(504, "The answer was not ready within the time limit."),
 }

@@ -147,7 +147,7 @@ def test_U03_too_many_parts(api: Checked) -> None:
 
 
 def test_U04_large_field(api: Checked) -> None:
-    body = part("k", bytes(2 * 2**20)) + b"--b--\r\n"
+    body = part("k", bytes(4 * 2**20)) + b"--b--\r\n"
     api.refuses("/embed/image", 413, "field_too_large", content=body, headers=FORM)
 
 
