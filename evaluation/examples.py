@@ -223,8 +223,10 @@ class _Direction:
         if self._of_labels is None:
             task = self._task
             self._of_labels = label_neighbours(task.texts, self._memory, self._k, task.text_names)
-        as_found, alike = self._of_labels.neighbours, self._of_labels.alike
-        return _row(as_found, row), _row(alike, row)
+        every, one = self._of_labels, slice(row, row + 1)
+        parts = (getattr(every.neighbours, part.name)[one] for part in fields(Neighbours))
+        of_label = LabelNeighbours(Neighbours(*parts), every.named[one], every.near[one])
+        return of_label.neighbours, of_label.alike
 
     def _used(self, found: Neighbours, influence: NDArray[np.floating]) -> tuple[UsedNeighbour, ...]:
         items = self._memory.items(found.ids[0][found.mask[0]])
@@ -236,8 +238,3 @@ class _Direction:
             )
             for position, item in enumerate(items)
         )
-
-
-def _row(found: Neighbours, row: int) -> Neighbours:
-    """The neighbours of one query (1, K)."""
-    return Neighbours(*(getattr(found, part.name)[row : row + 1] for part in fields(Neighbours)))

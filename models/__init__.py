@@ -11,6 +11,7 @@ Its folders build on each other one way (tests/test_house.py), and none on what 
     encoder, fingerprint          the frozen encoder, and what makes two of them the same
     refine, checkpoint            encoder, memory and fusion composed; a fusion on disk
     label_captions                what labels find, where captions name them
+    caption_words                 which captions of a memory hold a label's words
     checkpoint_files, designs     of a fusion, what can be read and refused before torch is loaded
     run_settings                  of its training, what can be named so
     label_set_words               why a memory gets no weight for some labels, said alike everywhere

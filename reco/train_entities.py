@@ -100,7 +100,7 @@ def find_entity_pairs(
             style="dim",
         )
     group = number_belonging(entity, memory.blocks("caption"))
-    return EntitiesFound(pairs, ids, group, captions_name=names is not None or not folders)
+    return EntitiesFound(pairs, ids, group, captions_name=not folders)
 
 
 def _too_few(entities: int, of_what: str) -> str:

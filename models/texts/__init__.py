@@ -4,6 +4,7 @@ checking                  which texts are encoded
 tokenizer                 open_clip's tokenizers behind one face
 prompts                   class names in templates
 names                     which of some names a text mentions
+word_index                which of many texts hold some words
 
 torch comes with the tokenizer only.
 """
