@@ -18,6 +18,7 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, ImageOps
 
+from benchmarks.decoding import laid_together
 from benchmarks.serving_bed import Bed, arguments, make_bed, write_result
 from models.encoder import Encoder
 
@@ -29,6 +30,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
     "AVIF": {"quality": 80},
     "GIF": {},
 }
+_LARGE = {"JPEG, 4032×3024": (4032, 3024), "JPEG, 1793×1345": (1793, 1345)}
 
 
 def files_of(bed: Bed, kind: str) -> list[bytes]:
@@ -48,6 +50,8 @@ def files_of(bed: Bed, kind: str) -> list[bytes]:
             image.putalpha(Image.linear_gradient("L").resize(image.size))
         elif kind == "JPEG, 96 px":
             name, image = "JPEG", image.resize((128, 96))
+        elif kind in _LARGE:
+            name, image = "JPEG", laid_together(bed, _LARGE[kind], len(files))
         file = io.BytesIO()
         image.save(file, name, **_FORMATS[name], **extra)
         files.append(file.getvalue())
@@ -80,7 +84,7 @@ def main() -> None:
         for dtype in ("float32", "bfloat16")
         for mode in ("exact", "fast")
     }
-    kinds = [*_FORMATS, "JPEG, turned by EXIF", "JPEG, CMYK", "PNG, transparent", "JPEG, 96 px"]
+    kinds = [*_FORMATS, "JPEG, turned by EXIF", "JPEG, CMYK", "PNG, transparent", "JPEG, 96 px", *_LARGE]
     formats: dict[str, Any] = {}
     for kind in kinds:
         files = files_of(bed, kind)

@@ -9,6 +9,7 @@ from memory.format.rows import BLOCK_ROWS
 from memory_builder.known_keys import Rival, StoredPair
 from memory_builder.records import Record, RowRejected
 from models.errors import InputError
+from models.images.decoding import decode_image
 from models.images.preprocessor import Preprocessor
 from models.images.thumbnails import make_thumbnail
 
@@ -109,15 +110,16 @@ def decode_batch(
 
 
 def _decode(data: bytes, preprocess: Preprocessor, thumbnail_px: int, *, raw: bool = False) -> Decoded:
-    image = preprocess.decode(data)  # once, for both
+    picture = preprocess.decode(data)  # once, for both, unless the thumbnail is larger than what the encoder needs
     thumbnail = None
     if thumbnail_px:
-        colours = image if image.mode == "RGB" else image.convert("RGB")
-        thumbnail = make_thumbnail(colours, thumbnail_px)
+        suffices = preprocess.enough is None or thumbnail_px <= preprocess.enough
+        image = picture.upright().convert("RGB") if suffices else decode_image(data, preprocess.limits)
+        thumbnail = make_thumbnail(image, thumbnail_px)
         while len(thumbnail) > MAX_THUMBNAIL_BYTES:
             thumbnail_px = thumbnail_px * 3 // 4
-            thumbnail = make_thumbnail(colours, thumbnail_px)
-    return Decoded(hashlib.sha256(data).hexdigest(), preprocess.pixels(image, raw=raw), thumbnail)
+            thumbnail = make_thumbnail(image, thumbnail_px)
+    return Decoded(hashlib.sha256(data).hexdigest(), preprocess.pixels(picture, raw=raw), thumbnail)
 
 
 def _stand_against(rival: Rival, record: Record, data: bytes) -> None:

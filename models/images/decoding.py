@@ -1,7 +1,8 @@
 """An image file to upright RGB: one set of rules for the service and the builder.
 
 The magic bytes decide the format; EXIF orientation is applied; transparency is laid on white; 16-bit grey is scaled,
-not clipped; CMYK is converted by Pillow; of an animation the first frame counts; colour profiles are ignored.
+not clipped; CMYK is converted by Pillow; of an animation the first frame counts; colour profiles are ignored. A JPEG
+can be decoded at a half, a quarter or an eighth of its size, for whoever makes it small anyway.
 Imports Pillow and numpy.
 """
 
@@ -43,6 +44,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _BACKGROUND = (255, 255, 255)
+_PARTS = (8, 4, 2)  # of a JPEG's size: of 8 pixels of a block libjpeg computes 1, 2 or 4
 
 # Pillow warns of odd metadata (EXIF, APNG), which we ignore. Once, here: filters cannot be changed per thread.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -61,8 +63,36 @@ class ImageLimits:
     max_aspect: int = 100
 
 
-def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
+@dataclass(frozen=True)
+class Picture:
+    """A decoded file.
+
+    Attributes:
+        image: 8 bits, RGB or CMYK, transparency laid on white; not turned yet.
+        size: width and height of what is on it, in its pixels: where a JPEG was decoded at a part of its size, the last
+            column and row may stand for less than a pixel.
+        orientation: how to turn it, as EXIF counts: 1 to 8.
+    """
+
+    image: Image.Image
+    size: tuple[float, float]
+    orientation: int
+
+    def upright(self) -> Image.Image:
+        """The image turned; CMYK stays CMYK."""
+        return turn(self.image, self.orientation)
+
+
+def turn(image: Image.Image, orientation: int) -> Image.Image:
+    """An image as its orientation, 1 to 8, says that it is meant."""
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def decode_image(data: bytes, limits: ImageLimits | None = None, *, enough: int | None = None) -> Image.Image:
     """Decode an image file to upright RGB.
+
+    Args:
+        data, limits, enough: as `decode_picture`.
 
     Returns:
         A Pillow image of mode RGB, 8 bits, oriented as its EXIF says, transparency laid on white.
@@ -71,12 +101,18 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
         ImageError: image_empty, image_too_large, image_format_unsupported, image_truncated, image_undecodable,
             image_too_many_pixels, image_aspect_ratio. Nothing else: whatever a decoder raises becomes one of these.
     """
-    image = decode_unconverted(data, limits or ImageLimits())
+    image = decode_picture(data, limits or ImageLimits(), enough=enough).upright()
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def decode_unconverted(data: bytes, limits: ImageLimits) -> Image.Image:
-    """As `decode_image`, but CMYK stays CMYK.
+def decode_picture(data: bytes, limits: ImageLimits, *, enough: int | None = None) -> Picture:
+    """Decode an image file.
+
+    Args:
+        data: the file.
+        limits: of the file, at its whole size.
+        enough: pixels of the shorter side that suffice: a JPEG is decoded at the smallest part of its size, down to an
+            eighth, that has as many. None is the whole size.
 
     Raises:
         ImageError: as `decode_image`.
@@ -91,15 +127,28 @@ def decode_unconverted(data: bytes, limits: ImageLimits) -> Image.Image:
     try:
         with _DECODERS[header.format](io.BytesIO(data)) as image:
             _check_size(image.size, limits)  # again: this is what is allocated, whatever the header was read as
+            size = _draft(image, enough) if enough and header.scales else image.size
             image.load()
             # After loading: a PNG may carry its EXIF behind the pixels.
-            return _orient(_flatten(image), read_orientation(image.info.get("exif")))
+            return Picture(_flatten(image), size, read_orientation(image.info.get("exif")))
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise image_error("image_too_many_pixels") from error
     except Exception as error:  # hostile bytes make decoders raise anything: OSError, SyntaxError, ...
         raise image_error("image_undecodable" if header.complete else "image_truncated") from error
+
+
+def _draft(image: ImageFile.ImageFile, enough: int) -> tuple[float, float]:
+    """Have a JPEG decoded at a part of its size, and how large it is then: `Picture.size`.
+
+    CMYK is left alone: who resizes it does not know of sizes that are no whole pixels.
+    """
+    width, height = image.size
+    part = next((part for part in _PARTS if min(width, height) // part >= enough), 1)
+    if part == 1 or image.mode == "CMYK" or image.draft(None, (width // part, height // part)) is None:
+        return image.size
+    return width / part, height / part
 
 
 def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
@@ -132,7 +181,3 @@ def _scale_grey(image: Image.Image) -> Image.Image:
     if opaque is not None:
         grey.putalpha(Image.fromarray(opaque))
     return grey
-
-
-def _orient(image: Image.Image, orientation: int) -> Image.Image:
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image

@@ -35,6 +35,7 @@ _DETAILS = {
 _ANY_MARKER = re.compile(rb"\xff[^\x00\xff]")
 _SCAN_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _JPEG_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})  # made of pixels: there are no blocks to take a part of
 _JPEG_WITHOUT_LENGTH = frozenset({0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
 _JPEG_START_OF_SCAN, _JPEG_END = 0xDA, 0xD9
 
@@ -45,11 +46,13 @@ class ImageHeader:
     format: JPEG, PNG, WEBP, GIF or AVIF, by the magic bytes and by nothing else.
     size: width and height of what will be allocated; None where only the decoder can tell, without allocating.
     complete: False if the file ends before its own structure does.
+    scales: whether it can be decoded at a part of its size.
     """
 
     format: str
     size: tuple[int, int] | None
     complete: bool
+    scales: bool = False
 
 
 def image_error(code: str) -> ImageError:
@@ -91,7 +94,7 @@ def count_pixels(data: bytes, most: int) -> int:
 
 
 def _read_jpeg(data: bytes) -> ImageHeader:
-    size, scans, junk, position, complete = None, 0, 0, 2, False
+    size, scans, junk, position, complete, lossless = None, 0, 0, 2, False, False
     for _ in range(_MAX_CHUNKS):
         start = position
         position = _after_jpeg_marker(data, start, in_scan=scans > 0)
@@ -109,6 +112,7 @@ def _read_jpeg(data: bytes) -> ImageHeader:
             continue
         if marker in _JPEG_FRAME and position + 7 <= len(data):
             size = (_big(data, position + 5, 2), _big(data, position + 3, 2))
+            lossless |= marker in _JPEG_LOSSLESS
         scans += marker == _JPEG_START_OF_SCAN
         position += max(2, _big(data, position, 2))
     else:
@@ -116,7 +120,7 @@ def _read_jpeg(data: bytes) -> ImageHeader:
     pixels = size[0] * size[1] if size else 0
     if scans > _MAX_JPEG_SCANS or (scans > 1 and scans * pixels > _MAX_JPEG_SCANNED_PIXELS):
         raise image_error("image_undecodable")
-    return ImageHeader("JPEG", size, complete)
+    return ImageHeader("JPEG", size, complete, scales=not lossless)
 
 
 def _after_jpeg_marker(data: bytes, start: int, *, in_scan: bool) -> int:

@@ -4,10 +4,11 @@ Pillow's own reader parses all of EXIF, warns about what is odd in it and can fa
 """
 
 import struct
+from typing import Final
 
 _ORIENTATION_TAG = 0x0112
 _SHORT = 3
-_UPRIGHT = 1
+UPRIGHT: Final = 1  # where nothing has to be turned
 
 
 def read_orientation(exif: object) -> int:
@@ -18,18 +19,18 @@ def read_orientation(exif: object) -> int:
             None included, is upright.
     """
     if not isinstance(exif, bytes):
-        return _UPRIGHT
+        return UPRIGHT
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None:
-        return _UPRIGHT
+        return UPRIGHT
     try:
         (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
         (entries,) = struct.unpack_from(f"{order}H", tiff, directory)
         for entry in range(entries):
             tag, kind, count, value = struct.unpack_from(f"{order}HHIH", tiff, directory + 2 + 12 * entry)
             if tag == _ORIENTATION_TAG:
-                return value if kind == _SHORT and count == 1 and 1 <= value <= 8 else _UPRIGHT
+                return value if kind == _SHORT and count == 1 and 1 <= value <= 8 else UPRIGHT
     except struct.error:  # a block that ends early, or points outside itself
-        return _UPRIGHT
-    return _UPRIGHT
+        return UPRIGHT
+    return UPRIGHT

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from memory import ITEMS_SCHEMA, Addition, KeyPatterns, MemoryStoreError, Removal, Rows, add_rows, remove_keys
 from models.images.decoding import ImageLimits, decode_image
-from models.images.thumbnails import make_thumbnail
+from models.images.thumbnails import THUMBNAIL_PX, make_thumbnail
 from service.lifecycle import Service
 from service.pipeline.engine import Engine, FloatArray
 from service.pipeline.pipeline import Ask, Outcome
@@ -168,4 +168,4 @@ def _hashes(images: Sequence[bytes]) -> list[str]:
 
 def _thumbnails(images: Sequence[bytes], settings: Settings) -> list[bytes]:
     limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
-    return [make_thumbnail(decode_image(image, limits)) for image in images]
+    return [make_thumbnail(decode_image(image, limits, enough=THUMBNAIL_PX)) for image in images]
