@@ -39,7 +39,8 @@ def fit_and_measure(
         bars.update("measuring it", 3, 3)
     how = "named by their captions word for word" if verbatim else "named from fresh prompts"
     asked = counted(len(used.questions[1]), "image")
-    say(f"its own entities, {how}: frozen {frozen:.1f} %, refined {refined:.1f} % of {asked}")
+    say(f"images that it was computed from, {how}: frozen {frozen:.1f} %, refined {refined:.1f} % of {asked}")
+    say("new images may gain less: reco eval tells.", style="dim")
     say(f"{RULE}; reco eval and /classify tell their share (unknown_labels).", style="dim")
     return fusion, {"pairs": len(used.image), "entities": used.num_entities, "seed": seed}
 

@@ -48,6 +48,9 @@ class Likely(nn.Module):
 class EvidenceFusion(nn.Module):
     """One side of the fusion. All its numbers are fitted by `models.training.fitting.evidence`; it has no gradient.
 
+    Of its whitening it knows what leaving one value out of it would change (`left_out.py`): the part that the square of
+    a value's deviation has in what was inverted, and the mean leverage of those values; 0 if that is not known.
+
     Whether the memory holds what a query asks for are two questions, each with its own signs: whether the nearest
     neighbour is the query's (`found`), and whether what stands beside it is one thing (`paired`). One regression on all
     signs takes mixed-up captions for right ones wherever names are found less exactly than in training.
@@ -56,6 +59,8 @@ class EvidenceFusion(nn.Module):
     centre: Tensor
     whitening: Tensor
     temperature: Tensor
+    one_part: Tensor
+    leverage: Tensor
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
@@ -63,6 +68,8 @@ class EvidenceFusion(nn.Module):
         self.register_buffer("centre", torch.zeros(dim))
         self.register_buffer("whitening", torch.eye(dim))
         self.register_buffer("temperature", torch.tensor(0.05))
+        self.register_buffer("one_part", torch.zeros(()))
+        self.register_buffer("leverage", torch.zeros(()))
         self.found = Likely()
         self.paired = Likely()
         self.stand_alone = StandAlone(dim)
@@ -169,8 +176,11 @@ class EvidenceFusion(nn.Module):
 def _from_before(side: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Checkpoints from before judged by one regression: `presence` on two signs, later `held` on all of them.
 
-    What they took for missing is missing still: below 0.1, and 0.05.
+    What they took for missing is missing still: below 0.1, and 0.05. Nor did they know what one value changes.
     """
+    if f"{prefix}whitening" in state:
+        for name in ("one_part", "leverage"):
+            state.setdefault(f"{prefix}{name}", torch.zeros(()))
     if f"{prefix}presence.weight" not in state:
         return
     weight, bias, least = F.pad(state.pop(f"{prefix}presence.weight"), (0, 1)), state.pop(f"{prefix}presence.bias"), 0.1

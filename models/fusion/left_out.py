@@ -6,6 +6,10 @@ and the length of the evidence, is therefore rid of what leaving out adds to it:
 of their label, on average over all labels, times how much more of it a mean of fewer has. Left on, weights come out
 several times too small; with both taken from all images, the one that is asked about among them, half as large again as
 is best (docs/training.md).
+
+Where the fusion was fitted on these very images, its whitening damps how each differs from the others of its label,
+which it cannot do for a new one: of labels with two images each, weights would come out ten times too large. So each
+image is left out of the whitening, too (`_as_new`).
 Shapes: C labels, K neighbours a label, U images, D embedding dim.
 """
 
@@ -18,6 +22,10 @@ from models.fusion.evidence import QUADRATIC, EvidenceFusion
 
 COPY = 0.985  # images as similar as this are one image; it is memory.DUPLICATE_COSINE, which is out of reach here
 MOST_OF_ONE = 0.95  # of a label's attention: one photo that has more is all that the label has
+_THERE = 1e-3  # of a label's greatest attention: what has less is no neighbour
+# Of images that a whitening was fitted on: with less they change it next to nothing, and nobody could say whether they
+# did; with more an image was not fitted on, whatever it is counted as.
+_LEAST_LEVERAGE, _MOST_LEVERAGE = 0.03, 0.95
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,9 @@ class LeftOut:
         on_axis = without(whitened @ side.axis, (turned @ side.axis).unsqueeze(1))
         squared += bias.square() - on_axis.square()
         along_names = without(_rows(whitened, texts), turned @ texts.T) - (on_axis + bias) * (texts @ side.axis)
-        on_images = without(across @ whitened.T, _rows(turned, across).unsqueeze(1)) * left
+        apart, parts = _apart(values, attention, images, labels)
+        seen = across @ side.whitening + _as_new(side, apart, side.one_part * parts, across, believed)
+        on_images = without(seen @ mean.T, _rows(seen, image).unsqueeze(1)) * left
         return cls(
             from_names=images @ texts.T,
             from_memory=on_images - along.unsqueeze(1) * bias,
@@ -104,10 +114,55 @@ class LeftOut:
         return (self.from_names + weight * self.from_memory) / squared_length.clamp(min=1e-6).sqrt()
 
 
+def _apart(values: Tensor, attention: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """How images differ from the mean of their label's (U, D), and how often the square of that leaves the label's
+    scatter with the image (U,): n / (n - 1) times of n. Copies are one image, as they are in fitting."""
+    there = (attention > _THERE * attention.amax(dim=1, keepdim=True)).to(values.dtype)  # (C, K)
+    once = there / torch.einsum("ckj,cj->ck", _same(values), there).clamp(min=1)
+    number = once.sum(dim=1)
+    means = torch.einsum("ck,ckd->cd", once, values) / number.clamp(min=1).unsqueeze(1)
+    others = (number - 1)[labels]
+    return images - means[labels], torch.where(others > 0.5, number[labels] / others.clamp(min=0.5), 0.0)
+
+
+def _as_new(side: EvidenceFusion, apart: Tensor, parts: Tensor, across: Tensor, believed: Tensor) -> Tensor:
+    """What whitened images (U, D) lack by the whitening's having seen them.
+
+    Without an image the scatter that was inverted has so many `parts` less of its deviation's square, and the inverse
+    of that is known (Sherman and Morrison 1950). How many of the images the whitening saw, the leverage of their
+    deviations tells, on average: it is L of what was fitted, and L / (1 - L) of anything else. Those with the least
+    count as seen.
+
+    Args:
+        side: with its leverage, 0 if that is not known.
+        apart: (U, D) deviations.
+        parts: (U,) as they stand in the whitening.
+        across: (U, D) what is whitened.
+        believed: (U,) at least 0.
+    """
+    whitened = apart @ side.whitening
+    leverage = parts * _rows(whitened, apart)  # (U,) below 1 if it was fitted
+    usual = float(side.leverage)
+    if not _LEAST_LEVERAGE < usual < 1 or not float(believed.sum()) > 0:
+        return torch.zeros_like(across)
+    of_new = usual / (1 - usual)
+    average = float(leverage @ believed / believed.sum())
+    share_seen = min(max((of_new - average) / (of_new - usual), 0.0), 1.0)
+    if share_seen == 0:
+        return torch.zeros_like(across)
+    seen = leverage <= leverage.sort().values[round(share_seen * (len(leverage) - 1))]
+    lacking = seen * parts * _rows(whitened, across) / (1 - leverage.clamp(max=_MOST_LEVERAGE))
+    return whitened * lacking.unsqueeze(1)
+
+
 def _photos(values: Tensor, attention: Tensor) -> Tensor:
     """(C,) times the variance of one photo: that of a label's mean, in which copies are one photo."""
-    same = torch.einsum("ckd,cjd->ckj", values, values) > COPY
-    return torch.einsum("ck,ckj,cj->c", attention, same.to(attention.dtype), attention)
+    return torch.einsum("ck,ckj,cj->c", attention, _same(values), attention)
+
+
+def _same(values: Tensor) -> Tensor:
+    """(C, K, K): 1 where two neighbours of a label are one photo."""
+    return (torch.einsum("ckd,cjd->ckj", values, values) > COPY).to(values.dtype)
 
 
 def _rows(left: Tensor, right: Tensor) -> Tensor:

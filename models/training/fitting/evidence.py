@@ -9,6 +9,7 @@ Shapes: N pairs, G entities, K neighbours, D embedding dim.
 
 import itertools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -106,23 +107,39 @@ def _fit_whitening(side: EvidenceFusion, pairs: EntityPairs, modality: Modality,
 @torch.no_grad()
 def fit_whitening(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, asked: Asked, others: Tensor) -> None:
     """As above, the spread being that of some queries, and of what they find, over `others` (n, D)."""
-    centre, inverse = _whitening(pairs.values(modality), pairs)
-    side.centre.copy_(centre)
-    side.whitening.copy_(inverse)
+    fitted = _whitening(pairs.values(modality), pairs)
+    side.centre.copy_(fitted.centre)
+    side.whitening.copy_(fitted.inverse)
     side.temperature.fill_(TEMPERATURE)
     evidence = side.direction(*side.evidence(asked.values, side.attend(asked.similarities, asked.mask)))
-    side.whitening.mul_(spread(asked.queries @ others.T) / spread(evidence @ others.T))
+    units = spread(asked.queries @ others.T) / spread(evidence @ others.T)
+    side.whitening.mul_(units)
+    side.one_part.copy_(fitted.one_part / units)
+    side.leverage.copy_(fitted.leverage)
 
 
-def _whitening(rows: Tensor, pairs: EntityPairs) -> tuple[Tensor, Tensor]:
-    """The centre (D,) of one row a pair (N, D), and the shrunk inverse (D, D) of the scatter within entities."""
+class _Whitening(NamedTuple):
+    """The centre (D,) of some rows, the shrunk inverse (D, D) of their scatter within entities, the part that a row's
+    deviation, squared, has in what was inverted, and how much of a row the inverse damps, on average (leverage)."""
+
+    centre: Tensor
+    inverse: Tensor
+    one_part: Tensor
+    leverage: Tensor
+
+
+def _whitening(rows: Tensor, pairs: EntityPairs) -> _Whitening:
+    """Of one row a pair (N, D)."""
     means = means_of(rows, pairs.entity)
     deviation = rows - means[pairs.entity]
-    within = deviation.T @ deviation / max(1, len(rows) - pairs.num_entities)
+    freedom = max(1, len(rows) - pairs.num_entities)
+    within = deviation.T @ deviation / freedom
     # Rows that hardly differ within an entity, such as one caption for all its images: the plain inner product.
     within += 1e-3 * (means - means.mean(0)).square().mean() * torch.eye(len(within))
     level = within.diagonal().mean()
-    return means.mean(dim=0), torch.linalg.inv(within / level + SHRINKAGE * torch.eye(len(within)))
+    inverse = torch.linalg.inv(within / level + SHRINKAGE * torch.eye(len(within)))
+    damped = len(inverse) - SHRINKAGE * inverse.trace()  # directions, of D
+    return _Whitening(means.mean(dim=0), inverse, 1 / (freedom * level), damped / freedom)
 
 
 @torch.no_grad()
@@ -189,8 +206,9 @@ def _fit_alone(
 
 def fit_products(alone: StandAlone, pairs: EntityPairs, modality: Modality) -> None:
     """What a query is compared with, and what it finds, each whitened like the evidence."""
-    alone.keys.fit(*_whitening(pairs.keys(modality), pairs))
-    alone.values.fit(*_whitening(pairs.values(modality), pairs))
+    for product, rows in ((alone.keys, pairs.keys(modality)), (alone.values, pairs.values(modality))):
+        fitted = _whitening(rows, pairs)
+        product.fit(fitted.centre, fitted.inverse)
 
 
 def _logistic(signs: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

@@ -60,6 +60,7 @@ def with_label_sets(fusion: Fusion, image: Tensor, text: Tensor, seed: int = 0) 
 def _fit(side: EvidenceFusion, pairs: EntityPairs, modality: Modality, k: int, dice: torch.Generator) -> None:
     there, missing = (ask_for_pair(pairs, modality, k, hidden=one) for one in (False, True))
     fit_whitening(side, pairs, modality, there, pairs.values(modality)[there.entity])
+    side.leverage.zero_()  # of how things differ from each other, which is not what images of one label are apart by
     fit_products(side.stand_alone, pairs, modality)
     aside = signs_of(side, otherwise_worded(there.queries, there.keys[:, 0], dice), there, there.values)
     absent = signs_of(side, missing.queries, missing, missing.values)

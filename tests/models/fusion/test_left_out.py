@@ -1,5 +1,6 @@
 """Images of the memory, each left out of all evidence: by hand, and as a forecast of images that nobody has seen."""
 
+import copy
 from itertools import product
 from typing import NamedTuple
 
@@ -206,3 +207,79 @@ def test_a_label_whose_one_photo_has_nearly_all_of_its_attention_has_a_single_pa
         assert weights is not None
         found.append(weights.text)
     assert found[0] / 5 < found[1] < found[0] * 5
+
+
+def fitted_on(names: Tensor, images: Tensor) -> EvidenceFusion:
+    """A side fitted on names (C, D) and their images (C, each, D)."""
+    entity = torch.arange(len(names)).repeat_interleave(images.shape[1])
+    pairs = EntityPairs(images.flatten(0, 1), names[entity], entity)
+    found = fit_evidence(pairs, FusionConfig("evidence", D, k=images.shape[1]), alone=False).text
+    assert isinstance(found, EvidenceFusion)
+    return found
+
+
+@pytest.mark.parametrize("each", [2, 3, 5])
+def test_an_image_meets_the_whitening_that_never_saw_it(each: int) -> None:
+    """By the closed form, and by inverting again what was inverted without the image."""
+    names, looks = names_and_looks(0.75, 31)
+    names, values = names[:30], images_of(looks[:30], each, 32)
+    side = fitted_on(names, values)
+    images, labels = values.flatten(0, 1), torch.arange(30).repeat_interleave(each)
+    attention, certainty = torch.full((30, each), 1 / each), torch.ones(len(images))
+    found = LeftOut.of(side, names, values, attention, images, labels, certainty)
+    old = copy.deepcopy(side)
+    old.leverage.zero_()
+    known = LeftOut.of(old, names, values, attention, images, labels, certainty)
+    for place in range(0, len(images), 7):
+        image, label = images[place], int(labels[place])
+        kept = values[label][(values[label] - image).norm(dim=1) > 1e-6]
+        scatter = torch.linalg.inv(side.whitening.double())
+        for rows, sign in ((values[label], -1), (kept, 1)):
+            apart = (rows - rows.mean(dim=0)).double()
+            scatter += sign * side.one_part.double() * apart.T @ apart
+        across = image - (image @ side.axis) * side.axis
+        more = torch.linalg.inv(scatter).float() - side.whitening
+        means = torch.stack([(kept if row == label else values[row]).mean(dim=0) - side.centre for row in range(30)])
+        expected = means @ (more @ across)
+        torch.testing.assert_close(found.from_memory[place] - known.from_memory[place], expected, atol=1e-3, rtol=2e-2)
+
+
+@pytest.mark.parametrize("each", [2, 3, 5])
+@pytest.mark.parametrize("strength", [0.75, 0.9])
+def test_a_memory_is_weighed_as_well_by_a_fusion_that_was_fitted_on_it(each: int, strength: float) -> None:
+    """What a fusion saw looks easy to it: weights came out ten times too large, and new images lost by them."""
+    regrets = []
+    for seed in range(40, 43):
+        names, looks = (rows[:40] for rows in names_and_looks(strength, seed))
+        values, attention = images_of(looks, each, 2 * seed), torch.full((40, each), 1 / each)
+        side = fitted_on(names, values)
+        chosen = best_weight(side, names, values, attention, torch.ones(40))
+        losses = fresh_losses(side, names, values, images_of(looks, 20, 3 * seed))
+        regrets.append(losses[WEIGHTS.index(chosen)] - min(losses))
+    assert sum(regrets) / 3 < 0.05
+
+
+def test_what_a_fusion_saw_and_what_it_did_not_are_told_apart() -> None:
+    """A memory that grew: each half is weighed as if it were alone, and a half of strangers costs the other nothing."""
+    names, looks = (rows[:60] for rows in names_and_looks(0.75, 50))
+    values, attention = images_of(looks, 3, 51), torch.full((60, 3), 1 / 3)
+    images, labels = values.flatten(0, 1), torch.arange(60).repeat_interleave(3)
+    side = fitted_on(names[:40], values[:40])
+    old = copy.deepcopy(side)
+    old.leverage.zero_()
+    found, known = (
+        LeftOut.of(one, names, values, attention, images, labels, torch.ones(180)).from_memory for one in (side, old)
+    )
+    changed = (found != known).any(dim=1)
+    assert changed[:120].float().mean() > 0.8
+    assert changed[120:].float().mean() < 0.2
+
+
+def test_a_fusion_from_before_weighs_as_it_did(side: EvidenceFusion) -> None:
+    """Its checkpoint says nothing of what one image changes."""
+    state = side.state_dict()
+    for name in ("one_part", "leverage"):
+        del state[name]
+    old = EvidenceFusion(FusionConfig("evidence", D, k=6))
+    old.load_state_dict(state)
+    assert float(old.leverage) == 0
