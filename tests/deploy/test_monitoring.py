@@ -12,9 +12,10 @@ import yaml
 from prometheus_client import Histogram
 
 from service.documents.metrics_page import render_metrics
+from service.environment import load_settings
 from service.observing.metrics import Metrics
 from service.problems import KINDS, REJECTIONS
-from service.settings import PREFIX, Settings
+from service.settings import PREFIX, Settings, SettingsError
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "reco.json"
@@ -131,6 +132,16 @@ def test_kubernetes_sets_only_settings_that_exist() -> None:
     container = parts["Deployment"]["spec"]["template"]["spec"]["containers"][0]
     named = set(parts["ConfigMap"]["data"]) | {one["name"] for one in container["env"]}
     assert named <= known
+
+
+def test_kubernetes_adds_no_setting_after_the_name_of_a_service() -> None:
+    """A Service `reco` becomes RECO_PORT=tcp://... in every pod beside it, and a setting unknown stops the start."""
+    links = {"RECO_PORT": "tcp://10.0.0.1:80", "RECO_SERVICE_HOST": "10.0.0.1", "RECO_PORT_80_TCP": "tcp://10.0.0.1:80"}
+    with pytest.raises(SettingsError, match="unknown setting RECO_PORT_80_TCP"):
+        load_settings(links)
+    parts = {one["kind"]: one for one in documents(DEPLOY / "kubernetes" / "reco.yaml")}
+    pod = parts["Deployment"]["spec"]["template"]["spec"]
+    assert not parts["Service"]["metadata"]["name"].upper().startswith("RECO") or pod["enableServiceLinks"] is False
 
 
 def test_kubernetes_waits_longer_than_the_service_drains() -> None:
