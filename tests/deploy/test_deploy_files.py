@@ -35,6 +35,16 @@ def test_every_service_of_ours_has_the_image_for_a_gpu_and_each_that_computes_a_
     assert {name for name, service in on_gpu.items() if "deploy" not in service} == {"prepare"}
 
 
+def test_every_service_that_answers_requests_gets_the_keys() -> None:
+    """One without them would be open to everybody."""
+    ours = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    with_keys = yaml.safe_load((ROOT / "docker-compose.keys.yml").read_text())
+    assert set(with_keys["services"]) == {name for name, one in ours.items() if one.get("command") == ["serve"]}
+    for service in with_keys["services"].values():
+        assert service["secrets"] == list(with_keys["secrets"])
+        assert service["environment"] == [f"RECO_API_KEYS_FILE=/run/secrets/{service['secrets'][0]}"]
+
+
 @pytest.mark.parametrize("extra", ["cpu", "gpu"])
 def test_image_runs_on_the_versions_that_are_tested(extra: str) -> None:
     runtime, tested = pins(f"{extra}-runtime.lock"), pins(f"{extra}.lock")
