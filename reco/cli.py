@@ -95,8 +95,8 @@ for _name, _command in (
 ):
     operator_app.command(_name, help=help_of(_command))(_command)
 app.add_typer(operator_app, name="operator")
-key_app.callback()(lambda: None)  # with one command, typer would make the group that command
-key_app.command("new", help=help_of(key.new))(key.new)
+for _command in (key.new, key.remove):
+    key_app.command(_command.__name__, help=help_of(_command))(_command)
 app.add_typer(key_app, name="key")
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import gc
+import hashlib
+import os
 import re
 import tracemalloc
 from pathlib import Path
@@ -440,6 +442,59 @@ def test_reco_key_new_makes_one_that_works(tmp_path: Path) -> None:
     assert (both.exit_code, "give one of them" in both.output) == (2, True)
     again = runner.invoke(command_line, ["key", "new", "web", "--file", str(path)])
     assert again.exit_code == 1
+
+
+def removed(name: str, path: Path) -> Any:
+    return CliRunner().invoke(command_line, ["key", "remove", name, "--file", str(path)])
+
+
+@pytest.mark.parametrize(("mark", "end"), [("", "\n"), ("\ufeff", "\n"), (" \t", "\r\n")])
+def test_reco_key_remove_takes_a_key_back_in_the_file_that_a_container_has(tmp_path: Path, mark: str, end: str) -> None:
+    """A container has the file, not its name, so the one that was opened before has to change."""
+    path = tmp_path / "keys"
+    lines = [f"{mark}{key_line('a', ['use'], USE)} rate=5", "# web", key_line("web", ["use"], SLOW)]
+    lines.append(f"{key_line('admin', ['operator'], OPERATOR)} # é")
+    path.write_text(end.join(lines), encoding="utf-8", newline="")
+    os.link(path, tmp_path / "mounted")
+    settings = Settings(model="m", memory="m", api_keys_file=str(tmp_path / "mounted"))
+    for name, left in (("a", {"web", "admin"}), ("web", {"admin"})):
+        done = removed(name, path)
+        assert done.exit_code == 0, done.output
+        assert "SIGHUP" in done.stderr
+        assert read_keys(settings).names == left
+    assert read_keys(settings).find(OPERATOR.encode()) is not None
+    told = path.read_text(encoding="utf-8")
+    assert hashlib.sha256(USE.encode()).hexdigest() not in told
+    assert "# a was taken back" in told
+    before = path.read_bytes()
+    assert (removed("admin", path).exit_code, removed("web", path).exit_code) == (1, 1)
+    assert "the only key" in removed("admin", path).stderr
+    assert "no key named" in removed("web", path).stderr
+    assert "cannot be changed" in removed("web", tmp_path / "nowhere").stderr
+    assert path.read_bytes() == before
+
+
+def test_reco_key_remove_killed_at_any_write_harms_no_other_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write = tmp_path / "keys", os.pwrite
+    lines = [key_line("first", ["use"], SLOW), key_line("web", ["use"], USE), key_line("admin", ["operator"], OPERATOR)]
+
+    def killed(file: int, data: bytes, place: int) -> int:
+        nonlocal left
+        done = write(file, data[:left], place) if left else 0
+        left -= done
+        if done < len(data):
+            raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(os, "pwrite", killed)
+    for written in range(len(lines[1]) + 1):
+        path.write_text("\n".join(lines) + "\n")
+        left = written
+        assert removed("web", path).exit_code != 0
+        names = read_keys(Settings(model="m", memory="m", api_keys_file=str(path))).names
+        assert names == {"first", "admin"} | ({"web"} if written == 0 else set())
 
 
 @pytest.mark.parametrize(
