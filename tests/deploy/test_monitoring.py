@@ -19,6 +19,7 @@ from service.settings import PREFIX, Settings, SettingsError
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "reco.json"
+KUBERNETES = DEPLOY / "kubernetes" / "base" / "reco.yaml"
 NAME = re.compile(r"\breco_[a-z0-9_]+\b")
 
 
@@ -44,7 +45,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "path",
     [DASHBOARD, DEPLOY / "prometheus" / "alerts.yml", DEPLOY / "kubernetes" / "prometheus-adapter.yaml",
-     DEPLOY / "kubernetes" / "reco.yaml"],
+     KUBERNETES],
     ids=lambda path: path.name,
 )  # fmt: skip
 def test_every_metric_named_is_exposed(path: Path) -> None:
@@ -128,7 +129,7 @@ def test_every_query_of_the_dashboard_is_promql(tmp_path: Path) -> None:
 
 def test_kubernetes_sets_only_settings_that_exist() -> None:
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    parts = {one["kind"]: one for one in documents(DEPLOY / "kubernetes" / "reco.yaml")}
+    parts = {one["kind"]: one for one in documents(KUBERNETES)}
     container = parts["Deployment"]["spec"]["template"]["spec"]["containers"][0]
     named = set(parts["ConfigMap"]["data"]) | {one["name"] for one in container["env"]}
     assert named <= known
@@ -139,13 +140,13 @@ def test_kubernetes_adds_no_setting_after_the_name_of_a_service() -> None:
     links = {"RECO_PORT": "tcp://10.0.0.1:80", "RECO_SERVICE_HOST": "10.0.0.1", "RECO_PORT_80_TCP": "tcp://10.0.0.1:80"}
     with pytest.raises(SettingsError, match="unknown setting RECO_PORT_80_TCP"):
         load_settings(links)
-    parts = {one["kind"]: one for one in documents(DEPLOY / "kubernetes" / "reco.yaml")}
+    parts = {one["kind"]: one for one in documents(KUBERNETES)}
     pod = parts["Deployment"]["spec"]["template"]["spec"]
     assert not parts["Service"]["metadata"]["name"].upper().startswith("RECO") or pod["enableServiceLinks"] is False
 
 
 def test_kubernetes_waits_longer_than_the_service_drains() -> None:
-    parts = {one["kind"]: one for one in documents(DEPLOY / "kubernetes" / "reco.yaml")}
+    parts = {one["kind"]: one for one in documents(KUBERNETES)}
     pod = parts["Deployment"]["spec"]["template"]["spec"]
     fields = Settings.model_fields
     drains = fields["drain_delay_s"].default + fields["graceful_shutdown_s"].default
@@ -154,6 +155,31 @@ def test_kubernetes_waits_longer_than_the_service_drains() -> None:
         "livenessProbe": "/livez",
         "readinessProbe": "/readyz",
     }
+
+
+@pytest.mark.parametrize(
+    "path", sorted((DEPLOY / "kubernetes").rglob("kustomization.yaml")), ids=lambda p: p.parent.name
+)
+def test_kustomize_builds_on_no_folder_around_it(path: Path) -> None:
+    """It calls that a cycle, and builds nothing."""
+    [one] = documents(path)
+    for name in one["resources"]:
+        resource = (path.parent / name).resolve()
+        assert resource.exists()
+        assert resource not in path.parents
+
+
+@pytest.mark.parametrize("folder", [".", "gpu"])
+def test_kustomize_makes_a_whole_of_each_folder(folder: str) -> None:
+    command = next((one for one in (["kubectl", "kustomize"], ["kustomize", "build"]) if shutil.which(one[0])), None)
+    if command is None:
+        pytest.skip("neither kubectl nor kustomize is here")
+    done = subprocess.run([*command, DEPLOY / "kubernetes" / folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    [deployment] = [one for one in yaml.safe_load_all(done.stdout) if one["kind"] == "Deployment"]
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    gpus = container["resources"]["limits"].get("nvidia.com/gpu", 0)
+    assert (container["image"], gpus) == (("reco:gpu", 1) if folder == "gpu" else ("reco:cpu", 0))
 
 
 @pytest.mark.parametrize("path", sorted((DEPLOY / "kubernetes").rglob("*.yaml")), ids=lambda path: path.name)
