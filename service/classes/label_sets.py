@@ -15,6 +15,7 @@ import secrets
 import threading
 from codecs import BOM_UTF8
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -257,7 +258,8 @@ class LabelSets:
         except OSError as error:
             raise _not_saved(error) from None
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a read-only folder refuses this, too, and would hide what is told
+                temporary.unlink(missing_ok=True)
 
 
 def _misnamed(directory: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Named label sets: from a folder, by name in `/classify`, and what a bad file or name is told."""
 
 import base64
+import errno
 import json
 from codecs import BOM_UTF8
 from collections.abc import Iterator
@@ -338,6 +339,26 @@ def test_a_folder_that_cannot_be_written_is_told(folder: Path, monkeypatch: pyte
         sets.put("new", b'{"labels": ["a"]}')
     assert sets.names() == ["birds", "colours"]
     assert not list(folder.glob(".tmp-*"))
+
+
+def test_a_read_only_folder_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refuses to make a file, and to remove one that is not there."""
+    sets, opens = opened(folder), Path.open
+
+    def read_only(path: Path, mode: str = "r", **options: Any) -> Any:
+        if mode.startswith("r"):
+            return opens(path, mode, **options)
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    def unlink(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "open", read_only)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    for change in (partial(sets.delete, "birds"), partial(sets.put, "owls", b'{"labels": ["owl"]}')):
+        with pytest.raises(Problem, match="label_set_not_saved"):
+            change()
+    assert sets.names() == ["birds", "colours"]
 
 
 @pytest.mark.parametrize(
