@@ -26,12 +26,14 @@ RUN python3 -m venv /opt/uv \
       --index-url "$TORCH_INDEX" $(grep -oE '^(torch|torchvision)==[0-9.]+' "$lock"); fi \
  && rm -f /opt/reco/.lock
 
-# RECO itself, in a folder of its own: a change of the source makes anew a layer of a few MB.
+# RECO itself, in a folder of its own: a change of the source makes anew a layer of a few MB. Whoever runs it may read
+# it, whatever umask the source was checked out with.
 FROM dependencies AS application
 COPY . /source
 RUN /opt/uv/bin/uv pip install --python /opt/reco/bin/python --no-deps --no-build-isolation --target /app /source /source/client \
  && rm -f /app/.lock \
- && cp -r /source/deploy /app/deploy
+ && cp -r /source/deploy /app/deploy \
+ && chmod -R a+rX /app
 
 FROM ${PYTHON_IMAGE}
 # A number as owner, for orchestrators that refuse root by looking at the image. /data is all that RECO writes to.

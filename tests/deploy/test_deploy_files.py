@@ -52,6 +52,15 @@ def test_image_runs_on_the_versions_that_are_tested(extra: str) -> None:
     assert len(runtime) > 50
 
 
+def test_the_image_can_be_read_by_who_runs_it() -> None:
+    """A checkout with a umask of 077 has files for its owner alone, and so have copies of them."""
+    stages = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    [application] = [stage for stage in stages if " AS application\n" in stage]
+    steps = [step.strip() for step in application.replace("\\\n", "").split("&&")]
+    assert "USER 10001" in stages[-1] and "COPY --from=application /app /app" in stages[-1]
+    assert steps[-1] == "chmod -R a+rX /app"
+
+
 def test_build_context_holds_every_package() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     packages = re.search(r"packages = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL)
