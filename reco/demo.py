@@ -38,12 +38,14 @@ def demo(
     """
     _refuse_early(directory, port if serve else None)
     from demo.story import tell
+    from memory.format.durable import write_bytes
 
     told = tell(directory, tuple(range(seeds)), _Narrator(), table=table)
     parts = {"model": told.model, "memory": told.memory, "fusion": told.fusion, "samples": told.samples}
     settings: dict[str, Any] = {name: str(path.resolve()) for name, path in parts.items()}
     lines = [f"RECO_{name.upper()}={path}\n" for name, path in settings.items()]
-    (directory / "serve.env").write_text("".join(lines), encoding="utf-8")
+    # Its presence says that the demo is complete, so it appears whole or not at all.
+    write_bytes(directory / "serve.env", "".join(lines).encode(), replace=True)
     if table:
         results = {row.method: row.accuracies for row in told.rows}
         (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

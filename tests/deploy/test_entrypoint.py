@@ -51,6 +51,33 @@ def test_serves_the_finished_demo_when_no_memory_is_named(entrypoint: ModuleType
     assert became.value.environ == {"RECO_MODEL": "/app/clip", "RECO_MEMORY": "/data/a=b", "RECO_K": "3"}
 
 
+@pytest.mark.parametrize(
+    ("options", "is_the_demo"),
+    [(["--port", "9000"], True), (["--memory", "/data/x", "--model", "m"], False), (["--fusion=/data/f"], False),
+     (["--help"], False)],
+)  # fmt: skip
+def test_options_of_serve_leave_the_demo_what_it_is(
+    entrypoint: ModuleType, options: list[str], is_the_demo: bool
+) -> None:
+    """The demo's settings beside a memory of one's own would be a mixture of both."""
+    finish_demo(entrypoint)
+    with pytest.raises(Became) as became:
+        entrypoint.main(["serve", *options], {})
+    assert became.value.arguments == ("serve", *options)
+    assert ("RECO_MEMORY" in became.value.environ) == is_the_demo
+
+
+@pytest.mark.parametrize("cut", ["", "# the demo\nRECO_MODEL=/app/clip\n", "RECO_MODEL=/app/clip\nRECO_MEMORY=/da"])
+def test_a_demo_whose_settings_were_cut_is_made_again(entrypoint: ModuleType, cut: str) -> None:
+    finish_demo(entrypoint)
+    (entrypoint.demo_directory() / "serve.env").write_text(cut)
+    with pytest.raises(Became) as became:
+        entrypoint.main(["prepare"], {})
+    assert became.value.arguments[0] == "demo"
+    with pytest.raises(SystemExit, match="no demo at"):
+        entrypoint.main(["serve"], {})
+
+
 def test_serves_what_the_settings_name_untouched(entrypoint: ModuleType) -> None:
     finish_demo(entrypoint)
     with pytest.raises(Became) as became:
@@ -85,6 +112,24 @@ def test_prepare_finds_a_memory(entrypoint: ModuleType, tmp_path: Path, capsys: 
     own = OWN | {"RECO_MEMORY": write_memory(tmp_path / "own"), "RECO_FUSION": str(fusion)}
     entrypoint.main(["prepare"], own)
     assert capsys.readouterr().out == f"reco: found the memory {own['RECO_MEMORY']}\n"
+
+
+@pytest.mark.parametrize("shut", ["RECO_MEMORY", "RECO_FUSION"])
+def test_prepare_says_who_may_not_read(
+    entrypoint: ModuleType, tmp_path: Path, shut: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = OWN | {"RECO_MEMORY": write_memory(tmp_path / "own"), "RECO_FUSION": str(tmp_path / "fusion")}
+    listed, looked = Path.iterdir, Path.is_dir
+
+    def may(path: Path) -> Path:
+        if path.is_relative_to(own[shut]):
+            raise PermissionError(13, "Permission denied")
+        return path
+
+    monkeypatch.setattr(Path, "iterdir", lambda path: listed(may(path)))
+    monkeypatch.setattr(Path, "is_dir", lambda path: looked(may(path)))
+    with pytest.raises(SystemExit, match=rf"{shut}=.* Permission denied\. The container is uid 10001 .* {own[shut]}$"):
+        entrypoint.main(["prepare"], own)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from demo import story
+from memory.errors import WriteFailed
 from reco import demo
 
 
@@ -40,6 +41,21 @@ def test_what_nobody_serves_is_told_with_what_serves_it(
         "8123",
         *(word for name in ("model", "memory", "fusion") for word in (f"--{name}", str(parts[name]))),
     ]
+
+
+def test_the_mark_of_a_complete_demo_is_there_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    parts = {name: tmp_path / name for name in ("model", "memory", "fusion", "samples")}
+    monkeypatch.setattr("demo.story.tell", lambda *_, **__: SimpleNamespace(**parts, rows=[]))
+    monkeypatch.setattr(demo, "_refuse_early", lambda *_: None)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(WriteFailed, match="No space left"):
+        demo.demo(tmp_path, serve=False, table=False)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("table", [True, False])
