@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from service.observing.tracing import _PROTOCOLS, ENDPOINTS
 from service.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,26 @@ def test_compose_hands_on_every_setting() -> None:
     assert len(names) == len(handed_on), "named twice: Compose refuses the file"
     settings = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     assert {name for name in handed_on if name.startswith(PREFIX)} == settings - FIXED_IN_THE_IMAGE
+
+
+def test_compose_hands_on_what_the_pages_tell_operators_to_set() -> None:
+    """The libraries' own variables: what is not handed on is set in vain, without a word."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    handed_on = {line.partition("=")[0] for line in compose["x-reco"]["environment"]}
+    pages = "".join((ROOT / "docs" / page).read_text() for page in ("operations.md", "object-stores.md"))
+    told = set(re.findall(r"\b(?:OTEL|AWS|HF|FSSPEC)_[A-Z0-9_]+[A-Z0-9]\b", pages))
+    # Kinds of variables that the pages name as such: one of each stands for them.
+    of_a_kind = {"OTEL_BSP_SCHEDULE_DELAY", "AWS_SESSION_TOKEN", "AWS_REGION"}
+    assert len(told) > 10
+    assert not {*told, *_PROTOCOLS, *ENDPOINTS, *of_a_kind} - handed_on
+
+
+def test_the_page_names_what_compose_itself_reads() -> None:
+    files = "".join(path.read_text() for path in ROOT.glob("docker-compose*.yml"))
+    read = set(re.findall(r"\$\{(RECO_[A-Z_]+)", files)) - {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    page = (ROOT / "docs" / "operations.md").read_text()
+    table = page.partition("Compose itself reads")[2].partition("\n\n`")[0]
+    assert set(re.findall(r"RECO_[A-Z_]+", table)) == read
 
 
 def test_every_service_of_ours_has_the_image_for_a_gpu_and_each_that_computes_a_gpu() -> None:
