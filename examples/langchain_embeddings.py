@@ -5,21 +5,24 @@
 
 `check_embedding_ctx_length=False` makes LangChain send texts; otherwise it sends the token numbers of another model's
 tokenizer, which RECO refuses (`token_ids_unsupported`). `NAME:plain` is the frozen encoder: what a gallery holds.
+A service with keys: RECO_API_KEY.
 """
 
+import os
 import sys
 
+import httpx
 import numpy as np
 from langchain_openai import OpenAIEmbeddings
 
 
 def embeddings(service: str, *, plain: bool = False) -> OpenAIEmbeddings:
     """An embeddings class for a RECO service; `plain` asks the frozen encoder."""
-    options = {"base_url": f"{service}/v1", "api_key": "none", "check_embedding_ctx_length": False}
+    key = os.environ.get("RECO_API_KEY") or "none"  # the class wants one; a service without keys looks at none
+    options = {"base_url": f"{service}/v1", "api_key": key, "check_embedding_ctx_length": False}
     # The service has one model, and says its name.
-    import httpx
-
-    [name, *_] = [one["id"] for one in httpx.get(f"{service}/v1/models").json()["data"]]
+    answer = httpx.get(f"{service}/v1/models", headers={"Authorization": f"Bearer {key}"})
+    [name, *_] = [one["id"] for one in answer.raise_for_status().json()["data"]]
     return OpenAIEmbeddings(model=f"{name}:plain" if plain else name, **options)
 
 

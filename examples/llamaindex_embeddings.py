@@ -2,8 +2,11 @@
 
 pip install llama-index-embeddings-openai-like
 python examples/llamaindex_embeddings.py http://127.0.0.1:8000
+
+A service with keys: RECO_API_KEY.
 """
 
+import os
 import sys
 
 import httpx
@@ -13,9 +16,11 @@ from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 
 def embedding(service: str, *, plain: bool = False) -> OpenAILikeEmbedding:
     """An embedding class for a RECO service; `plain` asks the frozen encoder."""
-    [name, *_] = [one["id"] for one in httpx.get(f"{service}/v1/models").json()["data"]]
+    key = os.environ.get("RECO_API_KEY") or "none"  # the class wants one; a service without keys looks at none
+    answer = httpx.get(f"{service}/v1/models", headers={"Authorization": f"Bearer {key}"})
+    [name, *_] = [one["id"] for one in answer.raise_for_status().json()["data"]]
     return OpenAILikeEmbedding(
-        model_name=f"{name}:plain" if plain else name, api_base=f"{service}/v1", api_key="none", embed_batch_size=64
+        model_name=f"{name}:plain" if plain else name, api_base=f"{service}/v1", api_key=key, embed_batch_size=64
     )
 
 

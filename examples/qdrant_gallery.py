@@ -4,11 +4,12 @@
     python examples/qdrant_gallery.py http://127.0.0.1:8000 photos/ "a photo of a firecrest" "a photo of a wren"
 
 Here Qdrant runs inside this process; with QdrantClient(url=...) it is a server. RECO refines the query only: the
-gallery is never embedded again, whatever is added to the memory.
+gallery is never embedded again, whatever is added to the memory. A service with keys: RECO_API_KEY.
 """
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -18,22 +19,40 @@ from qdrant_client import QdrantClient
 from qdrant_client.models import Distance, PointStruct, VectorParams
 
 GALLERY = "gallery"
-BATCH = 32
+BATCH, BATCH_BYTES = 32, 48 << 20  # of a request; the service takes 64 MiB
+KEY = os.environ.get("RECO_API_KEY")
+HEADERS = {"Authorization": f"Bearer {KEY}"} if KEY else {}
 
 
 def embed_images(service: str, photos: Sequence[Path]) -> NDArray[np.float32]:
     """Plain embeddings (N, D) of photos, unit norm: what you may have in your database already."""
     parts = []
-    for start in range(0, len(photos), BATCH):
-        files = [("files", photo.read_bytes()) for photo in photos[start : start + BATCH]]
-        answer = httpx.post(f"{service}/embed/image", files=files, data={"enhance": "false"}, timeout=60)
+    for batch in batches(photos):
+        files = [("files", photo) for photo in batch]
+        answer = httpx.post(
+            f"{service}/embed/image", files=files, data={"enhance": "false"}, headers=HEADERS, timeout=60
+        )
         parts += [item["embedding"] for item in answer.raise_for_status().json()["data"]]
     return np.array(parts, dtype=np.float32)
 
 
+def batches(photos: Sequence[Path]) -> Iterator[list[bytes]]:
+    """Photos as they are on disk, as many at a time as a request may hold: those of a phone have 3 to 12 MB each."""
+    batch: list[bytes] = []
+    for photo in photos:
+        content = photo.read_bytes()
+        if batch and (len(batch) == BATCH or sum(map(len, batch)) + len(content) > BATCH_BYTES):
+            yield batch
+            batch = []
+        batch.append(content)
+    if batch:
+        yield batch
+
+
 def embed_text(service: str, text: str, *, enhance: bool) -> list[float]:
     """One text's embedding, refined with the memory or plain."""
-    answer = httpx.post(f"{service}/embed/text", json={"texts": [text], "enhance": enhance}, timeout=60)
+    asked = {"texts": [text], "enhance": enhance}
+    answer = httpx.post(f"{service}/embed/text", json=asked, headers=HEADERS, timeout=60)
     embedding: list[float] = answer.raise_for_status().json()["data"][0]["embedding"]
     return embedding
 
