@@ -48,9 +48,26 @@ def section(changelog: str, version: str) -> str | None:
 
 def tags_of_head(root: Path) -> list[str]:
     """Names of the tags that point at HEAD."""
-    done = subprocess.run(["git", "tag", "--points-at", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
-    return done.stdout.split()
+    return _git(root, "tag", "--points-at", "HEAD").split()
+
+
+def refuse_changes(root: Path) -> None:
+    """End with a sentence unless the files are those of HEAD: the wheel and the image are made of the files.
+
+    Raises:
+        SystemExit: some are changed, or are neither git's nor ignored.
+    """
+    changed = _git(root, "status", "--porcelain").splitlines()
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        named = ", ".join(line[3:] for line in changed[:3])
+        sys.exit(f"the files are not those of the tag: {named}{more}. Commit or remove them, then tag again.")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout
 
 
 if __name__ == "__main__":
+    refuse_changes(ROOT)
     sys.stdout.write(release(ROOT, tags_of_head(ROOT), Path(sys.argv[1])) + "\n")
