@@ -53,7 +53,11 @@ def _problem(place: tuple[int | str, ...], kind: str, message: str, options: Map
 
 def show_settings(settings: Settings) -> str:
     """The effective settings as `RECO_NAME=value` lines, ready to be read back from a file; secrets are masked."""
+    from memory.milvus.connection import without_password
+
     values = settings.model_dump(mode="json")
+    if settings.milvus_uri is not None:
+        values["milvus_uri"] = without_password(settings.milvus_uri)
     return "\n".join(f"{PREFIX}{name.upper()}={_as_variable(value)}" for name, value in values.items())
 
 

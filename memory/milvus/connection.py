@@ -7,6 +7,7 @@ connects again by itself; what it gives up on counts as a failure for the breake
 import contextlib
 import importlib
 import logging
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -40,12 +41,22 @@ class MilvusServer:
         breaker_open_s: seconds between trials while they are.
     """
 
-    uri: str
+    uri: str = field(repr=False)
     token: str | None = field(default=None, repr=False)
     timeout_s: float = 2.0
     retries: int = 2
     breaker_failures: int = 3
     breaker_open_s: float = 2.0
+
+    @property
+    def shown(self) -> str:
+        """Its address, for people."""
+        return without_password(self.uri)
+
+
+def without_password(uri: str) -> str:
+    """An address with its password masked, and rather more of a malformed one than less."""
+    return re.sub(r"^((?:\w+://)?[^:@/]*):(?!//).*@", r"\1:**********@", uri)
 
 
 def connect(server: MilvusServer) -> "Connection":
@@ -56,7 +67,7 @@ def connect(server: MilvusServer) -> "Connection":
     """
     if not server.uri.startswith(("http://", "https://")):
         raise BackendRefused(
-            f"{server.uri!r} is no address of a Milvus server: http://HOST:PORT or https://HOST:PORT. For a Milvus "
+            f"{server.shown!r} is no address of a Milvus server: http://HOST:PORT or https://HOST:PORT. For a Milvus "
             "Lite file, start its server: milvus-lite server --data-dir DIR --host 127.0.0.1"
         )
     try:
@@ -85,7 +96,7 @@ class Connection:
             BackendRefused: it answered that it will not.
         """
         if not self._breaker.allows():
-            raise MemoryUnavailable(f"Milvus at {self.server.uri} does not answer; asking again in a while")
+            raise MemoryUnavailable(f"Milvus at {self.server.shown} does not answer; asking again in a while")
         deadline = time.monotonic() + self.server.timeout_s
         try:
             answer = self._tried(method, collection, deadline, self.server.retries, arguments)
@@ -149,7 +160,7 @@ class Connection:
 
     def _failure(self, error: Exception) -> MemoryUnavailable | BackendRefused:
         code = _code(error)
-        told = f"Milvus at {self.server.uri}: {getattr(error, 'message', None) or type(error).__name__}"
+        told = f"Milvus at {self.server.shown}: {getattr(error, 'message', None) or type(error).__name__}"
         return BackendRefused(told) if code in _REFUSED or code in _REFUSED_STATUS else MemoryUnavailable(told)
 
 

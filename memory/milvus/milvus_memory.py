@@ -77,7 +77,7 @@ class MilvusMemory:
             MemoryNotFound, ManifestInvalid, EncoderMismatch: there is nothing fit to open.
         """
         connection = connect(server)
-        missing = f"Milvus at {server.uri} holds no memory {name!r}: push one with `reco memory push`"
+        missing = f"Milvus at {server.shown} holds no memory {name!r}: push one with `reco memory push`"
         if not connection.read("has_collection", check_name(name)):
             raise MemoryNotFound(missing)
         collection = str(connection.read("describe_collection", name)["collection_name"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from memory.milvus import MilvusServer
 from reco.cli import app as command_line
 from service.documents.settings_page import render_settings
 from service.environment import load_settings, show_settings
@@ -69,6 +70,19 @@ def test_shown_settings_can_be_read_back(monkeypatch: pytest.MonkeyPatch) -> Non
     for line in show_settings(settings).splitlines():
         monkeypatch.setenv(*line.split("=", 1))
     assert load_settings() == settings
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [("http://root:pass:w@rd/x@milvus:19530/birds", "http://root:**********@milvus:19530/birds"),
+     ("root:pass@milvus:19530", "root:**********@milvus:19530"), ("https://:pass@milvus", "https://:**********@milvus"),
+     ("http://milvus:19530", "http://milvus:19530"), ("http://root@milvus:19530", "http://root@milvus:19530")],
+)  # fmt: skip
+def test_a_password_in_an_address_is_masked(uri: str, shown: str) -> None:
+    assert f"RECO_MILVUS_URI={shown}" in show_settings(Settings(**REQUIRED, milvus_uri=uri)).splitlines()
+    server = MilvusServer(uri)
+    assert server.shown == shown and server.uri == uri
+    assert "pass" not in repr(server)
 
 
 @pytest.mark.parametrize(
