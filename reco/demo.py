@@ -59,8 +59,9 @@ def demo(
 
 
 def _refuse_early(directory: Path, port: int | None) -> None:
-    """What would end the demo after minutes: a place that cannot be written to, or a port that is taken."""
+    """What would end the demo after minutes: a place that cannot be written to, a taken port, a misspelt setting."""
     from models.places import hindrance
+    from service.environment import load_settings
 
     if (reason := hindrance(directory)) is not None:
         stop(f"{reason}: name another folder with --directory", code=2)
@@ -68,6 +69,8 @@ def _refuse_early(directory: Path, port: int | None) -> None:
         known = who_serves(_HOST, port)
         told = reason if known is None else f"{reason} ({known})"
         stop(f"nothing can listen on port {port}: {told}; choose another with --port, or --no-serve", code=2)
+    made: dict[str, Any] = dict.fromkeys(("model", "memory", "fusion", "samples", "api_keys_file"), "made by the demo")
+    load_settings(port=port, **made)  # refuses here what serving would refuse at the end
 
 
 def _serve(directory: Path, port: int, settings: dict[str, Any]) -> None:

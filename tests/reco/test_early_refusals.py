@@ -116,6 +116,19 @@ def test_a_demo_on_a_taken_port_says_so_before_it_draws(folder: Path) -> None:
     assert not (folder / "guide").exists()
 
 
+@pytest.mark.parametrize("serve", [[], ["--no-serve"]])
+def test_a_demo_beside_a_misspelt_setting_says_so_before_it_draws(folder: Path, serve: list[str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["demo", "-d", "guide", "--port", port, *serve]
+    told, stderr = reco(*words, at=folder, RECO_TREADS="2")
+    assert told == {"code": 1, "torch": False, "faiss": False}
+    assert "did you mean RECO_THREADS?" in stderr
+    assert "RECO_K: " in reco(*words, at=folder, RECO_K="-1")[1]
+    assert not (folder / "guide").exists()
+
+
 def test_a_full_disk_is_a_sentence(folder: Path) -> None:
     command = [sys.executable, "-m", "reco.cli", "key", "new", "web"]
     with Path("/dev/full").open("w") as full:
