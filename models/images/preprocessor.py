@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PreprocessMode: TypeAlias = Literal["fast", "exact"]
 
 # Times the encoder's side that a JPEG's shorter side is decoded at least: what its scaling loses is then lost in
-# resizing anyway. With 2 a sharp picture just above it kept cosine 0.9994, with 3 0.99985 (docs/performance.md).
+# resizing anyway. With 2 a sharp picture just above it kept cosine 0.9997, with 3 0.9999 (docs/performance.md).
 _ENOUGH = 3
 
 
