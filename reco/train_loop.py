@@ -123,7 +123,7 @@ class Loop:
 
         self._memory, self._work, self._options = memory, output / WORK, options
         self._left: list[Path] = []  # by the run, of no use once its checkpoint is written
-        self._group: NDArray[np.int64] | None = None  # of all rows, what belongs together; equal captions by default
+        self._group: NDArray[np.int64] | None = None  # of all rows, what belongs together, if said
         self._device = str(choose_device(options.device))
         if self._device == "cuda":
             self._device = f"cuda:{local_rank()}"
@@ -161,7 +161,7 @@ class Loop:
 
         Args:
             entities: the pairs of these alone, those of one being right for each other, as in the choice between
-                designs. Without: all, and those with an equal caption are.
+                designs. Without: all, and those with an equal caption or image are.
             rate: instead of the recipe's; what the command line says goes first.
         """
         from models.training import Surroundings
@@ -190,13 +190,13 @@ class Loop:
 
     def _split(self, ids: "NDArray[np.int64] | None" = None) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
         """Ids to train and to validate on, of all that are chosen or of some."""
-        from models.training.dataset.groups import number_captions
+        from models.training.dataset.groups import number_alike
         from models.training.dataset.split import hold_out
 
         ids = self._chosen if ids is None else ids
         if self._held_out is not None:
             return ids, self._held_out
-        group = number_captions(self._memory.blocks("caption")) if self._group is None else self._group
+        group = number_alike(self._memory) if self._group is None else self._group
         return hold_out(ids, group, self._options.draws)
 
     @property

@@ -1,8 +1,8 @@
 """Choose a design for single pairs by what is held out: pairs that training does not show, each looking for its own.
 
 Asked is what an index of plain embeddings would be asked: a refined query against answers that nobody refined. Where
-the designs that learn from single pairs find no more than the frozen encoder, that is said. Shapes: V held-out pairs,
-D embedding dim.
+the designs that learn from single pairs find no more than the frozen encoder, that is said. Shapes: N pairs, V of them
+held out, D embedding dim.
 """
 
 from collections.abc import Sequence
@@ -97,9 +97,7 @@ def choose_for_pairs(pairs: TrainingPairs, k: int, seed: int = 0, told: Told = u
     """
     dice = torch.Generator().manual_seed(seed)
     sample = pairs.some(MOST_PAIRS, dice)
-    order = torch.randperm(len(sample), generator=dice)
-    count = min(max(2, round(HELD_OUT * len(order))), MOST_HELD_OUT)
-    held_out, shown = sample.kept(order[:count].sort().values), sample.kept(order[count:].sort().values)
+    held_out, shown = (sample.kept(part) for part in _apart(sample.group[sample.ids], dice))
     measured = dict[PairCandidate, Tensor]()
     for design, rate in TRIED:
         config = recipe(design, sample.embed_dim, k=k, seed=seed, epochs=EPOCHS, learning_rate=rate)
@@ -110,13 +108,30 @@ def choose_for_pairs(pairs: TrainingPairs, k: int, seed: int = 0, told: Told = u
     plain, found = _measure(held_out, None, config)
     best, *others = sorted(measured, key=lambda one: one.loss)
     rivals = {f"{others[0].design} at {others[0].learning_rate:g}": measured[others[0]], "frozen": plain}
-    leads = [Lead.of(name, losses, measured[best]) for name, losses in rivals.items()]  # the lower is ahead
+    _, group = held_out.group[held_out.ids].unique(return_inverse=True)
+    leads = [Lead.of(name, losses, measured[best], group) for name, losses in rivals.items()]  # the lower is ahead
     return PairChoice((float(plain.mean()), found), (best, *others), len(held_out), tuple(leads))
+
+
+def _apart(group: Tensor, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which of the pairs to hold out and which to show, whole groups (N,) of them at random."""
+    most = min(max(2, round(HELD_OUT * len(group))), MOST_HELD_OUT)
+    _, place, sizes = group.unique(return_inverse=True, return_counts=True)
+    order = list(dict.fromkeys(place[torch.randperm(len(group), generator=dice)].tolist()))
+    held_out, count = list[int](), 0
+    for one in order:
+        if count + int(sizes[one]) <= most:
+            held_out.append(one)
+            count += int(sizes[one])
+    few = sorted(set(order) - set(held_out), key=lambda one: int(sizes[one]))
+    held_out += few[: max(0, min(2, len(order) - 1) - len(held_out))]  # two can be told apart, however large they are
+    asks = torch.isin(place, torch.tensor(held_out))
+    return asks.nonzero().squeeze(1), (~asks).nonzero().squeeze(1)
 
 
 @torch.inference_mode()
 def _measure(pairs: TrainingPairs, fusion: Fusion | None, config: TrainConfig) -> tuple[Tensor, float]:
-    """Loss (V,) and the share found, mean of both directions; equal captions are right for each other."""
+    """Loss (V,) and the share found, mean of both directions; those of a group are right for each other."""
     everyone = torch.arange(len(pairs))
     sides = {modality: plain_side(pairs, modality, everyone, config) for modality in MODALITIES}
     right = pairs.positives(everyone)

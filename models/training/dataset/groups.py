@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from memory import SearchableMemory
 from models.texts.names import plain
 
 # An item's own part of its source: a member, a file, a row, one of a row's images.
@@ -34,6 +35,39 @@ def number_equal(blocks: Iterable[Sequence[str]], part: Callable[[str], str] = s
 def number_captions(blocks: Iterable[Sequence[str]]) -> NDArray[np.int64]:
     """Number equal captions alike, whatever their case, spaces and Unicode form: (N,) int64, from 0."""
     return number_equal(blocks, plain)
+
+
+def number_alike(memory: SearchableMemory) -> NDArray[np.int64]:
+    """Number alike all pairs of a memory that equal captions or equal images join, over others too: (N,) int64.
+
+    Of five captions of one image none is a wrong answer to another, and to hold out one and show the others is to show
+    the answer. The numbers are those of the captions where no image has several.
+    """
+    return number_joined(number_captions(memory.blocks("caption")), number_equal(memory.blocks("content_sha256")))
+
+
+def number_joined(caption: NDArray[np.int64], image: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The lowest caption (N,) int64 that each row reaches by rows of an equal caption or an equal image.
+
+    Captions alone count where that joins more than half of all rows: words as common as `a photo`, told beside others
+    of each image, then tell nothing.
+    """
+    if not len(caption):
+        return caption
+    lowest = np.arange(caption.max() + 1)  # of each caption; never above its own number, so that no jump runs in a ring
+    while True:
+        reached = np.full(image.max() + 1, len(lowest))
+        np.minimum.at(reached, image, lowest[caption])
+        jumped = lowest.copy()
+        np.minimum.at(jumped, lowest[caption], reached[image])
+        np.minimum.at(jumped, caption, reached[image])
+        while not np.array_equal(further := jumped[jumped], jumped):
+            jumped = further
+        if np.array_equal(jumped, lowest):
+            break
+        lowest = jumped
+    joined = lowest[caption]
+    return caption if 2 * np.bincount(joined).max() > len(joined) else joined
 
 
 def number_belonging(entity: NDArray[np.int64], captions: Iterable[Sequence[str]]) -> NDArray[np.int64]:

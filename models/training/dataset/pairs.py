@@ -19,7 +19,7 @@ from models.training.dataset.draws import MemoryShare, NameNoise
 from models.training.dataset.embedding_rows import EmbeddingRows, ResidentRows, open_rows
 from models.training.dataset.entity_pairs import EntityPairs
 from models.training.dataset.exclusion import SearchSettings
-from models.training.dataset.groups import number_captions
+from models.training.dataset.groups import number_alike
 
 _ENTITY_BLOCK = 1024
 
@@ -76,7 +76,7 @@ class TrainingPairs:
             memory: where the pairs lie and where they search.
             ids: (N,) of the pairs to train on.
             num_candidates: M, kept for each pair; k neighbours are drawn of them in each epoch. 64 by default.
-            group: (R,) of all rows, what belongs together; equal captions by default.
+            group: (R,) of all rows, what belongs together; equal captions and equal images by default.
             settings, work, device, report: of the search, see `find_candidates`.
 
         Raises:
@@ -86,7 +86,7 @@ class TrainingPairs:
         if num_candidates is not None:
             settings = replace(settings, num_candidates=num_candidates)
         if group is None:
-            group = number_captions(memory.blocks("caption"))
+            group = number_alike(memory)
         queries = torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int64))
         found = cls(
             ids=queries,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory import SearchableMemory
-from models.training.dataset.groups import number_captions
+from models.training.dataset.groups import number_alike, number_captions
 
 VALIDATION_SHARE = 0.05
 _LEAST = 2  # pairs of a part: a contrastive loss tells one from another
@@ -21,7 +21,7 @@ def split_by_key(
     Args:
         training: patterns such as `shop/*`; an item that matches one of them is trained on.
         validation: patterns of items to validate on, which are then not trained on. With none, a random share of
-            the captions (not of the items: equal captions stay together) is held out.
+            what belongs together (not of the items: equal captions and images stay together) is held out.
 
     Returns:
         Ids (N,) int64 to train on and to validate on, in id order.
@@ -32,7 +32,7 @@ def split_by_key(
     chosen, held_out = choose_by_key(memory, training, validation)
     if held_out is not None:
         return chosen, held_out
-    return hold_out(chosen, number_captions(memory.blocks("caption")), seed)
+    return hold_out(chosen, number_alike(memory), seed)
 
 
 def choose_by_key(
@@ -85,8 +85,8 @@ def _fewest(lots: NDArray[np.float64]) -> NDArray[np.bool_]:
     if len(numbers) == 1:
         raise ValueError(f"all {len(lots):,} pairs have the same caption: there is nothing to tell apart")
     raise ValueError(
-        f"{len(lots):,} pairs with {len(numbers)} different captions: too few to hold some out to validate on, for two "
-        "are needed and two to train on; add pairs, or say with --validate which to validate on"
+        f"{len(lots):,} pairs with {len(numbers)} different captions and images: too few to hold some out to "
+        "validate on, for two are needed and two to train on; add pairs, or say with --validate which to validate on"
     )
 
 

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from memory import Memory
 from models.checkpoint import load_fusion
 from models.checkpoint_files import read_config
-from models.training import TrainingPairs
+from models.training import TrainingPairs, pair_choice
+from models.training.dataset.split import split_by_key
 from models.training.lead import Lead
 from models.training.pair_choice import PairCandidate, PairChoice, choose_for_pairs
 from reco.cli import app
@@ -60,6 +61,62 @@ def test_the_frozen_encoder_is_measured_on_the_held_out_pairs(single_pairs: Memo
     right = np.arange(24)
     expected = ((scores.argmax(1) == right).mean() + (scores.argmax(0) == right).mean()) * 50
     assert choice.frozen[1] == pytest.approx(expected)
+
+
+@pytest.fixture
+def five_captions(make_memory: Callable[..., Memory], tmp_path: Path) -> Memory:
+    """60 images with five captions each, no two alike."""
+    dice = np.random.default_rng(4)
+    image = dice.standard_normal((60, 64)).repeat(5, axis=0)
+    text = image + 0.8 * dice.standard_normal(image.shape)
+    image, text = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (image, text))
+    keys = [f"shop/{number}" for number in range(300)]
+    contents = [f"image {number // 5}" for number in range(300)]
+    captions = [f"words {key}" for key in keys]
+    return make_memory(tmp_path / "several", image, text, keys=keys, captions=captions, contents=contents)
+
+
+def test_captions_of_one_image_are_not_torn_apart_and_right_for_each_other(
+    five_captions: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[list[TrainingPairs]] = [[], []]
+    teach, look = pair_choice.train, pair_choice._measure
+    monkeypatch.setattr(
+        pair_choice, "train", lambda shown, *rest, **more: parts[0].append(shown) or teach(shown, *rest, **more)
+    )
+    monkeypatch.setattr(pair_choice, "_measure", lambda asks, *rest: parts[1].append(asks) or look(asks, *rest))
+    monkeypatch.setattr(pair_choice, "EPOCHS", 1)
+    pairs = TrainingPairs.from_memory(five_captions, np.arange(300))
+    choice = choose_for_pairs(pairs, k=5)
+    shown, asks = ({number // 5 for number in part[0].ids.tolist()} for part in parts)
+    assert not shown & asks and len(shown | asks) == 60
+    assert choice.asked == 60
+    held_out = parts[1][0]
+    same = (held_out.ids // 5).unsqueeze(0) == (held_out.ids // 5).unsqueeze(1)
+    assert torch.equal(held_out.positives(torch.arange(60)), same)
+    training, validation = split_by_key(five_captions, ["*"], [])
+    assert not set(training // 5) & set(validation // 5)
+
+
+def test_images_are_drawn_for_the_standard_error_not_their_captions(five_captions: Memory) -> None:
+    pairs = TrainingPairs.from_memory(five_captions, np.arange(300))
+    asked: list[torch.Tensor | None] = []
+    of = Lead.of
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lead, "of", lambda *given: asked.append(given[3] if len(given) > 3 else None) or of(*given))
+        patch.setattr(pair_choice, "EPOCHS", 1)
+        choose_for_pairs(pairs, k=5)
+    assert asked and all(group is not None and torch.bincount(group).tolist() == [5] * 12 for group in asked)
+
+
+@pytest.mark.parametrize("sizes", [(1,) * 10, (30, 30), (50, 2), (50, 5, 5), (1, 1, 1)])
+def test_whole_groups_are_held_out_two_if_there_are(sizes: tuple[int, ...]) -> None:
+    group = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    asks, shown = pair_choice._apart(group, torch.Generator().manual_seed(0))
+    assert sorted([*asks.tolist(), *shown.tolist()]) == list(range(len(group)))
+    assert not set(group[asks].tolist()) & set(group[shown].tolist())
+    assert len(group[asks].unique()) >= min(2, len(sizes) - 1)
+    assert len(shown) >= 1
 
 
 def test_auto_takes_the_chosen_design_and_rate(single_pairs: Memory, tmp_path: Path) -> None:
