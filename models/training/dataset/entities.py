@@ -5,24 +5,24 @@ key, or by a list of names that captions mention. Imports models.texts of ours.
 """
 
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.texts.names import Names, plain
+from models.texts.names import Names
+from models.training.dataset.groups import folder, number_captions, number_equal
 
 NO_ENTITY = -1
 
 
 def by_caption(captions: Sequence[str]) -> NDArray[np.int64]:
     """Pairs with equal captions, whatever their case and spaces: (N,) int64."""
-    return _numbered([plain(caption) for caption in captions])
+    return number_captions([captions])
 
 
 def by_folder(keys: Sequence[str]) -> NDArray[np.int64]:
     """Pairs whose keys lie in one folder, such as `shop/mug-blue/003`: (N,) int64."""
-    return _numbered([str(PurePosixPath(key).parent) for key in keys])
+    return number_equal([keys], folder)
 
 
 def by_names(captions: Sequence[str], names: Iterable[str]) -> NDArray[np.int64]:
@@ -42,8 +42,3 @@ def only_repeated(entity: NDArray[np.int64]) -> NDArray[np.int64]:
     place = np.searchsorted(kept, entity)
     repeated = np.isin(entity, kept)
     return np.where(repeated, place, NO_ENTITY).astype(np.int64)
-
-
-def _numbered(labels: Sequence[str]) -> NDArray[np.int64]:
-    _, numbers = np.unique(np.asarray(labels), return_inverse=True)
-    return numbers.astype(np.int64)

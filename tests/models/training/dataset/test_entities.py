@@ -1,5 +1,7 @@
 """Which pairs show one entity: by caption, by folder, by a list of names."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -8,16 +10,27 @@ from models.training.dataset.entities import by_caption, by_folder, by_names, on
 
 def same(entity: np.ndarray) -> list[list[int]]:
     """The groups of rows, without those of no entity."""
-    return [np.flatnonzero(entity == one).tolist() for one in np.unique(entity[entity >= 0])]
+    return sorted(np.flatnonzero(entity == one).tolist() for one in np.unique(entity[entity >= 0]))
 
 
 def test_equal_captions_are_one_entity_whatever_their_case_and_spaces() -> None:
     assert same(by_caption(["Rock wren", "rock  wren", "wren", "ROCK WREN "])) == [[0, 1, 3], [2]]
-    assert same(by_caption(["caf\u00e9", "cafe\u0301", "cafe"])) == [[2], [0, 1]]
+    assert same(by_caption(["caf\u00e9", "cafe\u0301", "cafe"])) == [[0, 1], [2]]
 
 
 def test_pairs_of_one_folder_are_one_entity() -> None:
-    assert same(by_folder(["shop/mug/1", "shop/mug/2", "shop/cup/1", "loose"])) == [[3], [2], [0, 1]]
+    assert same(by_folder(["shop/mug/1", "shop/mug/2", "shop/cup/1", "loose"])) == [[0, 1], [2], [3]]
+
+
+def test_one_long_text_does_not_make_all_the_others_as_wide() -> None:
+    texts = [f"shop/{number}/1" for number in range(20_000)] + ["long " * 400 + "/1"]
+    tracemalloc.start()
+    try:
+        for group in (by_caption, by_folder):
+            assert len(np.unique(group(texts))) == len(texts)
+        assert tracemalloc.get_traced_memory()[1] < 20e6  # as an array of texts: 160 MB
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_longest_name_that_a_caption_mentions_counts() -> None:
@@ -31,7 +44,7 @@ def test_the_longest_name_that_a_caption_mentions_counts() -> None:
         "halden's  tirrik: an orange bird",
     ]
     entity = by_names(captions, ["wren", "rock wren", "halden's tirrik", "", "Wren"])
-    assert same(entity) == [[4, 6], [0], [1]]
+    assert same(entity) == [[0], [1], [4, 6]]
     assert entity[[2, 3, 5]].tolist() == [-1, -1, -1]
 
 
