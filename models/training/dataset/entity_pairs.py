@@ -116,6 +116,10 @@ class EntityPairs:
         """What queries of a modality are compared with: (N, D)."""
         return self.image if modality == "image" else self.text
 
+    def copies(self, images: Tensor) -> Tensor:
+        """Which of the pairs show one of some images (B, D), be it with another caption: (B, N) bool."""
+        return images @ self.image.T > DUPLICATE_COSINE
+
     def of_entities(self, chosen: Tensor) -> "EntityPairs":
         """The pairs of some entities, numbered anew."""
         place = torch.full((self.num_entities,), -1).index_put((chosen,), torch.arange(len(chosen)))
@@ -171,6 +175,8 @@ def ask(
 ) -> Asked:
     """The queries of one modality, with what they find: everything but the half of their entity that asks.
 
+    Nor does an image find its copies, which show other entities where it has several captions.
+
     Args:
         pairs: what is searched.
         modality: of the queries.
@@ -186,9 +192,8 @@ def ask(
 
     def left_out(some: slice) -> Tensor:
         own = pairs.entity.unsqueeze(0) == numbers[some].unsqueeze(1)  # (B, N)
-        if named:
-            return ~own | asks
-        return own if hidden else own & asks
+        own = ~own | asks if named else own if hidden else own & asks
+        return own | pairs.copies(queries[some]) if modality == "image" else own
 
     return _search(pairs, modality, k, queries, entity, left_out)
 
@@ -204,21 +209,22 @@ def ask_for_pair(
 ) -> Asked:
     """Single images or captions, at most `MOST_PAIR_QUERIES`, with what they find but for the pair itself.
 
-    Of the pairs that ask, those with an equal caption are left out too: they are as right. `entity` of the answer is
-    the row of the pair that asks; pairs of the entities `of` do, of all by default. Not `hidden`, they find themselves.
+    Of the pairs that ask, those with an equal caption are left out too: they are as right; and so are copies of the
+    image, whoever asks. `entity` of the answer is the row of the pair that asks; pairs of the entities `of` do, of all
+    by default. Not `hidden`, they find themselves.
     """
     rows = torch.arange(len(pairs.image)) if of is None else torch.nonzero(torch.isin(pairs.entity, of)).squeeze(1)
     rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), MOST_PAIR_QUERIES)).long()]
     queries = pairs.keys(modality)[rows]
     asking = torch.zeros(len(pairs.image), dtype=torch.bool).index_fill_(0, rows, True)
-    return _search(
-        pairs,
-        modality,
-        k,
-        queries,
-        rows,
-        lambda some: hidden & asking & (pairs.text[rows[some]] @ pairs.text.T > SAME_CAPTION),
-    )
+
+    def left_out(some: slice) -> Tensor:
+        if not hidden:
+            return torch.zeros(1, 1, dtype=torch.bool)
+        as_right = asking & (pairs.text[rows[some]] @ pairs.text.T > SAME_CAPTION)  # (B, N)
+        return as_right | pairs.copies(pairs.image[rows[some]])
+
+    return _search(pairs, modality, k, queries, rows, left_out)
 
 
 def _search(

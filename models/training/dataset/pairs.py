@@ -102,19 +102,22 @@ class TrainingPairs:
     def from_entities(cls, pairs: EntityPairs, num_candidates: int = 64) -> "TrainingPairs":
         """Use pairs of entities as training queries and as the memory; what shows one entity belongs together.
 
-        Args:
-            pairs: without copies of an image (`EntityPairs.sample`); a pair never retrieves itself.
+        A pair never retrieves itself nor a copy of its image, which another entity may have with another caption.
         """
         candidates: dict[Modality, Candidates] = {}
         sides: dict[Modality, Tensor] = {"image": pairs.image, "text": pairs.text}
         ids = torch.arange(len(pairs.image))
         for modality, keys in sides.items():
             found = [
-                (block @ keys.T).scatter(1, rows.unsqueeze(1), -torch.inf).topk(min(num_candidates, len(keys) - 1))
-                for rows, block in zip(ids.split(_ENTITY_BLOCK), keys.split(_ENTITY_BLOCK), strict=True)
+                (keys[own] @ keys.T)
+                .masked_fill(pairs.copies(pairs.image[own]), -torch.inf)
+                .scatter(1, own.unsqueeze(1), -torch.inf)
+                .topk(min(num_candidates, len(keys) - 1))
+                for own in ids.split(_ENTITY_BLOCK)
             ]
             similarities, rows = (torch.cat(part) for part in zip(*found, strict=True))
-            candidates[modality] = Candidates(rows, similarities)
+            real = similarities.isfinite()
+            candidates[modality] = Candidates(rows.where(real, -1), similarities.where(real, 0.0))
         return cls(ids, {modality: ResidentRows(side) for modality, side in sides.items()}, candidates, pairs.entity)
 
     def __len__(self) -> int:

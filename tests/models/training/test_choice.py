@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from memory import Memory
+from memory import Memory, Modality
 from models.fusion import Fusion
 from models.training import TrainingPairs
 from models.training.choice import Candidate, Choice, choose, measure
@@ -122,12 +122,41 @@ def test_a_single_pair_finds_neither_itself_nor_what_is_as_right(pairs: EntityPa
 
 
 def test_a_pair_of_an_entity_never_retrieves_itself(pairs: EntityPairs) -> None:
+    pairs = pairs.without_copies()
     found = TrainingPairs.from_entities(pairs, num_candidates=5)
     for candidates in found.candidates.values():
-        assert (candidates.rows != torch.arange(240).unsqueeze(1)).all()
+        assert (candidates.rows != torch.arange(239).unsqueeze(1)).all()
     exact = (pairs.text @ pairs.text.T).fill_diagonal_(-1).topk(5).values
     torch.testing.assert_close(found.candidates["text"].similarities, exact)
     assert found.positives(torch.tensor([0, 1, 8]))[0].tolist() == [True, True, False]
+
+
+def with_another_caption(pairs: EntityPairs) -> EntityPairs:
+    """Pair 12, of the second entity, has the image of pair 0, which asks for the first."""
+    return EntityPairs(pairs.image.index_copy(0, torch.tensor([12]), pairs.image[:1]), pairs.text, pairs.entity)
+
+
+@pytest.mark.parametrize("how", [{}, {"hidden": True}])
+def test_an_image_that_asks_does_not_find_itself_beside_another_caption(
+    pairs: EntityPairs, how: dict[str, bool]
+) -> None:
+    asked = ask(with_another_caption(pairs), "image", 8, **how)  # type: ignore[arg-type]
+    assert 12 not in asked.rows[0].tolist()
+    assert asked.mask.all()
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_a_single_pair_does_not_find_its_image_beside_another_caption(pairs: EntityPairs, modality: Modality) -> None:
+    twins = with_another_caption(pairs)
+    everything = ask_for_pair(twins, modality, 239)
+    for own, other in ((0, 12), (12, 0)):
+        found = everything.rows[own][everything.mask[own]].tolist()
+        assert other not in found and own not in found
+        candidates = TrainingPairs.from_entities(twins, num_candidates=239).candidates[modality]
+        assert other not in candidates.rows[own].tolist() and candidates.rows[own, -1] == -1
+        assert candidates.similarities.isfinite().all()
+    own = ask_for_pair(twins, modality, 5, hidden=False)
+    assert (own.rows == own.entity.unsqueeze(1)).any(dim=1).all()
 
 
 def test_the_frozen_measure_is_plain_accuracy(pairs: EntityPairs) -> None:
