@@ -73,13 +73,16 @@ def parse_config(path: Path, told: bytes) -> dict[str, Any]:
     try:
         config = json.loads(told.decode("utf-8"))
         missing = {"format", "fusion", "encoder", "weights_sha256"} - config.keys()
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:  # the last: brackets within brackets, by thousands
         raise CheckpointError("checkpoint_invalid", f"{path} is not JSON of a checkpoint: {error}") from error
     if missing or config["format"] != FORMAT:
         raise CheckpointError(
             "checkpoint_invalid",
             f"{path} is not format {FORMAT} (missing: {', '.join(sorted(missing)) or 'nothing'})",
         )
+    no_objects = [name for name in ("fusion", "encoder", "trained") if not isinstance(config.get(name, {}), dict)]
+    if no_objects:
+        raise CheckpointError("checkpoint_invalid", f"{', '.join(no_objects)} in {path} is no JSON object")
     if not re.fullmatch("[0-9a-f]{64}", str(config["weights_sha256"])):
         raise CheckpointError("checkpoint_invalid", f"weights_sha256 in {path} is no SHA-256")
     return dict(config)

@@ -30,11 +30,17 @@ class FusionConfig:
     def __post_init__(self) -> None:
         if self.design not in DESIGNS:
             raise ValueError(f"unknown design {self.design!r}: choose one of {', '.join(DESIGNS)}")
-        if self.embed_dim < 1 or self.embed_dim % self.head_dim:
+        for name in ("embed_dim", "k", "head_dim"):
+            told = getattr(self, name)  # a config.json may say anything
+            if type(told) is not int or told < 1:
+                raise ValueError(f"{name} is {told!r}, and must be a whole number of at least 1")
+        if type(self.label_sets) is not bool:
+            raise ValueError(f"label_sets is {self.label_sets!r}, and must be true or false")
+        if self.embed_dim % self.head_dim:
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of head_dim {self.head_dim}")
         if self.label_sets and self.design == "evidence":
             raise ValueError("the design evidence weighs label sets by its own sides")
-        if not 1 <= self.k <= 100:
+        if self.k > 100:
             raise ValueError(f"k is {self.k}, and must be from 1 to 100")
 
     @property

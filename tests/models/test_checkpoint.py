@@ -12,7 +12,7 @@ from power_loss import losing_power
 from safetensors.torch import load_file, save_file
 
 from models.checkpoint import load_fusion, open_fusion, save_fusion
-from models.checkpoint_files import CONFIG, checkpoint_id
+from models.checkpoint_files import CONFIG, checkpoint_id, read_config
 from models.errors import CheckpointError
 from models.fusion import DESIGNS, Design, Fusion, FusionConfig
 
@@ -174,6 +174,28 @@ def test_a_reader_beside_a_save_gets_weights_and_id_of_one_fusion(place: Path) -
 def test_a_broken_config_is_refused(saved: Path, text: str) -> None:
     (saved / CONFIG).write_text(text)
     assert refused(saved) == "checkpoint_invalid"
+
+
+def test_brackets_within_brackets_are_refused(saved: Path) -> None:
+    (saved / CONFIG).write_text("[" * 200_000)
+    assert refused(saved) == "checkpoint_invalid"
+
+
+@pytest.mark.parametrize("part", ["fusion", "encoder", "trained"])
+@pytest.mark.parametrize("told", ["tiny", None, 3, []])
+def test_parts_of_a_config_that_are_no_objects_are_refused(saved: Path, part: str, told: object) -> None:
+    config = json.loads((saved / CONFIG).read_text())
+    (saved / CONFIG).write_text(json.dumps(config | {part: told}))
+    assert refused(saved, ENCODER) == refused(saved) == "checkpoint_invalid"
+    with pytest.raises(CheckpointError, match=f"{part} in .* is no JSON object"):
+        read_config(saved)
+
+
+@pytest.mark.parametrize("told", [{"head_dim": 0}, {"k": 2.5}, {"k": True}, {"embed_dim": None}, {"label_sets": "no"}])
+def test_sizes_of_a_config_that_are_none_are_refused(saved: Path, told: dict[str, object]) -> None:
+    config = json.loads((saved / CONFIG).read_text())
+    (saved / CONFIG).write_text(json.dumps(config | {"fusion": config["fusion"] | told}))
+    assert refused(saved, ENCODER) == "checkpoint_invalid"
 
 
 def test_F17_changed_weights_are_refused(saved: Path) -> None:
