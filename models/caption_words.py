@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from models.texts.names import words_of
+from models.texts.names import joined_words, words_of
 from models.texts.word_index import WordIndex
 
 logger = logging.getLogger("reco.caption_words")
@@ -87,17 +87,24 @@ class CaptionWords:
     def holding(self, label: str) -> NDArray[np.int64]:
         """Ids (n,), ascending, of pairs whose captions hold all words of a label, be it in another order.
 
-        At most `MOST_OF_A_LABEL`, evenly chosen, and none where each of its words is in too many captions to tell.
+        At most `MOST_OF_A_LABEL`, evenly chosen, those first that have its hyphens where it has them; none where each
+        of its words is in too many captions to tell.
         """
-        wanted, found = words_of(label), [np.empty(0, dtype=np.int64)]
+        to_the_hyphen, words = self._holding(joined_words(label)), words_of(label)
+        if len(words) < 2:
+            return _some_of(to_the_hyphen, MOST_OF_A_LABEL)
+        others = np.setdiff1d(self._holding(words, in_parts=True), to_the_hyphen, assume_unique=True)
+        first = _some_of(to_the_hyphen, MOST_OF_A_LABEL)
+        return np.union1d(first, _some_of(others, MOST_OF_A_LABEL - len(first)))
+
+    def _holding(self, words: Sequence[str], *, in_parts: bool = False) -> NDArray[np.int64]:
+        """Ids (n,), ascending, as `WordIndex.holding`, of all parts."""
+        found = [np.empty(0, dtype=np.int64)]
         for part in self._parts:
-            held = part.words.holding(wanted)
+            held = part.words.holding(words, in_parts=in_parts)
             if held is not None:
                 found.append(held + part.base)
-        ids = np.setdiff1d(np.concatenate(found), self._deleted, assume_unique=True)
-        if len(ids) <= MOST_OF_A_LABEL:
-            return ids
-        return ids[np.linspace(0, len(ids) - 1, MOST_OF_A_LABEL).astype(np.int64)]
+        return np.setdiff1d(np.concatenate(found), self._deleted, assume_unique=True)
 
     def _make(self, memory: CaptionedMemory, before_part: Callable[[], None]) -> None:
         """Make the parts that are not made."""
@@ -119,6 +126,11 @@ class CaptionWords:
                 self._parts.append(_Part(start, words))
         self._deleted = memory.deleted_ids()
         self._whole = True
+
+
+def _some_of(ids: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """So many of them, evenly, or all."""
+    return ids if len(ids) <= most else ids[np.linspace(0, len(ids) - 1, most).astype(np.int64)]
 
 
 def _pieces(memory: CaptionedMemory) -> Iterator[tuple[str | None, int, int, int]]:

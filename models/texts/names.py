@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,20 @@ _ALONE = (
 )
 # Signs above and below letters, of which many are no letter of their own: of Latin, Hebrew, Arabic and Indian scripts.
 _SIGNS = "\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
-_LETTERS = rf"(?:[^\W{_ALONE}]|[{_SIGNS}])+"
-_WORD = re.compile(rf"[{_ALONE}]|{_LETTERS}(?:['\u2019-]{_LETTERS})*(?:[+#]++(?!\w))?")
-_ASCII_WORD = re.compile(r"\w+(?:['-]\w+)*(?:[+#]++(?!\w))?", re.ASCII)  # the same, in half the time
+_LETTERS = rf"(?:[^\W_{_ALONE}]|[{_SIGNS}])+"
+_WORD = re.compile(rf"[{_ALONE}]|{_LETTERS}(?:['-]{_LETTERS})*(?:[+#]++(?!\w))?")
+_ASCII_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*(?:[+#]++(?!\w))?", re.ASCII)  # the same, in half the time
+# Typographic apostrophe and hyphens; dashes part words as spaces do. An underscore joins as a hyphen does.
+_TYPED = (("\u2019", "'"), ("\u2010", "-"), ("\u2011", "-"), ("_", "-"))
 
 
 class Names:
     """Names to be found in texts, as whole words.
 
-    Case and Unicode form do not count. Where several names occur, the longest counts: `rock wren` is no `wren`. A name
-    in a script without spaces is found wherever its letters stand in a row; `C++` and `C#` are no `C`.
+    Case, Unicode form and the choice between hyphen, underscore and space do not count, but a name is no part of a word
+    with hyphens: `AB-12` is `AB 12`, and neither is in `AB-12-XL`. Where several names occur, the longest counts: `rock
+    wren` is no `wren`. A name in a script without spaces is found wherever its letters stand in a row; `C++` and `C#`
+    are no `C`.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -48,31 +52,36 @@ class Names:
 
         Names of the same words have one number, which each of them mentions.
         """
-        return np.array([self._in(words_of(text)) for text in texts], dtype=np.int64)
+        return np.array([self._in(*_read(text)) for text in texts], dtype=np.int64)
 
     def all_mentioned(self, texts: Sequence[str]) -> list[set[int]]:
         """The numbers of all names that each text mentions, but for a name that is a part of a longer one."""
-        return [set(self._all_in(words_of(text))) for text in texts]
+        return [set(self._all_in(*_read(text))) for text in texts]
 
-    def _all_in(self, words: tuple[str, ...]) -> Iterator[int]:
+    def _all_in(self, words: tuple[str, ...], within: Container[int]) -> Iterator[int]:
         """The longest name that begins at each of the words, unless it ends within the one before."""
         furthest = 0
         for start, word in enumerate(words):
             for length in self._lengths.get(word, ()):
                 end = start + length
-                if end > furthest and end <= len(words) and words[start:end] in self._numbers:
+                if start in within or end in within or not furthest < end <= len(words):
+                    continue
+                if words[start:end] in self._numbers:
                     furthest = end
                     yield self._numbers[words[start:end]]
                     break
 
-    def _in(self, words: tuple[str, ...]) -> int:
+    def _in(self, words: tuple[str, ...], within: Container[int]) -> int:
         """The first of the longest names among the words."""
         longest, found = 0, NO_NAME
         for start, word in enumerate(words):
             for length in self._lengths.get(word, ()):
                 if length <= longest:
                     break
-                number = self._numbers.get(words[start : start + length]) if start + length <= len(words) else None
+                end = start + length
+                if start in within or end in within or end > len(words):
+                    continue
+                number = self._numbers.get(words[start:end])
                 if number is not None:
                     longest, found = length, number
                     break
@@ -85,8 +94,29 @@ def plain(text: str) -> str:
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text, as names are compared by."""
-    return tuple(_ASCII_WORD.findall(text.lower()) if text.isascii() else _WORD.findall(_folded(text)))
+    """The words of a text, as names are compared by; those that hyphens join one by one."""
+    return _read(text)[0]
+
+
+def joined_words(text: str) -> tuple[str, ...]:
+    """The words of a text as its hyphens join them: `ab-1203` is one."""
+    text = text.lower() if text.isascii() else _folded(text)
+    for typed, plain_one in _TYPED:
+        text = text.replace(typed, plain_one)
+    return tuple((_ASCII_WORD if text.isascii() else _WORD).findall(text))
+
+
+def _read(text: str) -> tuple[tuple[str, ...], Container[int]]:
+    """The words of a text, and at which of them a hyphen stands before."""
+    joined = joined_words(text)
+    if not any("-" in word for word in joined):
+        return joined, ()
+    words, within = list[str](), set[int]()
+    for word in joined:
+        parts = word.split("-")
+        within.update(range(len(words) + 1, len(words) + len(parts)))
+        words += parts
+    return tuple(words), within
 
 
 def _folded(text: str) -> str:

@@ -114,6 +114,18 @@ def test_of_many_captions_some_are_taken_evenly(tmp_path: Path, monkeypatch: pyt
     assert words.holding("wren").tolist() == [0, 10, 20, 30, 40]
 
 
+def test_captions_that_have_a_labels_hyphens_go_before_those_that_hold_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caption_words, "MOST_OF_A_LABEL", 4)
+    captions = ["size 12, ab"] * 30 + ["an AB-12", "AB_12, white", "ab-77"] + ["12 by ab"] * 30
+    words = CaptionWords.of(write_version(tmp_path, [captions[:31], captions[31:]]))
+    found = words.holding("AB-12").tolist()
+    assert {30, 31} < set(found) and len(found) == 4 and found == sorted(found)
+    assert words.holding("ab 77").tolist() == [32] == words.holding("AB-77").tolist()
+    assert len(words.holding("AB")) == 4 and not {30, 31, 32} & set(words.holding("AB").tolist())
+
+
 def test_what_an_evaluation_hides_is_not_found(tmp_path: Path) -> None:
     opened = write_version(tmp_path, [FIRST, SECOND], deletes=[4])
     assert CaptionWords.of(LeavingOut(opened, [0])).holding("wren").tolist() == [2]

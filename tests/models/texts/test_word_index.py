@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 
 from models.texts import word_index
-from models.texts.names import words_of
+from models.texts.names import joined_words, words_of
 from models.texts.word_index import WordIndex
 
 TEXTS = ["Wren on a rock", "the rock wren, wren", "AX-4812 shoe", "ax 4812", "C++ and c", "", "Чижик 7", "白い運動靴"]
 
 
 def holding(index: WordIndex, name: str) -> list[int] | None:
-    found = index.holding(words_of(name))
+    found = index.holding(joined_words(name))
+    return None if found is None else found.tolist()
+
+
+def holding_in_parts(index: WordIndex, name: str) -> list[int] | None:
+    found = index.holding(words_of(name), in_parts=True)
     return None if found is None else found.tolist()
 
 
@@ -25,6 +30,14 @@ def test_texts_are_found_by_all_words_of_a_name(cut: int) -> None:
     assert holding(index, "C") == [4] and holding(index, "C++") == [4] and holding(index, "C#") == []
     assert holding(index, "чижик") == [6] and holding(index, "運動靴") == [7]
     assert holding(index, "wren shoe") == [] and holding(index, "kingfisher") == []
+
+
+def test_words_with_hyphens_are_found_as_they_are_and_by_their_parts() -> None:
+    index = WordIndex([["AX-4812 shoe", "ax 4812", "ax_4812", "ax\u20114812", "4812-ax", "AX", "4812 by ax-7"]])
+    for name in ("AX-4812", "ax_4812", "AX\u20104812"):
+        assert holding(index, name) == [0, 2, 3]
+    assert holding(index, "ax 4812") == [1] and holding(index, "AX") == [1, 5] and holding(index, "4812") == [1, 6]
+    assert holding_in_parts(index, "AX-4812") == holding_in_parts(index, "4812 ax") == [0, 1, 2, 3, 4, 6]
 
 
 def test_of_no_texts_nothing_is_found() -> None:

@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from models.texts.names import Names
 from models.training.dataset.entities import by_caption, by_folder, by_names, only_repeated
 
 
@@ -44,8 +45,53 @@ def test_the_longest_name_that_a_caption_mentions_counts() -> None:
         "halden's  tirrik: an orange bird",
     ]
     entity = by_names(captions, ["wren", "rock wren", "halden's tirrik", "", "Wren"])
-    assert same(entity) == [[0], [1], [4, 6]]
-    assert entity[[2, 3, 5]].tolist() == [-1, -1, -1]
+    assert same(entity) == [[0, 3], [1], [4, 5, 6]]
+    assert entity[2] == -1
+
+
+def test_how_hyphens_and_apostrophes_are_typed_does_not_count() -> None:
+    names = ["yellow-bellied flycatcher", "Swainson's hawk", "black capped chickadee"]
+    spellings = [
+        [
+            "a yellow bellied flycatcher",
+            "YELLOW\u2010BELLIED FLYCATCHER",
+            "yellow\u2011bellied flycatcher",
+            "yellow_bellied_flycatcher",
+        ],
+        ["a Swainson\u2019s hawk", "swainson's-hawk", "_Swainson's hawk_", "Swainson\u2019s_hawk!"],
+        [
+            "black-capped chickadee",
+            "black\u2013capped chickadee",
+            "the black_capped chickadee",
+            "black-capped-chickadee",
+        ],
+    ]
+    own = by_names(names, names).tolist()
+    for number, captions in zip(own, spellings, strict=True):
+        assert by_names(captions, names).tolist() == [number] * 4
+
+
+def test_a_name_is_no_part_of_a_word_with_hyphens() -> None:
+    """`shirt` is no `t-shirt`, and the code of an article not that of its larger sizes."""
+    names = ["AB-1203", "shirt", "MX 5", "1203"]
+    number = dict(zip(names, by_names(names, names).tolist(), strict=True))
+    captions = [
+        "AB-12030",
+        "AB-1203-XL",
+        "an AB 1203-XL",
+        "XAB-1203",
+        "X-AB-1203",
+        "t-shirt",
+        "shirt-like",
+        "MX-50",
+        "mx-5-er",
+    ]
+    assert set(by_names(captions, names).tolist()) == {-1}
+    captions = ["AB-1203", "ab 1203, white", "AB_1203", "AB\u20111203", "(AB-1203)", "AB-1203 XL"]
+    assert by_names(captions, names).tolist() == [number["AB-1203"]] * 6
+    assert Names(names).all_mentioned(["a t-shirt, a shirt, an MX-5 and AB-1203-XL"]) == [
+        {number["shirt"], number["MX 5"]}
+    ]
 
 
 def test_names_in_every_script_and_form_are_found() -> None:
