@@ -38,7 +38,8 @@ def print_result(result: "TaskResult", num_seeds: int, *, query_only: bool = Fal
     found = f"near-duplicates (image cosine from {duplicates.cosine:g} on): "
     if len(duplicates.item_ids):
         found += f"memory items {len(duplicates.item_ids):,}, of {duplicates.images:,} of the task's images"
-        say(f"{found}; trust the column without copies", style="yellow")
+        measured = any(_WITHOUT_COPIES in name for section in result.sections for name in section.measures)
+        say(f"{found}; trust the column without copies" if measured else found, style="yellow")
     else:
         say(f"{found}none", style="dim")
     for note in result.notes:

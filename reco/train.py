@@ -215,6 +215,8 @@ def _train(kept: Kept, output: Path, design: str, asked: SameThing, options: Loo
         if options.given:
             unused = ", ".join(options.given)
             say(f"without effect: {unused}; evidence is computed, not trained by gradient", style="yellow")
+        if options.validate:
+            say("the pairs of --validate are left out, and evidence validates on none", style="yellow")
         fusion, trained = fit_and_measure(
             entities.pairs, opened.embed_dim, options.k, options.draws, captions_name=entities.captions_name
         )
@@ -242,8 +244,9 @@ def _checked(design: str, asked: SameThing, options: LoopOptions) -> "Listed | N
 
     if design != AUTO and design not in DESIGNS:
         stop(f"unknown design {design!r}: choose one of {AUTO}, {', '.join(DESIGNS)}", code=2)
-    if design == "evidence" and options.given:
-        stop(f"{options.given[0]} is for designs trained by gradient: leave it out, or take another --design", code=2)
+    unused = options.given + ["--validate"] * bool(options.validate)
+    if design == "evidence" and unused:
+        stop(f"{unused[0]} is for designs trained by gradient: leave it out, or take another --design", code=2)
     try:
         check_recipe(options.recipe)
     except ValueError as error:

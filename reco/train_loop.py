@@ -60,7 +60,7 @@ class LoopOptions:
 
     @property
     def given(self) -> list[str]:
-        """The options that only training by gradient knows and that were given."""
+        """The options that only training by gradient knows and that were given; --validate takes pairs, too."""
         own = [one for one in self.settings if one.partition("=")[0].strip() != "seed"]  # by which all draws go
         flags = {
             "--recipe": self.recipe,

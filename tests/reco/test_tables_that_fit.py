@@ -4,6 +4,8 @@ import io
 import re
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -13,7 +15,7 @@ from evaluation.figures import Figure, Section
 from evaluation.refinement import SCORINGS
 from reco.classify import _show
 from reco.cli import app
-from reco.eval_tables import _table, _title
+from reco.eval_tables import _table, _title, print_result
 from reco_client.results import Classification, Classifications, ItemError, LabelScore, Scores
 
 SECTIONS = {
@@ -41,6 +43,23 @@ def test_an_evaluation(name: str, seeds: tuple[float, ...]) -> None:
     row = next(line.split() for line in lines if line.strip().startswith("chance"))
     assert row[1:] == ["1.2"] * len(chance)
     assert "1,234 images" in _title(section, len(seeds))
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_column_without_copies_is_named_only_where_there_is_one(
+    left: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where every item of the memory is a copy nothing is left to measure without them."""
+    measures = ("top-1", "top-1 without copies") if left else ("top-1",)
+    told = {one: {scoring: Figure((50.0,)) for scoring in SCORINGS} for one in measures}
+    section = Section("zero_shot", "zero_shot", told, "top-1", asked="5 images", chance={})
+    task = SimpleNamespace(name="birds", kind="zero-shot", texts=[1, 2], task=SimpleNamespace(images=[1]), rejected={})
+    copies = SimpleNamespace(cosine=0.985, item_ids=[1, 2], images=1)
+    result: Any = SimpleNamespace(task=task, duplicates=copies, sections=[section], notes=[], k=5)
+    print_result(result, 1)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "memory items 2, of 1 of the task's images" in said
+    assert ("trust the column without copies" in said) == left
 
 
 def shown(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, compare: bool) -> str:

@@ -139,3 +139,14 @@ def test_options_that_the_chosen_design_does_not_know_are_told(named_memory: Mem
     assert code == 0, told
     assert "design evidence" in told
     assert "without effect: --epochs, --learning-rate, --amp; evidence is computed" in told
+    assert "--validate" not in told
+
+
+def test_evidence_validates_on_no_pairs_and_says_so(named_memory: Memory, tmp_path: Path) -> None:
+    options = ["--k", "5", "--validate", "00/*"]
+    code, told = train(named_memory, tmp_path / "fusion", "--design", "evidence", *options)
+    assert code == 2
+    assert "--validate is for designs trained by gradient: leave it out" in told
+    code, told = train(named_memory, tmp_path / "fusion", *options)
+    assert code == 0, told
+    assert "the pairs of --validate are left out, and evidence validates on none" in told
