@@ -108,10 +108,11 @@ def table(page: str, first_cell: str) -> list[float]:
         ("RECO, newcomers not in the memory", "RECO, newcomers not in the memory"),
     ],
 )
-def test_the_readmes_table_is_the_measured_one(row: str, method: str) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/training.md"])
+def test_the_demos_table_is_the_measured_one(page: str, row: str, method: str) -> None:
     measured = json.loads((RESULTS / "demo.json").read_text())["rows"][method]
     means = [sum(seeds) / len(seeds) for seeds in measured.values()]
-    assert table("README.md", row) == pytest.approx(means, abs=0.051)
+    assert table(page, row) == pytest.approx(means, abs=0.051)
 
 
 @pytest.mark.parametrize(
