@@ -19,9 +19,9 @@ _ALONE = (
 _SIGNS = "\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
 _LETTERS = rf"(?:[^\W_{_ALONE}]|[{_SIGNS}])+"
 _WORD = re.compile(rf"[{_ALONE}]|{_LETTERS}(?:['-]{_LETTERS})*(?:[+#]++(?!\w))?")
-_ASCII_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*(?:[+#]++(?!\w))?", re.ASCII)  # the same, in half the time
-# Typographic apostrophe and hyphens; dashes part words as spaces do. An underscore joins as a hyphen does.
-_TYPED = (("\u2019", "'"), ("\u2010", "-"), ("\u2011", "-"), ("_", "-"))
+_ASCII_WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*(?:[+#]++(?!\w))?", re.ASCII)  # the same, in half the time
+# Typographic apostrophe and hyphens; dashes part words as spaces do.
+_TYPED = str.maketrans({"\u2019": "'", "\u2010": "-", "\u2011": "-"})
 
 
 class Names:
@@ -100,16 +100,14 @@ def words_of(text: str) -> tuple[str, ...]:
 
 def joined_words(text: str) -> tuple[str, ...]:
     """The words of a text as its hyphens join them: `ab-1203` is one."""
-    text = text.lower() if text.isascii() else _folded(text)
-    for typed, plain_one in _TYPED:
-        text = text.replace(typed, plain_one)
-    return tuple((_ASCII_WORD if text.isascii() else _WORD).findall(text))
+    return _joined(_typed_plainly(text))
 
 
 def _read(text: str) -> tuple[tuple[str, ...], Container[int]]:
     """The words of a text, and at which of them a hyphen stands before."""
-    joined = joined_words(text)
-    if not any("-" in word for word in joined):
+    text = _typed_plainly(text)
+    joined = _joined(text)
+    if "-" not in text:
         return joined, ()
     words, within = list[str](), set[int]()
     for word in joined:
@@ -117,6 +115,17 @@ def _read(text: str) -> tuple[tuple[str, ...], Container[int]]:
         within.update(range(len(words) + 1, len(words) + len(parts)))
         words += parts
     return tuple(words), within
+
+
+def _joined(text: str) -> tuple[str, ...]:
+    return tuple((_ASCII_WORD if text.isascii() else _WORD).findall(text))
+
+
+def _typed_plainly(text: str) -> str:
+    """Without case, an underscore as the hyphen that it stands for, hyphens and apostrophes as on a keyboard."""
+    if text.isascii():
+        return text.lower().replace("_", "-")
+    return _folded(text).replace("_", "-").translate(_TYPED)
 
 
 def _folded(text: str) -> str:
