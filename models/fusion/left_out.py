@@ -150,7 +150,8 @@ def _as_new(side: EvidenceFusion, apart: Tensor, parts: Tensor, across: Tensor, 
     share_seen = min(max((of_new - average) / (of_new - usual), 0.0), 1.0)
     if share_seen == 0:
         return torch.zeros_like(across)
-    seen = leverage <= leverage.sort().values[round(share_seen * (len(leverage) - 1))]
+    ranked = leverage[(believed > 0) & (parts > 0)].sort().values
+    seen = leverage <= ranked[round(share_seen * (len(ranked) - 1))] if len(ranked) else torch.zeros_like(leverage)
     lacking = seen * parts * _rows(whitened, across) / (1 - leverage.clamp(max=_MOST_LEVERAGE))
     return whitened * lacking.unsqueeze(1)
 

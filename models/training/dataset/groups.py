@@ -37,13 +37,22 @@ def number_captions(blocks: Iterable[Sequence[str]]) -> NDArray[np.int64]:
     return number_equal(blocks, plain)
 
 
-def number_alike(memory: SearchableMemory) -> NDArray[np.int64]:
-    """Number alike all pairs of a memory that equal captions or equal images join, over others too: (N,) int64.
+def number_alike(memory: SearchableMemory, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number alike all of some pairs of a memory that equal captions or equal images join, over others of them too.
 
     Of five captions of one image none is a wrong answer to another, and to hold out one and show the others is to show
     the answer. The numbers are those of the captions where no image has several.
+
+    Args:
+        memory: of R rows.
+        ids: (N,) the pairs in question.
+
+    Returns:
+        (R,) int64; of the other rows the number of their caption.
     """
-    return number_joined(number_captions(memory.blocks("caption")), number_equal(memory.blocks("content_sha256")))
+    group, image = number_captions(memory.blocks("caption")), number_equal(memory.blocks("content_sha256"))
+    group[ids] = number_joined(group[ids], image[ids])
+    return group
 
 
 def number_joined(caption: NDArray[np.int64], image: NDArray[np.int64]) -> NDArray[np.int64]:

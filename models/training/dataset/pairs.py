@@ -86,7 +86,7 @@ class TrainingPairs:
         if num_candidates is not None:
             settings = replace(settings, num_candidates=num_candidates)
         if group is None:
-            group = number_alike(memory)
+            group = number_alike(memory, ids)
         queries = torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int64))
         found = cls(
             ids=queries,

@@ -32,7 +32,7 @@ def split_by_key(
     chosen, held_out = choose_by_key(memory, training, validation)
     if held_out is not None:
         return chosen, held_out
-    return hold_out(chosen, number_alike(memory), seed)
+    return hold_out(chosen, number_alike(memory, chosen), seed)
 
 
 def choose_by_key(
@@ -83,7 +83,7 @@ def _fewest(lots: NDArray[np.float64]) -> NDArray[np.bool_]:
         if count >= _LEAST:
             return np.isin(lots, taken)
     if len(numbers) == 1:
-        raise ValueError(f"all {len(lots):,} pairs have the same caption: there is nothing to tell apart")
+        raise ValueError(f"all {len(lots):,} pairs have the same caption or image: there is nothing to tell apart")
     raise ValueError(
         f"{len(lots):,} pairs with {len(numbers)} different captions and images: too few to hold some out to "
         "validate on, for two are needed and two to train on; add pairs, or say with --validate which to validate on"

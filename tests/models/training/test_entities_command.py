@@ -92,7 +92,7 @@ def test_one_caption_for_all_pairs_is_told_to_be_no_lesson(dim: Callable[..., Me
     code, told = train(dim(np.zeros(40, dtype=int), np.arange(40)), tmp_path / "fusion", "--k", "5")
     assert code == 2
     assert "1 entity with at least two pairs" in told
-    assert "all 40 pairs have the same caption: there is nothing to tell apart" in told
+    assert "all 40 pairs have the same caption or image: there is nothing to tell apart" in told
     assert not (tmp_path / "fusion" / "work").exists()
 
 

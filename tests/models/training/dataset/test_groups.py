@@ -1,10 +1,13 @@
 """What belongs together: by text, by image, and by others that have one of both."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 
 from memory import Memory
 from models.training.dataset.groups import number_alike, number_captions, number_joined
+from models.training.dataset.split import hold_out
 
 
 def by_walking(caption: np.ndarray, image: np.ndarray) -> list[int]:
@@ -45,5 +48,29 @@ def test_a_caption_that_all_images_have_beside_others_joins_nothing() -> None:
 
 
 def test_where_no_image_has_two_captions_the_captions_number(named_memory: Memory) -> None:
-    assert np.array_equal(number_alike(named_memory), number_captions(named_memory.blocks("caption")))
+    assert np.array_equal(
+        number_alike(named_memory, np.arange(named_memory.num_rows)), number_captions(named_memory.blocks("caption"))
+    )
     assert not len(number_joined(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)))
+
+
+def test_what_joins_is_judged_by_the_pairs_in_question() -> None:
+    """Beside other pairs a caption of all of them is as common as without."""
+
+    class Shop:
+        """Two captions an image, one of them `product photo`; and others, of which each has its own."""
+
+        caption = (
+            *(one for n in range(200) for one in (f"mug {n}", "product photo")),
+            *(f"art {n}" for n in range(500)),
+        )
+        content_sha256 = (*(f"{n // 2:064x}" for n in range(400)), *(f"{n:064x}" for n in range(1000, 1500)))
+
+        def blocks(self, column: str) -> list[list[str]]:
+            return [list(getattr(self, column))]
+
+    shop = cast(Memory, Shop())
+    chosen = np.arange(400)
+    assert np.array_equal(number_alike(shop, chosen)[chosen], number_captions([Shop.caption])[chosen])
+    training, validation = hold_out(chosen, number_alike(shop, chosen))
+    assert len(training) + len(validation) == 400

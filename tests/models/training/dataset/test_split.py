@@ -25,7 +25,7 @@ def test_of_few_pairs_two_are_held_out_and_two_are_left(sizes: tuple[int, ...], 
 
 
 def test_what_cannot_be_split_is_told_with_what_to_do() -> None:
-    with pytest.raises(ValueError, match="all 60 pairs have the same caption: there is nothing to tell apart"):
+    with pytest.raises(ValueError, match="all 60 pairs have the same caption or image: there is nothing to tell apart"):
         hold_out(np.arange(60), np.zeros(60, dtype=np.int64))
     for sizes in ((1, 1, 1), (50, 1)):
         group = np.repeat(np.arange(len(sizes)), sizes)
