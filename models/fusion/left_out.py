@@ -98,8 +98,10 @@ class LeftOut:
         on_axis = without(whitened @ side.axis, (turned @ side.axis).unsqueeze(1))
         squared += bias.square() - on_axis.square()
         along_names = without(_rows(whitened, texts), turned @ texts.T) - (on_axis + bias) * (texts @ side.axis)
-        apart, parts = _apart(values, attention, images, labels)
-        seen = across @ side.whitening + _as_new(side, apart, side.one_part * parts, across, believed)
+        seen = across @ side.whitening
+        if _LEAST_LEVERAGE < float(side.leverage) < 1:
+            apart, parts = _apart(values, attention, images, labels)
+            seen = seen + _as_new(side, apart, side.one_part * parts, across, believed)
         on_images = without(seen @ mean.T, _rows(seen, image).unsqueeze(1)) * left
         return cls(
             from_names=images @ texts.T,
@@ -134,7 +136,7 @@ def _as_new(side: EvidenceFusion, apart: Tensor, parts: Tensor, across: Tensor, 
     count as seen.
 
     Args:
-        side: with its leverage, 0 if that is not known.
+        side: with its leverage, between 0 and 1.
         apart: (U, D) deviations.
         parts: (U,) as they stand in the whitening.
         across: (U, D) what is whitened.
@@ -142,9 +144,9 @@ def _as_new(side: EvidenceFusion, apart: Tensor, parts: Tensor, across: Tensor, 
     """
     whitened = apart @ side.whitening
     leverage = parts * _rows(whitened, apart)  # (U,) below 1 if it was fitted
-    usual = float(side.leverage)
-    if not _LEAST_LEVERAGE < usual < 1 or not float(believed.sum()) > 0:
+    if not float(believed.sum()) > 0:
         return torch.zeros_like(across)
+    usual = float(side.leverage)
     of_new = usual / (1 - usual)
     average = float(leverage @ believed / believed.sum())
     share_seen = min(max((of_new - average) / (of_new - usual), 0.0), 1.0)
