@@ -1,5 +1,6 @@
 """What a build is asked to do. Imports of ours: errors.py, template_turns.py, and what memory may be asked."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +91,8 @@ class BuildConfig:
                 raise ConfigError(f"{name} is {value}: give a number from {low} to {high}.")
         if self.decoding not in DECODING:
             raise ConfigError(f"decoding is {self.decoding!r}: it is one of {', '.join(DECODING)}.")
+        if self.decoding == "processes" and sys.platform != "linux":
+            raise ConfigError("decoding is 'processes', which share memory as Linux has it: use threads here.")
         folder_templates(self.folder_templates)
         CaptionTemplates.parse(self.caption_templates, self.caption_column)
         for scheme in self.allow_remote:

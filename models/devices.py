@@ -14,15 +14,16 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def choose_device(device: str) -> torch.device:
-    """Resolve "auto" (cuda, then mps, then cpu) or check that the named device is there.
+    """Resolve "auto" (cuda, then cpu) or check that the named device is there.
+
+    Apple's GPU (torch's mps) is none of them: two threads may not ask it at once (pytorch#197805), and it has no
+    float64, in which fusions are fitted.
 
     Raises:
         EncoderError: device_unavailable.
     """
     if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError:
@@ -30,7 +31,7 @@ def choose_device(device: str) -> torch.device:
     if chosen is None or not _is_available(chosen):
         raise EncoderError(
             "device_unavailable",
-            f"Device {device!r} is not on this machine. Use auto, cpu, mps, cuda or cuda:N with N < "
+            f"Device {device!r} is not on this machine. Use auto, cpu, cuda or cuda:N with N < "
             f"{torch.cuda.device_count()}.",
         )
     return chosen
@@ -74,8 +75,6 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 def _is_available(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
-    if device.type == "mps":
-        return torch.backends.mps.is_available()
     return device.type == "cpu"
 
 

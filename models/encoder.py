@@ -117,7 +117,7 @@ class Encoder:
             model: an architecture of open_clip, or a local directory with open_clip_config.json,
                 open_clip_model.safetensors and, for a vocabulary of its own, bpe.txt.gz.
             pretrained: for an architecture: open_clip's tag, or the path of a safetensors file.
-            device: auto (cuda, mps, cpu), or a torch device.
+            device: auto (cuda, cpu), or a torch device.
             dtype: auto (what the device is fast in), float32, bfloat16 or float16. Weights are cast, not operations.
             limits: what images are refused before decoding.
             preprocess: fast or exact, see `Preprocessor`; like the dtype no part of what the encoder is.

@@ -55,7 +55,7 @@ Model = Annotated[
 Pretrained = Annotated[
     str | None, typer.Option(help="open_clip pretrained tag of an architecture.", envvar="RECO_PRETRAINED")
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", envvar="RECO_DEVICE")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or auto.", envvar="RECO_DEVICE")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.", envvar="RECO_DTYPE")]
 ImageColumns = Annotated[
     list[str] | None,

@@ -53,7 +53,7 @@ Model = Annotated[
 Pretrained = Annotated[
     str | None, typer.Option(help="open_clip pretrained tag of an architecture.", envvar="RECO_PRETRAINED")
 ]
-Device = Annotated[str, typer.Option(help="Of the encoder: cpu, cuda, mps or auto.", envvar="RECO_DEVICE")]
+Device = Annotated[str, typer.Option(help="Of the encoder: cpu, cuda or auto.", envvar="RECO_DEVICE")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.", envvar="RECO_DTYPE")]
 Templates = Annotated[
     str,

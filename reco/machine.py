@@ -93,7 +93,7 @@ def _device() -> Iterator[Finding]:
                 "search", "note", "on the CPU, though there is a GPU", "`make install EXTRA=gpu` searches there, too."
             )
     elif torch.backends.mps.is_available():
-        yield Finding("GPU", "good", "Apple's, as --device mps")
+        yield Finding("GPU", "note", "Apple's, which is not used: encoding runs on the CPU")
     else:
         wanted = shutil.which("nvidia-smi") is not None
         advice = "The driver answers, torch does not: is it new enough for CUDA 13?" if wanted else ""

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 
 
 def check_model(model: str) -> None:
@@ -42,4 +42,4 @@ def check_device(device: str) -> None:
     from models.errors import EncoderError
 
     if not _DEVICE.fullmatch(device):
-        raise EncoderError("device_unavailable", f"{device!r} is no device. Use auto, cpu, mps, cuda or cuda:N.")
+        raise EncoderError("device_unavailable", f"{device!r} is no device. Use auto, cpu, cuda or cuda:N.")

@@ -32,7 +32,7 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.  [RECO_HOST]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.  [RECO_PORT]")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto.  [RECO_DEVICE]")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.  [RECO_DEVICE]")] = None,
     show_config: Annotated[
         bool, typer.Option("--show-config", help="Print all settings, secrets masked, and exit.  [RECO_SHOW_CONFIG]")
     ] = False,

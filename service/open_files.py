@@ -4,12 +4,15 @@ Standard library and settings' error only.
 """
 
 import logging
+import resource
+import sys
 
 from service.settings import SettingsError
 
 logger = logging.getLogger("reco.serving")
 
 _OTHERS = 500  # the memory's shards and rows, Python's own, the loop's; of a lower limit half
+_MOST = 10_240 if sys.platform == "darwin" else sys.maxsize  # a Mac that names no limit refuses more
 _FEWEST = 64  # a small service has some twenty open before anybody comes, and more while it loads
 
 
@@ -22,15 +25,11 @@ def allow_connections(count: int) -> int:
     Raises:
         SettingsError: the limit is too low for any.
     """
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return count
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + _OTHERS
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return count
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    most = min(wanted, _MOST) if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if most < min(wanted, _FEWEST):
         raise SettingsError(f"{most} files may be open here, and a service needs {_FEWEST} at least: raise `ulimit -n`")
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -127,8 +127,8 @@ class Settings(BaseSettings):
         None,
         description="Folder that `reco eval -o` wrote, for the page; `evaluation` in the fusion's folder if not set.",
     )
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field(
-        "auto", description="auto, cpu, mps, cuda or cuda:N."
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
+        "auto", description="auto, cpu, cuda or cuda:N."
     )
     search_device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
         "auto",

@@ -1,4 +1,6 @@
-"""FAISS, loaded so that its OpenBLAS uses the processor it runs on. The rest of the room takes `faiss` from here.
+"""FAISS, loaded so that its OpenBLAS uses the processor it runs on, and its OpenMP leaves torch's alone.
+
+The rest of the room takes `faiss` from here.
 
 The wheels bundle OpenBLAS 0.3.15, which takes processors younger than itself for a 2007 "Barcelona" and then multiplies
 matrices several times slower than they can: training, assigning rows to lists, exact scans of large batches.
@@ -6,11 +8,12 @@ matrices several times slower than they can: training, assigning rows to lists, 
 
 import os
 import platform
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+
+from memory.indexing.two_openmps import torchs_comes_first
 
 _VARIABLE: Final = "OPENBLAS_CORETYPE"
 # The flags each kernel's instructions need, as Linux names them; best first. The names are OpenBLAS's.
@@ -27,7 +30,7 @@ def kernel_for(flags: frozenset[str]) -> str | None:
 
 def processor_flags() -> frozenset[str]:
     """What Linux says this x86 processor can do; nothing elsewhere."""
-    if platform.machine() != "x86_64" or sys.platform != "linux":
+    if platform.machine() != "x86_64":
         return frozenset()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
@@ -51,8 +54,10 @@ def _kernel_named() -> Iterator[None]:
         del os.environ[_VARIABLE]
 
 
-with _kernel_named():
+with _kernel_named(), torchs_comes_first() as _torchs_threads:
     import faiss as _faiss
+
+    _faiss.omp_get_max_threads()
 
 faiss: Any = _faiss  # its stubs know half of what it has
 
@@ -60,7 +65,7 @@ faiss: Any = _faiss  # its stubs know half of what it has
 def usable_threads() -> int:
     """Threads that this process was given: OpenMP knows its affinity, and OMP_NUM_THREADS, which every command of RECO
     bounds by the quota of its container before FAISS is loaded. The host may have more cores."""
-    return int(faiss.omp_get_max_threads())
+    return _torchs_threads or int(faiss.omp_get_max_threads())
 
 
 __all__ = ["faiss", "kernel_for", "processor_flags", "usable_threads"]

@@ -6,6 +6,7 @@ Nothing is written.
 import os
 import resource
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -192,12 +193,15 @@ def _existing(path: Path) -> Path:
 
 def _used_ram() -> int:
     """The most that this process has used so far, the encoder and the sample's batches with it."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # a Mac counts bytes
 
 
 def _free_ram() -> int:
     """What the system, or the container, would still give."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # A Mac does not say what is free: it would make room in all that it has.
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    free = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
     try:
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = int(lines["MemAvailable"].split()[0]) * 1024

@@ -30,6 +30,7 @@ def _end_with(parent: BaseProcess) -> None:
 
 def _end_when_asked_by(parent: int) -> None:
     """A supervisor asks all processes of a service to end; the parent does when it needs this one no more."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
-    os._exit(1)
+    if sys.platform == "linux":
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+            pass
+        os._exit(1)

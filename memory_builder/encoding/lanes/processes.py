@@ -7,6 +7,7 @@ its batch one more try.
 
 import os
 import queue
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -101,14 +102,20 @@ class _Slot:
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         from memory_builder.encoding.lanes.decode_worker import map_slot
 
-        # Anonymous: a build that is killed leaves nothing behind in /dev/shm.
-        self._file = os.memfd_create("reco-pixels")
+        self._file = _nameless_file()
         os.ftruncate(self._file, torch.Size(shape).numel() * dtype.itemsize)
         self.path = f"/proc/{os.getpid()}/fd/{self._file}"
         self.pixels = map_slot(self.path, shape, dtype)
 
     def close(self) -> None:
         os.close(self._file)
+
+
+def _nameless_file() -> int:
+    """A build that is killed leaves nothing behind in /dev/shm."""
+    if sys.platform == "linux":
+        return os.memfd_create("reco-pixels")
+    raise OSError("only Linux has memory as a file without a name; BuildConfig refuses processes elsewhere")
 
 
 class _Slots:

@@ -10,6 +10,7 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 
 from memory_builder.errors import EngineError
+from models.cores import usable_cores
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def connected(address: str | None, *, cpus: int = 0) -> Iterator[None]:
         import ray
     except ImportError as error:
         raise EngineError("engine_missing", "Ray is not installed: pip install 'reco-clip[ray]'.") from error
-    own = {"num_cpus": cpus or len(os.sched_getaffinity(0)), "include_dashboard": False} if address is None else {}
+    own = {"num_cpus": cpus or usable_cores(), "include_dashboard": False} if address is None else {}
     try:
         if address not in (None, "auto"):
             _knock(address)
