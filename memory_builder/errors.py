@@ -107,6 +107,10 @@ class WorkerLost(MemoryBuilderError):
             "decoder. Run the same command again with fewer --workers, or with --decoding threads.",
         )
 
+    def __reduce__(self) -> tuple[type["WorkerLost"], tuple[()]]:
+        # A worker of Ray sends it to the building process; exceptions are made again from what their base was given.
+        return WorkerLost, ()
+
 
 class EngineError(MemoryBuilderError):
     """The engine of other machines is not there, or its workers cannot do the units. Finished units stay finished."""

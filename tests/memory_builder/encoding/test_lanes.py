@@ -1,6 +1,7 @@
 """However batches are decoded and encoded, and by how many workers: the same bytes, and no batch is lost."""
 
 import os
+import pickle
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -80,6 +81,12 @@ def test_X09_a_process_that_dies_costs_its_batch_one_more_try(
         assert refused_or_not([good], lanes) == [False], "the next batch has a new process"
     finally:
         lanes.close()
+
+
+def test_X09_its_loss_is_told_across_processes_as_a_ray_worker_does() -> None:
+    lost = pickle.loads(pickle.dumps(WorkerLost()))
+    assert type(lost) is WorkerLost
+    assert (str(lost), lost.code) == (str(WorkerLost()), "worker_lost")
 
 
 def test_X09_a_process_that_hangs_is_told_of(encoder: Encoder) -> None:
