@@ -73,7 +73,11 @@ class Kept:
     @property
     def arguments(self) -> str:
         """What names it to a command whose argument it is."""
-        elsewhere = f" --backend {MILVUS} --uri {self.uri}" if self.backend == MILVUS else ""
+        elsewhere = ""
+        if self.backend == MILVUS:
+            from memory.milvus.connection import without_password
+
+            elsewhere = f" --backend {MILVUS} --uri {shlex.quote(without_password(self.uri or ''))}"
         allowing = "".join(f" --allow-remote {scheme}" for scheme in allowed(self.allow_remote))
         return f"{shlex.quote(self.where)}{elsewhere}{allowing}"
 

@@ -58,7 +58,7 @@ def push(
         finally:
             bar.close()
         show_table(
-            f"{name} at {server.uri}",
+            f"{name} at {server.shown}",
             [
                 ("items", f"{opened.num_items:,}, {done.written:,} written now"),
                 ("collection", done.collection),
@@ -71,7 +71,7 @@ def push(
                     else []
                 ),
             ],
-            next_step=f"reco serve --memory {shell(name)} --backend milvus --uri {shell(server.uri)} ...",
+            next_step=f"reco serve --memory {shell(name)} --backend milvus --uri {shell(server.shown)} ...",
         )
 
 

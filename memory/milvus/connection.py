@@ -103,6 +103,9 @@ class Connection:
         except MemoryUnavailable:
             self._breaker.failed()
             raise
+        except BackendRefused:  # an answer, too: the server is there
+            self._breaker.succeeded()
+            raise
         self._breaker.succeeded()
         return answer
 

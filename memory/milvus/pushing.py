@@ -214,7 +214,7 @@ def _check(memory: Memory, pushed: MilvusMemory) -> float:
         k = min(_SAMPLE_K, memory.num_items)
         ours, theirs = (one.search(rows, k, modality=modality).ids for one in (memory, pushed))
         agreements += [len(np.intersect1d(mine, other)) / k for mine, other in zip(ours, theirs, strict=True)]
-    return float(np.mean(agreements))
+    return float(np.mean(agreements)) if agreements else 1.0  # of nothing, all is found
 
 
 def _write_record(connection: Connection, collection: str, record: Record) -> None:

@@ -20,6 +20,9 @@ from memory.milvus.indices import IndexChoice
 
 FORMAT: Final = 1
 PART_CHARACTERS: Final = 60_000  # a VARCHAR holds 65,535 bytes
+_MADE_AGAIN: Final = (
+    "drop the collection COLLECTION__record in Milvus and push the memory again, which finds its rows there"
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Record:
                 raise ManifestInvalid(f"the collection's record is of format {head['format']}, not {FORMAT}")
             text = "".join(parts[1:])
             if len(parts) != head["parts"] + 1 or hashlib.sha256(text.encode()).hexdigest() != head["sha256"]:
-                raise ManifestInvalid("the collection's record is not whole: push the memory again")
+                raise ManifestInvalid(f"the collection's record is not whole: {_MADE_AGAIN}")
             body = json.loads(text)
             deleted = np.frombuffer(zlib.decompress(base64.b64decode(body.pop("deleted"))), dtype="<i8")
             index = IndexChoice(**body.pop("index"))
@@ -84,7 +87,7 @@ class Record:
                 index=index,
             )
         except (KeyError, IndexError, TypeError, ValueError, zlib.error) as error:
-            raise ManifestInvalid(f"the collection's record cannot be read ({error}): push the memory again") from error
+            raise ManifestInvalid(f"the collection's record cannot be read ({error}): {_MADE_AGAIN}") from error
 
 
 _PLAIN: Final = ("version", "digest", "num_rows", "num_items", "agreement")

@@ -1,5 +1,7 @@
 """A memory of 10,000 pairs pushed to Milvus Lite's own server, judged against the exact search it came from."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from memory import (
     Contents,
     EncoderMismatch,
     KeyPatterns,
+    ManifestInvalid,
     Memory,
     MemoryNotFound,
     MemoryUnavailable,
@@ -28,6 +31,7 @@ from memory import (
 )
 from memory.milvus import MilvusMemory, MilvusServer, choose_index, connect, push
 from models.fusion import Fusion, FusionConfig
+from reco.backend import Kept
 
 pytestmark = pytest.mark.milvus
 N, D = 10_000, 64
@@ -167,6 +171,64 @@ def test_another_encoder_a_missing_name_and_a_damaged_collection_are_refused(mil
     connect(server).manage("delete", done.collection, ids=[3])
     with pytest.raises(WriteFailed, match="599"):
         push(small, connect(server), "birds", flat(small))
+
+
+def test_a_memory_all_of_whose_items_were_removed_is_pushed_like_another(milvus: Any, small: Memory) -> None:
+    server = MilvusServer(milvus.uri, timeout_s=20)
+    push(small, connect(server), "birds", flat(small))
+    remove_keys(small.path, KeyPatterns(keys=small.keys()))
+    with Memory.open(small.path) as empty:
+        assert push(empty, connect(server), "birds", flat(empty)).agreement == 1.0
+        kept, queries = MilvusMemory.open("birds", server), small.rows("image", [1, 2])
+        assert (kept.version, kept.num_items) == (2, 0)
+        assert not kept.search(queries, 3, modality="image").mask.any()
+
+
+def test_a_damaged_record_is_made_again_as_its_refusal_says(milvus: Any, small: Memory) -> None:
+    server = MilvusServer(milvus.uri, timeout_s=20)
+    record = f"{push(small, connect(server), 'birds', flat(small)).collection}__record"
+    connect(server).manage("delete", record, ids=[1])
+    for refused in (
+        lambda: MilvusMemory.open("birds", server),
+        lambda: push(small, connect(server), "birds", flat(small)),
+    ):
+        with pytest.raises(ManifestInvalid, match="drop the collection COLLECTION__record"):
+            refused()
+    connect(server).manage("drop_collection", record)
+    assert push(small, connect(server), "birds", flat(small)).written == 0
+    assert MilvusMemory.open("birds", server).num_items == 600
+
+
+def test_a_server_that_refuses_is_there_and_closes_the_breaker(milvus: Any, small: Memory) -> None:
+    server = MilvusServer(milvus.uri, timeout_s=2, breaker_failures=1, breaker_open_s=5)
+    connection = connect(server)
+    push(small, connect(MilvusServer(milvus.uri, timeout_s=20)), "birds", flat(small))
+    assert connection.read("has_collection", "birds")
+    milvus.kill()
+    with pytest.raises(MemoryUnavailable):
+        connection.read("query", "fish", filter="id >= 0")
+    milvus.start()
+    end = time.monotonic() + 30
+    while True:
+        try:
+            connection.read("query", "fish", filter="id >= 0")
+        except BackendRefused:
+            break
+        except MemoryUnavailable:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    with pytest.raises(BackendRefused, match="fish"):  # and not: it does not answer
+        connection.read("query", "fish", filter="id >= 0")
+
+
+def test_a_push_does_not_show_the_password_of_the_address(milvus: Any, small: Memory) -> None:
+    uri = milvus.uri.replace("://", "://root:geheim@")
+    command = [sys.executable, "-m", "reco", "memory", "push", str(small.path), "--uri", uri]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "root:**********@" in done.stdout + done.stderr
+    assert "geheim" not in done.stdout + done.stderr
+    assert Kept("reco", "milvus", uri).arguments == f"reco --backend milvus --uri '{uri.replace('geheim', '*' * 10)}'"
 
 
 def test_a_killed_server_is_told_at_once_and_found_again(milvus: Any, small: Memory) -> None:
