@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -22,9 +23,11 @@ from models.sources.opening import OpenedModel
 from models.texts.checking import check_text
 from models.texts.tokenizer import Tokenizer
 from models.training.dataset.entities import NO_ENTITY, by_caption, by_names
-from models.training.dataset.split import split_keys
+from models.training.dataset.groups import number_joined
+from models.training.dataset.split import choose_keys, hold_out
 from models.training.finetuning.pictures import CaptionedPictures, Pictures, PixelCodec
 
+UNUSABLE = -1
 _UNIT_ROWS = 8192
 _WINDOW = 256  # pictures that are decoded ahead
 THREADS = 4
@@ -39,7 +42,8 @@ class Selection:
 
     Attributes:
         training, validation: patterns of keys, as in `models.training.dataset.split`.
-        names: pairs whose captions mention the same one are right for each other; without, equal captions only are.
+        names: pairs whose captions mention the same one are right for each other; without, those with equal captions
+            are. Captions of one picture always are.
     """
 
     training: list[str] = field(default_factory=lambda: ["*"])
@@ -96,18 +100,11 @@ def read_lessons(
     Raises:
         ValueError: too few pairs are selected or usable, or there are no names.
     """
-    parts = split_keys(
-        [record.key for record in records],
-        [record.caption for record in records],
-        selection.training,
-        selection.validation,
-        seed=selection.seed,
-    )
-    chosen = np.concatenate(parts)
-    records = [records[place] for place in chosen]
-    in_training = np.arange(len(chosen)) < len(parts[0])
+    chosen, held_out = choose_keys([record.key for record in records], selection.training, selection.validation)
+    named, everyone = (None, chosen) if held_out is None else (len(chosen), np.concatenate([chosen, held_out]))
+    records = [records[place] for place in everyone]
     captions = [record.caption for record in records]
-    shows = torch.from_numpy(_shows(captions, selection.names))
+    shows = _shows(captions, selection.names)
     tokens, refused = _tokenize(captions, opened)
     preprocess = Preprocessor(opened.model.visual.preprocess_cfg)  # type: ignore[union-attr, arg-type]
     codec = PixelCodec(preprocess.record)
@@ -116,15 +113,36 @@ def read_lessons(
         return codec.pack(preprocess(records[number].image()))
 
     pictures = Pictures(load, len(records), threads=THREADS)
-    usable, rejected = _decode(load, pictures, told or (lambda _done, _total: None))
-    usable &= ~refused
+    picture, rejected = _decode(load, pictures, told or (lambda _done, _total: None))
+    usable = (picture != UNUSABLE) & ~refused
     rejected["text_special_token"] += int(refused.sum())
-    both = [np.flatnonzero(usable & side) for side in (in_training, ~in_training)]
+    try:
+        both = _parts(usable, named, captions, picture, selection.seed)
+    except ValueError as error:
+        raise ValueError(f"{error} ({_listed(rejected)})") from error
+    right = torch.from_numpy(np.stack([shows, picture]))
+    everything = CaptionedPictures(pictures, tokens, right, torch.arange(len(records)), codec)
+    return Lessons(everything.part(both[0]), everything.part(both[1]), +rejected)
+
+
+def _parts(
+    usable: NDArray[np.bool_], named: int | None, captions: list[str], picture: NDArray[np.int64], seed: int
+) -> Sequence[NDArray[np.int64]]:
+    """Places of the usable pairs to train and to validate on: the first `named` and the others, or as they are drawn.
+
+    Raises:
+        ValueError: too few are usable.
+    """
+    places = np.flatnonzero(usable)
+    if named is None:
+        group = by_caption(captions)
+        group[places] = number_joined(group[places], picture[places])
+        return hold_out(places, group, seed)
+    both = places[places < named], places[places >= named]
     for part, name in zip(both, ("train", "validate"), strict=True):
         if len(part) < 2:
-            raise ValueError(f"{len(part)} usable pairs to {name} on, at least two are needed: {_listed(rejected)}")
-    everything = CaptionedPictures(pictures, tokens, shows, torch.arange(len(records)), codec)
-    return Lessons(everything.part(both[0]), everything.part(both[1]), +rejected)
+            raise ValueError(f"{len(part)} usable pairs to {name} on, at least two are needed")
+    return both
 
 
 def _tokenize(captions: list[str], opened: OpenedModel) -> tuple[torch.Tensor, NDArray[np.bool_]]:
@@ -142,9 +160,14 @@ def _tokenize(captions: list[str], opened: OpenedModel) -> tuple[torch.Tensor, N
 
 def _decode(
     load: Callable[[int], torch.Tensor], pictures: Pictures, told: Told
-) -> tuple[NDArray[np.bool_], Counter[str]]:
-    """Decode every picture once and keep what there is room for: which are usable (N,), and why the others are not."""
-    usable, rejected = np.ones(len(pictures), dtype=bool), Counter[str]()
+) -> tuple[NDArray[np.int64], Counter[str]]:
+    """Decode every picture once and keep what there is room for.
+
+    Returns:
+        (N,) int64, equal for equal pictures, `UNUSABLE` for those that cannot be used; and why they cannot.
+    """
+    seen, rejected = dict[bytes, int](), Counter[str]()
+    same = np.full(len(pictures), UNUSABLE)
     window: deque[Future[torch.Tensor]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
         for number in range(len(pictures) + _WINDOW):
@@ -154,12 +177,13 @@ def _decode(
             if place < 0 or not window:
                 continue
             try:
-                pictures.keep(place, window.popleft().result())
+                pixels = window.popleft().result()
+                pictures.keep(place, pixels)
+                same[place] = seen.setdefault(sha256(pixels.numpy().tobytes()).digest(), place)
             except (InputError, RowRejected) as error:
-                usable[place] = False
                 rejected[error.code] += 1
             told(place + 1, len(pictures))
-    return usable, rejected
+    return same, rejected
 
 
 def _shows(captions: list[str], names: Sequence[str]) -> NDArray[np.int64]:

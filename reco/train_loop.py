@@ -196,8 +196,7 @@ class Loop:
         ids = self._chosen if ids is None else ids
         if self._held_out is not None:
             return ids, self._held_out
-        group = number_alike(self._memory, ids) if self._group is None else self._group
-        return hold_out(ids, group, self._options.draws)
+        return hold_out(ids, number_alike(self._memory, ids, self._group), self._options.draws)
 
     @property
     def _says_rate(self) -> bool:

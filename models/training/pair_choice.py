@@ -18,6 +18,7 @@ from models.fusion import Design, Fusion
 from models.fusion.label_set import SHARPNESS
 from models.training.config import TrainConfig
 from models.training.dataset.pairs import TrainingPairs
+from models.training.dataset.split import whole_groups
 from models.training.gradients.batches import plain_side
 from models.training.gradients.loop import Surroundings, train
 from models.training.lead import Lead, told_leads
@@ -93,11 +94,14 @@ def choose_for_pairs(pairs: TrainingPairs, k: int, seed: int = 0, told: Told = u
         told: what is tried, how much of it is done, and how much there is.
 
     Raises:
-        ValueError: fewer than two pairs in a part.
+        ValueError: too few pairs that differ, see `whole_groups`.
     """
     dice = torch.Generator().manual_seed(seed)
     sample = pairs.some(MOST_PAIRS, dice)
-    held_out, shown = (sample.kept(part) for part in _apart(sample.group[sample.ids], dice))
+    most = min(max(2, round(HELD_OUT * len(sample))), MOST_HELD_OUT)
+    order = torch.randperm(len(sample), generator=dice)
+    asks = torch.from_numpy(whole_groups(sample.group[sample.ids].numpy(), order.numpy(), most))
+    held_out, shown = (sample.kept(part.nonzero().squeeze(1)) for part in (asks, ~asks))
     measured = dict[PairCandidate, Tensor]()
     for design, rate in TRIED:
         config = recipe(design, sample.embed_dim, k=k, seed=seed, epochs=EPOCHS, learning_rate=rate)
@@ -111,22 +115,6 @@ def choose_for_pairs(pairs: TrainingPairs, k: int, seed: int = 0, told: Told = u
     _, group = held_out.group[held_out.ids].unique(return_inverse=True)
     leads = [Lead.of(name, losses, measured[best], group) for name, losses in rivals.items()]  # the lower is ahead
     return PairChoice((float(plain.mean()), found), (best, *others), len(held_out), tuple(leads))
-
-
-def _apart(group: Tensor, dice: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Which of the pairs to hold out and which to show, whole groups (N,) of them at random."""
-    most = min(max(2, round(HELD_OUT * len(group))), MOST_HELD_OUT)
-    _, place, sizes = group.unique(return_inverse=True, return_counts=True)
-    order = list(dict.fromkeys(place[torch.randperm(len(group), generator=dice)].tolist()))
-    held_out, count = list[int](), 0
-    for one in order:
-        if count + int(sizes[one]) <= most:
-            held_out.append(one)
-            count += int(sizes[one])
-    few = sorted(set(order) - set(held_out), key=lambda one: int(sizes[one]))
-    held_out += few[: max(0, min(2, len(order) - 1) - len(held_out))]  # two can be told apart, however large they are
-    asks = torch.isin(place, torch.tensor(held_out))
-    return asks.nonzero().squeeze(1), (~asks).nonzero().squeeze(1)
 
 
 @torch.inference_mode()

@@ -37,7 +37,9 @@ def number_captions(blocks: Iterable[Sequence[str]]) -> NDArray[np.int64]:
     return number_equal(blocks, plain)
 
 
-def number_alike(memory: SearchableMemory, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+def number_alike(
+    memory: SearchableMemory, ids: NDArray[np.int64], group: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """Number alike all of some pairs of a memory that equal captions or equal images join, over others of them too.
 
     Of five captions of one image none is a wrong answer to another, and to hold out one and show the others is to show
@@ -46,11 +48,13 @@ def number_alike(memory: SearchableMemory, ids: NDArray[np.int64]) -> NDArray[np
     Args:
         memory: of R rows.
         ids: (N,) the pairs in question.
+        group: (R,) int64, what belongs together besides images, such as pairs of an entity; equal captions by default.
 
     Returns:
-        (R,) int64; of the other rows the number of their caption.
+        (R,) int64; of the other rows the number of their caption, or of their group.
     """
-    group, image = number_captions(memory.blocks("caption")), number_equal(memory.blocks("content_sha256"))
+    group = number_captions(memory.blocks("caption")) if group is None else group.copy()
+    image = number_equal(memory.blocks("content_sha256"))
     group[ids] = number_joined(group[ids], image[ids])
     return group
 

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory import SearchableMemory
-from models.training.dataset.groups import number_alike, number_captions
+from models.training.dataset.groups import number_alike
 
 VALIDATION_SHARE = 0.05
-_LEAST = 2  # pairs of a part: a contrastive loss tells one from another
+_LEAST = 2  # pairs of a part, and groups among them: a contrastive loss tells one from another
 
 
 def split_by_key(
@@ -27,7 +27,7 @@ def split_by_key(
         Ids (N,) int64 to train on and to validate on, in id order.
 
     Raises:
-        ValueError: if either part has fewer than two items.
+        ValueError: if either part has fewer than two items, or too few that differ.
     """
     chosen, held_out = choose_by_key(memory, training, validation)
     if held_out is not None:
@@ -42,18 +42,17 @@ def choose_by_key(
     return _choose(lambda: memory.blocks("key"), memory.deleted_ids(), training, validation)
 
 
-def split_keys(
-    keys: Sequence[str], captions: Sequence[str], training: list[str], validation: list[str], *, seed: int = 0
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """As `split_by_key`, of items that lie in no memory: their places among `keys` instead of ids."""
-    chosen, held_out = _choose(lambda: [keys], np.empty(0, dtype=np.int64), training, validation)
-    return (chosen, held_out) if held_out is not None else hold_out(chosen, number_captions([captions]), seed)
+def choose_keys(
+    keys: Sequence[str], training: list[str], validation: list[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """As `choose_by_key`, of items that lie in no memory: their places among `keys` instead of ids."""
+    return _choose(lambda: [keys], np.empty(0, dtype=np.int64), training, validation)
 
 
 def hold_out(
     ids: NDArray[np.int64], group: NDArray[np.int64], seed: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hold out a random share of the groups: at least two pairs, of small memories more than the share.
+    """Hold out a random share of the pairs, whole groups of them.
 
     Args:
         ids: (N,) to split.
@@ -63,31 +62,47 @@ def hold_out(
         Ids to train on and to validate on, in id order.
 
     Raises:
-        ValueError: two pairs cannot be held out with two left to train on.
+        ValueError: fewer than four groups.
     """
-    lots = np.random.default_rng(seed).random(int(group.max(initial=0)) + 1)[group[ids]]
-    held_out = lots < VALIDATION_SHARE
-    if min(np.count_nonzero(held_out), np.count_nonzero(~held_out)) < _LEAST:
-        held_out = _fewest(lots)
+    order = np.random.default_rng(seed).permutation(len(ids))
+    held_out = whole_groups(group[ids], order, round(VALIDATION_SHARE * len(ids)))
     return ids[~held_out], ids[held_out]
 
 
-def _fewest(lots: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which pairs (N,) to hold out where the share is too small: whole groups by their lot, until two pairs are."""
-    taken, count = list[float](), 0
-    numbers, sizes = np.unique(lots, return_counts=True)
-    for lot, size in zip(numbers, sizes, strict=True):
-        if len(lots) - count - size >= _LEAST:
-            taken.append(lot)
-            count += size
-        if count >= _LEAST:
-            return np.isin(lots, taken)
+def whole_groups(group: NDArray[np.int64], order: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
+    """Which pairs (N,) to hold out: whole groups, at most so many pairs, but two groups however large they are.
+
+    All pairs of one group are right for each other: where it is alone, the loss of training that helps rises.
+
+    Args:
+        group: (N,) int64; what belongs together has equal numbers.
+        order: (N,) the places of the pairs, as they are drawn; a group has its turn at its first pair.
+        most: pairs.
+
+    Raises:
+        ValueError: fewer than four groups, for two are to be told apart on either side.
+    """
+    numbers, first, sizes = np.unique(group[order], return_index=True, return_counts=True)
     if len(numbers) == 1:
-        raise ValueError(f"all {len(lots):,} pairs have the same caption or image: there is nothing to tell apart")
-    raise ValueError(
-        f"{len(lots):,} pairs with {len(numbers)} different captions and images: too few to hold some out to "
-        "validate on, for two are needed and two to train on; add pairs, or say with --validate which to validate on"
-    )
+        raise ValueError(f"all {len(group):,} pairs have the same caption or image: there is nothing to tell apart")
+    if len(numbers) < 2 * _LEAST:
+        raise ValueError(
+            f"{len(group):,} pairs with {len(numbers)} different captions and images: too few to hold some out, for "
+            "two of these are needed to measure on and two to train on; add pairs, or say with --design what to train "
+            "and with --validate which to validate on"
+        )
+    turns = np.argsort(first).tolist()
+    taken, count = list[int](), 0
+    for one in turns:
+        if count + sizes[one] <= most:
+            taken.append(one)
+            count += sizes[one]
+        if count >= most:
+            break
+    if len(taken) < _LEAST:
+        smallest = sorted(set(turns) - set(taken), key=lambda one: (sizes[one], first[one]))
+        taken += smallest[: _LEAST - len(taken)]
+    return np.isin(group, numbers[taken])
 
 
 def _choose(

@@ -54,7 +54,7 @@ class Pictures:
         self._load, self._threads = load, threads
         self._count, self._max_bytes = count, max_bytes
         self._kept = torch.empty(0)  # (up to N, 3, S, S) uint8
-        self._is_kept = torch.zeros(count, dtype=torch.bool)
+        self._is_kept, self._num_kept = torch.zeros(count, dtype=torch.bool), 0
         self._place = torch.zeros(count, dtype=torch.long)
 
     def __len__(self) -> int:
@@ -65,10 +65,10 @@ class Pictures:
         room = min(self._count, self._max_bytes // pixels.numel())
         if not len(self._kept):
             self._kept = torch.empty((room, *pixels.shape), dtype=torch.uint8)
-        place = int(self._is_kept.sum())
-        if place < room and not self._is_kept[number]:
-            self._kept[place] = pixels
-            self._place[number], self._is_kept[number] = place, True
+        if self._num_kept < room and not self._is_kept[number]:
+            self._kept[self._num_kept] = pixels
+            self._place[number], self._is_kept[number] = self._num_kept, True
+            self._num_kept += 1
 
     def batches(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
         """Pictures (B, 3, S, S) uint8 for each part, (B,) int64 numbers; the next is loaded meanwhile."""
@@ -100,7 +100,7 @@ class CaptionedPictures:
     Attributes:
         pictures: of all pairs of a corpus; a part shares them.
         tokens: (N, L) int64 of all captions.
-        shows: (N,) int64; pairs of one number count as right for each other.
+        shows: (S, N) int64; pairs of one number, in whichever row, count as right for each other.
         numbers: (n,) int64, the pairs of this part.
         codec: pixels to the encoder's input.
     """
@@ -128,8 +128,8 @@ class CaptionedPictures:
         order = self.numbers[torch.randperm(len(self), generator=dice)]
         parts = torch.tensor_split(order, self.num_batches(size))
         for chosen, pixels in zip(parts, self.pictures.batches(parts), strict=True):
-            shows = self.shows[chosen]
-            yield pixels, self.tokens[chosen], shows[:, None] == shows[None, :]
+            shows = self.shows[:, chosen]
+            yield pixels, self.tokens[chosen], (shows[:, :, None] == shows[:, None, :]).any(dim=0)
 
     def num_batches(self, size: int) -> int:
         """Batches an epoch."""

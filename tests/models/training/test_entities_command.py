@@ -133,6 +133,38 @@ def test_what_is_trained_is_what_was_measured(
     assert torch.equal(taught[2].positives(torch.arange(8)), torch.eye(8, dtype=torch.bool))
 
 
+def test_an_image_of_two_entities_is_not_torn_apart(
+    dim: Callable[..., Memory], tmp_path: Path, make_memory: Callable[..., Memory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each entity has ten images, and each second one shares one with that before it, under another caption."""
+    foggy = dim(np.arange(240), np.arange(240))
+    entity = np.repeat(np.arange(24), 10)
+    picture = np.arange(240)
+    picture[10::20] -= 1  # the first of each second entity is the last of the one before
+    memory = make_memory(
+        tmp_path / "shared",
+        foggy.rows("image")[picture],
+        foggy.rows("text"),
+        keys=[f"item/{number}" for number in range(240)],
+        captions=[f"class {one}" for one in entity],
+        contents=[f"picture {one}" for one in picture],
+    )
+    taught: list[TrainingPairs] = []
+    teach = loop.train
+    monkeypatch.setattr(
+        "models.training.train", lambda pairs, *rest: taught.extend([pairs, rest[1]]) or teach(pairs, *rest)
+    )
+    copy = Choice(10.0, (Candidate("copy", 20.0),), (10, 2))
+    monkeypatch.setattr("models.training.choice.choose", lambda *_, **__: copy)
+    for seed in range(4):
+        code, told = train(memory, tmp_path / "fusion", "--k", "5", "--epochs", "1", "--seed", str(seed))
+        assert code == 0, told
+    for shown, held_out in zip(taught[::2], taught[1::2], strict=True):
+        pictures = [set(picture[part.ids].tolist()) for part in (shown, held_out)]
+        assert not pictures[0] & pictures[1]
+        assert len({int(one) for one in held_out.group[held_out.ids]}) >= 2  # entities stay what is to be told apart
+
+
 def test_options_that_the_chosen_design_does_not_know_are_told(named_memory: Memory, tmp_path: Path) -> None:
     given = ["--epochs", "3", "--learning-rate", "auto", "--amp"]
     code, told = train(named_memory, tmp_path / "fusion", "--k", "5", *given)

@@ -109,14 +109,20 @@ def test_images_are_drawn_for_the_standard_error_not_their_captions(five_caption
     assert asked and all(group is not None and torch.bincount(group).tolist() == [5] * 12 for group in asked)
 
 
-@pytest.mark.parametrize("sizes", [(1,) * 10, (30, 30), (50, 2), (50, 5, 5), (1, 1, 1)])
-def test_whole_groups_are_held_out_two_if_there_are(sizes: tuple[int, ...]) -> None:
-    group = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
-    asks, shown = pair_choice._apart(group, torch.Generator().manual_seed(0))
-    assert sorted([*asks.tolist(), *shown.tolist()]) == list(range(len(group)))
-    assert not set(group[asks].tolist()) & set(group[shown].tolist())
-    assert len(group[asks].unique()) >= min(2, len(sizes) - 1)
-    assert len(shown) >= 1
+def test_two_things_are_told_apart_however_large_they_are(make_memory: Callable[..., Memory], tmp_path: Path) -> None:
+    dice = np.random.default_rng(3)
+    image, text = (dice.standard_normal((160, 64)) for _ in range(2))
+    image, text = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (image, text))
+    captions = [f"article {number // 40}" for number in range(160)]
+    keys = [str(number) for number in range(160)]
+    pairs = TrainingPairs.from_memory(
+        make_memory(tmp_path / "memory", image, text, keys=keys, captions=captions), np.arange(160)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pair_choice, "EPOCHS", 1)
+        assert choose_for_pairs(pairs, k=5).asked == 80
+        with pytest.raises(ValueError, match="too few to hold some out"):
+            choose_for_pairs(pairs.kept(torch.arange(120)), k=5)
 
 
 def test_auto_takes_the_chosen_design_and_rate(single_pairs: Memory, tmp_path: Path) -> None:

@@ -221,6 +221,29 @@ def test_equal_captions_and_shared_names_are_right_for_each_other(corpus: Path) 
         check_free(corpus)
 
 
+@pytest.mark.parametrize("names", [None, ["words of 1"]])
+def test_captions_of_one_picture_stand_on_one_side_and_are_right_for_each_other(
+    corpus: Path, tmp_path: Path, names: list[str] | None
+) -> None:
+    """Three captions of each of 30 pictures, no two alike."""
+    rows = ["sku,path,caption"]
+    for place, path in enumerate(sorted(corpus.glob("*.png"))[:30]):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+        rows += [f"{place}-{turn},{path.name},words of {turn} for {place}" for turn in range(3)]
+    table = tmp_path / "pictures.csv"
+    table.write_text("\n".join(rows))
+    opened = open_model(str(tiny_clip_directory()), None)
+    records, refused = read_rows([str(table)], ReaderOptions(key_column="sku"))
+    assert len(records) == 90 and not refused
+    for seed in range(5):
+        lessons = read_lessons(records, opened, Selection(names=names or [], seed=seed))
+        sides = [set((part.numbers // 3).tolist()) for part in (lessons.training, lessons.validation)]
+        assert not sides[0] & sides[1] and len(sides[0] | sides[1]) == 30
+        _, tokens, positives = next(lessons.training.batches(100, torch.Generator().manual_seed(0)))
+        expected = 3 * len(tokens) + (len(tokens) // 3) * (len(tokens) // 3 - 1) * bool(names)
+        assert int(positives.sum()) == expected
+
+
 def test_packed_pixels_are_the_preprocessed_ones(corpus: Path) -> None:
     opened = open_model(str(tiny_clip_directory()), None)
     preprocess = Preprocessor(opened.model.visual.preprocess_cfg)  # type: ignore[union-attr, arg-type]
