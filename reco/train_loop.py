@@ -255,14 +255,17 @@ class Loop:
             )
         return pairs
 
-    def _path(self, config: "TrainConfig", search: "SearchSettings") -> Path:
-        """Where the state of this run lies."""
+    def _name(self, config: "TrainConfig", search: "SearchSettings") -> str:
+        """What this run shares with no other."""
         from models.training.gradients.resume import run_name
 
         told = json.dumps(asdict(search), sort_keys=True).encode()
         grouped = () if self._group is None else (self._group,)
-        name = run_name(config, self._memory.digest, told, *(one.tobytes() for one in (*self._parts, *grouped)))
-        state = self._work / f"{name}.safetensors"
+        return run_name(config, self._memory.digest, told, *(one.tobytes() for one in (*self._parts, *grouped)))
+
+    def _path(self, config: "TrainConfig", search: "SearchSettings") -> Path:
+        """Where the state of this run lies."""
+        state = self._work / f"{self._name(config, search)}.safetensors"
         self._left.append(state)
         if self._options.restart and self.world.is_first:
             state.unlink(missing_ok=True)
@@ -281,7 +284,7 @@ class Loop:
         from memory.format.durable import write_bytes
         from models.training.gradients.rates import choose_learning_rate
 
-        note = self._path(config, search).with_suffix(".rate.json")
+        note = self._work / f"{self._name(config, search)}.rate.json"
         self._left.append(note)
         remembered = note.is_file() and not self._options.restart
         if remembered:
@@ -321,6 +324,7 @@ class Loop:
             fusion = train(training, config, validation, report, replace(around, progress=progress))
         finally:
             bar.close()
+        self.world.wait()  # all have read the state: the first may remove it
         best = losses.index(min(losses)) + 1
         console.print(f"validation loss {min(losses):.3f}, of epoch {best} of {len(losses)}")
         trained = {

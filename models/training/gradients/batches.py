@@ -47,6 +47,11 @@ class Batches:
     world: World
     spread: float = 1.0
 
+    @property
+    def num_batches(self) -> int:
+        """How many `order` gives."""
+        return math.ceil((len(self.pairs) - 1) / self.config.batch_size)
+
     def order(self, dice: torch.Generator) -> Iterator[Tensor]:
         """The pairs of each batch (B,) to train on, once through all at random; a last pair alone is left out.
 

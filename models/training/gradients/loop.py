@@ -75,7 +75,7 @@ def train(
     _fit_features(fusion, pairs, config, dice)
     fusion.to(around.device).train()
     batches = Batches(pairs, config, around.world, text_spread(pairs, config.seed) if config.name_noise else 1.0)
-    optimizer = CosineAdamW(fusion, config, math.ceil(len(pairs) / config.batch_size) * config.epochs)
+    optimizer = CosineAdamW(fusion, config, batches.num_batches * config.epochs)
     state = _take_up(fusion, optimizer, dice, around) or TrainState()
     best = state.part("best") or copy.deepcopy(fusion.state_dict())
     report = report or _say_nothing

@@ -110,6 +110,22 @@ def test_a_rate_that_a_broken_off_run_chose_is_told_to_be_that(
     assert "broken off" not in train(named_memory, tmp_path, *auto)[1]
 
 
+def test_choosing_a_rate_leaves_a_broken_off_run_at_the_recipes_own_alone(
+    named_memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("models.checkpoint.save_fusion", broken)
+        assert train(named_memory, tmp_path, *QUICK)[0] != 0
+    monkeypatch.setattr("models.training.gradients.rates.choose_learning_rate", lambda *_: 3e-3)
+    for restart in ([], ["--restart"]):
+        assert train(named_memory, tmp_path, *QUICK, "--learning-rate", "auto", *restart)[0] == 0
+        assert read_config(tmp_path)["trained"]["learning_rate"] == 3e-3
+    assert "taking up the run" in train(named_memory, tmp_path, *QUICK)[1]
+
+
 def test_the_papers_recipe_is_the_papers() -> None:
     config = recipe("faithful", 512, name="paper")
     assert config == paper_recipe(config.fusion)

@@ -91,6 +91,21 @@ def test_the_loss_of_an_epoch_is_the_mean_of_its_pairs(named_memory: Memory) -> 
     assert reports[0].loss > 0.85 * whole
 
 
+@pytest.mark.parametrize("count", [120, 121, 122])
+def test_the_rate_falls_to_zero_whatever_is_left_for_the_last_batch(
+    named_memory: Memory, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A last pair alone makes no step: counted as one, it left the rate at half of its peak."""
+    rates: list[float] = []
+    adam = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: rates.append(self.param_groups[0]["lr"]) or adam(self))
+    pairs = TrainingPairs.from_memory(named_memory, np.arange(count))
+    train(pairs, recipe("copy", 128, k=5, epochs=10, batch_size=120, learning_rate=1e-3))
+    assert len(rates) == (20 if count == 122 else 10)
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates[-1] < 0.05 * max(rates)
+
+
 def test_a_last_step_that_ruins_the_weights_is_told(named_memory: Memory) -> None:
     """The loss before it was a number: only validation sees what came of it, and kept the untrained weights."""
     found = TrainingPairs.from_memory(named_memory, np.arange(60))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,28 @@ import pytest
 from memory import Memory
 from models.checkpoint_files import read_config
 
+# Of two processes the second comes late to the state; or the run ends where its checkpoint would be written.
+LATE = """
+import os, time
+import models.checkpoint
+from models.training.gradients import loop
+from reco.cli import app
+take = loop.load_state
+if os.environ.get("RANK") == "1":
+    loop.load_state = lambda path: time.sleep(2) or take(path)
+if os.environ.get("BROKEN"):
+    models.checkpoint.save_fusion = lambda *_: os._exit(3)
+app()
+"""
 TRAIN = ["--design", "faithful", "--k", "5", "--batch-size", "48", "--device", "cpu", "--set", "miss=0.2"]
 
 
-def command(memory: Memory, output: Path, epochs: int, *, processes: int) -> list[str]:
+def command(
+    memory: Memory, output: Path, epochs: int, *, processes: int, program: Sequence[str] = ("-m", "reco.cli")
+) -> list[str]:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] * (processes > 1)
     asked = ["train", str(memory.path), "-o", str(output), "--epochs", str(epochs), *TRAIN]
-    return [sys.executable, *launcher, "-m", "reco.cli", *asked]
+    return [sys.executable, *launcher, *program, *asked]
 
 
 def run(asked: list[str]) -> str:
@@ -54,3 +70,19 @@ def test_two_processes_one_of_them_killed_have_the_loss_curve_of_one(named_memor
     assert one.shape == two.shape == (epochs, 2)
     assert np.ptp(one[:, 0]) > 1e-2  # it does learn something to compare
     np.testing.assert_allclose(one, two, atol=1e-4)
+
+
+@pytest.mark.timeout(300)
+def test_a_finished_state_is_removed_when_all_have_read_it(
+    named_memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who came late found none, and began to train alone."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[4]))
+    late, output = tmp_path / "late.py", tmp_path / "fusion"
+    late.write_text(LATE)
+    with monkeypatch.context() as patch:
+        patch.setenv("BROKEN", "1")
+        broken = command(named_memory, output, 1, processes=1, program=[str(late)])
+        assert subprocess.run(broken, capture_output=True, timeout=120, check=False).returncode == 3
+    assert "taking up the run" in run(command(named_memory, output, 1, processes=2, program=[str(late)]))
+    assert not list((output / "work").glob("training-*"))
