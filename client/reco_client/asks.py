@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from reco_client.batches import Batch
+from reco_client.errors import RequestRefused
 from reco_client.images import ImageSource, read_image
 from reco_client.options import listed_labels
 from reco_client.results import ItemError
@@ -29,6 +30,7 @@ class Ask:
         first: place in the call of its first input.
         places: of each input that is sent, in the batch; the others are in `errors`.
         errors: by place in the call, inputs that could not even be sent.
+        partial: with on_error="partial": an input that cannot be used is one of `errors`, and the call goes on.
         repeatable: whether it may be sent again when nobody knows if it arrived.
     """
 
@@ -38,12 +40,23 @@ class Ask:
     first: int = 0
     places: Sequence[int] = ()
     errors: Mapping[int, ItemError] = field(default_factory=dict)
+    partial: bool = False
     repeatable: bool = True
 
     @property
     def places_in_call(self) -> Sequence[int]:
         """Of the inputs that are sent."""
         return [self.first + place for place in self.places]
+
+    def without(self, refused: RequestRefused) -> "Ask":
+        """The same with nothing left to send, where an answer blames all that was: an input too large to be read.
+
+        Raises:
+            RequestRefused: it blames something else, or the call is to fail with any input.
+        """
+        if not self.partial or len(refused.items) < len(self.places):
+            raise refused
+        return replace(self, places=(), errors={**self.errors, **{item.index: item for item in refused.items}})
 
 
 def ask_texts(batch: Batch[str], options: Mapping[str, Any]) -> Ask:
@@ -54,6 +67,7 @@ def ask_texts(batch: Batch[str], options: Mapping[str, Any]) -> Ask:
         ValueError: a text with half of a surrogate pair, as from bytes that are no UTF-8, unless on_error is "partial".
     """
     texts, places, errors = [], [], {}
+    partial = options.get("on_error") == "partial"
     for place, one in enumerate(batch.inputs):
         where = batch.first + place
         if not isinstance(one, str):
@@ -61,13 +75,13 @@ def ask_texts(batch: Batch[str], options: Mapping[str, Any]) -> Ask:
         if _is_unicode(one):
             texts.append(one)
             places.append(place)
-        elif options.get("on_error") == "partial":
+        elif partial:
             errors[where] = ItemError(where, "text_invalid_unicode", _HALF_A_PAIR)
         else:
             raise ValueError(f"{_HALF_A_PAIR}: input {where}")
     body = {"texts": texts, **_given(options), **_form(options)}
     arguments = {"json": body, "headers": _accept(options)}
-    return Ask("POST", "/embed/text", arguments, batch.first, places, errors)
+    return Ask("POST", "/embed/text", arguments, batch.first, places, errors, partial)
 
 
 def ask_images(path: str, batch: Batch[ImageSource], options: Mapping[str, Any]) -> Ask:
@@ -78,12 +92,13 @@ def ask_images(path: str, batch: Batch[ImageSource], options: Mapping[str, Any])
     """
     files: list[tuple[str, tuple[str, bytes]]] = []
     places, errors = [], {}
+    partial = options.get("on_error") == "partial"
     for place, source in enumerate(batch.inputs):
         try:
             files.append(("files", ("image", read_image(source))))
             places.append(place)
         except (OSError, TypeError, ValueError) as error:
-            if options.get("on_error") != "partial":
+            if not partial:
                 raise
             detail = error.strerror or "" if isinstance(error, OSError) else str(error)
             errors[batch.first + place] = ItemError(batch.first + place, UNREADABLE, detail)
@@ -91,7 +106,7 @@ def ask_images(path: str, batch: Batch[ImageSource], options: Mapping[str, Any])
     given = _given(options) | (_form(options) if embeds else {})
     words = {name: value if isinstance(value, str) else _json(value) for name, value in given.items()}
     arguments = {"files": files, "data": words, "headers": _accept(options) if embeds else {}}
-    return Ask("POST", path, arguments, batch.first, places, errors)
+    return Ask("POST", path, arguments, batch.first, places, errors, partial)
 
 
 def ask_label_sets() -> Ask:

@@ -15,6 +15,7 @@ from reco_client.answers import join_classifications, join_embeddings, label_set
 from reco_client.asks import Ask, ask_add_pairs, ask_label_set, ask_label_sets, ask_pair, ask_pairs, ask_put_label_set
 from reco_client.batches import Batch, cut_async
 from reco_client.caller import Caller
+from reco_client.errors import RequestRefused
 from reco_client.images import ImageSource
 from reco_client.options import ClassifyOptions, EmbedOptions
 from reco_client.results import Classifications, Embeddings
@@ -125,7 +126,11 @@ class AsyncClient(Caller[httpx.AsyncClient]):
 
         async def one(batch: Batch[Any]) -> Part:
             ask = await asyncio.to_thread(stream.ask, batch)  # reads the files
-            return stream.read(ask, await self._send(ask, answered) if ask.places else None, len(batch.inputs))
+            try:
+                response = await self._send(ask, answered) if ask.places else None
+            except RequestRefused as refused:
+                ask, response = ask.without(refused), None
+            return stream.read(ask, response, len(batch.inputs))
 
         under_way: asyncio.Queue[asyncio.Task[Part] | None] = asyncio.Queue()
         room = asyncio.Semaphore(self._in_flight)

@@ -16,6 +16,7 @@ from reco_client.answers import join_classifications, join_embeddings, label_set
 from reco_client.asks import Ask, ask_add_pairs, ask_label_set, ask_label_sets, ask_pair, ask_pairs, ask_put_label_set
 from reco_client.batches import Batch, cut
 from reco_client.caller import Caller
+from reco_client.errors import RequestRefused
 from reco_client.images import ImageSource
 from reco_client.options import ClassifyOptions, EmbedOptions
 from reco_client.results import Classifications, Embeddings
@@ -160,7 +161,11 @@ class Client(Caller[httpx.Client]):
 
         def one(batch: Batch[Any]) -> Part:
             ask = stream.ask(batch)  # reads the files: beside the other requests
-            return stream.read(ask, self._send(ask, left, answered) if ask.places else None, len(batch.inputs))
+            try:
+                response = self._send(ask, left, answered) if ask.places else None
+            except RequestRefused as refused:
+                ask, response = ask.without(refused), None
+            return stream.read(ask, response, len(batch.inputs))
 
         pool = ThreadPoolExecutor(self._in_flight, thread_name_prefix="reco-client")
         under_way: deque[Future[Part]] = deque()

@@ -159,6 +159,8 @@ def error_of(response: httpx.Response, places: Sequence[int] = ()) -> RecoError:
             items.append(ItemError(places[int(found[1])], str(error.get("code")), str(error.get("detail"))))
         elif pointer:
             pointers.append(pointer)
+    if code == "body_too_large" and len(places) == 1:  # the service did not read what it refuses
+        items.append(ItemError(places[0], code, detail))
     told = {name: body[name] for name in _TOLD if body.get(name) is not None}
     return _class_of(response.status_code)(
         code,

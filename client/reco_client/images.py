@@ -4,9 +4,9 @@ Standard library only.
 """
 
 import errno
-from os import PathLike, fspath
+from os import SEEK_END, PathLike, fspath
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 
 class Readable(Protocol):
@@ -26,7 +26,15 @@ def image_size(source: ImageSource) -> int:
             return Path(source).stat().st_size
         except (OSError, ValueError):
             return 0
-    return len(source) if isinstance(source, bytes | bytearray | memoryview) else 0
+    if isinstance(source, bytes | bytearray | memoryview):
+        return len(source)
+    file: Any = source
+    try:
+        place, end = file.tell(), file.seek(0, SEEK_END)
+        file.seek(place)
+        return int(end - place)
+    except (AttributeError, OSError, TypeError, ValueError):  # a pipe or a closed file, or no file at all
+        return 0
 
 
 def read_image(source: ImageSource) -> bytes:
@@ -50,5 +58,5 @@ def read_image(source: ImageSource) -> bytes:
         return content
     raise TypeError(
         f"an image is a path, the bytes of an encoded file, or an open binary file, not {type(source).__name__}; "
-        "save an array or a PIL image to io.BytesIO first"
+        "save an array or a PIL image to io.BytesIO first, and give its getvalue()"
     )

@@ -62,6 +62,18 @@ def test_batches_of_images_are_cut_by_bytes_too(tmp_path: Path) -> None:
     assert [(batch.first, len(batch.inputs)) for batch in batches] == [(0, 2), (2, 1), (3, 1), (4, 2)]
 
 
+def test_open_files_are_weighed_by_what_is_left_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(bytes(80))
+    part = io.BytesIO(bytes(300))
+    part.seek(280)
+    reading, writing = map(os.fdopen, os.pipe(), ("rb", "wb"))
+    with reading, writing, path.open("rb") as file:
+        batches = list(cut([file, part, part, reading], Cutter(10, 100)))
+        assert [(batch.first, len(batch.inputs)) for batch in batches] == [(0, 2), (2, 2)]
+        assert (file.tell(), part.tell()) == (0, 280)
+
+
 def test_an_image_is_a_path_bytes_or_an_open_file(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"image")

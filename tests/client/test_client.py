@@ -1,6 +1,7 @@
 """The client against the service itself: both clients give what the encoder gives, in order, however it is cut."""
 
 import asyncio
+import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -141,6 +142,44 @@ def test_a_partial_call_is_not_ended_by_an_image_that_is_too_large(serve: Any, p
         with pytest.raises(RequestRefused, match="image_too_large") as refused:
             client.embed_images([small, large, small])
         assert [error.index for error in refused.value.items] == [1]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_call_goes_on_after_an_image_that_is_no_request(serve: Any, photo_bytes: dict[str, bytes], kind: str) -> None:
+    """It is larger than any body may be, so the service answers without having read what it is."""
+    small, large = photo_bytes["jpeg"], photo_bytes["jpeg"] + bytes(200_000)
+    images = [small, large, io.BytesIO(large), small]
+    cut = {"bytes_per_request": 50_000}
+
+    def embed(url: str, **options: Any) -> Any:
+        if kind == "sync":
+            with Client(url, **cut) as client:
+                return client.embed_images(images, **options)
+
+        async def ask() -> Any:
+            async with AsyncClient(url, **cut) as client:
+                return await client.embed_images(images, **options)
+
+        return asyncio.run(ask())
+
+    with serve(max_body_bytes=100_000) as service:
+        found = embed(service.url, on_error="partial")
+        with pytest.raises(RequestRefused, match=r"Input 1\.") as failed:
+            embed(service.url)
+    assert {place: error.code for place, error in found.errors.items()} == dict.fromkeys((1, 2), "body_too_large")
+    assert np.isfinite(found.vectors).all(axis=1).tolist() == [True, False, False, True]
+    assert [(item.index, item.code) for item in failed.value.items] == [(1, "body_too_large")]
+
+
+@pytest.mark.parametrize("on_error", ["fail", "partial"])
+def test_a_refusal_of_several_images_together_blames_none(
+    serve: Any, photo_bytes: dict[str, bytes], on_error: Any
+) -> None:
+    images = [photo_bytes["jpeg"] + bytes(60_000)] * 2
+    with serve(max_body_bytes=100_000) as service, Client(service.url) as client:
+        with pytest.raises(RequestRefused) as failed:
+            client.embed_images(images, on_error=on_error)
+        assert (failed.value.code, failed.value.items) == ("body_too_large", ())
 
 
 def test_labels_beyond_ascii_are_not_refused_for_how_they_are_sent(serve: Any, photo_bytes: dict[str, bytes]) -> None:

@@ -82,6 +82,17 @@ def test_images_to_an_array_with_its_items(run: Any, client: httpx.Client, photo
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_folder_is_embedded_to_its_end_beside_a_file_that_no_request_may_hold(
+    run: Any, photos: Path, tmp_path: Path
+) -> None:
+    with (photos / "2b.jpg").open("wb") as file:
+        file.truncate(65 * 2**20)
+    done = run("embed", photos, "-o", tmp_path / "out.npy")
+    assert done.exit_code == 1
+    assert f"2 failed: 1 body_too_large, 1 image_truncated. The first: {photos / '2b.jpg'}" in done.stderr
+    assert np.load(tmp_path / "out.npy").shape == (3, 128)
+
+
 def test_a_line_of_a_slow_pipe_is_answered_before_the_next_comes(service: Any) -> None:
     command = [sys.executable, "-m", "reco.cli", "--quiet", "embed", "--texts", "-", "--url", service.url]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as process:
