@@ -1,6 +1,7 @@
 """Bytes of a regular file: bounded, never through a link, never of a file that changes meanwhile."""
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,8 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _NOT_THERE = "The image is not there."
 _BACKSLASHES = " Its path has backslashes, as Windows writes them: write slashes in the table."
+_NOT_FETCHED = " URLs are not fetched: download the images, as with img2dataset."
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # one slash, as normpath leaves of two
 
 
 class Stamp(NamedTuple):
@@ -107,7 +110,8 @@ def file_inside(root: Path, path: str) -> Path:
             raise RowRejected("path_outside", "The path is absolute or leads out of the table's folder.")
         real.lstat()
     except (OSError, ValueError):
-        raise RowRejected("missing_image", _NOT_THERE + (_BACKSLASHES if "\\" in path else "")) from None
+        why = _NOT_FETCHED if _URL.match(path) else _BACKSLASHES if "\\" in path else ""
+        raise RowRejected("missing_image", _NOT_THERE + why) from None
     return real
 
 

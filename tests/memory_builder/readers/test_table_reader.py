@@ -239,6 +239,13 @@ def test_paths_as_windows_writes_them_are_told_apart_from_images_that_are_not_th
     assert rejected == [("missing_image", True), ("missing_image", False)]
 
 
+def test_urls_are_told_apart_from_images_that_are_not_there(root: Path) -> None:
+    paths = ["https://birds.example/0.jpg", "s3://birds/0.jpg", "https://birds.example/" + 300 * "0", "images/9.jpg"]
+    rows = read_all(write_table(root / "t.jsonl", [{"path": path, "caption": "c"} for path in paths]))
+    told = [(row.code, "URLs are not fetched" in row.detail) for row in rows if isinstance(row, Rejected)]
+    assert told == [*[("missing_image", True)] * 3, ("missing_image", False)]
+
+
 def test_B10_missing_and_odd_values(root: Path) -> None:
     (root / "folder").mkdir()
     values: list[Any] = [
