@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from reco.embedding_files import Output
     from reco_client import Client
 
-# What is left to say when the service was full for as long as the client asks.
-_HINTS = {"queue_full": "the service is busy; ask less of it at a time with --in-flight, and go on with --resume."}
+_LESS = "ask less of it at a time with --in-flight, and go on with --resume."
+_HINTS = {
+    "queue_full": f"the service is busy; {_LESS}",  # it was full for as long as the client asks
+    "rate_limited": f"the service takes fewer a second; {_LESS}",  # it asks for a longer wait than the client has
+}
 
 
 def embed(

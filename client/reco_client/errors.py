@@ -48,7 +48,8 @@ class ConnectionFailed(RecoError):
         """A failure of the connection to a service."""
         slow = isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout)  # it was there
         ask = "Is it busy, or timeout_s or deadline_s too short?" if slow else "Is the service running, and reachable?"
-        return cls(f"no answer from {url}: {str(error) or type(error).__name__}. {ask}")
+        what = str(error).rstrip(".") or type(error).__name__
+        return cls(f"no answer from {url}: {what}. {ask}")
 
     @classmethod
     def before(cls, response: httpx.Response) -> "ConnectionFailed":
@@ -116,6 +117,8 @@ class APIError(RecoError):
         elif self.pointers:
             parts.append(f"At {', '.join(self.pointers)}.")
         parts += [f"{name}: {value}." for name, value in self.told.items()]
+        if self.status == 429 and self.retry_after_s is not None:
+            parts.append(f"It asks to come back in {self.retry_after_s:g} s.")
         return " ".join([*parts, f"[request {self.request_id}]"])
 
 

@@ -201,6 +201,15 @@ def test_nobody_there_and_a_refusal_are_one_sentence_and_exit_code_1(run: Any, p
     assert (done.exit_code, "label_set_not_found" in done.stderr) == (1, True)
 
 
+def test_a_run_that_outruns_its_rate_is_told_what_to_do(serve: Any, run: Any) -> None:
+    with serve(rate_limit=0.2, rate_burst_s=20.0) as service:
+        texts = "\n".join(f"a duck {number}" for number in range(640))
+        done = run("embed", "--texts", "-", "--url", service.url, stdin=texts)
+        assert done.exit_code == 1
+        told = done.stderr
+    assert 0 < told.index("--in-flight") < told.index("rate_limited (429)") < told.index("It asks to come back in ")
+
+
 def test_classify_as_lines_and_as_a_table(run: Any, client: httpx.Client, photos: Path) -> None:
     asked = ["classify", photos, "--labels", "songbird, duck,raptor", "--template", "a {}", "--top", "2", "--compare"]
     done = run(*asked, "--json")
