@@ -1,5 +1,6 @@
 """Which of some names a text mentions: one set of rules for training, evaluation and service. numpy only."""
 
+import html
 import re
 import unicodedata
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -20,8 +21,8 @@ _SIGNS = "\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u067
 _LETTERS = rf"(?:[^\W_{_ALONE}]|[{_SIGNS}])+"
 _WORD = re.compile(rf"[{_ALONE}]|{_LETTERS}(?:['-]{_LETTERS})*(?:[+#]++(?!\w))?")
 _ASCII_WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*(?:[+#]++(?!\w))?", re.ASCII)  # the same, in half the time
-# Typographic apostrophe and hyphens; dashes part words as spaces do.
-_TYPED = str.maketrans({"\u2019": "'", "\u2010": "-", "\u2011": "-"})
+# Typographic apostrophe and hyphens; dashes part words as spaces do. A soft hyphen is seen only where a line ends.
+_TYPED = str.maketrans({"\u2019": "'", "\u2010": "-", "\u2011": "-", "\u00ad": None})
 
 
 class Names:
@@ -122,7 +123,12 @@ def _joined(text: str) -> tuple[str, ...]:
 
 
 def _typed_plainly(text: str) -> str:
-    """Without case, an underscore as the hyphen that it stands for, hyphens and apostrophes as on a keyboard."""
+    """Without case, an underscore as the hyphen that it stands for, hyphens and apostrophes as on a keyboard.
+
+    `H&amp;M`, as shops export it, is `H&M`: open_clip's tokenizers read it so, and what was escaped twice as well.
+    """
+    if "&" in text and ";" in text:
+        text = html.unescape(html.unescape(text))
     if text.isascii():
         return text.lower().replace("_", "-")
     return _folded(text).replace("_", "-").translate(_TYPED)

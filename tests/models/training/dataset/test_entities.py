@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from models.texts.names import Names
+from models.texts.names import NO_NAME, Names
 from models.training.dataset.entities import by_caption, by_folder, by_names, only_repeated
 
 
@@ -69,6 +69,19 @@ def test_how_hyphens_and_apostrophes_are_typed_does_not_count() -> None:
     own = by_names(names, names).tolist()
     for number, captions in zip(own, spellings, strict=True):
         assert by_names(captions, names).tolist() == [number] * 4
+
+
+def test_captions_escaped_as_html_name_what_they_show() -> None:
+    names = Names(["Müller & Söhne", "H&M", "Café d'Été", "Kühlschrank", "amp"])
+    places = names.mentioned(["Müller & Söhne", "H&M", "Café d'Été", "Kühlschrank"]).tolist()
+    escaped = [
+        "M&uuml;ller &amp; S&ouml;hne",
+        "shirt by H&amp;amp;M",
+        "caf&eacute; d&#39;&Eacute;t&eacute;",
+        "Kühl&shy;schrank",
+    ]
+    assert names.mentioned(escaped).tolist() == places
+    assert names.mentioned(["R&D; S&P"]).tolist() == [NO_NAME]
 
 
 def test_a_name_is_no_part_of_a_word_with_hyphens() -> None:
