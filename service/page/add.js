@@ -41,7 +41,10 @@ async function add(changed, askAbout) {
   show(byId("add-status"), el("p", {}, "Adding …"));
   try {
     const { body } = await askForm("/operator/pairs", files, { name }, { headers: { Authorization: `Bearer ${key}` } },
-      (pointer) => ({ files: "Picture", images: "Picture", name: "Name" })[pointer.split("/")[1]] ?? null);
+      (pointer) => {
+        const [, list, place] = pointer.split("/");
+        return { files: "Picture", images: files[Number(place)]?.name ?? "Picture", name: "Name" }[list] ?? null;
+      });
     show(byId("add-status"), el("p", {}, told(body, name)),
       el("p", {}, el("button", { type: "button", class: "plain", on: { click: () => askAbout(files[0], name) } }, "Ask about the first one"),
         el("span", { class: "quiet" }, " or, better, choose another picture of it under Try.")));

@@ -1,6 +1,6 @@
 // A small line chart as SVG: grey for CLIP alone, the accent for the memory; its colours follow the page's.
 
-import { count, el, svg } from "./dom.js";
+import { count, el, svg, tenths } from "./dom.js";
 
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [420, 230, 38, 34, 10, 12];
 const HALF_DIGIT = 3.6; // of the label's letters: what is longer than the margin moves in
@@ -33,7 +33,7 @@ export function chart(title, series, { axis, logarithmic }) {
   // A label that would touch the one before it is left out.
   let last = -Infinity;
   const labelled = at.filter((value) => x(value) - last >= 30 && (last = x(value)));
-  const told = drawn.map((one) => `${one.name} from ${one.points[0][1].toFixed(1)} to ${one.points.at(-1)[1].toFixed(1)}`).join("; ");
+  const told = drawn.map((one) => `${one.name} from ${tenths(one.points[0][1])} to ${tenths(one.points.at(-1)[1])}`).join("; ");
   return el("figure", { class: "chart" },
     svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}, over ${axis}. ${told}.` },
       grid.map((value) => [svg("path", { class: "grid", d: `M${LEFT} ${y(value).toFixed(1)}H${WIDTH - RIGHT}` }),

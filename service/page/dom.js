@@ -27,10 +27,13 @@ export const lines = (text) => text.split(/\r?\n/).map((line) => line.trim()).fi
 const NUMBER = new Intl.NumberFormat("en");
 export const count = (number) => NUMBER.format(number);
 
+// With one decimal, as Python prints it: halfway it goes to the even one, so 6.25 is 6.2.
+export const tenths = (value) => (Math.abs(value) % 1 === 0.25 ? value - Math.sign(value) * 0.05 : value).toFixed(1);
+
 export function percent(share) {
   const value = 100 * share;
   if (value < 0.05) return "0 %";
-  if (value < 9.95) return `${value.toFixed(1)} %`;
+  if (value < 9.95) return `${tenths(value)} %`;
   return value > 99.5 && value < 100 ? "> 99 %" : `${Math.round(value)} %`;
 }
 

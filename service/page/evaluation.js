@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { chart } from "./chart.js";
-import { byId, count, el, show, showError } from "./dom.js";
+import { byId, count, el, show, showError, tenths } from "./dom.js";
 import { bar } from "./results.js";
 
 const SCORINGS = {
@@ -15,8 +15,8 @@ const SECTIONS = {
 const HEADLINES = { zero_shot: "top-1", entities: "harmonic mean" };
 const headline = (section) => HEADLINES[section] ?? "R@1";
 const sectionName = (name) => SECTIONS[name] ?? name.replaceAll("_", " ");
-const number = (value) => (value === null || value === undefined ? "–" : value.toFixed(1));
-const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)}`;
+const number = (value) => (value === null || value === undefined ? "–" : tenths(value));
+const signed = (value) => `${value < 0 ? "−" : "+"}${tenths(Math.abs(value))}`;
 let shown = 0;
 
 const interval = (figure) =>

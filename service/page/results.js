@@ -121,9 +121,10 @@ const times = (weight) => `${Number(weight.toPrecision(2))}×`;
 export function trust(weights) {
   if (!weights) return null;
   const unknown = weights.unknown_labels;
-  const known = unknown === 0 ? "It knows something of every label."
-    : `${percent(unknown)} of your labels are unknown to it${weights.text === 0 && weights.image === 0 ? ", too many to tell them apart by it" : ""}.`;
-  const told = weights.text === 0 && weights.image === 0
+  const none = weights.text === 0 && weights.image === 0;
+  const known = unknown === 0 ? `It knows something of every label${none ? ", but what it finds does not agree" : ""}.`
+    : `${percent(unknown)} of your labels are unknown to it${none ? ", too many to tell them apart by it" : ""}.`;
+  const told = none
     ? "For these labels the memory is not trusted: the answer is CLIP's own."
     : `The memory's evidence counts ${times(weights.text)} for the labels and ${times(weights.image)} for the picture; at 0× the answer would be CLIP's own.`;
   return el("section", { class: "block" }, el("h3", {}, "Trust in the memory"), el("p", {}, `${told} ${known}`));

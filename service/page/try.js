@@ -65,12 +65,13 @@ async function comparePicture(signal) {
     : (await askJson("/embed/text", options({ texts: prompt, return_neighbours: true, enhance: false }, true), { signal }, name)).body.data[0];
   show(byId("verdict"), item ? verdict(item, labels.includes(asked.answer) ? asked.answer : null, asked.note)
     : el("p", {}, "Without labels there is nothing to choose from: these are the picture's neighbours."),
+    labels.length === 1 ? el("p", { class: "note" }, "One label is always the answer: give two or more to tell apart.") : null,
     item && !item.original ? el("p", { class: "note" }, "This service has no fusion checkpoint, so there is no refined answer beside CLIP's.") : null);
   const sent = classified ? ["/classify", fields] : ["/embed/image", look];
   show(byId("details"), item ? bars(item, labels) : null,
     known === null ? null : neighbours(known.neighbours ?? [], {
       id: "known-title", title: `What the memory knows of “${item.label}”`,
-      told: `The items whose captions are nearest to “${prompt}”. Their pictures refine the label.`,
+      told: `The items whose captions are nearest to the prompt “${prompt}”. Their pictures refine the label.`,
       thumbnails: memory.thumbnails, naming: item.label,
     }),
     neighbours(found.neighbours ?? [], {

@@ -177,6 +177,25 @@ def test_the_memory_is_shown_and_searched(site: str, open_page: Any, photo_bytes
     until(page, "document.title === 'Try · RECO'")
 
 
+def test_numbers_are_rounded_as_python_rounds_them(site: str, open_page: Any) -> None:
+    values = [6.25, 6.75, -6.25, 0.25, 12.5, 6.35, 2.0, 99.95, 1.25, -0.75]
+    page = open_page(site)
+    shown = page.evaluate(
+        "values => import(document.querySelector('script[type=module]').src.replace('main.js', 'dom.js'))"
+        ".then(({ tenths }) => values.map(tenths))",
+        values,
+    )
+    assert shown == [f"{value:.1f}" for value in values]
+
+
+def test_one_label_is_told_to_be_no_choice(site: str, open_page: Any) -> None:
+    page = open_page(site)
+    answered(page)
+    page.locator("#labels").fill("puffin")
+    page.get_by_role("button", name="Compare").click()
+    until(page, "document.getElementById('verdict').textContent.includes('give two or more')")
+
+
 def test_the_evaluation_is_shown(site: str, open_page: Any) -> None:
     page = open_page(f"{site}/#evaluation")
     page.wait_for_selector("#evaluation-task table")
@@ -214,6 +233,11 @@ def test_a_name_that_nobody_has_heard_is_added_and_known(growing_site: str, open
     page.get_by_role("button", name="Add to the memory").click()
     until(page, "document.getElementById('add-error').textContent.includes('no key of this service')")
     page.locator("#add-key").fill(operator_key)
+    cut = pictures[3] | {"name": "cut.png", "buffer": pictures[3]["buffer"][:99]}
+    page.locator("#add-files").set_input_files([*pictures[:2], cut])
+    page.get_by_role("button", name="Add to the memory").click()
+    until(page, "document.getElementById('add-error').textContent.startsWith('cut.png: ')")
+    page.locator("#add-files").set_input_files(pictures[:3])
     page.get_by_role("button", name="Add to the memory").click()
     until(page, "document.getElementById('add-status').textContent.includes('3 pictures of “Zquorb the Wob” added')")
     until(page, "document.getElementById('memory-facts').textContent.includes('99')")
