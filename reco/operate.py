@@ -38,7 +38,15 @@ def add(
         stop("say what the images show: --name or --caption, one of the two", WRONG_COMMAND)
     paths = images_in(images)
     with asking(url, key_file, hints=_HINTS) as client:
-        told = client.add_pairs(paths, name=name, caption=caption, key=key, replace=replace)
+        from reco_client import APIError
+
+        try:
+            told = client.add_pairs(paths, name=name, caption=caption, key=key, replace=replace)
+        except APIError as error:
+            if not error.items:
+                raise
+            bad = "; ".join(f"{paths[item.index]}: {item.code}: {item.detail.rstrip('.')}" for item in error.items)
+            stop(f"{bad}. Nothing was added.")
     present = f", {counted(len(told['present']), 'pair')} there already" if told["present"] else ""
     _tell(told, f'added {len(told["added"]):,} as "{told["caption"]}"{present}', told["added"], as_json=as_json)
 

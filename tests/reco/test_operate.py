@@ -40,6 +40,13 @@ def test_pairs_are_added_listed_and_taken_out(run: Any) -> None:
     assert [pair["key"] for pair in json.loads(run("list", "--json").stdout)["pairs"]] == ["mine/0"]
 
 
+def test_the_image_that_cannot_be_added_is_named(run: Any) -> None:
+    Path("cut.jpg").write_bytes(Path("one.jpeg").read_bytes()[:200])
+    refused = run("add", "one.png", "cut.jpg", "--name", "tirrik")
+    assert (refused.exit_code, "cut.jpg: image_truncated" in refused.stderr) == (1, True), refused.output
+    assert "Nothing was added." in refused.stderr
+
+
 def test_a_reload_tells_what_is_new_and_whether_the_keys_were_read(run: Any, tmp_path: Path) -> None:
     told = run("reload")
     assert (told.exit_code, "nothing is new: memory version 1, 24 items" in told.stderr) == (0, True)
