@@ -270,7 +270,7 @@ def _check_sources(
     if corpus and not opened:
         stop(_NO_MODEL, code=2)
     if encoder_name and opened:
-        stop("--encoder-name is for an encoder that is not opened: leave it out, or --model (RECO_MODEL)", code=2)
+        stop("--encoder-name is for an encoder that is not opened: leave it out, or --model (unset RECO_MODEL)", code=2)
 
 
 def _open_encoder(model: str, pretrained: str | None, device: str, dtype: str) -> "Encoder":

@@ -99,7 +99,7 @@ def _rows(found: "Forecast") -> str:
 def _sample(found: "Forecast") -> str:
     if not found.sampled:
         return "none: nothing is left to do"
-    codes = ", ".join(f"{code} {count:,}" for code, count in sorted(found.rejected.items()))
+    codes = ", ".join(f"{count:,} {code}" for code, count in sorted(found.rejected.items()))
     return f"{counted(found.sampled, 'row')}, " + (f"rejected: {codes}" if codes else "all usable")
 
 

@@ -27,16 +27,20 @@ def show_result(result: "BuildResult", config: "BuildConfig") -> None:
         + ("" if result.created else "; nothing was new, so there is no new version")
     )
     for code, count in sorted(result.rejected.items()):
-        console.print(f"  {count:,} x {code}")
+        console.print(f"  {count:,} {code}")
+    if result.rejected:
+        from memory.format.work_files import REJECTED
+
+        again = "; --retry-failed tries them again" if result.rejected_earlier else ""
+        say(f"  each with its file and reason: {output / REJECTED}{again}")
     if told := advice(result.rejected, result.changed):
         say(f" {told}")
     if result.near_duplicates:
         from memory.format.work_files import NEAR_DUPLICATES
 
-        console.print(
-            f"  {result.near_duplicates:,} of the added images are nearly those of earlier items, {result.copies:,} "
-            f"of them copies: {escape(str(output / NEAR_DUPLICATES))}"
-        )
+        copies = f" ({result.copies:,} byte for byte)" if result.copies else ""
+        images = counted(result.near_duplicates, "added image looks", "added images look")
+        say(f"  {images} like an earlier item{copies}: {output / NEAR_DUPLICATES}")
     _say_next(result, output)
 
 

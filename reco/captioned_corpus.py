@@ -196,4 +196,4 @@ def _shows(captions: list[str], names: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _listed(rejected: Counter[str]) -> str:
-    return ", ".join(f"{count:,} x {code}" for code, count in sorted(rejected.items())) or "no row was refused"
+    return ", ".join(f"{count:,} {code}" for code, count in sorted(rejected.items())) or "no row was refused"

@@ -26,12 +26,10 @@ def progress_bar() -> "Iterator[Progress]":
         Progress,
         SpinnerColumn,
         TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
     )
     from rich.table import Column
 
-    from reco.rate_column import RateColumn
+    from reco.rate_column import RateColumn, TimeColumn
 
     whole = Column(no_wrap=True)
     columns = (
@@ -41,9 +39,7 @@ def progress_bar() -> "Iterator[Progress]":
         BarColumn(bar_width=28 if console.width >= _WIDE else 8),
         MofNCompleteColumn(table_column=whole),
         RateColumn(table_column=whole),
-        TimeElapsedColumn(table_column=whole),
-        TextColumn("left", table_column=whole),
-        TimeRemainingColumn(table_column=whole),
+        TimeColumn(table_column=whole),
     )
     with Progress(*columns, console=console, expand=True) as progress:
         yield progress

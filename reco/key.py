@@ -44,7 +44,7 @@ def new(
         typer.echo(f"# A line for RECO_API_KEYS_FILE; the key is on the next line, shown this once.\n{line}", err=True)
     else:
         _append(file, name, line)
-        typer.echo(f"added {name} to {file}; the key, shown this once:", err=True)
+        typer.echo(f"added {name} to {file}; the key, on standard output this once:", err=True)
     if operator:
         typer.echo(
             "with it, every request to the service needs a key; --only-operator leaves the others open", err=True

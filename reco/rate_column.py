@@ -1,4 +1,6 @@
-"""A column of a progress bar: items a second. Loaded with the first bar, for rich's bars take time to import."""
+"""Columns of a progress bar: items a second, and time. Loaded with the first bar, for rich takes time to import."""
+
+from datetime import timedelta
 
 from rich.progress import ProgressColumn, Task
 from rich.text import Text
@@ -17,3 +19,13 @@ class RateColumn(ProgressColumn):
         if speed is None or seconds < _LEAST_S or task.completed < _LEAST_ITEMS:
             return Text("–", style="cyan")
         return Text(f"{speed:,.1f}/s" if speed < 10 else f"{speed:,.0f}/s", style="cyan")
+
+
+class TimeColumn(ProgressColumn):
+    """The time that is left, or of what is over the time that it took."""
+
+    def render(self, task: Task) -> Text:
+        """Hours, minutes and seconds; a dash while the time left is not known."""
+        seconds = task.finished_time if task.finished else task.time_remaining
+        told = "-:--:--" if seconds is None else str(timedelta(seconds=int(seconds)))
+        return Text(told if task.finished else f"{told} left", style="cyan")

@@ -95,8 +95,8 @@ def find_entity_pairs(
     say(f"{counted(found, 'entity', 'entities')}, {len(ids):,} of {counted(len(chosen), 'pair')} show one: {told}")
     if len(pairs.image) < len(read.image):
         say(
-            f"{counted(len(read.image) - len(pairs.image), 'pair')} of {len(read.image):,} left out, for copies of an "
-            f"image count once: {counted(pairs.num_entities, 'entity', 'entities')} left",
+            f"{counted(len(read.image) - len(pairs.image), 'pair')} of {len(read.image):,} left out, for images that "
+            f"look alike count once: {counted(pairs.num_entities, 'entity', 'entities')} left",
             style="dim",
         )
     group = number_belonging(entity, memory.blocks("caption"))

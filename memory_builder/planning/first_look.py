@@ -55,13 +55,11 @@ class FirstLook:
         """A sentence if nothing that was looked at can be stored."""
         if self.usable:
             return None
-        codes = ", ".join(f"{code} {count:,}" for code, count in self.rejected.most_common())
-        which = "" if self.complete else "first "
+        codes = ", ".join(f"{count:,} {code}" for code, count in self.rejected.most_common())
+        which, rows = "" if self.complete else "first ", self.rejected.total()
+        none = "The only row cannot" if rows == 1 else f"None of the {which}{rows:,} rows can"
         ways = "".join(f" {way}" for way in (advice(self.rejected).strip(), self.advice) if way)
-        return (
-            f"None of the {which}{self.rejected.total():,} rows can be stored: {codes}. The first: "
-            f"{self.example}.{ways} docs/builder.md says what each code means."
-        )
+        return f"{none} be stored: {codes}. The first: {self.example}.{ways} docs/builder.md says what each code means."
 
 
 def look_at(readers: Iterable[Reader[Row]]) -> FirstLook:

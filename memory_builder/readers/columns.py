@@ -139,7 +139,8 @@ def _choose(there: Sequence[str], path: object, what: str, wanted: str | None, u
     for name in usual:
         if name in by_name:
             return by_name[name]
-    raise _none(there, path, f"none of the columns {', '.join(usual)}: name it with --{what}-column")
+    or_made = ", or make captions of columns with --caption-template" if what == "caption" else ""
+    raise _none(there, path, f"none of the columns {', '.join(usual)}: name it with --{what}-column{or_made}")
 
 
 def _none(there: Sequence[str], path: object, expected: str) -> CorpusError:

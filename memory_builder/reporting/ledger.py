@@ -95,7 +95,7 @@ class Ledger:
 
     def codes(self) -> str:
         """The codes and their counts, most frequent first."""
-        return ", ".join(f"{code} {count:,}" for code, count in self.rejected.most_common()) or "none"
+        return ", ".join(f"{count:,} {code}" for code, count in self.rejected.most_common()) or "none"
 
 
 def advice(rejected: Mapping[str, int], changed: int = 0) -> str:

@@ -18,7 +18,7 @@ SPECIAL_TOKENS = ("<start_of_text>", "<end_of_text>", "<|startoftext|>", "<|endo
 _DETAILS = {
     "text_empty": "The text is empty or has only white space and invisible characters.",
     "text_too_long": "The text has more characters than the limit.",
-    "text_invalid_unicode": "The text has a lone surrogate and is not valid Unicode.",
+    "text_invalid_unicode": "The text is not valid Unicode (a lone surrogate); a file that is not UTF-8 reads so.",
     "text_control_character": "The text has a control character other than tab, line feed and carriage return.",
     "text_special_token": "The text has a control token of the tokenizer, such as <end_of_text>.",
 }

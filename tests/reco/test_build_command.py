@@ -59,6 +59,7 @@ def test_a_plan_a_build_and_the_same_build_again(arrays: Path) -> None:
     assert (again["rejected"], again["rejected_earlier"]) == ({"duplicate_key": 1}, 1)
     seen = " ".join(CliRunner().invoke(app, ["build", *map(str, build)]).stderr.split())
     assert "0 added, 299 there already, 1 rejected earlier" in seen
+    assert "rejected.jsonl; --retry-failed tries them again" in seen
     assert again["digest"] == first["digest"]
 
 
@@ -70,7 +71,7 @@ def test_a_plan_of_rows_that_cannot_be_stored_is_refused(encoder_dir: Path, tmp_
     call = ["build", str(table), "-o", str(tmp_path / "memory"), "--model", str(encoder_dir), "--plan"]
     refused = CliRunner().invoke(app, call)
     assert refused.exit_code == 1, refused.output
-    warning = "None of the first 64 rows can be stored: path_outside 64."
+    warning = "None of the first 64 rows can be stored: 64 path_outside."
     assert warning in " ".join(refused.stderr.split())
     assert "no row of the sample can be stored (path_outside)" in refused.stderr
     assert refused.stderr.count("relative to its own folder") == 2
@@ -135,6 +136,19 @@ def test_what_was_kept_there_already_and_rejected_is_told_apart(
     assert "there already, 1 rejected" in " ".join(again.output.split())
     assert "1 rejected, encoder" in again.output or "encoding, 1 rejected" in again.output
     assert "not stored" not in again.output
+    said = " ".join(again.output.split())
+    assert f"each with its file and reason: {tmp_path}/memory/work/rejected.jsonl" in said, said
+
+
+def test_one_image_like_an_earlier_one_is_told_in_the_singular(encoder_dir: Path, photos: Path, tmp_path: Path) -> None:
+    build = ["build", str(photos), "-o", str(tmp_path / "memory"), "--model", str(encoder_dir), "--device", "cpu"]
+    build += ["--near-duplicates", "0.999999"]
+    Image.effect_noise((32, 32), 90).convert("RGB").save(photos / "4.png")
+    (photos / "4.txt").write_text("noise")
+    (photos / "5.png").write_bytes((photos / "4.png").read_bytes())
+    (photos / "5.txt").write_text("noise again")
+    said = " ".join(CliRunner().invoke(app, build).output.split())
+    assert "1 added image looks like an earlier item (1 byte for byte):" in said
 
 
 def test_what_was_removed_is_not_told_as_there(encoder_dir: Path, photos: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def test_count_rate_and_time_are_whole_whatever_the_width(width: int, monkeypatc
     last = next(line for line in reversed(lines) if "100000/100000" in line)
     assert "/s" in last, "a bar that was over at once has a rate too"
     assert "0:00:0" in last
+    assert "left" not in last, "what is over tells how long it took, and no second time beside that"
     assert "encoding" in last
     assert ("disk 22%" in last) == (width == 160)
     assert all(len(line) <= width + 20 for line in lines)  # and the terminal's own codes

@@ -65,9 +65,9 @@ def folder(tmp_path: Path) -> Path:
     [
         ("build nowhere -o m --model ViT-B-32", "corpus_not_found"),
         ("build photos -o m", "which encoder?"),
-        ("build broken -o m --model ViT-B-32", "nothing_usable: None of the 1 rows can be stored: image_format_uns"),
+        ("build broken -o m --model ViT-B-32", "nothing_usable: The only row cannot be stored: 1 image_format_uns"),
         ("build broken -o m --model ViT-B-32 --plan", "The first: broken/a.png"),
-        ("build outside.csv -o m --model ViT-B-32", "path_outside 2. The first: outside.csv row 1 (outside/"),
+        ("build outside.csv -o m --model ViT-B-32", "2 path_outside. The first: outside.csv row 1 (outside/"),
         ("build odd.csv -o m --model ViT-B-32", "table_columns"),
         ("build photos -o m --model ./nowhere", "encoder_directory_missing"),
         ("build photos -o m --model photos/", "config_missing"),

@@ -44,7 +44,7 @@ def test_broken_rows_before_a_good_one_are_no_news(tmp_path: Path) -> None:
 def test_a_large_corpus_that_begins_badly_is_built_with_a_warning(tmp_path: Path) -> None:
     told = look(tmp_path, pairs(tmp_path / "a", broken=64, good=1))
     assert told is not None
-    assert told.startswith("None of the first 64 rows can be stored: image_")
+    assert told.startswith("None of the first 64 rows can be stored: 64 image_")
     assert "The first: a/0000.jpg (a/0000), image_" in told
 
 
@@ -62,7 +62,7 @@ def test_a_corpus_of_broken_rows_alone_is_refused(tmp_path: Path) -> None:
 def test_a_caption_without_an_image_is_told_too(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.txt").write_text("a bird")
-    with pytest.raises(NothingUsable, match="missing_image 1"):
+    with pytest.raises(NothingUsable, match="The only row cannot be stored: 1 missing_image"):
         look(tmp_path, str(tmp_path / "a"))
 
 

@@ -74,7 +74,7 @@ def test_what_copies_leave_of_the_entities_is_told(dim: Callable[..., Memory], t
     code, told = train(dim(rows, np.where(rows < 8, 0, rows)), tmp_path / "fusion", *EVIDENCE)
     assert code == 0, told
     assert "10 entities, 20 of 20 pairs show one" in told
-    assert "2 pairs of 20 left out, for copies of an image count once: 9 entities left" in told
+    assert "2 pairs of 20 left out, for images that look alike count once: 9 entities left" in told
 
 
 @pytest.mark.parametrize("seed", ["2", "3", "4"])
