@@ -143,7 +143,9 @@ def tell_failures(failed: Counter[str], first: str) -> None:
     if failed:
         short = first if len(first) <= _SHOWN else f"{first[: _SHOWN - 1]}…"  # a text may be of thousands of characters
         shown = short if short.isprintable() else json.dumps(short)  # a terminal obeys control characters
-        stop(f"{failed.total():,} failed: {codes_told(failed)}. The first: {shown}")
+        [code, *_] = failed
+        one = failed.total() == 1
+        stop(f"{shown}: {code}" if one else f"{failed.total():,} failed: {codes_told(failed)}. The first: {shown}")
 
 
 def codes_told(codes: Counter[str]) -> str:

@@ -122,7 +122,7 @@ export function trust(weights) {
   if (!weights) return null;
   const unknown = weights.unknown_labels;
   const none = weights.text === 0 && weights.image === 0;
-  const known = unknown === 0 ? `It knows something of every label${none ? ", but what it finds does not agree" : ""}.`
+  const known = unknown === 0 ? `It knows something of every label${none ? ", but the pairs it finds do not tell them apart" : ""}.`
     : `${percent(unknown)} of your labels are unknown to it${none ? ", too many to tell them apart by it" : ""}.`;
   const told = none
     ? "For these labels the memory is not trusted: the answer is CLIP's own."

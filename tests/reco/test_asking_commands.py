@@ -69,7 +69,7 @@ def test_images_to_an_array_with_its_items(run: Any, client: httpx.Client, photo
     output = tmp_path / "out.npy"
     done = run("embed", photos, "-o", output)
     assert done.exit_code == 1
-    assert "1 failed: 1 image_truncated. The first: " in done.stderr
+    assert ": image_truncated\n" in done.stderr
     array, items = np.load(output), lines((tmp_path / "out.items.jsonl").read_text())
     names = ["1.jpg", "2.WEBP", "b/3.png", "cut.jpg"]
     assert [item["key"] for item in items] == [str(photos / name) for name in names]
