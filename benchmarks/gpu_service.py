@@ -128,6 +128,7 @@ def main() -> None:
     result: dict[str, Any] = {"pairs": options.pairs, "photos_drawn": bed.drawn, "settings": settings}
     with reco_server(bed, memory, fusion=fusion, **settings) as server:
         result["searched_on_the_gpu"] = measure(server, bed, options.seconds, whole=True)
+    write_result(options.name, result)  # a lent machine may be gone before the rest is measured
     if not options.only_gpu_search:
         with reco_server(bed, memory, fusion=fusion, search_device="cpu", **settings) as server:
             result["searched_on_the_cpu"] = measure(server, bed, options.seconds, whole=False)

@@ -141,7 +141,8 @@ def lines_of(file: Path) -> Iterator[str]:
 def tell_failures(failed: Counter[str], first: str) -> None:
     """What could not be done, by code; ends the command with exit code 1 if there was anything."""
     if failed:
-        short = first if len(first) <= _SHOWN else f"{first[: _SHOWN - 1]}…"  # a text may be of thousands of characters
+        # A text may be of thousands of characters; a file is known by the end of its path.
+        short = first if len(first) <= _SHOWN else f"{first[: _SHOWN // 2]}…{first[-_SHOWN // 2 + 1 :]}"
         shown = short if short.isprintable() else json.dumps(short)  # a terminal obeys control characters
         [code, *_] = failed
         one = failed.total() == 1

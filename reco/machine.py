@@ -76,8 +76,10 @@ def _faiss() -> Finding:
 def _device() -> Iterator[Finding]:
     import torch
 
+    from models.devices import choose_dtype
+
     cores, usable = os.cpu_count() or 1, usable_cores()
-    bf16 = ", with fast bfloat16" if _cpu_has_bf16() else ""
+    bf16 = ", with fast bfloat16" if choose_dtype("auto", torch.device("cpu")) == torch.bfloat16 else ""
     yield Finding(
         "CPU",
         "good",
@@ -98,14 +100,6 @@ def _device() -> Iterator[Finding]:
         wanted = shutil.which("nvidia-smi") is not None
         advice = "The driver answers, torch does not: is it new enough for CUDA 13?" if wanted else ""
         yield Finding("GPU", "bad" if wanted else "note", "none: encoding runs on the CPU", advice)
-
-
-def _cpu_has_bf16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def _ram() -> Finding:

@@ -120,7 +120,7 @@ SeedIfGiven = Annotated[
     int | None,
     typer.Option("--seed", min=0, max=MOST_SEED, help="Of the weights, the order and all draws; 0 by default."),
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", envvar="RECO_DEVICE")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.", envvar="RECO_DEVICE")]
 
 
 def train(

@@ -69,7 +69,7 @@ def test_an_input_that_failed_is_shown_in_part(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit):
         tell_failures(Counter(text_too_long=1), "kiwi " * 5000)
     told = capsys.readouterr().err
-    assert "1 text_too_long" in told and "…" in told
+    assert ": text_too_long" in told and "…" in told
     assert len(told) < 200
 
 
