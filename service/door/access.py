@@ -136,21 +136,19 @@ class Access:
 class Door:
     """Lets a request in, or answers for the app."""
 
-    def __init__(
-        self, app: ASGIApp, access: Access, refuse_if_full: RefuseIfFull, has_enough: Callable[[], bool]
-    ) -> None:
+    def __init__(self, app: ASGIApp, access: Access, refuse_if_full: RefuseIfFull, turns: Turns) -> None:
         """Wrap an app.
 
         Args:
             app: what is behind the door.
             access: its keys and limits.
             refuse_if_full: told the queues that a request would fill; see `Pipeline.refuse_if_full`.
-            has_enough: see `Turns`.
+            turns: of those let in.
         """
         self._app = app
         self._access = access
         self._refuse_if_full = refuse_if_full
-        self._turns = Turns(has_enough)
+        self._turns = turns
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -297,3 +297,50 @@ def test_many_refusals_are_a_few_lines_and_their_number(serve: Any, caplog: pyte
     told = [line for line in refused if "count" not in line]
     assert 10 <= len(told) < 25
     assert len(told) + sum(line.get("count", 0) for line in refused) == 25
+
+
+def unasked(service: Any) -> list[str]:
+    """The paths that the app, and not the connection, answered from now on."""
+    asked: list[str] = []
+    frame = service.app.middleware_stack
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["path"])
+        await frame(scope, receive, send)
+
+    service.app.middleware_stack = noting
+    return asked
+
+
+def test_a_full_service_refuses_before_the_app_is_asked(serve: Any, caplog: pytest.LogCaptureFixture) -> None:
+    key = "a-key-of-twenty-four-characters"
+    with full_service(serve, api_keys=key) as service, caplog.at_level(logging.INFO, logger="reco.access"):
+        service.client.get("/livez")  # the app has its layers by now
+        asked = unasked(service)
+        url = httpx.URL(service.url)
+        text = b'{"texts": "a"}'
+        head = f"POST /embed/text HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(text)}\r\n"
+        last = f"{head}Connection: close\r\n\r\n".encode() + text
+        with socket.create_connection((url.host, url.port), timeout=5) as connection:
+            connection.sendall((f"{head}\r\n".encode() + text) * 3 + last)  # sent ahead, and the last one closes
+            said = b"".join(iter(partial(connection.recv, 65536), b""))
+        assert (said.count(b"HTTP/1.1 503 "), said.count(b'"queue_full"'), said.count(b"connection: close")) == (
+            4,
+            4,
+            1,
+        )
+        assert asked == []
+        assert service.client.post("/embed/text", json={"texts": "a"}).status_code == 401
+        assert asked == ["/embed/text"]
+    lines = [record.request_fields for record in caplog.records if record.name == "reco.access"]
+    refused = [(line["method"], line["endpoint"], line["status"], line["key"]) for line in lines if line["code"]]
+    assert refused[:4] == [("POST", "/embed/text", 503, "key-1")] * 4
+
+
+@pytest.mark.parametrize("layer", [{"cors_origins": "https://shop.example"}, {"rate_limit": 100.0}])
+def test_a_full_service_goes_through_layers_that_add_to_its_refusal(serve: Any, layer: Any) -> None:
+    with full_service(serve, **layer) as service:
+        headers = {"Origin": "https://shop.example"}
+        answer = service.client.post("/embed/text", json={"texts": "a"}, headers=headers)
+    added = "access-control-allow-origin" if "cors_origins" in layer else "ratelimit"
+    assert (answer.status_code, answer.json()["code"], added in answer.headers) == (503, "queue_full", True)
