@@ -16,10 +16,8 @@ from starlette.responses import Response
 from memory import MemoryUnavailable
 from service.documents.openapi import complete
 from service.door.access import Door
-from service.door.at_once import AtOnce
 from service.door.cors import let_origins_in
 from service.door.frame import RequestFrame, answer_problem
-from service.door.turns import Turns
 from service.lifecycle import Service
 from service.observing.metrics import service_version
 from service.observing.tracing import Tracing
@@ -75,10 +73,10 @@ def create_app(settings: Settings, engine: Engine | None = None, tracing: Tracin
     for group in app.state.groups:
         answer_head(group)
         app.include_router(group)
-    turns = Turns(service.has_enough)
-    app.add_middleware(Door, access=service.access, refuse_if_full=service.refuse_if_full, turns=turns)
-    in_layers = let_origins_in(app, settings) or tracing is not None
-    app.state.at_once = AtOnce(service.access, service.refuse_if_full, turns, in_layers=in_layers)
+    app.add_middleware(
+        Door, access=service.access, refuse_if_full=service.refuse_if_full, has_enough=service.has_enough
+    )
+    let_origins_in(app, settings)
     paths = frozenset(route.path for group in app.state.groups for route in group.routes if "{" not in route.path)
     app.add_middleware(
         RequestFrame, metrics=service.metrics, refusal_log=service.refusal_log, paths=paths, tracing=tracing

@@ -136,19 +136,21 @@ class Access:
 class Door:
     """Lets a request in, or answers for the app."""
 
-    def __init__(self, app: ASGIApp, access: Access, refuse_if_full: RefuseIfFull, turns: Turns) -> None:
+    def __init__(
+        self, app: ASGIApp, access: Access, refuse_if_full: RefuseIfFull, has_enough: Callable[[], bool]
+    ) -> None:
         """Wrap an app.
 
         Args:
             app: what is behind the door.
             access: its keys and limits.
             refuse_if_full: told the queues that a request would fill; see `Pipeline.refuse_if_full`.
-            turns: of those let in.
+            has_enough: see `Turns`.
         """
         self._app = app
         self._access = access
         self._refuse_if_full = refuse_if_full
-        self._turns = turns
+        self._turns = Turns(has_enough)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

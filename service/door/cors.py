@@ -24,12 +24,8 @@ _READ = (
 )
 
 
-def let_origins_in(app: FastAPI, settings: Settings) -> bool:
-    """Answer preflights and mark answers for the origins of the settings, if there are any.
-
-    Returns:
-        whether there are; without, no page of another is let in, and no layer is there.
-    """
+def let_origins_in(app: FastAPI, settings: Settings) -> None:
+    """Answer preflights and mark answers for the origins of the settings; without any, no page of another is let in."""
     origins = origins_of(settings.cors_origins)
     if origins:
         app.add_middleware(
@@ -39,4 +35,3 @@ def let_origins_in(app: FastAPI, settings: Settings) -> bool:
             allow_headers=("*",),  # OpenAI's client sends a dozen of its own, tracing some; none does harm
             expose_headers=_READ,
         )
-    return bool(origins)

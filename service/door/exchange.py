@@ -3,7 +3,6 @@
 Depends on uvicorn only.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -39,12 +38,6 @@ class Exchange(RequestResponseCycle):
         self.transport.writelines(parts)
         if not more:
             self._complete()
-
-    def answer(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-        """Give the whole answer now, for whom the app is not asked. Not while writing is paused."""
-        self.response_started, self.waiting_for_100_continue = True, False
-        self.transport.writelines((self._render_head(status, headers), *self._framed(body, more=False)))
-        self._complete()
 
     def _render_head(self, status: int, headers: Any) -> bytes:
         content = [STATUS_LINE[status]]

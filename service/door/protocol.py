@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from service.door.exchange import Exchange
 from service.door.frame import answer_problem, identify, new_id
 from service.door.parsing import Place, Requests
 from service.observing.logs import log_request
@@ -19,7 +18,6 @@ from service.observing.metrics import UNMATCHED
 from service.problems import KINDS, REJECTIONS, Problem, problem_response
 
 if TYPE_CHECKING:
-    from service.door.at_once import AtOnce
     from service.lifecycle import Service
 
 _TICK_S: Final = 0.01  # loops keep time in milliseconds
@@ -32,9 +30,7 @@ class Connection(Requests):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        state: Any = self.config.app.state  # type: ignore[union-attr]
-        self._service: Service = state.service
-        self._at_once: AtOnce = state.at_once
+        self._service: Service = self.config.app.state.service  # type: ignore[union-attr]
         self._deadline: asyncio.TimerHandle | None = None
         self._watched: tuple[int, Place, bool, bool] | None = None  # what the deadline, or its absence, is for
         self._unread: asyncio.TimerHandle | None = None
@@ -113,24 +109,8 @@ class Connection(Requests):
         super()._unset_keepalive_if_required()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        assert isinstance(cycle, Exchange)
         cycle.keep_alive = cycle.keep_alive and not self._ending
-        scope: Any = cycle.scope
-        problem = None if self.flow.write_paused else self._at_once.problem(scope)
-        if problem is None:
-            super()._start_asgi_task(cycle, app)
-        else:
-            self._refuse_at_once(cycle, problem)
-
-    def _refuse_at_once(self, cycle: Exchange, problem: Problem) -> None:
-        """Answer for the app, and go on."""
-        self._running = cycle
-        scope: Any = cycle.scope
-        request_id, told = identify(scope), answer_problem(Request(scope), problem)
-        headers = [*told.raw_headers, (b"x-request-id", request_id.encode())]
-        cycle.answer(told.status_code, headers, bytes(told.body))
-        known = {"method": scope["method"], "key": scope["state"]["key"], "duration_ms": 0.0}
-        self._report(problem.code, request_id, scope["path"], **known)
+        super()._start_asgi_task(cycle, app)
 
     def _make_room(self) -> bool:
         """Close the connection that has waited longest for its next request; False if none waits."""
@@ -215,9 +195,9 @@ class Connection(Requests):
         head = status + "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self.transport.write(f"{head}\r\n".encode("latin-1") + bytes(response.body))
 
-    def _report(self, code: str, request_id: str, endpoint: str = UNMATCHED, **fields: Any) -> None:
+    def _report(self, code: str, request_id: str) -> None:
         metrics, status = self._service.metrics, KINDS[code].status
         metrics.count_problem(code)
-        metrics.observe_request(endpoint, fields.get("method", "other"), status, 0.0)
+        metrics.observe_request(UNMATCHED, "other", status, 0.0)
         log = self._service.refusal_log.log if code in REJECTIONS else log_request
-        log(request_id=request_id, endpoint=endpoint, status=status, code=code, **fields)
+        log(request_id=request_id, endpoint=UNMATCHED, status=status, code=code)

@@ -15,7 +15,7 @@ from service.door.turns import Turns
 from service.pipeline.batch import LANES
 
 # Which queues a route fills; with room in any of them a request is let in, for what it holds is in its body.
-QUEUES: Mapping[str, tuple[Modality, ...]] = {
+_QUEUES: Mapping[str, tuple[Modality, ...]] = {
     "/embed/image": ("image",),
     "/embed/text": ("text",),
     "/classify": ("image",),
@@ -31,7 +31,7 @@ class Endpoint:
     tags: tuple[str, ...] = ()
 
 
-_ENDPOINTS: Mapping[str, Endpoint] = {path: Endpoint(path) for path in QUEUES}
+_ENDPOINTS: Mapping[str, Endpoint] = {path: Endpoint(path) for path in _QUEUES}
 
 
 class RefuseIfFull(Protocol):
@@ -52,7 +52,7 @@ async def shed(scope: Scope, refuse_if_full: RefuseIfFull, turns: Turns) -> None
         Problem: queue_full, not_ready.
     """
     path = scope["path"]
-    queues = QUEUES.get(path)
+    queues = _QUEUES.get(path)
     if queues is None or scope["method"] != "POST":
         return
     scope["route"] = _ENDPOINTS[path]
