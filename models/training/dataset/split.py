@@ -72,7 +72,8 @@ def hold_out(
 def whole_groups(group: NDArray[np.int64], order: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
     """Which pairs (N,) to hold out: whole groups, at most so many pairs, but two groups however large they are.
 
-    All pairs of one group are right for each other: where it is alone, the loss of training that helps rises.
+    All pairs of one group are right for each other: where it is alone, the loss of training that helps rises. Half of
+    the groups stay at least, so that many small ones do not leave a large one alone.
 
     Args:
         group: (N,) int64; what belongs together has equal numbers.
@@ -97,7 +98,7 @@ def whole_groups(group: NDArray[np.int64], order: NDArray[np.int64], most: int) 
         if count + sizes[one] <= most:
             taken.append(one)
             count += sizes[one]
-        if count >= most:
+        if count >= most or 2 * (len(taken) + 1) > len(numbers):
             break
     if len(taken) < _LEAST:
         smallest = sorted(set(turns) - set(taken), key=lambda one: (sizes[one], first[one]))

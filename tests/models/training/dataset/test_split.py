@@ -29,6 +29,18 @@ def test_two_things_are_held_out_and_two_left_and_hardly_more_pairs_than_the_sha
     assert len(validation) <= max(0.05 * len(group), sum(sorted(sizes)[:2]))
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("sizes", "most"), [((1000, *(1,) * 40), 20), ((97, 1, 1, 1), 2), ((100,) * 10 + (1,) * 30, 20)]
+)
+def test_small_groups_do_not_leave_large_ones_alone(sizes: tuple[int, ...], most: int, seed: int) -> None:
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    training, validation = hold_out(np.arange(len(group)), group, seed)
+    held_out = len(set(group[validation]))
+    assert 2 <= held_out <= most
+    assert len(set(group[training])) == len(sizes) - held_out
+
+
 def test_of_equal_groups_those_are_held_out_that_are_drawn() -> None:
     group = np.repeat(np.arange(8), 20)
     drawn = {tuple(set(group[hold_out(np.arange(160), group, seed)[1]].tolist())) for seed in range(20)}
