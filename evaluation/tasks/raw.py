@@ -34,7 +34,7 @@ from models.texts.prompts import class_means, compose
 
 LABEL_COLUMNS = ("label", "class")
 NO_LABEL = "missing_label"
-_OPTION_OF_BUILD = re.compile(r": name it with --[a-z-]+\.")  # which `reco eval` does not have
+_OPTION_OF_BUILD = re.compile(r": name it with --[^.]+\.")  # which `reco eval` does not have
 _COLUMNS_NEEDED = (
     "A classification needs the columns image and label (or class), a retrieval image and caption (or text, or title): "
     "rename them."
