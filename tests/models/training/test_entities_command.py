@@ -96,13 +96,8 @@ def test_one_caption_for_all_pairs_is_told_to_be_no_lesson(dim: Callable[..., Me
     assert not (tmp_path / "fusion" / "work").exists()
 
 
-def test_what_is_trained_is_what_was_measured(
-    dim: Callable[..., Memory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Captions are all different, so that only the names tell what belongs together."""
-    memory = dim(np.arange(240), np.arange(240), worded=True)
-    names = tmp_path / "names.txt"
-    names.write_text("\n".join(f"class {one}" for one in range(20)))
+def taught_to_copy(monkeypatch: pytest.MonkeyPatch) -> list[TrainingPairs]:
+    """What `copy`, which is chosen, is trained and validated on from now on, by turns."""
     taught: list[TrainingPairs] = []
     teach = loop.train
     monkeypatch.setattr(
@@ -110,6 +105,17 @@ def test_what_is_trained_is_what_was_measured(
     )
     copy = Choice(10.0, (Candidate("copy", 20.0),), (10, 2))
     monkeypatch.setattr("models.training.choice.choose", lambda *_, **__: copy)
+    return taught
+
+
+def test_what_is_trained_is_what_was_measured(
+    dim: Callable[..., Memory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Captions are all different, so that only the names tell what belongs together."""
+    memory = dim(np.arange(240), np.arange(240), worded=True)
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"class {one}" for one in range(20)))
+    taught = taught_to_copy(monkeypatch)
     options = ["--k", "5", "--epochs", "1"]
     runs: list[str] = []
     path = Loop._path
@@ -149,13 +155,7 @@ def test_an_image_of_two_entities_is_not_torn_apart(
         captions=[f"class {one}" for one in entity],
         contents=[f"picture {one}" for one in picture],
     )
-    taught: list[TrainingPairs] = []
-    teach = loop.train
-    monkeypatch.setattr(
-        "models.training.train", lambda pairs, *rest: taught.extend([pairs, rest[1]]) or teach(pairs, *rest)
-    )
-    copy = Choice(10.0, (Candidate("copy", 20.0),), (10, 2))
-    monkeypatch.setattr("models.training.choice.choose", lambda *_, **__: copy)
+    taught = taught_to_copy(monkeypatch)
     for seed in range(4):
         code, told = train(memory, tmp_path / "fusion", "--k", "5", "--epochs", "1", "--seed", str(seed))
         assert code == 0, told

@@ -59,15 +59,21 @@ def test_json_is_alone_on_standard_output(named_memory: Memory, tmp_path: Path) 
     assert made["memory_digest"] == read_config(tmp_path)["trained"]["memory_digest"]
 
 
-def test_a_run_that_was_broken_off_goes_on_unless_told_otherwise(
-    named_memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def break_off(memory: Memory, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quick run that is over but for its checkpoint."""
+
     def broken(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("models.checkpoint.save_fusion", broken)
-        assert train(named_memory, tmp_path, *QUICK)[0] != 0
+        assert train(memory, output, *QUICK)[0] != 0
+
+
+def test_a_run_that_was_broken_off_goes_on_unless_told_otherwise(
+    named_memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_off(named_memory, tmp_path, monkeypatch)
     state = next((tmp_path / "work").glob("training-*.safetensors"))
     assert "taking up the run" not in train(named_memory, tmp_path, *QUICK, "--epochs", "3")[1]  # another run
     assert state.exists()
@@ -113,12 +119,7 @@ def test_a_rate_that_a_broken_off_run_chose_is_told_to_be_that(
 def test_choosing_a_rate_leaves_a_broken_off_run_at_the_recipes_own_alone(
     named_memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("models.checkpoint.save_fusion", broken)
-        assert train(named_memory, tmp_path, *QUICK)[0] != 0
+    break_off(named_memory, tmp_path, monkeypatch)
     monkeypatch.setattr("models.training.gradients.rates.choose_learning_rate", lambda *_: 3e-3)
     for restart in ([], ["--restart"]):
         assert train(named_memory, tmp_path, *QUICK, "--learning-rate", "auto", *restart)[0] == 0
