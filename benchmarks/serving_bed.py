@@ -142,6 +142,10 @@ class Server:
         """Processor time of the process and its children so far."""
         return sum(_cpu_seconds(pid) for pid in _family(self.process.pid))
 
+    def own_cpu_seconds(self) -> float:
+        """Processor time of the process itself so far, without those that decode for it."""
+        return _cpu_seconds(self.process.pid)
+
 
 @contextmanager
 def reco_server(bed: Bed, memory: Path, *, fusion: Path | None = None, **settings: object) -> Iterator[Server]:

@@ -1,9 +1,10 @@
-"""What a request costs the service beside its item: processor microseconds of refused requests and of answered texts.
+"""What a request costs the service beside its item: processor microseconds of refused and of answered requests.
 
     python -m benchmarks.serving_loop --photos /path/to/photographs [--beside OTHER_CHECKOUT]
 
 The encoder is replaced by one that answers at once, so what is left is HTTP, JSON, the tokeniser, metrics, log lines
-and the way through the queue; for refusals the queue is said to be full. 32 clients ask as fast as they are answered.
+and the way through the queue; for refusals the queue is said to be full. Images are decoded in processes, whose own
+time is not counted, as beside a GPU. 32 clients ask as fast as they are answered.
 With another checkout of this repository the two take turns, and the ratio is of the same minutes.
 Takes about two minutes; writes benchmarks/results/serving-loop.json.
 """
@@ -24,7 +25,7 @@ from benchmarks.serving_bed import Bed, Server, arguments, make_bed, make_memory
 from benchmarks.serving_load import closed_loop, post, post_json
 
 CONCURRENCY = 32
-CASES = {"text_refused": 503, "image_refused": 503, "text_answered": 200}
+CASES = {"text_refused": 503, "image_refused": 503, "text_answered": 200, "image_answered": 200}
 
 
 def serve(case: str) -> None:
@@ -46,6 +47,7 @@ def serve(case: str) -> None:
 def case_server(bed: Bed, memory: Path, case: str, checkout: Path) -> Iterator[Server]:
     """A checkout's service for one case."""
     values = {"model": bed.encoder, "memory": memory, "stamps": bed.root / "stamps", "log_format": "json"}
+    values["decoding"] = "processes"
     environ = {f"RECO_{name.upper()}": str(value) for name, value in values.items()}
     environ |= {"RECO_PORT": "{port}", "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
     command = [sys.executable, str(Path(__file__).resolve()), "--serve", case]
@@ -62,10 +64,10 @@ def requests_of(bed: Bed, case: str) -> list[bytes]:
 
 def microseconds(running: Server, requests: Sequence[bytes], status: int, seconds: float) -> float:
     """Processor time of the service, per request."""
-    before = running.cpu_seconds()
+    before = running.own_cpu_seconds()
     outcome = asyncio.run(closed_loop(running.address, requests, concurrency=CONCURRENCY, seconds=seconds))
     assert set(outcome.seconds) == {status}, outcome.counts()
-    return 1e6 * (running.cpu_seconds() - before) / len(outcome.seconds[status])
+    return 1e6 * (running.own_cpu_seconds() - before) / len(outcome.seconds[status])
 
 
 def compare(bed: Bed, memory: Path, case: str, options: argparse.Namespace) -> dict[str, Any]:

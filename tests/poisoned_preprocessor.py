@@ -1,4 +1,5 @@
-"""A preprocessor for processes: an image that ends in a poison ends its process, as the kernel's OOM killer would."""
+"""A preprocessor for processes: an image that ends in a poison ends its process, as the kernel's OOM killer
+would; one that ends in a fault meets a fault of ours."""
 
 import os
 from typing import Any
@@ -7,7 +8,7 @@ import torch
 
 from models.images.preprocessor import Preprocessor
 
-POISON = b"poison"
+POISON, FAULT = b"poison", b"fault"
 
 
 class Poisoned:
@@ -20,4 +21,6 @@ class Poisoned:
     def __call__(self, data: bytes, **options: Any) -> torch.Tensor:
         if data.endswith(POISON):
             os._exit(1)
+        if data.endswith(FAULT):
+            raise ZeroDivisionError
         return self._inner(data, **options)

@@ -2,21 +2,23 @@
 
 Decoding holds the interpreter for a third of its time. Threads that decode for an accelerator keep it from the thread
 that feeds the accelerator: beside 14 of them a batch that takes 1.5 ms took 14 (docs/gpu.md). Processes cost a copy of
-the pixels. One that dies takes the others of its pool with it, and nobody knows which image was to blame: all that the
-pool had are decoded again, one at a time, in a process where only the one that ends it fails.
+the file and one of the pixels. Each has a socket that the event loop itself reads: a pool with threads of its own,
+which carry what they pickle, took the interpreter for as long as the whole rest of an image's path.
 """
 
 import asyncio
 import multiprocessing
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.context import ForkServerProcess
 from typing import Protocol
 
 import torch
 
-from models.images.decode_process import begin, decode, pixels_of, ready
+from models.images.decode_process import ANSWER, LENGTH, PIXELS, REFUSED, pixels_shape, serve
 from models.images.headers import image_error
 from models.images.preprocessor import Preprocessor
+from service.pipeline.batch import BatcherStopped
 
 
 class Decoders(Protocol):
@@ -55,80 +57,134 @@ class DecodeThreads:
 
 
 class DecodeProcesses:
-    """As Decoders; the pixels are raw."""
+    """As Decoders, for one event loop; the pixels are raw.
+
+    A process that dies takes one image with it, which another process gets: an image that ends both is undecodable.
+    """
 
     def __init__(self, preprocess: Preprocessor, workers: int) -> None:
-        self._preprocess = preprocess
-        self._all = _Pool(preprocess, workers)
-        self._single = _Pool(preprocess, 1)  # of no processes until an image has to be decoded alone
-        self._alone = asyncio.Lock()
+        self._seats = [_Seat(preprocess) for _ in range(workers)]
+        self._free: asyncio.LifoQueue[_Seat] = asyncio.LifoQueue()  # the last used has its parts in a core's cache
+        self._stopping = False
+        for seat in self._seats:
+            self._free.put_nowait(seat)
 
     async def decode(self, data: bytes) -> torch.Tensor:
-        try:
-            return await self._in(self._all, data)
-        except BrokenProcessPool:
-            pass
-        async with self._alone:
+        for _ in range(2):
+            seat = await self._free.get()
             try:
-                return await self._in(self._single, data)
-            except BrokenProcessPool:
-                raise image_error("image_undecodable") from None
+                # Who leaves does not leave half an answer in the socket.
+                return await asyncio.shield(asyncio.ensure_future(self._decode(seat, data)))
+            except _ProcessEndedError:
+                if self._stopping:
+                    raise BatcherStopped from None
+        raise image_error("image_undecodable")
 
     def start(self) -> None:
         """The first process loads torch, which takes longer than a request may; the others are forked from it."""
-        self._all.start()
+        for seat in self._seats:
+            seat.begin()
 
     def stop(self) -> None:
-        self._all.stop()
-        self._single.stop()
+        self._stopping = True
+        for seat in self._seats:
+            seat.kill()
+        while not self._free.empty():
+            self._free.get_nowait().hang_up()
 
-    async def _in(self, pool: "_Pool", data: bytes) -> torch.Tensor:
-        while True:
-            executor = pool.executor
-            try:
-                work = asyncio.get_running_loop().run_in_executor(executor, decode, data)
-            except BrokenProcessPool:  # before this image came
-                await pool.replace(executor)
-                continue
-            try:
-                return pixels_of(await work, self._preprocess)
-            except BrokenProcessPool:
-                await pool.replace(executor)
-                raise
+    async def _decode(self, seat: "_Seat", data: bytes) -> torch.Tensor:
+        try:
+            return await seat.decode(data)
+        finally:
+            if self._stopping:
+                seat.hang_up()
+            else:
+                self._free.put_nowait(seat)
 
 
-class _Pool:
-    """Processes that decode, and others in their place when one has died."""
+class _ProcessEndedError(Exception):
+    """The process that had an image is gone."""
 
-    def __init__(self, preprocess: Preprocessor, workers: int) -> None:
-        self._preprocess, self._workers = preprocess, workers
-        self._renewing: asyncio.Future[None] | None = None
-        self.executor = self._new()
 
-    def start(self) -> None:
-        """Have all processes; blocks until they are there."""
-        self._start(self.executor)
+class _Seat:
+    """A place for one process that decodes an image at a time; who comes when it is empty begins another."""
 
-    def stop(self) -> None:
-        self.executor.shutdown(cancel_futures=True)
+    def __init__(self, preprocess: Preprocessor) -> None:
+        self._preprocess, self._shape = preprocess, pixels_shape(preprocess)
+        self.process: ForkServerProcess | None = None
+        self._socket: socket.socket | None = None
 
-    async def replace(self, broken: Executor) -> None:
-        """Begin anew, if nobody has; in one thread for all who wait, for the server of forks may be gone, too."""
-        if self.executor is broken:
-            if self._renewing is None or self._renewing.done():
-                self._renewing = asyncio.ensure_future(asyncio.to_thread(self._renew))
-            await asyncio.shield(self._renewing)  # who leaves does not leave half a pool
+    def begin(self) -> None:
+        """Have a process; blocks until it is there.
 
-    def _renew(self) -> None:
-        executor = self._new()
-        self._start(executor)
-        self.executor = executor
-
-    def _start(self, executor: Executor) -> None:
-        wait([executor.submit(ready) for _ in range(self._workers)])
-
-    def _new(self) -> ProcessPoolExecutor:
+        Raises:
+            OSError: the system has no room for one, or it ended as it began.
+        """
         # Not fork: this process has threads, and torch's do not survive it.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["models.images.fork_server"])
-        return ProcessPoolExecutor(self._workers, context, begin, (self._preprocess,))
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self.process = context.Process(target=serve, args=(theirs, self._preprocess), daemon=True)
+                self.process.start()
+            if not ours.recv(ANSWER.size):
+                raise ChildProcessError("a process that decodes ended as it began")
+        except BaseException:
+            ours.close()
+            raise
+        ours.setblocking(False)
+        self._socket = ours
+
+    def kill(self) -> None:
+        """End the process; whoever waits for its answer hears of it."""
+        if self.process is not None and self.process.pid is not None:
+            self.process.kill()
+            self.process.join()
+
+    def hang_up(self) -> None:
+        """Have no process any more, as far as this side knows; in the event loop, or where nobody decodes."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    async def decode(self, data: bytes) -> torch.Tensor:
+        """An image file to raw pixels, (3, S, S) uint8.
+
+        Raises:
+            ImageError: as `Preprocessor.decode`.
+            _ProcessEndedError: before there was an answer.
+            OSError: there was none, and none can be begun.
+        """
+        if self._socket is None:
+            await asyncio.to_thread(self.begin)
+        assert self._socket is not None, "begun"
+        try:
+            return await self._exchange(self._socket, data)
+        except (OSError, EOFError):
+            self.hang_up()
+            await asyncio.to_thread(self.kill)
+            raise _ProcessEndedError from None
+
+    async def _exchange(self, connection: socket.socket, data: bytes) -> torch.Tensor:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(connection, LENGTH.pack(len(data)))
+        await loop.sock_sendall(connection, data)
+        kind, length = ANSWER.unpack(await _receive(connection, bytearray(ANSWER.size)))
+        if kind == PIXELS:
+            pixels = torch.empty(self._shape, dtype=torch.uint8)
+            await _receive(connection, pixels.numpy().data.cast("B"))
+            return pixels
+        told = bytes(await _receive(connection, bytearray(length))).decode()
+        raise image_error(told) if kind == REFUSED else RuntimeError(f"a decoder failed:\n{told}")
+
+
+async def _receive(connection: socket.socket, place: bytearray | memoryview) -> memoryview:
+    """Fill a place; raises EOFError where the other side has hung up."""
+    loop, rest = asyncio.get_running_loop(), memoryview(place)
+    while rest:
+        count = await loop.sock_recv_into(connection, rest)
+        if not count:
+            raise EOFError
+        rest = rest[count:]
+    return memoryview(place)

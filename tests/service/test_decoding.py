@@ -13,11 +13,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from poisoned_preprocessor import POISON, Poisoned
+from poisoned_preprocessor import FAULT, POISON, Poisoned
 
 from models.encoder import Encoder
 from models.errors import ImageError
 from models.images.preprocessor import Preprocessor
+from service.pipeline.batch import BatcherStopped
 from service.pipeline.decoding import DecodeProcesses, DecodeThreads
 
 
@@ -26,6 +27,10 @@ def processes(encoder: Encoder) -> Iterator[DecodeProcesses]:
     decoders = DecodeProcesses(encoder.preprocess, 2)
     yield decoders
     decoders.stop()
+
+
+def _pids(processes: DecodeProcesses) -> list[int]:
+    return [seat.process.pid for seat in processes._seats if seat.process is not None and seat.process.pid is not None]
 
 
 def test_processes_give_the_raw_pixels_that_threads_give(
@@ -53,13 +58,13 @@ def test_X34_processes_that_die_are_replaced_and_their_images_decoded(
     expected = encoder.preprocess(photo_bytes["jpeg"], raw=True)
 
     async def forty() -> list[torch.Tensor]:
-        await processes.decode(photo_bytes["jpeg"])
-        victims = list(processes._all.executor._processes)
+        processes.start()
+        victims = _pids(processes)
         killer = threading.Timer(0.01, lambda: [os.kill(pid, signal.SIGKILL) for pid in victims])
         killer.start()
         found = await asyncio.gather(*(processes.decode(photo_bytes["jpeg"]) for _ in range(40)))
         killer.join()
-        assert not set(victims) & set(processes._all.executor._processes)
+        assert not set(victims) & set(_pids(processes))
         return found
 
     assert all(torch.equal(one, expected) for one in asyncio.run(forty()))
@@ -76,7 +81,7 @@ def test_X34_an_image_that_ends_its_process_is_the_only_one_that_fails(
         return await asyncio.gather(*map(decoders.decode, images), return_exceptions=True)
 
     async def twice() -> list[list[torch.Tensor | BaseException]]:
-        return [await all_at_once() for _ in range(2)]  # then the process for one image is to be replaced, too
+        return [await all_at_once() for _ in range(2)]
 
     for found in asyncio.run(twice()):
         culprit = found.pop(20)
@@ -85,22 +90,74 @@ def test_X34_an_image_that_ends_its_process_is_the_only_one_that_fails(
     decoders.stop()
 
 
+def test_who_leaves_before_an_answer_spoils_nobody_elses(
+    processes: DecodeProcesses, encoder: Encoder, photo_bytes: dict[str, bytes]
+) -> None:
+    expected = encoder.preprocess(photo_bytes["webp"], raw=True)
+
+    async def leave_often() -> list[torch.Tensor]:
+        found = []
+        for _ in range(10):
+            leaving = [asyncio.ensure_future(processes.decode(photo_bytes["jpeg"])) for _ in range(5)]
+            await asyncio.sleep(0.002)  # two are being decoded, the others wait
+            for one in leaving:
+                one.cancel()
+            found.append(await asyncio.wait_for(processes.decode(photo_bytes["webp"]), 10))
+        return found
+
+    processes.start()
+    assert all(torch.equal(one, expected) for one in asyncio.run(leave_often()))
+
+
+def test_a_fault_of_ours_is_told_as_one_and_the_process_goes_on(
+    encoder: Encoder, photo_bytes: dict[str, bytes]
+) -> None:
+    decoders = DecodeProcesses(cast(Preprocessor, Poisoned(encoder.preprocess)), 1)
+
+    async def fail_and_go_on() -> int | None:
+        with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+            await decoders.decode(photo_bytes["jpeg"] + FAULT)
+        before = decoders._seats[0].process
+        await decoders.decode(photo_bytes["jpeg"])
+        return before is decoders._seats[0].process
+
+    assert asyncio.run(fail_and_go_on())
+    decoders.stop()
+
+
+def test_an_image_under_way_as_the_service_ends_is_refused_and_no_process_is_begun(
+    processes: DecodeProcesses, photo_bytes: dict[str, bytes]
+) -> None:
+    async def stop_under_way() -> list[torch.Tensor | BaseException]:
+        for pid in pids:  # nothing is decoded before the end
+            os.kill(pid, signal.SIGSTOP)
+        work = [asyncio.ensure_future(processes.decode(photo_bytes["jpeg"])) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        await asyncio.to_thread(processes.stop)
+        return await asyncio.wait_for(asyncio.gather(*work, return_exceptions=True), 10)
+
+    processes.start()
+    pids = _pids(processes)
+    assert [type(answer) for answer in asyncio.run(stop_under_way())] == [BatcherStopped] * 2
+    assert _pids(processes) == pids
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who sent a signal")
 def test_X34_only_its_own_service_ends_a_process_that_decodes(
     processes: DecodeProcesses, photo_bytes: dict[str, bytes]
 ) -> None:
     """A supervisor asks every process of a service to end: the image that is decoded then is answered."""
     processes.start()
-    own = dict(processes._all.executor._processes)
+    own = [seat.process for seat in processes._seats if seat.process is not None]
     server = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     script = "import os, signal, sys; [os.kill(int(one), signal.SIGTERM) for one in sys.argv[1:]]"
-    subprocess.run([sys.executable, "-c", script, *map(str, [*own, server])], check=True)
+    subprocess.run([sys.executable, "-c", script, *map(str, [*_pids(processes), server])], check=True)
     asyncio.run(processes.decode(photo_bytes["jpeg"]))
-    assert all(process.is_alive() for process in own.values())
-    for process in own.values():
+    assert all(process.is_alive() for process in own)
+    for process in own:
         process.terminate()
         process.join(10)
-    assert not any(process.is_alive() for process in own.values())
+    assert not any(process.is_alive() for process in own)
 
 
 def test_a_service_decodes_in_processes_if_told_to(serve: Any, photo_bytes: dict[str, bytes]) -> None:
