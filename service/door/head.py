@@ -93,6 +93,27 @@ def split_target(target: bytes) -> tuple[str, bytes, bytes]:
     return unquote(path) if "%" in path else path, raw_path, query
 
 
+def without_upgrade(method: bytes, target: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The head of a request that wishes for another protocol and has a body, without the wish: HTTP lets us ignore it.
+
+    Where there is a wish, httptools takes what follows the head for that protocol, and so for the next request here.
+    Java's client has it (h2c) in all that it sends before the first answer.
+
+    Returns:
+        nothing for a request without a body: after that, the next request follows indeed.
+
+    Raises:
+        Refused: request_invalid, for CONNECT with a body.
+    """
+    fields = dict(headers)
+    if b"transfer-encoding" not in fields and not int(fields.get(b"content-length", 0)):
+        return b""
+    if method == b"CONNECT":
+        raise Refused("request_invalid")
+    kept = [b"%s: %s\r\n" % (name, value) for name, value in headers if name != b"upgrade"]
+    return b"%s %s HTTP/%s\r\n%s\r\n" % (method, target, version.encode(), b"".join(kept))
+
+
 class Framing:
     """Bytes of one request that are not its body, counted where they may be many."""
 

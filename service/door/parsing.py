@@ -13,7 +13,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.door.exchange import Exchange
-from service.door.head import Framing, Refused, check_head, split_authority, split_target
+from service.door.head import Framing, Refused, check_head, split_authority, split_target, without_upgrade
 
 _SLICE: Final = 4096  # bytes parsed at once where a request may end: so much of what is sent ahead is taken apart
 _METHOD = re.compile(rb"[\w!#$%&'*+.^`|~-]{1,32} ")  # a token, as all methods are; llhttp knows 34 of them
@@ -36,6 +36,7 @@ class Requests(HttpToolsProtocol):
         self._number = 0  # of requests begun
         self._framing = Framing()
         self._left = 0  # bytes of a body of known length that have not come
+        self._again = b""  # a head to be read once more; see `without_upgrade`
         self._ahead = b""  # requests sent before the one under way was answered
         self._running: RequestResponseCycle | None = None
         self._refusal: str | None = None  # to be answered after what is under way; nothing is parsed any more
@@ -106,6 +107,9 @@ class Requests(HttpToolsProtocol):
         try:
             self.parser.feed_data(part)
         except httptools.HttpParserUpgrade as upgrade:
+            again, self._again = self._again, b""
+            if again:
+                self._feed(again)
             return int(upgrade.args[0])
         except httptools.HttpParserInvalidMethodError:
             raise Refused("method_not_allowed" if _METHOD.match(part) else "request_invalid") from None
@@ -143,6 +147,10 @@ class Requests(HttpToolsProtocol):
         """Check the head, and begin to answer."""
         version = self.parser.get_http_version()
         self._left = check_head(version, self.url, self.headers)
+        if self.parser.should_upgrade():
+            self._again = without_upgrade(self.parser.get_method(), self.url, version, self.headers)
+            if self._again:
+                return
         host, target = split_authority(self.url)
         if host is not None:  # it counts, whatever the header says
             self.headers[:] = [(b"host", host), *((name, value) for name, value in self.headers if name != b"host")]
@@ -160,7 +168,7 @@ class Requests(HttpToolsProtocol):
             access_log=self.access_log,
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
+            expect_100_continue=self.expect_100_continue and version == "1.1",
             keep_alive=version == "1.1" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
@@ -182,6 +190,8 @@ class Requests(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request ends."""
+        if self._again:
+            return
         self._place = Place.BETWEEN
         super().on_message_complete()
 

@@ -452,6 +452,30 @@ def test_T15_websockets_are_refused_and_other_upgrades_ignored(hurried: Any) -> 
     assert status_of(answer_to(hurried, upgrade % b"h2c")) == 200
 
 
+@pytest.mark.parametrize(
+    "body", [b"Content-Length: 13\r\n\r\n%s", b"Transfer-Encoding: chunked\r\n\r\nd\r\n%s\r\n0\r\n\r\n"]
+)
+def test_T15_a_request_that_wishes_for_another_protocol_keeps_its_body(hurried: Any, body: bytes) -> None:
+    """Java's own client wishes for h2c; a body that is read as the next request is smuggling."""
+    wish = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+    request = POST + wish + body % b'{"texts":"a"}'
+    said = answer_to(hurried, request[:-30], request[-30:] + request + LAST)
+    assert re.findall(rb"HTTP/1\.1 (\d+)", said) == [b"200"] * 3
+    hidden = POST + wish + b"Content-Length: %d\r\n\r\n" % len(GET) + GET + LAST
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answer_to(hurried, hidden)) == [b"400", b"200"]
+
+
+def test_T16_a_tunnel_with_a_body_is_refused(hurried: Any) -> None:
+    said = answer_to(hurried, b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(GET) + GET)
+    assert re.findall(rb"HTTP/1\.1 (\d+)", said) == [b"400"]
+
+
+def test_who_speaks_1_0_is_not_told_to_continue(hurried: Any) -> None:
+    request = POST + b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: 13\r\n\r\n" + b'{"texts":"a"}'
+    said = [answer_to(hurried, request.replace(b"HTTP/1.1", version)) for version in (b"HTTP/1.1", b"HTTP/1.0")]
+    assert [status_of(one) for one in said] == [100, 200]
+
+
 @pytest.mark.parametrize("method", [b"TRACE", b"BREW", b"PUT"])
 def test_T16_odd_methods_are_405(hurried: Any, method: bytes) -> None:
     said = answer_to(hurried, method + b" /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
