@@ -114,11 +114,14 @@ async def _classify(
     engine, model = pipeline.engine, service.model_name
     labels, templates = await _classes_asked(service, options)
     k = choose_k(service, options.k)
+    check = partial(_check_classes, labels, templates, service.settings)
+    characters = sum(map(len, labels)) + sum(map(len, templates))
+    if characters > _most_characters(service.settings):
+        await off_loop(check, large=True)  # ends here: the key of what fills a body would hold the loop for a second
     key = class_key(engine, labels, templates, mode, k)
     known = service.class_cache.peek(key)
     if known is None:  # else they were checked when they were embedded
-        check = partial(_check_classes, labels, templates, service.settings)
-        await off_loop(check, large=sum(map(len, labels)) + sum(map(len, templates)) > _LARGE_CLASSES_CHARACTERS)
+        await off_loop(check, large=characters > _LARGE_CLASSES_CHARACTERS)
     trace = Trace()
 
     # A label set's weights are known once its classes are embedded: until then its images wait un-enhanced.
@@ -170,6 +173,12 @@ async def _classes_asked(service: Service, options: ClassifyOptions) -> tuple[Se
 def _check_classes(labels: Sequence[str], templates: Sequence[str], settings: Settings) -> None:
     check_labels(labels, settings)
     check_templates(templates, labels, settings)
+
+
+def _most_characters(settings: Settings) -> int:
+    """Of labels and templates together that can be acceptable."""
+    of_templates = settings.max_templates * settings.max_text_characters
+    return settings.max_labels * settings.max_label_characters + of_templates
 
 
 def _mode_of(service: Service, options: ClassifyOptions) -> EnhanceMode:

@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from service.classes.class_cache import class_key
 from service.classes.class_embeddings import check_labels, check_templates, score
 from service.pipeline.engine import Engine
 from service.problems import Problem
@@ -224,3 +225,21 @@ def test_many_or_long_labels_are_checked_beside_the_event_loop(
         body = {"images": [base64.b64encode(photo_bytes["png"]).decode()], **changes}
         assert service.client.post("/classify", json=body).status_code == 200
     assert checked == [on_the_loop]
+
+
+def test_labels_that_fill_a_body_are_refused_before_their_key_is_reckoned(
+    client: httpx.Client, photo_bytes: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the event loop, 60 MB of them took a second."""
+    keyed: list[int] = []
+
+    def key(engine: Any, labels: list[str], *rest: Any) -> str:
+        keyed.append(sum(map(len, labels)))
+        return class_key(engine, labels, *rest)
+
+    monkeypatch.setattr(routes, "class_key", key)
+    body = {"images": [base64.b64encode(photo_bytes["png"]).decode()]}
+    answers = [client.post("/classify", json={**body, "labels": labels}) for labels in (["é" * 500_000], ["a"])]
+    assert [answer.status_code for answer in answers] == [422, 200]
+    assert answers[0].json()["code"] == "text_too_long"
+    assert keyed == [1]
