@@ -1,6 +1,6 @@
 """Requests as the service wants them. No connection is touched here.
 
-Depends on the parts beside it.
+Depends on numpy and the parts beside it.
 """
 
 import json
@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
+
+import numpy as np
 
 from reco_client.batches import Batch
 from reco_client.errors import RequestRefused
@@ -172,8 +174,9 @@ def _json(value: Any) -> str:
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that were given; the service has a default for each other."""
-    return {name: value for name, value in options.items() if value is not None}
+    """Options that were given, numpy's numbers as Python's; the service has a default for each other."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
 
 
 def _form(options: Mapping[str, Any]) -> dict[str, str]:

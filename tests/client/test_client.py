@@ -218,6 +218,14 @@ def test_classification_of_the_best_and_of_the_bad(call: Call, photos: list[Any]
     assert found[1].label is None
 
 
+def test_options_may_be_of_numpy(call: Call, photos: list[Any]) -> None:
+    for name, inputs in (("embed_texts", TEXTS), ("embed_images", photos)):
+        said = [call(name, inputs, k=k, enhance=enhance) for k, enhance in ((np.int64(3), np.True_), (3, True))]
+        np.testing.assert_allclose(said[0], said[1], atol=1e-6)
+    found = call("classify", photos[0], labels=np.array(LABELS), top_k=np.int32(2), compare=np.False_)
+    assert len(found[0].scores.top) == 2
+
+
 def test_the_rest(call: Call, engine: Engine) -> None:
     assert call("memory")["num_items"] == engine.memory.num_items
     assert call("ready")["status"] == "ready"
