@@ -74,6 +74,6 @@ class Exchange(RequestResponseCycle):
     def _complete(self) -> None:
         self.response_complete = True
         self.message_event.set()
-        if not self.keep_alive:
+        if not self.keep_alive and not self.more_body:  # else when the body ends: TCP would reset who is still sending
             self.transport.close()
         self.on_response()

@@ -194,8 +194,12 @@ class Requests(HttpToolsProtocol):
             return
         self._place = Place.BETWEEN
         super().on_message_complete()
+        if self.cycle.response_complete and not self.cycle.keep_alive:
+            self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self.transport.is_closing():
+            return  # sent behind the last request of the connection
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 

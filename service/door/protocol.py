@@ -166,8 +166,8 @@ class Connection(Requests):
 
     def _too_slow(self) -> None:
         self._deadline = None
-        if self._place is Place.BETWEEN:
-            self.transport.close()  # it never said a word
+        if self._place is Place.BETWEEN or (self._place is Place.BODY and not self._answering):
+            self.transport.close()  # it never said a word, or has its answer and not sent the rest
         else:
             self._answer("receive_timeout")
 

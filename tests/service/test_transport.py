@@ -470,6 +470,43 @@ def test_T16_a_tunnel_with_a_body_is_refused(hurried: Any) -> None:
     assert re.findall(rb"HTTP/1\.1 (\d+)", said) == [b"400"]
 
 
+@pytest.mark.parametrize("version", [b"HTTP/1.0", b"HTTP/1.1"])
+def test_T13_who_closes_behind_a_large_body_is_answered_and_not_reset(hurried: Any, version: bytes) -> None:
+    """As nginx asks by default; reset while it sends, a client may never see the answer."""
+    with connected(hurried) as connection:
+        head = b"POST /nowhere " + version + b"\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        connection.sendall(head % 20_000_000)
+        for _ in range(200):
+            connection.sendall(bytes(100_000))
+        said = b""
+        while more := connection.recv(65536):
+            said += more
+    assert re.findall(rb"HTTP/1\.1 (\d+)", said) == [b"404"]
+
+
+def test_T13_nothing_is_taken_behind_the_last_request_of_a_connection(
+    hurried: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = counted(hurried, "not_found")
+    monkeypatch.setattr(Connection, "_ending", True)
+    with connected(hurried) as connection:
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+        assert status_of(connection.recv(65536)) == 404
+        connection.sendall(b"cd" + GET.replace(b"livez", b"nowhere"))
+        assert connection.recv(65536) == b""
+    monkeypatch.undo()
+    assert counted(hurried, "not_found") == before + 1
+
+
+def test_T13_who_sends_no_rest_behind_an_answer_is_closed_without_another(
+    hurried: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.door.protocol._LEFTOVER_S", 0.2)
+    for connection in (b"close", b"keep-alive"):
+        head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nConnection: " + connection + b"\r\nContent-Length: 9\r\n\r\n"
+        assert re.findall(rb"HTTP/1\.1 (\d+)", answer_to(hurried, head)) == [b"404"]
+
+
 def test_who_speaks_1_0_is_not_told_to_continue(hurried: Any) -> None:
     request = POST + b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: 13\r\n\r\n" + b'{"texts":"a"}'
     said = [answer_to(hurried, request.replace(b"HTTP/1.1", version)) for version in (b"HTTP/1.1", b"HTTP/1.0")]
