@@ -5,9 +5,11 @@ Depends on engine's dataclasses and numpy. Vectors leave as float32, little-endi
 
 import base64
 import io
+import string
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import orjson
@@ -21,6 +23,7 @@ from service.problems import ItemError
 from service.schemas.requests import ClassifyOptions, EmbedOptions, EncodingFormat, EnhanceMode
 
 NPY_MEDIA_TYPE = "application/x-npy"
+_SAFE = " " + string.punctuation.replace("%", "")  # beside letters and digits, what a header may hold
 
 
 def head(engine: Engine, model: str, *, enhanced: bool, degraded: bool = False) -> dict[str, Any]:
@@ -35,10 +38,10 @@ def head(engine: Engine, model: str, *, enhanced: bool, degraded: bool = False) 
 
 
 def headers(engine: Engine, model: str, *, enhanced: bool, degraded: bool = False) -> dict[str, str]:
-    """The same as response headers: an .npy body has no other place for it."""
+    """The same as response headers, percent-encoded beyond ASCII: an .npy body has no other place for it."""
     names = {"model": "X-Reco-Model", "space": "X-Reco-Space", "memory_version": "X-Reco-Memory-Version"}
     told = head(engine, model, enhanced=enhanced, degraded=degraded)
-    fields = {header: str(told[name]) for name, header in names.items()}
+    fields = {header: quote(str(told[name]), safe=_SAFE) for name, header in names.items()}
     if engine.fusion_id is not None:
         fields["X-Reco-Fusion"] = engine.fusion_id
     if degraded:

@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import httpx
 import numpy as np
@@ -31,7 +32,7 @@ def embeddings_of(ask: Ask, response: httpx.Response | None, count: int) -> Embe
             np.load(io.BytesIO(response.content), allow_pickle=False),
             headers["x-reco-space"],
             int(headers["x-reco-memory-version"]),
-            headers["x-reco-model"],
+            unquote(headers["x-reco-model"]),
             headers.get("x-reco-fusion"),
             truncated=tuple(ask.first + place for place in cut),
             degraded=headers.get("x-reco-degraded") == "true",

@@ -25,7 +25,7 @@ _HEADERS: Mapping[str, Any] = {
 }
 _OF_VECTORS: Mapping[str, Any] = {
     "Server-Timing": {"description": "Milliseconds by stage, and in all.", "schema": _TEXT},
-    "X-Reco-Model": {"description": "As `model` in the body.", "schema": _TEXT},
+    "X-Reco-Model": {"description": "As `model` in the body, percent-encoded beyond ASCII.", "schema": _TEXT},
     "X-Reco-Space": {"description": "As `space` in the body: equal spaces are comparable.", "schema": _TEXT},
     "X-Reco-Memory-Version": {"description": "As `memory_version` in the body.", "schema": {"type": "integer"}},
     "X-Reco-Fusion": {"description": "As `fusion` in the body; absent without one.", "schema": _TEXT},

@@ -100,6 +100,7 @@ _BODY = (
     "json_too_complex",
     "body_too_large",
     "content_encoding_unsupported",
+    "bodies_full",
     "field_missing",
     "field_invalid",
     "field_unknown",

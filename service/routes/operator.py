@@ -16,7 +16,15 @@ from service.rendering import memory_now
 from service.routes.openapi import answer, problems
 from service.schemas.operator import ReloadAnswer
 
-_RELOAD = ("reload_in_progress", "reload_refused", "not_ready", "internal_error")
+_RELOAD = (
+    "body_too_large",
+    "content_encoding_unsupported",
+    "bodies_full",
+    "reload_in_progress",
+    "reload_refused",
+    "not_ready",
+    "internal_error",
+)
 
 
 def router(service: Service) -> APIRouter:
@@ -28,7 +36,10 @@ def router(service: Service) -> APIRouter:
         operation_id="operator_reload",
         summary="Open the newest memory and fusion",
         response_model=None,
-        responses={**answer(ReloadAnswer), **problems("body_too_large", *_RELOAD)},
+        responses={
+            **answer(ReloadAnswer),
+            **problems(*_RELOAD),
+        },
     )
     async def reload(request: Request) -> dict[str, Any]:
         """As SIGHUP does, keys included; answers when it is done. What is opened is what the settings name."""

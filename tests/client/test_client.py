@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,14 @@ def test_options_may_be_of_numpy(call: Call, photos: list[Any]) -> None:
         np.testing.assert_allclose(said[0], said[1], atol=1e-6)
     found = call("classify", photos[0], labels=np.array(LABELS), top_k=np.int32(2), compare=np.False_)
     assert len(found[0].scores.top) == 2
+
+
+def test_a_model_may_have_any_name(serve: Any, encoder_dir: Path, tmp_path: Path) -> None:
+    """It is its directory's; headers hold ASCII."""
+    named = shutil.copytree(encoder_dir, tmp_path / "模型 100%")
+    with serve(engine=None, model=str(named), served_model_name=None) as service, Client(service.url) as client:
+        found = client.embed_texts("a duck"), client.embed_texts("a duck", return_original=True)
+    assert [one.model for one in found] == [named.name] * 2
 
 
 def test_the_rest(call: Call, engine: Engine) -> None:

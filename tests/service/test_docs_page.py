@@ -209,6 +209,14 @@ def _has_only(value: Any, schema: Any, named: Any) -> None:
             _has_only(member, described["items"], named)
 
 
+def test_whoever_sends_a_body_is_told_what_reading_it_refuses(openapi: Any) -> None:
+    for path, methods in openapi["paths"].items():
+        for method in {"post", "put"} & set(methods):
+            described = [response["description"] for response in methods[method]["responses"].values()]
+            codes = set(re.findall(r"`(\w+)`", " ".join(described)))
+            assert {"body_too_large", "bodies_full", "content_encoding_unsupported"} <= codes, path
+
+
 def test_documented_statuses_cover_every_code(openapi: Any) -> None:
     told = set()
     for path, methods in openapi["paths"].items():
