@@ -38,6 +38,7 @@ MemoryStoreError
 # Each is named after what happened; the tree above says that they are errors.
 # ruff: noqa: N818
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -209,9 +210,13 @@ class KeyNotFound(MemoryStoreError):
 
 
 class KeyTaken(MemoryStoreError):
-    """An item has this key, with another image or caption."""
+    """Items have these keys, with another image or caption."""
 
     code = "key_taken"
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        super().__init__(f"{len(keys)} keys are stored with another image or caption; nothing was changed")
+        self.keys = keys
 
 
 class SelectionInvalid(MemoryStoreError):

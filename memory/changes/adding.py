@@ -81,7 +81,7 @@ def add_rows(
         stored = _stored(memory, keys)
         new, present, taken = _judge(rows, memory, stored)
         if taken and not replace:
-            raise KeyTaken(f"{len(taken)} keys are stored with another image or caption; nothing was changed")
+            raise KeyTaken(taken)
         manifest, replaced = memory.manifest, [stored[key] for key in taken]
         if new:
             manifest = _commit(root, manifest, _chosen(rows, new), replaced)

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from memory import ITEMS_SCHEMA, Addition, KeyPatterns, MemoryStoreError, Removal, Rows, add_rows, remove_keys
+from memory import ITEMS_SCHEMA, Addition, KeyPatterns, KeyTaken, MemoryStoreError, Removal, Rows, add_rows, remove_keys
 from models.images.decoding import ImageLimits, decode_image
 from models.images.thumbnails import THUMBNAIL_PX, make_thumbnail
 from service.lifecycle import Service
@@ -33,7 +33,6 @@ SOURCE = "added by an operator"
 _KEY = re.compile(r"[^\x00-\x1f\x7f/][^\x00-\x1f\x7f]{0,255}")
 # The memory's refusals in the words of the API; any other is a fault of ours.
 _CODES = {
-    "key_taken": "pair_exists",
     "key_not_found": "pair_not_found",
     "locked": "memory_locked",
     "version_taken": "memory_locked",
@@ -86,7 +85,11 @@ async def add_pairs(
 
     def work() -> Addition:
         root, stamps = Path(settings.memory), Path(settings.stamps)
-        return add_rows(root, rows, encoder=record, replace=replace_stored, stamps=stamps)
+        try:
+            return add_rows(root, rows, encoder=record, replace=replace_stored, stamps=stamps)
+        except KeyTaken as error:
+            taken = [ItemError(f"/images/{first[name]}", "pair_exists") for name in error.keys]
+            raise Problem("pair_exists", errors=taken) from None
 
     return await _change(service, work)
 

@@ -71,6 +71,9 @@ def test_several_images_get_keys_of_their_own_and_one_sent_twice_is_one(
     assert (again["added"], len(again["present"]), again["memory_version"]) == ([], 2, 2)
     named = operated.post("/operator/pairs", files=files[:2], data={"name": "velo", "key": "velo"}).json()
     assert named["added"] == ["velo/0", "velo/1"]
+    files = [("files", photo_bytes[kind]) for kind in ("jpeg", "gif", "webp")]
+    refused = operated.post("/operator/pairs", files=files, data={"name": "velo", "key": "velo"}).json()
+    assert [error["pointer"] for error in refused["errors"]] == ["/images/1"]  # 0 is there as it is, 2 is new
 
 
 def test_a_stored_key_is_refused_unless_it_is_to_be_replaced(
@@ -79,6 +82,7 @@ def test_a_stored_key_is_refused_unless_it_is_to_be_replaced(
     said = {"name": "tirrik", "key": "pair-003"}
     refused = operated.post("/operator/pairs", files={"files": photo_bytes["jpeg"]}, data=said)
     assert (refused.status_code, refused.json()["code"]) == (409, "pair_exists")
+    assert [error["pointer"] for error in refused.json()["errors"]] == ["/images/0"]
     told = operated.post(
         "/operator/pairs", files={"files": photo_bytes["jpeg"]}, data=said | {"replace": "true"}
     ).json()
