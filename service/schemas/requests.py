@@ -179,7 +179,8 @@ def _expected(item: Mapping[str, Any]) -> str | None:
     told = item.get("ctx", {})
     match item["type"]:
         case "literal_error":
-            return f"one of {told['expected']}" if " or " in str(told["expected"]) else str(told["expected"])
+            words = str(told["expected"]).replace("True", "true")
+            return f"one of {words}" if " or " in words else words
         case "greater_than_equal":
             return f"at least {told['ge']}"
         case "expected":

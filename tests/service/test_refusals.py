@@ -83,3 +83,4 @@ def test_openais_clients_read_it_in_the_message(client: httpx.Client) -> None:
 
     assert 'Expected: a string, {"text": "..."}' in message(input={"text": 5})
     assert "Known: dimensions, embedding_type, " in message(input="a", task="x")
+    assert "Expected: true. At normalized." in message(input="a", normalized=False)
