@@ -74,13 +74,17 @@ class LabelSets:
         """Read the folder once, so that a mistake in it stops the start.
 
         Raises:
-            SettingsError: no such folder, or a file in it that is no label set.
+            SettingsError: no such folder, one that cannot be read, or a file in it that is no label set.
         """
         if settings.label_sets is None:
             return cls(None, settings)
         directory = Path(settings.label_sets)
         if not directory.is_dir():
             raise SettingsError(f"RECO_LABEL_SETS: {directory} is no folder")
+        try:
+            misnamed = _misnamed(directory)
+        except OSError as error:
+            raise SettingsError(f"RECO_LABEL_SETS: {directory} cannot be read: {error.strerror}") from None
         sets = cls(directory, settings)
         names = sets.names()
         if len(names) > MAX_SETS:
@@ -92,7 +96,7 @@ class LabelSets:
                 sets._read(name)
             except Problem:
                 raise SettingsError(f"RECO_LABEL_SETS: {directory / name}: {sets._refused[name]}") from None
-        for file in _misnamed(directory):
+        for file in misnamed:
             logger.warning("%s is no label set: %s", file, KINDS["label_set_name_invalid"].title)
         return sets
 

@@ -76,15 +76,18 @@ class Samples:
         """List the pictures of a folder.
 
         Raises:
-            SettingsError: the folder is not there, or its samples.json cannot be used.
+            SettingsError: the folder is not there or cannot be read, or its samples.json cannot be used.
         """
         if directory is None:
             return cls(None, (), max_bytes)
         root = Path(directory)
         if not root.is_dir():
             raise SettingsError(f"RECO_SAMPLES: {directory} is no folder")
-        listed = _read_list(root) if (root / LIST).is_file() else [_Listed(file=name) for name in _names(root)]
-        regular = [one for one in listed if _is_picture(root, one.file)]
+        try:
+            listed = _read_list(root) if (root / LIST).is_file() else [_Listed(file=name) for name in _names(root)]
+            regular = [one for one in listed if _is_picture(root, one.file)]
+        except OSError as error:
+            raise SettingsError(f"RECO_SAMPLES: {directory} cannot be read: {error.strerror}") from None
         return cls(root, tuple(_sample(one) for one in regular[:MAX_SAMPLES]), max_bytes)
 
     def describe(self) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import pytest
 
 from service.classes.label_sets import MAX_SETS, LabelSets
 from service.door.keys import key_line, new_key
+from service.page.samples import Samples
 from service.problems import Problem
 from service.settings import Settings, SettingsError
 
@@ -89,6 +90,17 @@ def test_a_file_that_can_no_longer_be_read_is_refused_and_what_it_held_serves_on
             opened(folder)
     assert sets.get("birds").labels == tuple(BIRDS["labels"]) and sets.refusal("birds") is None
     assert sets.get("new").labels == ("owl",)
+
+
+def test_a_folder_that_cannot_be_read_is_told_at_the_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.scandir", refused)
+    with pytest.raises(SettingsError, match=r"RECO_LABEL_SETS: .* cannot be read: Permission denied"):
+        opened(folder)
+    with pytest.raises(SettingsError, match=r"RECO_SAMPLES: .* cannot be read: Permission denied"):
+        Samples.open(str(folder), max_bytes=1)
 
 
 def test_while_the_folder_is_away_what_was_read_serves_on_and_nothing_is_changed(folder: Path) -> None:
