@@ -43,6 +43,25 @@ def why_no_weight(task: EvalTask, memory: SearchableMemory, fusions: Sequence[Fu
     return [f"{sentence}{told}."]
 
 
+def weight_without_copies(
+    task: EvalTask,
+    memory: SearchesNeighbours,
+    hidden: SearchesNeighbours,
+    fusions: Sequence[Fusion],
+    k: int,
+) -> list[str]:
+    """A sentence where `memory` has a weight and `hidden`, without the copies of test images, none, or the reverse."""
+    whole, left = ([unknown_without_weight(task, part, one, k) for one in fusions] for part in (memory, hidden))
+    if [one is None for one in whole] == [one is None for one in left]:
+        return []
+    without = [one for one in left if one is not None]
+    if not without:
+        return ["Without the copies it gets a weight."]
+    if len(without) < len(fusions):
+        return [f"Without the copies it gets none by {len(without)} of {len(fusions)} fusions."]
+    return [f"Without the copies: {no_weight(without[0])}"]
+
+
 def unknown_without_weight(task: EvalTask, memory: SearchesNeighbours, fusion: Fusion, k: int) -> float | None:
     """The share of labels that the memory does not know, where a zero-shot task gives it no weight; else None."""
     if not isinstance(task.task, ZeroShotTask):

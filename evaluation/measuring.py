@@ -87,7 +87,8 @@ def _zero_shot(task: ZeroShotTask, correct: dict[Scoring, NDArray[np.float64]], 
         for scoring in SCORINGS
     }
     measures = {TOP_1: share(correct, bootstrap), "mean per class": plain(mean_per_class)}
-    title, asked = f"zero-shot among {num_classes:,} classes", f"{len(task.images):,} images"
+    title = f"zero-shot among {num_classes:,} classes"
+    asked = "1 image" if len(task.images) == 1 else f"{len(task.images):,} images"
     chance = dict.fromkeys(measures, 100 / num_classes)
     return Section("zero_shot", title, measures, TOP_1, asked=asked, chance=chance)
 

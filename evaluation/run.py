@@ -10,7 +10,7 @@ import numpy as np
 from evaluation.array_memory import SearchesNeighbours
 from evaluation.bootstrap import Bootstrap
 from evaluation.curves import Point, fits_in_ram, memory_size_curve, neighbours_curve
-from evaluation.distrust import unknown_without_weight, why_no_weight
+from evaluation.distrust import unknown_without_weight, weight_without_copies, why_no_weight
 from evaluation.duplicates import Duplicates, LeavingOut, near_duplicates
 from evaluation.errors import EvaluationError
 from evaluation.figures import Section
@@ -23,6 +23,12 @@ from evaluation.unseen_pairs import without_unseen_pairs
 from memory import DUPLICATE_COSINE, SearchableMemory
 from models.fusion import Fusion
 
+FEWEST_IMAGES = 50  # for an interval: of fewer it may miss what is rare
+_SAW_COPIES = (
+    "The fusion was trained on this memory, copies of test images included, and no column undoes that: take them out "
+    "(`reco memory remove --like`) and train again, or test on other images."
+)
+
 
 @dataclass(frozen=True)
 class EvalConfig:
@@ -34,6 +40,7 @@ class EvalConfig:
         duplicate_cosine: from which on a memory item counts as a copy of a test image.
         curves: also measure over the size of the memory and over k.
         without_unseen: also measure tasks of entities without the unseen ones' pairs in the memory.
+        trained_on: digest of the memory that each fusion was trained on; None where it does not say.
     """
 
     k: int | None = None
@@ -41,11 +48,15 @@ class EvalConfig:
     duplicate_cosine: float = DUPLICATE_COSINE
     curves: bool = False
     without_unseen: bool = False
+    trained_on: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """All figures of one task; `sections` are the tables, `sides` what the fusions made of the task."""
+    """All figures of one task; `sections` are the tables, `sides` what the fusions made of the task.
+
+    `saw_copies`: a fusion was trained on this very memory, and it holds copies of test images.
+    """
 
     task: EvalTask
     k: int
@@ -56,6 +67,7 @@ class TaskResult:
     notes: tuple[str, ...] = ()
     memory_size: list[Point] = field(default_factory=list)
     neighbours: list[Point] = field(default_factory=list)
+    saw_copies: bool = False
 
 
 def evaluate(
@@ -89,20 +101,23 @@ def evaluate(
     report("looking for near-duplicates", 0, 1)
     duplicates = near_duplicates(task.task.images, memory, config.duplicate_cosine)
     report("looking for near-duplicates", 1, 1)
-    notes = [*task.notes, *_repeated(task), *why_no_weight(task, memory, fusions, k)]
+    saw_copies = len(duplicates.item_ids) > 0 and memory.digest in config.trained_on
+    notes = [*task.notes, *_repeated(task), *_few_images(task, config.bootstrap)]
+    notes += [*why_no_weight(task, memory, fusions, k), *([_SAW_COPIES] if saw_copies else [])]
+
+    def measured(part: SearchesNeighbours) -> list[Section]:
+        return measure(task, _refine(task, part, fusions, k, report), config.bootstrap)
+
     if 0 < len(duplicates.item_ids) < memory.num_items:
         hidden = LeavingOut(memory, duplicates.item_ids)
-        masked = measure(task, _refine(task, hidden, fusions, k, report), config.bootstrap)
-        for section, without in zip(sections, masked, strict=True):
+        for section, without in zip(sections, measured(hidden), strict=True):
             section.measures[f"{section.headline} without copies"] = without.measures[section.headline]
+        notes += weight_without_copies(task, memory, hidden, fusions, k)
     elif len(duplicates.item_ids):
         notes.append("Every item of the memory copies a test image: nothing is left to look up without the copies.")
     if config.without_unseen and task.kind == "entities":
         more, told = without_unseen_pairs(
-            task,
-            memory,
-            lambda part: measure(task, _refine(task, part, fusions, k, report), config.bootstrap),
-            lambda part: unknown_without_weight(task, part, fusions[0], k),
+            task, memory, measured, lambda part: unknown_without_weight(task, part, fusions[0], k)
         )
         sections, notes = [*sections, *more], [*notes, told]
     memory_size, neighbours = list[Point](), list[Point]()
@@ -115,7 +130,7 @@ def evaluate(
         else:
             notes.append("The memory is too large for RAM: no curve over its size.")
     return TaskResult(
-        task, k, sections, per_class(task, sides), duplicates, sides, tuple(notes), memory_size, neighbours
+        task, k, sections, per_class(task, sides), duplicates, sides, tuple(notes), memory_size, neighbours, saw_copies
     )
 
 
@@ -148,6 +163,25 @@ def check_parts(memory: SearchesNeighbours, fusions: Sequence[Fusion], k: int | 
     if k is not None and wanted > memory.num_items:
         raise EvaluationError("k_too_large", f"k = {wanted}, and the memory has {memory.num_items:,} items.")
     return wanted
+
+
+def _few_images(task: EvalTask, bootstrap: Bootstrap) -> list[str]:
+    """Of few images the bootstrap draws too narrow an interval: with 20, of which 1 gains, it has no width one time in
+    three."""
+    if isinstance(task.task, RetrievalTask):
+        counts = [len(task.task.queries("image"))]
+    elif task.unseen is not None and task.seen is not None:
+        counts = [int(part[task.task.labels].sum()) for part in (task.seen, task.unseen)]
+    else:
+        counts = [len(task.task.images)]
+    if not bootstrap.resamples or min(counts) >= FEWEST_IMAGES:
+        return []
+    number = "1 image" if min(counts) == 1 else f"{min(counts)} images"
+    part = " of a part" if len(counts) > 1 else ""
+    return [
+        f"Intervals are too narrow where they are of {number}{part}, and say nothing where they have no width: test on "
+        f"{FEWEST_IMAGES} or more."
+    ]
 
 
 def _repeated(task: EvalTask) -> list[str]:

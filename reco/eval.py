@@ -288,7 +288,8 @@ def _opened(
     saved = [open_fusion(path, memory.encoder) for path in fusions]
     by_id = {one.id: one.fusion for one in saved}
     k, resamples, cosine = numbers
-    config = EvalConfig(k, Bootstrap(resamples=resamples), cosine, curves=words[2], without_unseen=words[3])
+    trained_on = tuple(one.get("memory_digest") for one in fusions.values())
+    config = EvalConfig(k, Bootstrap(resamples=resamples), cosine, words[2], words[3], trained_on)
     check_parts(memory, list(by_id.values()), config.k)
     return Evaluated(memory, by_id, list(fusions.values()), config, words[1])
 

@@ -39,7 +39,9 @@ def print_result(result: "TaskResult", num_seeds: int, *, query_only: bool = Fal
     if len(duplicates.item_ids):
         found += f"memory items {len(duplicates.item_ids):,}, of {duplicates.images:,} of the task's images"
         measured = any(_WITHOUT_COPIES in name for section in result.sections for name in section.measures)
-        say(f"{found}; trust the column without copies" if measured else found, style="yellow")
+        if measured and not result.saw_copies:
+            found += "; trust the column without copies, unless the fusion was trained on them"
+        say(found, style="yellow")
     else:
         say(f"{found}none", style="dim")
     for note in result.notes:

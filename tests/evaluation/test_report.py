@@ -88,6 +88,65 @@ def test_copies_are_counted_and_masked(world: Any, run: Callable[..., TaskResult
     assert clean.sections[0].measures["top-1"]["both"].interval is None
 
 
+def test_a_fusion_that_was_trained_on_the_copies_is_told(
+    world: Any, run: Callable[..., TaskResult], evaluated: Evaluated, tmp_path: Path
+) -> None:
+    """Hiding copies from the search leaves what training learned of them: the column without them is no help."""
+    config = EvalConfig(bootstrap=Bootstrap(0), trained_on=("another", evaluated.memory.digest))
+    seen = run(world.zero_shot, config)
+    assert seen.saw_copies
+    assert any("trained on this memory, copies of test images included" in note for note in seen.notes)
+    arrays = dict(np.load(world.zero_shot))
+    np.savez(tmp_path / "clean.npz", **arrays | {name: arrays[name][3:] for name in ("image", "label")})
+    elsewhere = run(world.zero_shot, replace(config, trained_on=("another", None)))
+    for result in (run(tmp_path / "clean.npz", config), elsewhere):
+        assert not result.saw_copies
+        assert not any("copies of test images included" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("whole", "left", "told"),
+    [
+        ((0.0, 0.0, 0.5), (0.4, 0.1, 0.0), "Without the copies it gets a weight."),
+        ((0.4, 0.1, 0.0), (0.0, 0.0, 0.5), "Without the copies: The memory gets no weight for these labels"),
+        ((0.4, 0.1, 0.0), (0.2, 0.1, 0.0), None),
+        ((0.0, 0.0, 0.5), (0.0, 0.0, 0.5), None),
+    ],
+)
+def test_a_weight_that_hangs_on_the_copies_is_told(
+    whole: tuple[float, ...],
+    left: tuple[float, ...],
+    told: str | None,
+    world: Any,
+    run: Callable[..., TaskResult],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the one column says that the memory is not used, and the other shows what it gains, or the reverse."""
+    monkeypatch.setattr(
+        "evaluation.distrust.label_set_weights",
+        lambda labels, memory, *_: LabelSetWeights(*(left if isinstance(memory, LeavingOut) else whole)),
+    )
+    notes = [note for note in run(world.zero_shot, EvalConfig(bootstrap=Bootstrap(0))).notes if "copies" in note]
+    assert len(notes) == (told is not None)
+    assert all(note.startswith(str(told)) for note in notes)
+
+
+def test_intervals_of_few_images_are_told(world: Any, run: Callable[..., TaskResult], tmp_path: Path) -> None:
+    def few(path: Path, resamples: int = 100) -> list[str]:
+        notes = run(path, EvalConfig(bootstrap=Bootstrap(resamples))).notes
+        return [note for note in notes if "too narrow" in note]
+
+    assert few(world.zero_shot) == few(world.retrieval) == []  # 96 images
+    (of_a_part,) = few(world.entities)
+    assert "of 32 images of a part" in of_a_part
+    with np.load(world.zero_shot) as arrays:
+        one = {name: arrays[name][:1] if name in ("image", "label") else arrays[name] for name in arrays.files}
+    np.savez(tmp_path / "one.npz", **one)
+    (of_one,) = few(tmp_path / "one.npz")
+    assert "of 1 image, " in of_one
+    assert few(tmp_path / "one.npz", 0) == []
+
+
 def test_curves_end_at_the_figures_of_the_table(world: Any, run: Callable[..., TaskResult]) -> None:
     for path in (world.zero_shot, world.entities, world.retrieval):
         result = run(path)
@@ -289,7 +348,7 @@ def test_that_the_rest_of_a_memory_gets_no_weight_is_told(
     weighed = {True: LabelSetWeights(0.0, 0.0, 0.5), False: LabelSetWeights(0.4, 0.1, 0.0)}
     monkeypatch.setattr(
         "evaluation.distrust.label_set_weights",
-        lambda labels, memory, fusion, k, names: weighed[isinstance(memory, LeavingOut)],
+        lambda labels, memory, fusion, k, names: weighed[memory.num_items < 90],  # 95, 92 of them no copies
     )
     notes = run(world.entities, EvalConfig(bootstrap=Bootstrap(0), without_unseen=True)).notes
     (told,) = (note for note in notes if "gets no weight" in note)

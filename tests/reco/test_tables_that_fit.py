@@ -45,21 +45,22 @@ def test_an_evaluation(name: str, seeds: tuple[float, ...]) -> None:
     assert "1,234 images" in _title(section, len(seeds))
 
 
-@pytest.mark.parametrize("left", [True, False])
-def test_a_column_without_copies_is_named_only_where_there_is_one(
-    left: bool, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("left", "saw_copies"), [(True, False), (False, False), (True, True)])
+def test_a_column_without_copies_is_trusted_only_where_there_is_one_to_trust(
+    left: bool, saw_copies: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where every item of the memory is a copy nothing is left to measure without them."""
+    """Where every item of the memory is a copy nothing is left to measure; a fusion trained on copies keeps them."""
     measures = ("top-1", "top-1 without copies") if left else ("top-1",)
     told = {one: {scoring: Figure((50.0,)) for scoring in SCORINGS} for one in measures}
     section = Section("zero_shot", "zero_shot", told, "top-1", asked="5 images", chance={})
     task = SimpleNamespace(name="birds", kind="zero-shot", texts=[1, 2], task=SimpleNamespace(images=[1]), rejected={})
     copies = SimpleNamespace(cosine=0.985, item_ids=[1, 2], images=1)
-    result: Any = SimpleNamespace(task=task, duplicates=copies, sections=[section], notes=[], k=5)
+    parts = {"task": task, "duplicates": copies, "sections": [section], "notes": [], "k": 5, "saw_copies": saw_copies}
+    result: Any = SimpleNamespace(**parts)
     print_result(result, 1)
     said = " ".join(capsys.readouterr().err.split())
     assert "memory items 2, of 1 of the task's images" in said
-    assert ("trust the column without copies" in said) == left
+    assert ("trust the column without copies" in said) == (left and not saw_copies)
 
 
 def shown(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, compare: bool) -> str:
