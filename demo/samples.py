@@ -5,13 +5,13 @@ shown as well.
 """
 
 import json
-import shutil
 from pathlib import Path
 
 from demo.captions import PROMPTS
 from demo.corpus import QUIZ
 from demo.quiz import quiz_question
 from demo.species import Group, Species, species_of
+from memory.format.durable import write_bytes
 
 SAMPLES = "samples"
 _COUNTS: dict[Group, int] = {"unseen": 5, "unseen_genera": 2, "known": 4}
@@ -36,10 +36,10 @@ def write_samples(directory: Path) -> Path:
         ]
     listed = []
     for one, picture in chosen:
-        shutil.copyfile(picture, folder / picture.name)
+        write_bytes(folder / picture.name, picture.read_bytes(), replace=True)
         listed.append(_entry(one, picture.name))
     text = json.dumps({"samples": listed}, indent=1, ensure_ascii=False) + "\n"
-    (folder / "samples.json").write_text(text, encoding="utf-8")
+    write_bytes(folder / "samples.json", text.encode(), replace=True)
     return folder
 
 

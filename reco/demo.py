@@ -44,11 +44,12 @@ def demo(
     parts = {"model": told.model, "memory": told.memory, "fusion": told.fusion, "samples": told.samples}
     settings: dict[str, Any] = {name: str(path.resolve()) for name, path in parts.items()}
     lines = [f"RECO_{name.upper()}={path}\n" for name, path in settings.items()]
-    # Its presence says that the demo is complete, so it appears whole or not at all.
-    write_bytes(directory / "serve.env", "".join(lines).encode(), replace=True)
     if table:
         results = {row.method: row.accuracies for row in told.rows}
-        (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_bytes(directory / "results.json", f"{json.dumps(results, indent=2)}\n".encode(), replace=True)
+    # Its presence says that the demo is complete, so it appears last, and whole or not at all.
+    write_bytes(directory / "serve.env", "".join(lines).encode(), replace=True)
+    if table:
         console.print()
         console.print(_table(told.rows, seeds))
     if not serve:

@@ -10,17 +10,38 @@ from demo.corpus import QUIZ
 from demo.quiz import quiz_question
 from demo.samples import write_samples
 from demo.species import species_of
+from memory.errors import WriteFailed
 from reco.demo import _invitation
 from service.page.samples import Samples
 
 
-def test_the_samples_are_of_the_quiz_and_the_service_lists_them(tmp_path: Path, photo_bytes: dict[str, bytes]) -> None:
-    example, name, choices = quiz_question(tmp_path)
+@pytest.fixture
+def quiz(tmp_path: Path, photo_bytes: dict[str, bytes]) -> Path:
+    """A demo's folder with as much of the quiz as the samples need."""
     for group in ("known", "unseen", "unseen_genera"):
         (tmp_path / QUIZ / group).mkdir(parents=True)
         for species in species_of(group):
             (tmp_path / QUIZ / group / f"{species.slug}-000.png").write_bytes(photo_bytes["png"])
-    example.write_bytes(photo_bytes["png"])
+    quiz_question(tmp_path)[0].write_bytes(photo_bytes["png"])
+    return tmp_path
+
+
+def test_samples_that_cannot_be_written_leave_the_older_ones_whole(quiz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder = write_samples(quiz)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    for picture in (quiz / QUIZ).rglob("*.png"):
+        picture.write_bytes(b"another")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(WriteFailed, match="No space left"):
+        write_samples(quiz)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_the_samples_are_of_the_quiz_and_the_service_lists_them(quiz: Path) -> None:
+    tmp_path, (_, name, choices) = quiz, quiz_question(quiz)
     folder = write_samples(tmp_path)
     assert write_samples(tmp_path) == folder  # as often as the demo is run
     listed = json.loads((folder / "samples.json").read_text())["samples"]

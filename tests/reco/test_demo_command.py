@@ -43,8 +43,9 @@ def test_what_nobody_serves_is_told_with_what_serves_it(
     ]
 
 
+@pytest.mark.parametrize("table", [True, False])
 def test_the_mark_of_a_complete_demo_is_there_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -54,7 +55,7 @@ def test_the_mark_of_a_complete_demo_is_there_whole_or_not_at_all(
     monkeypatch.setattr(demo, "_refuse_early", lambda *_: None)
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(WriteFailed, match="No space left"):
-        demo.demo(tmp_path, serve=False, table=False)
+        demo.demo(tmp_path, serve=False, table=table)
     assert not list(tmp_path.iterdir())
 
 
