@@ -57,6 +57,19 @@ def test_a_table_files_and_json(reco: Callable[..., Result], world: Any, tmp_pat
     assert f"{figure['mean']:.1f}" in done.stderr
 
 
+def test_a_fusion_of_this_very_memory_has_no_column_to_trust(
+    reco: Callable[..., Result], world: Any, tmp_path: Path
+) -> None:
+    """Three test images lie in the memory: who trained on it has learned them."""
+    memory = Memory.open(world.memory)
+    fusion = Fusion(FusionConfig("copy", 64, k=4))
+    for name, digest in (("here", memory.digest), ("elsewhere", "x")):
+        save_fusion(tmp_path / name, fusion, memory.manifest.encoder, {"memory_digest": digest})
+        told = reco(world.memory, tmp_path / name, world.zero_shot, "--bootstrap", 0).stderr
+        assert ("trained on this memory, copies of test images included" in told) == (name == "here")
+        assert ("trust the column without copies" in told) == (name == "elsewhere")
+
+
 def test_options_change_what_they_say(reco: Callable[..., Result], world: Any) -> None:
     def task(*options: Any) -> dict[str, Any]:
         done = reco(world.memory, world.fusions[0], world.entities, "--json", "--bootstrap", 0, *options)
