@@ -23,18 +23,19 @@ _TEXT_LIMIT = 160
 
 
 def gallery(
-    tasks: Iterable[tuple[str, Sequence[Section], Sequence[Examples]]], about: Sequence[str], mode: Mode
+    tasks: Iterable[tuple[str, Sequence[str], Sequence[Section], Sequence[Examples]]], about: Sequence[str], mode: Mode
 ) -> str:
     """The page.
 
     Args:
-        tasks: title, tables and examples of each.
+        tasks: title, notes, tables and examples of each.
         about: what was evaluated, a sentence each.
         mode: that the examples show.
     """
     parts = [_head(about, mode)]
-    for title, sections, directions in tasks:
+    for title, notes, sections, directions in tasks:
         parts.append(f"<h2>{escape(title)}</h2>")
+        parts += [f'<p class="quiet small">{escape(note)}</p>' for note in notes]
         parts += [_table(section) for section in sections]
         for direction in directions:
             parts += _direction(direction)

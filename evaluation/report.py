@@ -176,5 +176,7 @@ def gallery_page(evaluated: Evaluated, tasks: Sequence[TaskResult]) -> str:
     for result in tasks:
         task = result.task
         title = f"{task.name}: {task.kind}, {len(task.task.images):,} images, {len(task.texts):,} texts, k = {result.k}"
-        shown.append((title, result.sections, examples(result, memory, first, evaluated.mode)))
+        copies = result.duplicates
+        found = f"Memory items that copy a test image: {len(copies.item_ids):,}, of {copies.images:,} of the images."
+        shown.append((title, [found, *result.notes], result.sections, examples(result, memory, first, evaluated.mode)))
     return gallery(shown, about, evaluated.mode)

@@ -289,7 +289,7 @@ class _Page(HTMLParser):
 
 
 def test_the_files(world: Any, run: Callable[..., TaskResult], evaluated: Evaluated, tmp_path: Path) -> None:
-    tasks = [run(world.zero_shot), run(world.retrieval)]
+    tasks = [replace(run(world.zero_shot), notes=("<b> & trust nothing",)), run(world.retrieval)]
     names = write_report(tmp_path / "out", evaluated, tasks)
     plots = ["pairs-memory-size", "pairs-neighbours", "zero-classes", "zero-memory-size", "zero-neighbours"]
     assert names == sorted(
@@ -306,6 +306,8 @@ def test_the_files(world: Any, run: Callable[..., TaskResult], evaluated: Evalua
     assert not [value for name, value in parsed.attributes if name in ("src", "href") and not value.startswith("data:")]
     assert "species <" not in page
     assert "species &lt;" in page
+    assert "Memory items that copy a test image: 3, of 3 of the images." in page
+    assert "&lt;b&gt; &amp; trust nothing" in page  # who gets the page passed on must see what is wrong with it
     assert not re.search(r"<script|url\(|@import|https?://", page)
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     write_report(tmp_path / "out", evaluated, tasks)
