@@ -18,7 +18,11 @@ def harmonic_mean(seen: NDArray[np.floating], unseen: NDArray[np.floating]) -> N
 
 
 def entity_measures(
-    outcomes: Outcomes, seen: NDArray[np.bool_], unseen: NDArray[np.bool_], bootstrap: Bootstrap
+    outcomes: Outcomes,
+    seen: NDArray[np.bool_],
+    unseen: NDArray[np.bool_],
+    bootstrap: Bootstrap,
+    groups: NDArray[np.int64],
 ) -> dict[str, Measure]:
     """Accuracy on seen and unseen entities, and the harmonic mean of the two.
 
@@ -26,17 +30,24 @@ def entity_measures(
         outcomes: (S, N) by scoring, 1.0 where the image's entity was named.
         seen, unseen: (N,) which images show an entity of the one or the other kind; at least one each.
         bootstrap: resamples seen and unseen images apart.
+        groups: (N,) as in `Bootstrap.means`.
     """
     parts = {"seen": seen, "unseen": unseen}
     measures = {
-        name: share({scoring: outcomes[scoring][:, part] for scoring in SCORINGS}, bootstrap)
+        name: share({scoring: outcomes[scoring][:, part] for scoring in SCORINGS}, bootstrap, groups[part])
         for name, part in parts.items()
     }
-    measures["harmonic mean"] = _harmonic(outcomes, seen, unseen, bootstrap)
+    measures["harmonic mean"] = _harmonic(outcomes, seen, unseen, bootstrap, groups)
     return measures
 
 
-def _harmonic(outcomes: Outcomes, seen: NDArray[np.bool_], unseen: NDArray[np.bool_], bootstrap: Bootstrap) -> Measure:
+def _harmonic(
+    outcomes: Outcomes,
+    seen: NDArray[np.bool_],
+    unseen: NDArray[np.bool_],
+    bootstrap: Bootstrap,
+    groups: NDArray[np.int64],
+) -> Measure:
     frozen = outcomes["none"]
     num_seeds = len(frozen)
 
@@ -56,7 +67,8 @@ def _harmonic(outcomes: Outcomes, seen: NDArray[np.bool_], unseen: NDArray[np.bo
         joint = np.concatenate([frozen, refined])  # (2S, N): resampled together, so the comparison is paired
         # One for both parts: with the same draws, lucky seen images would come with lucky unseen ones.
         dice = bootstrap.dice()
-        drawn = np.concatenate([bootstrap.means(joint[:, part].T, dice=dice) for part in (seen, unseen)], axis=1)
+        parts = [bootstrap.means(joint[:, part].T, groups[part], dice) for part in (seen, unseen)]
+        drawn = np.concatenate(parts, axis=1)
         gain = float(values.mean()) - measure["none"].mean
         measure[scoring] = Figure(tuple(map(float, values)), gain, bootstrap.interval(means(drawn) * 100))
     return measure

@@ -34,13 +34,14 @@ def measure(task: EvalTask, seeds: Sequence[Sides], bootstrap: Bootstrap) -> lis
         seeds: its sides as refined by each fusion.
         bootstrap: draws the intervals.
     """
+    groups = equal_images(task.task.images) if bootstrap.resamples else np.arange(len(task.task.images))
     if isinstance(task.task, RetrievalTask):
-        return [_retrieval(task.task, seeds, bootstrap, modality) for modality in DIRECTIONS]
+        return [_retrieval(task.task, seeds, bootstrap, groups, modality) for modality in DIRECTIONS]
     correct = _correct(task.task, seeds)
-    sections = [_zero_shot(task.task, correct, bootstrap)]
+    sections = [_zero_shot(task.task, correct, bootstrap, groups)]
     if task.seen is not None and task.unseen is not None:
         seen, unseen = (part[task.task.labels] for part in (task.seen, task.unseen))
-        measures = entity_measures(correct, seen, unseen, bootstrap)
+        measures = entity_measures(correct, seen, unseen, bootstrap, groups)
         asked = f"{int(seen.sum()):,} images of seen, {int(unseen.sum()):,} of unseen ones"
         chance = dict.fromkeys(measures, 100 / len(task.texts))
         title = "seen and unseen entities"
@@ -74,29 +75,44 @@ def per_class(task: EvalTask, seeds: Sequence[Sides]) -> list[dict[str, Any]]:
     ]
 
 
+def equal_images(images: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The group (N,) of each image: an image given twice tells nothing twice, so that equal ones are drawn together."""
+    rows = np.ascontiguousarray(images).view(np.dtype((np.void, images.itemsize * images.shape[1])))
+    groups: NDArray[np.int64] = np.unique(rows.ravel(), return_inverse=True)[1]
+    return groups
+
+
 def _correct(task: ZeroShotTask, seeds: Sequence[Sides]) -> dict[Scoring, NDArray[np.float64]]:
     """1.0 where an image got its class, (S, N) by scoring."""
     found = stacked([predictions(sides) for sides in seeds])
     return {scoring: (found[scoring] == task.labels).astype(np.float64) for scoring in SCORINGS}
 
 
-def _zero_shot(task: ZeroShotTask, correct: dict[Scoring, NDArray[np.float64]], bootstrap: Bootstrap) -> Section:
+def _zero_shot(
+    task: ZeroShotTask, correct: dict[Scoring, NDArray[np.float64]], bootstrap: Bootstrap, groups: NDArray[np.int64]
+) -> Section:
     num_classes = len(task.class_texts)
     mean_per_class = {
         scoring: np.array([np.nanmean(per_class_accuracy(one, task.labels, num_classes)) for one in correct[scoring]])
         for scoring in SCORINGS
     }
-    measures = {TOP_1: share(correct, bootstrap), "mean per class": plain(mean_per_class)}
+    measures = {TOP_1: share(correct, bootstrap, groups), "mean per class": plain(mean_per_class)}
     title = f"zero-shot among {num_classes:,} classes"
     asked = "1 image" if len(task.images) == 1 else f"{len(task.images):,} images"
     chance = dict.fromkeys(measures, 100 / num_classes)
     return Section("zero_shot", title, measures, TOP_1, asked=asked, chance=chance)
 
 
-def _retrieval(task: RetrievalTask, seeds: Sequence[Sides], bootstrap: Bootstrap, modality: Modality) -> Section:
+def _retrieval(
+    task: RetrievalTask,
+    seeds: Sequence[Sides],
+    bootstrap: Bootstrap,
+    groups: NDArray[np.int64],
+    modality: Modality,
+) -> Section:
     found = stacked([ranks(task, sides, modality) for sides in seeds])
     # The captions of one image are not independent: they are drawn together.
-    groups = task.image_of_text if modality == "text" else None
+    groups = groups[task.image_of_text if modality == "text" else task.queries("image")]
     measures: dict[str, Measure] = {
         f"R@{at}": share({one: (found[one] <= at).astype(np.float64) for one in SCORINGS}, bootstrap, groups)
         for at in RECALL_AT

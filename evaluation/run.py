@@ -14,7 +14,7 @@ from evaluation.distrust import unknown_without_weight, weight_without_copies, w
 from evaluation.duplicates import Duplicates, LeavingOut, near_duplicates
 from evaluation.errors import EvaluationError
 from evaluation.figures import Section
-from evaluation.measuring import measure, per_class
+from evaluation.measuring import equal_images, measure, per_class
 from evaluation.refinement import Sides
 from evaluation.retrieval import RetrievalTask
 from evaluation.task_sides import task_sides_at
@@ -187,14 +187,18 @@ def _few_images(task: EvalTask, bootstrap: Bootstrap) -> list[str]:
 def _repeated(task: EvalTask) -> list[str]:
     """A caption of several images has one right image a row all the same, so has an image that is given several times,
     and of equal classes only the first is ever answered: whoever reads R@1 or top-1 should know."""
+    equal = len(task.task.images) - len(np.unique(equal_images(task.task.images)))
     if task.kind != "retrieval":
-        equal = len(task.texts) - len(np.unique(task.texts, axis=0))
-        if not equal:
-            return []
-        return [
-            f"{equal:,} of the classes have the same text embedding as an earlier class, which gets the images of "
-            "both: merge them, or give them different names."
-        ]
+        same = len(task.texts) - len(np.unique(task.texts, axis=0))
+        told = []
+        if equal:
+            told.append(f"{equal:,} of the images equal an earlier one: the intervals count each once.")
+        if same:
+            told.append(
+                f"{same:,} of the classes have the same text embedding as an earlier class, which gets the images of "
+                "both: merge them, or give them different names."
+            )
+        return told
     assert isinstance(task.task, RetrievalTask)
     images_of = defaultdict[str, set[int]](set)
     for caption, image in zip(task.text_names, task.task.image_of_text.tolist(), strict=True):
@@ -203,7 +207,6 @@ def _repeated(task: EvalTask) -> list[str]:
     if shared:
         many = "1 caption belongs" if shared == 1 else f"{shared:,} captions belong"
         told.append(f"{many} to several images; only the image of its own row is right.")
-    equal = len(task.task.images) - len(np.unique(task.task.images, axis=0))
     if equal:
         told.append(
             f"{equal:,} of the images equal an earlier one, and only a text's own row is right: give each image once, "

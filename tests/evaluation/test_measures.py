@@ -175,7 +175,7 @@ def test_harmonic_mean_by_eye() -> None:
 def test_entities_are_measured_apart_and_together() -> None:
     data = outcomes(2)
     unseen = np.arange(200) < 60
-    measures = entity_measures(data, ~unseen, unseen, Bootstrap(400))
+    measures = entity_measures(data, ~unseen, unseen, Bootstrap(400), np.arange(200))
     seen_by_seed = data["both"][:, ~unseen].mean(axis=1)
     unseen_by_seed = data["both"][:, unseen].mean(axis=1)
     harmonic = 2 / (1 / seen_by_seed + 1 / unseen_by_seed) * 100
@@ -193,7 +193,8 @@ def test_seen_and_unseen_images_are_drawn_apart() -> None:
     both = np.concatenate([part, part])
     data: dict[Any, np.ndarray] = {one: both[None, :, int(one != "none")] for one in SCORINGS}
     seen = np.arange(len(both)) < len(part)
-    found = entity_measures(data, seen, ~seen, Bootstrap(8000))["harmonic mean"]["both"].interval
+    alone = np.arange(len(both))
+    found = entity_measures(data, seen, ~seen, Bootstrap(8000), alone)["harmonic mean"]["both"].interval
     first, second = (Bootstrap(8000, seed=seed).means(part) for seed in (1, 2))
     gains = (harmonic_mean(first[:, 1], second[:, 1]) - harmonic_mean(first[:, 0], second[:, 0])) * 100
     assert found is not None

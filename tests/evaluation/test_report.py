@@ -131,6 +131,23 @@ def test_a_weight_that_hangs_on_the_copies_is_told(
     assert all(note.startswith(str(told)) for note in notes)
 
 
+def test_an_image_that_is_given_twice_is_drawn_once(world: Any, run: Callable[..., TaskResult], tmp_path: Path) -> None:
+    """Every image twice is no larger test: the figures and their intervals stay as they are."""
+    config = EvalConfig(bootstrap=Bootstrap(300))
+    for path in (world.zero_shot, world.entities):
+        with np.load(path) as arrays:
+            twice = {name: np.repeat(arrays[name], 1 + (name in ("image", "label")), axis=0) for name in arrays.files}
+        np.savez(tmp_path / "twice.npz", **twice)
+        once, doubled = run(path, config), run(tmp_path / "twice.npz", config)
+        assert any("96 of the images equal an earlier one" in note for note in doubled.notes)
+        assert not any("equal an earlier one" in note for note in once.notes)
+        for section, same in zip(once.sections, doubled.sections, strict=True):
+            for name, measured in section.measures.items():
+                figure, other = measured["both"], same.measures[name]["both"]
+                assert other.mean == pytest.approx(figure.mean)
+                assert other.interval == (None if figure.interval is None else pytest.approx(figure.interval))
+
+
 def test_intervals_of_few_images_are_told(world: Any, run: Callable[..., TaskResult], tmp_path: Path) -> None:
     def few(path: Path, resamples: int = 100) -> list[str]:
         notes = run(path, EvalConfig(bootstrap=Bootstrap(resamples))).notes
