@@ -10,6 +10,8 @@ import numpy as np
 from evaluation.ablations.arrangement import PAPER, RandomNeighbours
 from evaluation.ablations.world import Items, Part, Question
 from evaluation.array_memory import ArrayMemory
+from evaluation.duplicates import near_duplicates
+from memory import DUPLICATE_COSINE
 
 Condition = Callable[[Part, Question, int], Items]  # the last is the seed
 
@@ -27,6 +29,12 @@ def before(part: Part, question: Question, seed: int) -> Items:
 def without_classes(part: Part, question: Question, seed: int) -> Items:
     """Without every item of the entities that the images show."""
     return part.items.kept(~np.isin(part.items.entity, question.asked))
+
+
+def without_copies(part: Part, question: Question, seed: int) -> Items:
+    """Without every item whose image is nearly one of those that are asked about."""
+    copies = near_duplicates(question.images, part.items.memory(), DUPLICATE_COSINE).item_ids
+    return part.items.kept(np.setdiff1d(np.arange(len(part.items)), copies))
 
 
 def share(size: float) -> Condition:

@@ -17,7 +17,15 @@ from demo.species import GROUPS, species_of
 from evaluation.ablations.arranged_pairs import ArrangedPairs
 from evaluation.ablations.arrangement import ARRANGEMENTS, PAPER, Arrangement, RandomNeighbours, RememberedSearch
 from evaluation.ablations.bench import Bench, K, ask, best, fit, shown_entities
-from evaluation.ablations.conditions import before, permuted_captions, pooled_with, share, whole, without_classes
+from evaluation.ablations.conditions import (
+    before,
+    permuted_captions,
+    pooled_with,
+    share,
+    whole,
+    without_classes,
+    without_copies,
+)
 from evaluation.ablations.context import DEFAULT
 from evaluation.ablations.fewshot import load_fewshot
 from evaluation.ablations.figures import net_row, row_of
@@ -391,6 +399,10 @@ def test_conditions(few: World) -> None:
         left = condition(part, question, 0)
         assert len(left) == 3 * (CLASSES - UNSEEN)
         assert not np.isin(left.entity, unseen).any()
+    assert len(without_copies(part, question, 0)) == len(part.items)
+    leaked = replace(question, images=np.concatenate([question.images, part.items.image[[4, 9]]]))
+    clean = without_copies(part, leaked, 0)
+    np.testing.assert_array_equal(clean.image, np.delete(part.items.image, [4, 9], axis=0))
     permuted = permuted_captions(part, question, 1)
     np.testing.assert_array_equal(permuted.text, part.items.text)
     assert not np.array_equal(permuted.image, part.items.image)
@@ -541,6 +553,7 @@ def test_the_whole_of_it_in_little(few: World) -> None:
         by_key["update"].row("after"),
     ):
         assert same.cells == default.cells
+    assert by_key["controls"].row("RECO, copies of the queries left out").cells == default.cells  # it holds none
     assert by_key["update"].row("before: without what was added later").cells == (
         by_key["harm"].row("without the queried classes: label set").cells
     )
