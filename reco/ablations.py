@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from evaluation.ablations.run import AblationConfig
     from evaluation.ablations.world import World
 
+_INTERVAL = len("[-10.0, -10.0]")
 _WIDE = 152  # also where standard error is no terminal: a log need not fold at 80
 
 
@@ -69,28 +70,30 @@ def _printer(bars: Bars) -> "Callable[[Table], None]":
     def show(table: "Table") -> None:
         bars.close()
         out = console if console.is_terminal else Console(stderr=True, width=max(console.width, _WIDE))
-        out.print(_table(table))
+        out.print(_table(table, narrow=out.width < _WIDE))
         if table.note:
             out.print(table.note, style="dim", markup=False)
 
     return show
 
 
-def _table(table: "Table") -> "RichTable":
+def _table(table: "Table", *, narrow: bool) -> "RichTable":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as Rich
 
     rich = Rich(title=table.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    rich.add_column("top-1 in %, gain in points [95 %]", no_wrap=True)
+    if narrow:
+        rich.padding = (0, 1, 0, 0)  # four intervals beside a name
+    rich.add_column("top-1 in %, gain in points [95 %]", no_wrap=not narrow)
     for column in table.rows[0].cells:
-        rich.add_column(column, justify="right")
+        rich.add_column(column, justify="right", min_width=_INTERVAL if narrow else None)
     for row in table.rows:
-        rich.add_row(row.name, *(_cell(cell) for cell in row.cells.values()))
+        rich.add_row(row.name, *(_cell(cell, narrow) for cell in row.cells.values()))
     return rich
 
 
-def _cell(cell: "Cell") -> "Text":
-    """Accuracy, gain and interval; coloured where the interval leaves zero out."""
+def _cell(cell: "Cell", narrow: bool) -> "Text":
+    """Accuracy, gain and interval, below them where the terminal is narrow; coloured where it leaves zero out."""
     from rich.text import Text
 
     text = Text(f"{cell.accuracy:.1f}" if cell.accuracies else "", style="bold")
@@ -101,5 +104,6 @@ def _cell(cell: "Cell") -> "Text":
         f" {cell.gain:+.2f}", style=f"not bold {'green' if cell.gain > 0 else 'red'}" if certain else "not bold dim"
     )
     if cell.interval is not None:
-        text.append(f" [{cell.interval[0]:+.1f}, {cell.interval[1]:+.1f}]", style="not bold dim")
+        apart = "\n" if narrow else " "
+        text.append(f"{apart}[{cell.interval[0]:+.1f}, {cell.interval[1]:+.1f}]", style="not bold dim")
     return text

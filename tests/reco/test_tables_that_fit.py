@@ -11,8 +11,10 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from evaluation.ablations.figures import Cell, Row, Table
 from evaluation.figures import Figure, Section
 from evaluation.refinement import SCORINGS
+from reco.ablations import _table as ablations_table
 from reco.classify import _show
 from reco.cli import app
 from reco.eval_tables import _table, _title, print_result
@@ -43,6 +45,18 @@ def test_an_evaluation(name: str, seeds: tuple[float, ...]) -> None:
     row = next(line.split() for line in lines if line.strip().startswith("chance"))
     assert row[1:] == ["1.2"] * len(chance)
     assert "1,234 images" in _title(section, len(seeds))
+
+
+@pytest.mark.parametrize("columns", [("1000-way", "400-way"), ("known", "unseen", "unseen genera", "all")])
+def test_an_ablation(columns: tuple[str, ...]) -> None:
+    """The rows' names fold, the intervals do not."""
+    cell = Cell((85.86,), (72.66,), (-69.84, 75.52))
+    row = Row("RECO, copies of the queries left out", dict.fromkeys(columns, cell))
+    out = io.StringIO()
+    Console(file=out, width=80, color_system=None).print(ablations_table(Table("controls", "x", (row,)), narrow=True))
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+    assert "…" not in out.getvalue()
+    assert out.getvalue().count("[-69.8, +75.5]") == out.getvalue().count("85.9 +72.66") == len(columns)
 
 
 @pytest.mark.parametrize(("left", "saw_copies"), [(True, False), (False, False), (True, True)])
