@@ -91,7 +91,7 @@ def api_key(file: Path | None) -> str | None:
     if file is None:
         return None
     try:
-        return file.read_text(encoding="utf-8").strip()
+        return file.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         stop(f"--key-file {file}: {getattr(error, 'strerror', None) or 'not text'}", WRONG_COMMAND)
 
@@ -127,12 +127,12 @@ def _images_under(folder: Path) -> Iterator[Path]:
 
 
 def lines_of(file: Path) -> Iterator[str]:
-    """The lines of a text file that are not blank; - is standard input, read as it comes."""
+    """The lines of a text file that are not blank, without the mark that editors put first; - is standard input."""
     if str(file) == "-":
         yield from StandardInput()
         return
     try:
-        with file.open(encoding="utf-8") as lines:
+        with file.open(encoding="utf-8-sig") as lines:
             yield from (line.strip() for line in lines if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         stop(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8'}", WRONG_COMMAND)

@@ -209,7 +209,7 @@ def _names(keys: list[str] | None, more: list[str] | None, keys_from: Path | Non
     lines: list[str] = []
     if keys_from is not None:
         try:
-            lines = keys_from.read_text(encoding="utf-8").splitlines()
+            lines = keys_from.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             stop(f"{keys_from} cannot be read as text: {error}", code=2)
     literal = [line for line in lines if line]

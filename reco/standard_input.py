@@ -21,7 +21,9 @@ class StandardInput:
     def __init__(self) -> None:
         if sys.stdin is None:  # as Python has it where it was closed before the command began
             stop("standard input is closed", code=2)
-        decoder = codecs.getincrementaldecoder(sys.stdin.encoding)(sys.stdin.errors or "strict")
+        # The mark that editors put before UTF-8 is no part of the first line.
+        encoding = "utf-8-sig" if codecs.lookup(sys.stdin.encoding).name == "utf-8" else sys.stdin.encoding
+        decoder = codecs.getincrementaldecoder(encoding)(sys.stdin.errors or "strict")
         self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
         self._lines: deque[str] = deque()
         self._begun: list[str] = []  # parts of a line that has no end yet

@@ -155,7 +155,7 @@ def _names(path: Path | None) -> list[str]:
     if path is None:
         return []
     try:
-        names = path.read_text(encoding="utf-8").split("\n")  # an empty file is a list with one empty name: refused
+        names = path.read_text(encoding="utf-8-sig").split("\n")  # an empty file is a list with one empty name: refused
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"--names {path}: {error}") from error
     return names

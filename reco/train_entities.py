@@ -50,7 +50,7 @@ class EntitiesFound(NamedTuple):
 def read_names(file: Path) -> Listed:
     """Read a list of names; one that cannot be, or is empty, ends the command."""
     try:
-        names = [name for line in file.read_text(encoding="utf-8").splitlines() if (name := line.strip())]
+        names = [name for line in file.read_text(encoding="utf-8-sig").splitlines() if (name := line.strip())]
     except OSError as error:
         _refuse(file, error.strerror or "it cannot be read")
     except UnicodeDecodeError:

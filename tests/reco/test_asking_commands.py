@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from reco.asking import api_key, lines_of
 from reco.classify import _end_of
 from reco.cli import app
 from reco.embedding_files import ArrayFile, JsonLines, OutputError
 from reco.load import measure, text_requests
+from reco.train_entities import read_names
 
 TEXTS = ["a red bird", "a duck", "two umbrellas"]
 
@@ -63,6 +65,14 @@ def test_texts_to_lines_of_json(run: Any, client: httpx.Client) -> None:
     plain = run("embed", "--text", TEXTS[0], "--plain")
     expected = embedded(client, TEXTS[:1], enhance=False)
     np.testing.assert_allclose([lines(plain.stdout)[0]["embedding"]], expected, atol=1e-6)
+
+
+def test_the_mark_that_an_editor_puts_first_is_no_part_of_a_line(tmp_path: Path) -> None:
+    written = tmp_path / "by-notepad.txt"
+    written.write_text("wren\r\n\r\nfirecrest\r\n", encoding="utf-8-sig")
+    assert list(lines_of(written)) == read_names(written).names == ["wren", "firecrest"]
+    written.write_text("reco_key\r\n", encoding="utf-8-sig")
+    assert api_key(written) == "reco_key"
 
 
 def test_images_to_an_array_with_its_items(run: Any, client: httpx.Client, photos: Path, tmp_path: Path) -> None:

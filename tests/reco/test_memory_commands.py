@@ -108,7 +108,7 @@ def test_a_dry_run_lists_similarities(root: Path) -> None:
 
 
 def test_keys_from_a_file_are_literal(root: Path) -> None:
-    (root.parent / "keys.txt").write_text(f"{key(1)}\n\n{key(2)}\n")
+    (root.parent / "keys.txt").write_text(f"{key(1)}\n\n{key(2)}\n", encoding="utf-8-sig")  # as Notepad saves it
     assert told("remove", root, "--keys-from", root.parent / "keys.txt")["keys"] == [key(1), key(2)]
 
 

@@ -20,7 +20,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.RawIOBase]:
 
 def test_what_is_there_is_one_burst_and_what_comes_later_another(pipe: io.RawIOBase) -> None:
     text = "Grünfink".encode()
-    pipe.write(b"a\r\n\n  b \n" + text[:3])  # ends within a character
+    pipe.write(b"\xef\xbb\xbfa\r\n\n  b \n" + text[:3])  # begins with a mark, ends within a character
     lines = StandardInput()
     runs = bursts(lines, lines.waits)
     assert list(next(runs)) == ["a", "b"]
