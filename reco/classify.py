@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from models.label_set_words import no_weight
+from models.label_set_words import MANY_UNKNOWN, no_weight
 from reco.asking import WRONG_COMMAND, InFlight, KeyFile, Url, asking, images_in, lines_of, tell_failures
 from reco.console import say, stop
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SHOWN_AT_ONCE = 50  # rows that wait for one another
 _COLUMNS = ("image", "label", "", "without the memory")  # and the next best labels, where there is room
+_IN_ITS_WORDS = " Labels that its captions mention, word for word, it knows: call things as they do, or add pairs."
 _WIDE = 1000  # columns where nobody folds: in a pipe a row is a line
 _GAP = 2  # between columns
 _LEAST_ROOM = 16  # for the next best labels; with less the column is left out
@@ -90,9 +91,17 @@ def classify(
                 typer.echo(json.dumps(_line(path, one), ensure_ascii=False))
         else:
             _show(answers(), paths, compare=compare)
-    if trust and not trust["text"] and not trust["image"]:
-        say(no_weight(trust["unknown_labels"]), style="yellow")
+    if told := _why_plain(trust):
+        say(told, style="yellow")
     tell_failures(failed, first)
+
+
+def _why_plain(trust: Mapping[str, float]) -> str:
+    """Why each answer is the frozen encoder's, and what to do; empty where the memory has a weight, or none is told."""
+    if not trust or trust["text"] or trust["image"]:
+        return ""
+    unknown = trust["unknown_labels"]
+    return no_weight(unknown) + (_IN_ITS_WORDS if unknown >= MANY_UNKNOWN else "")
 
 
 def _labels(labels: list[str] | None, labels_file: Path | None, label_set: str | None) -> dict[str, Any]:

@@ -71,7 +71,8 @@ def _milvus_token(settings: Settings) -> str | None:
     try:
         return Path(settings.milvus_token_file).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        raise SettingsError(f"RECO_MILVUS_TOKEN_FILE: {type(error).__name__}") from None
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise SettingsError(f"RECO_MILVUS_TOKEN_FILE cannot be read: {reason}") from None
 
 
 class _Told:

@@ -20,7 +20,20 @@ from memory_builder.readers.source import Root, Source, image_inside, image_stam
 from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
 
 _USUAL = Usual(
-    image=("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "path", "file", "filename"),
+    image=(
+        "image",
+        "img",
+        "jpg",
+        "jpeg",
+        "png",
+        "webp",
+        "image_bytes",
+        "bytes",
+        "path",
+        "file",
+        "filename",
+        "file_name",
+    ),
     caption=("caption", "text", "title", "txt"),
 )
 _PLAIN = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}

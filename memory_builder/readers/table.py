@@ -23,7 +23,10 @@ _NO_ROW = (
     "The row cannot be parsed, its number of fields is not the header's, or one of them has more than 131,072 letters."
 )
 TABLE_EXTENSIONS = (*DELIMITERS, *JSON_LINES)
-USUAL = Usual(image=("path", "image", "file", "filename", "filepath"), caption=("caption", "text", "title"))
+USUAL = Usual(
+    image=("path", "image", "file", "filename", "filepath", "file_name"),  # the last in Hugging Face's metadata.csv
+    caption=("caption", "text", "title"),
+)
 
 
 class _Range(NamedTuple):

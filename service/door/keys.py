@@ -95,7 +95,8 @@ def read_keys(settings: Settings) -> KeyRing:
             with path.open(encoding="utf-8-sig") as file:  # editors of one system begin files with a mark
                 text = file.read(_MAX_FILE_CHARACTERS + 1)
         except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"RECO_API_KEYS_FILE: {path} cannot be read: {type(error).__name__}") from None
+            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise SettingsError(f"RECO_API_KEYS_FILE: {path} cannot be read: {reason}") from None
         if len(text) > _MAX_FILE_CHARACTERS:  # a part of it would shut out who stands in the rest
             raise SettingsError(f"RECO_API_KEYS_FILE: {path} has more than {_MAX_FILE_CHARACTERS} characters")
         keys += _parse(text.splitlines(), "RECO_API_KEYS_FILE", plain=False)

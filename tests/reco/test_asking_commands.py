@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from reco.asking import api_key, lines_of
-from reco.classify import _end_of
+from reco.classify import _end_of, _why_plain
 from reco.cli import app
 from reco.embedding_files import ArrayFile, JsonLines, OutputError
 from reco.load import measure, text_requests
@@ -238,6 +238,13 @@ def test_classify_as_lines_and_as_a_table(run: Any, client: httpx.Client, photos
     assert told["label"] in table.stdout
     assert f"{told['top'][0]['probability']:.1%}" in table.stdout
     assert "image_truncated" in table.stdout
+
+
+def test_a_memory_that_knows_few_of_the_labels_is_told_with_what_to_do() -> None:
+    without = {"text": 0.0, "image": 0.0}
+    assert "call things as they do, or add pairs" in _why_plain({**without, "unknown_labels": 0.5})
+    assert "call things" not in _why_plain({**without, "unknown_labels": 0.0})
+    assert _why_plain({"text": 1.0, "image": 0.0, "unknown_labels": 0.2}) == _why_plain({}) == ""
 
 
 def test_bench_counts_items_and_refusals(run: Any) -> None:

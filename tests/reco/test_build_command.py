@@ -162,6 +162,19 @@ def test_what_was_removed_is_not_told_as_there(encoder_dir: Path, photos: Path, 
     )
 
 
+def test_what_was_removed_is_told_with_the_option_that_brings_it_back(
+    encoder_dir: Path, photos: Path, tmp_path: Path
+) -> None:
+    memory = str(tmp_path / "memory")
+    build = ["build", str(photos), "-o", memory, "--model", str(encoder_dir), "--device", "cpu"]
+    assert CliRunner().invoke(app, build).exit_code == 0
+    assert CliRunner().invoke(app, ["memory", "remove", memory, "--keys", "photos/2"]).exit_code == 0
+    Image.new("RGB", (8, 8), "red").save(photos / "2.png")  # so its unit is looked at again
+    told = " ".join(CliRunner().invoke(app, [*build, "--upsert"]).stderr.split())
+    assert "1 removed_earlier" in told
+    assert "What was removed from the memory stays out; --restore-removed adds it again." in told
+
+
 def test_captions_that_changed_are_told_with_the_option_that_replaces_them(
     encoder_dir: Path, photos: Path, tmp_path: Path
 ) -> None:

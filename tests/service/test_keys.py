@@ -367,13 +367,14 @@ def test_a_keys_file_holds_hashes_only_and_never_nothing(tmp_path: Path) -> None
     path = tmp_path / "keys"
     settings = Settings(model="m", memory="m", api_keys_file=str(path))
     for content, told in (
-        (None, "cannot be read"),
+        (None, "cannot be read: No such file or directory"),
+        ("caf\udce9", "cannot be read: it is not UTF-8"),
         ("", "no key"),
         (f"web use {USE}", "never the key itself"),
         (key_line("web", ["use"], USE) + "\n" + "# who it is for\n" * 80_000, "has more than 1048576 characters"),
     ):
         if content is not None:
-            path.write_text(content)
+            path.write_bytes(content.encode("utf-8", "surrogateescape"))
         with pytest.raises(SettingsError, match=told):
             read_keys(settings)
 

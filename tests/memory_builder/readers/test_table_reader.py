@@ -102,6 +102,7 @@ def test_captions_are_without_the_space_around_them(root: Path) -> None:
         ("caption,FILE,text", "FILE", "caption"),
         ("title, Image ", " Image ", "title"),
         ("filename,image,title,text", "image", "text"),
+        ("file_name,text", "file_name", "text"),
     ],
 )
 def test_columns_are_found_by_their_usual_names(tmp_path: Path, header: str, image: str, caption: str) -> None:
