@@ -81,6 +81,9 @@ class _Build:
         created = manifest is not self._previous.manifest
         if created:  # what came to nothing, too: after this version units that replace go by other names
             self._store.remove(unit.id for unit in plan.units)
+        # Each night on which a source changed and brought nothing left units; those of the plan spare a second look.
+        of_earlier_sources = self._store.without_rows({unit.reader.name for unit in plan.units})
+        self._store.remove(of_earlier_sources - {unit.id for unit in plan.units})
         return BuildResult(
             version=manifest.version,
             digest=manifest.digest,

@@ -139,7 +139,7 @@ def gc(
     memory: MemoryPath,
     keep: Annotated[int | None, typer.Option(min=1, help="Keep the N newest versions; all by default.")] = None,
     work: Annotated[
-        bool, typer.Option("--work", help="Also drop what an unfinished build has encoded; it then starts again.")
+        bool, typer.Option("--work", help="Also drop units in work/: a build that was stopped then starts again.")
     ] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -163,7 +163,8 @@ def gc(
     ]
     if done.unfinished:
         size = megabytes(sum(unit.bytes for unit in done.unfinished))
-        rows.append(("unfinished build", f"{counted(len(done.unfinished), 'unit')}, {size}: kept; --work drops them"))
+        units = counted(len(done.unfinished), "unit")
+        rows.append(("work", f"{units}, {size}, of builds that stopped or found nothing new: kept; --work drops them"))
     more_versions = keep is None and len(done.kept) > 1
     next_step = f"reco memory gc {shell(memory)} --keep 1 drops the older versions too" if more_versions else ""
     show_table(f"{memory}: {'nothing deleted (dry run)' if dry_run else 'collected'}", rows, next_step=next_step)

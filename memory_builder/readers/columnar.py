@@ -19,21 +19,9 @@ from memory_builder.readers.regular_file import Stamp, stem_of
 from memory_builder.readers.source import Root, Source, image_inside, image_stamp, read_image
 from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
 
+_PATHS = ("path", "file", "filename", "file_name")
 _USUAL = Usual(
-    image=(
-        "image",
-        "img",
-        "jpg",
-        "jpeg",
-        "png",
-        "webp",
-        "image_bytes",
-        "bytes",
-        "path",
-        "file",
-        "filename",
-        "file_name",
-    ),
+    image=("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", *_PATHS),
     caption=("caption", "text", "title", "txt"),
 )
 _PLAIN = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}

@@ -6,7 +6,7 @@ work/units/<id>/ image.f16.npy  text.f16.npy  items.arrow  rejected.jsonl  unit.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,20 @@ class UnitStore:
             # Its description first: a removal that is cut short must not leave a unit that looks finished.
             (self._directory / unit_id / UNIT_DESCRIPTION).unlink(missing_ok=True)
             shutil.rmtree(self._directory / unit_id, ignore_errors=True)
+
+    def without_rows(self, corpora: Collection[str]) -> set[str]:
+        """Finished units of these corpora, by the first row's key, of which no row is to be stored."""
+        return {unit_id for unit_id in self.ids() if self._corpus_of_rowless(self._directory / unit_id) in corpora}
+
+    def _corpus_of_rowless(self, directory: Path) -> str | None:
+        try:
+            if not (directory / UNIT_DESCRIPTION).exists() or len(np.load(directory / UNIT_IMAGE, mmap_mode="r")):
+                return None
+            with (directory / UNIT_REJECTED).open(encoding="utf-8") as rows:
+                key: str = json.loads(rows.readline())["key"]
+        except (OSError, ValueError, KeyError):
+            return None
+        return key.partition("/")[0]
 
     def ids(self) -> list[str]:
         """Names of the units that are there."""

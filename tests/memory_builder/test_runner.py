@@ -248,6 +248,31 @@ def test_a_line_that_was_copied_is_told_and_is_no_error(run: Run, tmp_path: Path
     assert (again.present, again.repeated, again.rejected_earlier) == (3, 3, 1)
 
 
+def test_nights_that_bring_nothing_leave_one_nights_units(
+    run: Run, tmp_path: Path, memory: Path, write_folder: WriteFolder
+) -> None:
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "a.png")
+    killed = write_folder(tmp_path / "killed", range(20))
+    (killed / "000/00001.jpg").write_bytes(b"")
+    shop, units = tmp_path / "shop.csv", memory / "work/units"
+
+    def night(price: int) -> BuildResult:
+        shop.write_text(f"path,caption,price\na.png,a mug,{price}\n")
+        return run(shop)
+
+    assert night(1).created
+    with pytest.raises(TooManyRejected):
+        run(killed, max_error_rate=0.0)
+    encoded = {unit.name for unit in units.iterdir()}
+    assert encoded, "work of another corpus, to be gone on from"
+    for price in (2, 3, 4):
+        assert not night(price).created
+        assert len({unit.name for unit in units.iterdir()} - encoded) == 1
+        assert encoded < {unit.name for unit in units.iterdir()}
+    assert night(4).units_resumed == 1, "a second look is spared"
+    assert run(killed, max_error_rate=1.0).units_encoded == 0
+
+
 def test_too_many_rejected_rows_stop_the_build_and_cost_no_work(
     run: Run, tmp_path: Path, memory: Path, write_folder: WriteFolder
 ) -> None:

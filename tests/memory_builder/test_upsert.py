@@ -62,7 +62,7 @@ def test_a_changed_pair_is_reported_without_upsert_and_replaced_with_it(
     for caption in ("a newer caption", "the newest caption"):  # each version has other names for all units
         (photos / "000/00003.txt").write_text(caption)
         assert run(photos, upsert=True).created and not run(photos, upsert=True).created
-        left += 1  # the one that changed: what it was is nobody's any more, and stays until `gc --work`
+        # The one that changed is nobody's any more as it was, and gone.
         assert len(list((root / "work/units").iterdir())) == left
 
 
