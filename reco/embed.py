@@ -40,7 +40,9 @@ _HINTS = {
 def embed(
     images: Inputs = None,
     text: Annotated[list[str] | None, typer.Option(help="A text; may be given several times.")] = None,
-    texts: Annotated[Path | None, typer.Option(help="A file with a text a line; - is standard input.")] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="A file with a text a line, blank ones left out; - is standard input.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help=".npy or .jsonl; else lines of JSON on standard output."),
