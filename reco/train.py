@@ -203,6 +203,7 @@ def _train(kept: Kept, output: Path, design: str, asked: SameThing, options: Loo
     _check_size(opened, options.k)
     loading("torch")
     importlib.import_module("torch._dynamo")  # the first optimizer would load it, in silence between two bars
+    from memory.format.encoder_record import is_undeclared
     from models.checkpoint import save_fusion
     from models.training.recipes import told as told_recipe
 
@@ -231,9 +232,11 @@ def _train(kept: Kept, output: Path, design: str, asked: SameThing, options: Loo
         made = {"fusion": str(output), "checkpoint": checkpoint, "design": design, "k": options.k, **trained}
         loop.forget()
         console.print(f"fusion {checkpoint} in {escape(str(output))}")
-        named, model = escape(shlex.quote(str(output))), model_option()
+        servable = not is_undeclared(opened.encoder)
+        named, model = escape(shlex.quote(str(output))), model_option() if servable else ""
         console.print(f"next: [bold]reco eval {escape(kept.arguments)} {named} TEST{model}[/]", soft_wrap=True)
-        console.print(f"then: [bold]reco serve {escape(kept.options)} --fusion {named}{model}[/]", soft_wrap=True)
+        if servable:
+            console.print(f"then: [bold]reco serve {escape(kept.options)} --fusion {named}{model}[/]", soft_wrap=True)
     loop.world.leave()
     return made
 

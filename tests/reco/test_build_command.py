@@ -94,6 +94,27 @@ def test_what_comes_next_is_a_fusion_first_and_a_running_service_then(arrays: Pa
     assert "a fusion made before serves on; if there is none, `reco train" in grown
 
 
+def test_a_fusion_of_a_memory_that_no_service_opens_is_not_sent_to_one(arrays: Path) -> None:
+    memory = str(arrays.parent / "memory")
+    told("--embeddings", arrays, "--encoder-name", "some-clip", "-o", memory)
+    train = [
+        "train",
+        memory,
+        "-o",
+        str(arrays.parent / "fusion"),
+        "--design",
+        "gate",
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    done = CliRunner().invoke(app, train)
+    assert done.exit_code == 0, done.output
+    assert "next: reco eval" in done.stderr
+    assert "reco serve" not in done.stderr and "--model" not in done.stderr
+
+
 def test_a_build_without_a_model_is_told_every_way_to_name_one(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RECO_MODEL", raising=False)
     refused = CliRunner().invoke(app, ["build", str(photos), "-o", str(photos.parent / "memory")])
