@@ -109,7 +109,15 @@ def train_encoder(
         f"{counted(len(lessons.training), 'pair')} to train on, {len(lessons.validation):,} to validate", style="dim"
     )
     _run(opened, lessons, config, chosen_device, output)
-    named, model = escape(shell(*corpora)), escape(shell(output))
+    given = {
+        "--image-column": image_columns or [],
+        "--caption-column": [caption_column] if caption_column else [],
+        "--key-column": [key_column] if key_column else [],
+        "--caption-from-folder": caption_from_folder or [],
+        "--caption-template": caption_template or [],
+    }
+    read_so = [word for option, values in given.items() for value in values for word in (option, value)]
+    named, model = escape(shell(*corpora, *read_so)), escape(shell(output))
     console.print(f"next: [bold]reco build {named} -o my-memory --model {model}[/]", soft_wrap=True)
 
 

@@ -1,6 +1,7 @@
 """Fine-tuning the encoder: `reco train --train-encoder` on a few dozen drawn pictures."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,6 +120,17 @@ def test_the_command_writes_a_model_that_opens(corpus: Path, tmp_path: Path) -> 
     assert len({path.stat().st_mode for path in (tmp_path / "mine").iterdir()}) == 1
     code, output = run(corpus, "-o", tmp_path / "mine", *options)
     assert code == 2 and "not an empty directory" in output
+
+
+def test_the_next_command_reads_the_table_as_this_one_did(corpus: Path, tmp_path: Path) -> None:
+    shots = sorted(corpus.glob("*.png"))
+    rows = [f"{shutil.copy(shot, tmp_path / shot.name).name};{shot.with_suffix('.txt').read_text()}" for shot in shots]
+    (tmp_path / "birds.csv").write_text("\n".join(["Photo;What it shows", *rows]))
+    columns = ("--image-column", "Photo", "--caption-template", "{What it shows}")
+    options = ("--model", tiny_clip_directory(), "--epochs", "1", "--learning-rate", "1e-3", *columns)
+    code, output = run(tmp_path / "birds.csv", "-o", tmp_path / "mine", *options)
+    assert code == 0, output
+    assert "--image-column Photo --caption-template '{What it shows}' -o my-memory" in output.replace("\n", "")
 
 
 def test_a_killed_run_leaves_no_half_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
