@@ -5,6 +5,7 @@ Shapes: N rows of a shard, D embedding dimension.
 """
 
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,7 +21,7 @@ from memory.indexing.kernels import faiss
 NUM_PROBES: Final = 16
 # How far the similarity of a row to its own 1-bit code may be from 1: this over √D, as RaBitQ's error falls.
 _BIT_ERROR: Final = 4.0
-_PROBED_LISTS: Final = 8  # a row lies in the nearest list, but for rounding on another processor
+_PROBED_LISTS: Final = 8  # a row lies in the nearest list, but for rounding, as on another processor
 # `search_lists` would leave a batch to one thread: FAISS cuts it into slices in the call that is not used here.
 _THREADS_SHARE_QUERIES: Final = 3
 
@@ -155,7 +156,8 @@ def _check_probes(
     rotated = trained.rotate(vectors)
     _, nearest = shard.quantizer.search(rotated, min(_PROBED_LISTS, shard.nlist))
     for vector, row, candidates in zip(rotated, rows.tolist(), nearest.tolist(), strict=True):
-        places = ((number, np.flatnonzero(list_rows(shard, number) == row)) for number in candidates)
+        numbers = chain(candidates, range(shard.nlist))  # where few rows differ, far more lists than these lie as near
+        places = ((number, np.flatnonzero(list_rows(shard, number) == row)) for number in numbers)
         number, at = next(((number, at) for number, at in places if at.size), (-1, np.empty(0, dtype=np.int64)))
         if not at.size or not _agree(shard, number, at[:1], vector[None])[0]:
             raise ShardInvalid(path, f"row {row} is not that of its segment")

@@ -70,6 +70,15 @@ def test_options_out_of_range(options):
     assert refusal.value.code == "index_options_invalid"
 
 
+def test_a_memory_of_one_caption_opens_and_is_searched(root, factory):
+    """Its centroids are all equal then, and which of them is nearest to a row is a matter of rounding."""
+    rows = factory.make_rows(21_000, 64, seed=1, thumbnails=False)
+    alike = memory.Rows(rows.image, np.repeat(rows.text[:1], 21_000, axis=0), rows.items)
+    assert factory.commit(root, [alike]).indexes["text"].kind == "ivf_sq8"
+    with Memory.open(root) as opened:
+        assert opened.search(alike.text[:1].astype(np.float32), 10, modality="text").mask.all()
+
+
 def test_what_does_not_fit_is_refused_and_leaves_nothing(root, factory):
     record = memory.write_segment(root, [factory.make_rows(60)], [memory.UnitRecord("u", 60)])
     for options in (
