@@ -62,7 +62,7 @@ def write_faiss(path: Path, index: Any) -> Written:
 
 def write_lists(path: Path, shard: Any, trained: Trained) -> Written:
     """Write a shard of lists without its quantiser, which `trained.faiss` holds once for all."""
-    shard.quantizer = faiss.IndexFlatIP(shard.d)
+    shard.quantizer, shard.own_fields = faiss.IndexFlatIP(shard.d), True
     try:
         return write_faiss(path, shard)
     finally:
@@ -70,8 +70,12 @@ def write_lists(path: Path, shard: Any, trained: Trained) -> Written:
 
 
 def lend_quantiser(shard: Any, trained: Trained) -> None:
-    """Let a shard use the coarse quantiser of `trained`, which has to outlive it."""
+    """Let a shard use the coarse quantiser of `trained`, which has to outlive it, in the place of its own."""
     assert trained.lists is not None, "an exact index has no quantiser"
+    # Its own keeps the file mapped that it was read from. FAISS deletes it with what holds it; Python's way to do so,
+    # `thisown`, ends in a crash (1.15.1).
+    holder = faiss.IndexPreTransform(shard.quantizer)
+    holder.own_fields = shard.own_fields
     shard.own_fields = False
     shard.quantizer = trained.lists.quantizer
 

@@ -69,7 +69,5 @@ def _empty_copy(trained: Trained) -> Any:
     if trained.lists is None:
         return faiss.clone_index(trained.whole)
     shard = faiss.clone_index(trained.lists)
-    own = shard.quantizer
-    own.thisown = True  # let Python delete the copy that comes with the clone
     lend_quantiser(shard, trained)
     return shard

@@ -1,5 +1,6 @@
 """Indices of lists, each family forced on a small memory: judged by a scan, asked in every way."""
 
+import gc
 import itertools
 import threading
 from pathlib import Path
@@ -183,3 +184,15 @@ def test_shards_of_lists_are_mapped_not_read(tmp_path, factory, words):
         name = f"{manifest.indexes['image'].id}/shard-00000.faiss"
         mapped = sum(int(last, 16) - int(first, 16) for path, (first, last) in spans if path.endswith(name))
         assert mapped >= (tmp_path / "memory/indexes" / name).stat().st_size
+
+
+@pytest.mark.parametrize("words", FAMILIES)
+def test_a_memory_that_is_closed_leaves_none_of_its_files_mapped(built, queries, words):
+    """Each reload would hold the shards of the version before: their maps, and the disk space of those deleted."""
+    root = built(words)
+    for _ in range(3):
+        with Memory.open(root) as opened:
+            opened.search(queries, 3, modality="image")
+    del opened
+    gc.collect()
+    assert str(root) not in Path("/proc/self/maps").read_text()
