@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from memory.errors import MemoryClosed, MemoryFileError, QueryShapeError
+from memory.errors import MemoryClosed, MemoryFileError, QueryShapeError, VersionNotFound
 from memory.format.encoder_record import check_encoder, encoder_name
 from memory.format.manifest import METRIC, Manifest
 from memory.format.rows import storable
@@ -71,15 +71,16 @@ class Memory:
         """
         root = Path(path)
         while True:
-            manifest = read_manifest(root, version)
-            if encoder is not None:
-                check_encoder(manifest.encoder, encoder, encoder_name(manifest.encoder, manifest.encoded_with))
+            newest = latest_version(root)
             try:
+                manifest = read_manifest(root, version)
+                if encoder is not None:
+                    check_encoder(manifest.encoder, encoder, encoder_name(manifest.encoder, manifest.encoded_with))
                 check_files(root, manifest.files, stamps=Stamps(stamps, root) if stamps else None, force=verify)
                 return cls(root, manifest, open_version(root, manifest, gpu))
-            except MemoryFileError:
-                # Committed over and collected while its files were opened: the newer version is asked for anyway.
-                if version is not None or latest_version(root) == manifest.version:
+            except (MemoryFileError, VersionNotFound):
+                # Committed over and collected while it was opened: the newer version is asked for anyway.
+                if version is not None or latest_version(root) == newest:
                     raise
 
     @property

@@ -8,6 +8,7 @@ import pytest
 
 import memory
 from memory import KeyPatterns, Memory, collect, compact, difference, remove_keys, roll_back
+from memory.format import versions
 
 
 @pytest.fixture
@@ -78,6 +79,22 @@ def test_a_version_collected_while_it_is_opened_gives_way_to_the_newer(grown, mo
     monkeypatch.setattr("memory.memory.check_files", late)
     with Memory.open(grown) as opened:
         assert opened.version == 6
+
+
+def test_a_version_collected_before_its_manifest_is_read_gives_way_to_the_newer(grown, monkeypatch):
+    """It is listed as the newest; before it is read, another one is committed and it is collected."""
+    before, open_plain, changed = memory.latest_version(grown), versions.open_plain, []
+
+    def late(root, path):
+        if not changed:
+            changed.append(True)  # what follows opens files, too
+            roll_back(grown, 1)
+            collect(grown, keep=1)
+        return open_plain(root, path)
+
+    monkeypatch.setattr(versions, "open_plain", late)
+    with Memory.open(grown) as opened:
+        assert opened.version == before + 1
 
 
 def test_readers_come_and_go_while_versions_are_collected(grown, factory):
