@@ -80,11 +80,13 @@ def write_file(path: Path, write: Callable[[HashingWriter], object], *, replace:
                 write(stream)
                 file.flush()
                 os.fsync(file.fileno())
-            if replace:
-                temporary.replace(path)
-            else:
-                os.link(temporary, path)
-            fsync_directory(path.parent)
+            try:
+                if replace:
+                    temporary.replace(path)
+                else:
+                    os.link(temporary, path)
+            finally:  # who wrote the file that is there may have been killed before this
+                fsync_directory(path.parent)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -122,13 +124,14 @@ def commit_directory(staging: Path, final: Path) -> bool:
         fsync_directory(staging)
         try:
             staging.rename(final)
+            is_new = True
         except OSError:
             # Linux answers ENOTEMPTY, others EEXIST: what counts is whether somebody was there first.
             if not final.is_dir():
                 raise
-            return False
-        fsync_directory(final.parent)
-    return True
+            is_new = False
+        fsync_directory(final.parent)  # who was there first may have been killed before this
+    return is_new
 
 
 def remove_durably(path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from power_loss import losing_power
 
 import memory
 from memory.format import durable
@@ -131,3 +132,36 @@ def test_importing_the_memory_imports_no_torch():
     code = "import sys, memory; assert 'torch' not in sys.modules; sys.stdout.write('fine')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "fine", done.stderr
+
+
+def test_X03_a_file_that_a_killed_process_named_is_kept_by_who_finds_it(tmp_path):
+    """It was killed between giving the name and the fsync that makes it last."""
+    root = tmp_path / "memory"
+    root.mkdir()
+    with losing_power(root, tmp_path / "after") as folders:
+        _write_synced(root / "draft")
+        (root / "draft").rename(root / "final")  # and killed
+        with pytest.raises(FileExistsError):
+            write_bytes(root / "final", b"abc")
+    assert (folders[-2] / "final").read_bytes() == b"abc"
+
+
+def test_X03_a_directory_that_a_killed_process_named_is_kept_by_who_finds_it(tmp_path):
+    root = tmp_path / "memory"
+    root.mkdir()
+    with losing_power(root, tmp_path / "after") as folders:
+        (root / "draft").mkdir()
+        _write_synced(root / "draft" / "data")
+        durable.fsync_directory(root / "draft")
+        (root / "draft").rename(root / "final")  # and killed
+        with durable.staging_directory(root) as staging:
+            _write_synced(staging / "data")
+            assert not durable.commit_directory(staging, root / "final")
+    assert (folders[-2] / "final" / "data").read_bytes() == b"abc"
+
+
+def _write_synced(path: Path) -> None:
+    with path.open("xb") as file:
+        file.write(b"abc")
+        file.flush()
+        os.fsync(file.fileno())
