@@ -132,9 +132,9 @@ class UnitStore:
                 return None
             with (directory / UNIT_REJECTED).open(encoding="utf-8") as rows:
                 key: str = json.loads(rows.readline())["key"]
-        except (OSError, ValueError, KeyError):
+            return key.partition("/")[0]
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):  # damaged: nobody can tell whose
             return None
-        return key.partition("/")[0]
 
     def ids(self) -> list[str]:
         """Names of the units that are there."""

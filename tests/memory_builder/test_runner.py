@@ -273,6 +273,23 @@ def test_nights_that_bring_nothing_leave_one_nights_units(
     assert run(killed, max_error_rate=1.0).units_encoded == 0
 
 
+@pytest.mark.parametrize(
+    ("file", "data"), [("image.f16.npy", b""), ("rejected.jsonl", b"[1]\n"), ("rejected.jsonl", b'{"key": 3}\n')]
+)
+def test_a_damaged_unit_that_a_build_left_ends_no_other(
+    file: str, data: bytes, run: Run, tmp_path: Path, memory: Path
+) -> None:
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "a.png")
+    shop = tmp_path / "shop.csv"
+    for price in (1, 2, 3):
+        shop.write_text(f"path,caption,price\na.png,a mug,{price}\n")
+        assert run(shop).created == (price == 1)
+        if price == 2:
+            (left,) = (memory / "work/units").iterdir()
+            (left / file).write_bytes(data)
+    assert left.exists(), "nobody can tell whose it is"
+
+
 def test_too_many_rejected_rows_stop_the_build_and_cost_no_work(
     run: Run, tmp_path: Path, memory: Path, write_folder: WriteFolder
 ) -> None:
