@@ -56,9 +56,9 @@ def weight_without_copies(
         return []
     without = [one for one in left if one is not None]
     if not without:
-        return ["Without the copies it gets a weight."]
+        return ["Without the copies the memory gets a weight."]
     if len(without) < len(fusions):
-        return [f"Without the copies it gets none by {len(without)} of {len(fusions)} fusions."]
+        return [f"Without the copies the memory gets none by {len(without)} of {len(fusions)} fusions."]
     return [f"Without the copies: {no_weight(without[0])}"]
 
 

@@ -25,8 +25,8 @@ from models.fusion import Fusion
 
 FEWEST_IMAGES = 50  # for an interval: of fewer it may miss what is rare
 _SAW_COPIES = (
-    "The fusion was trained on this memory, copies of test images included, and no column undoes that: take them out "
-    "(`reco memory remove --like`) and train again, or test on other images."
+    "The fusion was trained on this memory. Unless `--pairs` or `--names` kept the copies of test images out of that, "
+    "no column undoes it: take them out (`reco memory remove --like`) and train again, or test on other images."
 )
 
 
@@ -55,7 +55,7 @@ class EvalConfig:
 class TaskResult:
     """All figures of one task; `sections` are the tables, `sides` what the fusions made of the task.
 
-    `saw_copies`: a fusion was trained on this very memory, and it holds copies of test images.
+    `saw_copies`: a fusion was trained on this very memory, or a part of it, and it holds copies of test images.
     """
 
     task: EvalTask
@@ -168,12 +168,14 @@ def check_parts(memory: SearchesNeighbours, fusions: Sequence[Fusion], k: int | 
 def _few_images(task: EvalTask, bootstrap: Bootstrap) -> list[str]:
     """Of few images the bootstrap draws too narrow an interval: with 20, of which 1 gains, it has no width one time in
     three."""
+    drawn = equal_images(task.task.images)  # what is given twice is drawn once
     if isinstance(task.task, RetrievalTask):
-        counts = [len(task.task.queries("image"))]
+        parts = [drawn[task.task.queries("image")]]
     elif task.unseen is not None and task.seen is not None:
-        counts = [int(part[task.task.labels].sum()) for part in (task.seen, task.unseen)]
+        parts = [drawn[part[task.task.labels]] for part in (task.seen, task.unseen)]
     else:
-        counts = [len(task.task.images)]
+        parts = [drawn]
+    counts = [len(np.unique(part)) for part in parts]
     if not bootstrap.resamples or min(counts) >= FEWEST_IMAGES:
         return []
     number = "1 image" if min(counts) == 1 else f"{min(counts)} images"

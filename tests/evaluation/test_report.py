@@ -95,19 +95,19 @@ def test_a_fusion_that_was_trained_on_the_copies_is_told(
     config = EvalConfig(bootstrap=Bootstrap(0), trained_on=("another", evaluated.memory.digest))
     seen = run(world.zero_shot, config)
     assert seen.saw_copies
-    assert any("trained on this memory, copies of test images included" in note for note in seen.notes)
+    assert any("trained on this memory" in note for note in seen.notes)
     arrays = dict(np.load(world.zero_shot))
     np.savez(tmp_path / "clean.npz", **arrays | {name: arrays[name][3:] for name in ("image", "label")})
     elsewhere = run(world.zero_shot, replace(config, trained_on=("another", None)))
     for result in (run(tmp_path / "clean.npz", config), elsewhere):
         assert not result.saw_copies
-        assert not any("copies of test images included" in note for note in result.notes)
+        assert not any("trained on this memory" in note for note in result.notes)
 
 
 @pytest.mark.parametrize(
     ("whole", "left", "told"),
     [
-        ((0.0, 0.0, 0.5), (0.4, 0.1, 0.0), "Without the copies it gets a weight."),
+        ((0.0, 0.0, 0.5), (0.4, 0.1, 0.0), "Without the copies the memory gets a weight."),
         ((0.4, 0.1, 0.0), (0.0, 0.0, 0.5), "Without the copies: The memory gets no weight for these labels"),
         ((0.4, 0.1, 0.0), (0.2, 0.1, 0.0), None),
         ((0.0, 0.0, 0.5), (0.0, 0.0, 0.5), None),
@@ -162,6 +162,12 @@ def test_intervals_of_few_images_are_told(world: Any, run: Callable[..., TaskRes
     (of_one,) = few(tmp_path / "one.npz")
     assert "of 1 image, " in of_one
     assert few(tmp_path / "one.npz", 0) == []
+    with np.load(world.zero_shot) as arrays:
+        part = {name: arrays[name][:48] for name in ("image", "label")}
+        twice = {name: np.repeat(part.get(name, arrays[name]), 1 + (name in part), axis=0) for name in arrays.files}
+    np.savez(tmp_path / "twice.npz", **twice)
+    (of_half,) = few(tmp_path / "twice.npz")
+    assert "of 48 images, " in of_half, "each is given twice"
 
 
 def test_curves_end_at_the_figures_of_the_table(world: Any, run: Callable[..., TaskResult]) -> None:
