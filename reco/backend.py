@@ -96,7 +96,7 @@ def milvus_server(uri: str | None, token_file: Path | None) -> "MilvusServer":
     token = os.environ.get("RECO_MILVUS_TOKEN")
     if token_file is not None:
         try:
-            token = token_file.read_text(encoding="utf-8").strip()
+            token = token_file.read_text(encoding="utf-8-sig").strip()
         except (OSError, ValueError) as error:
             stop(f"--token-file {token_file}: {error}", code=2)
     return MilvusServer(uri, token, timeout_s=PATIENCE_S)

@@ -69,7 +69,7 @@ def _milvus_token(settings: Settings) -> str | None:
     if settings.milvus_token_file is None:
         return None if settings.milvus_token is None else settings.milvus_token.get_secret_value()
     try:
-        return Path(settings.milvus_token_file).read_text(encoding="utf-8").strip()
+        return Path(settings.milvus_token_file).read_text(encoding="utf-8-sig").strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise SettingsError(f"RECO_MILVUS_TOKEN_FILE cannot be read: {reason}") from None

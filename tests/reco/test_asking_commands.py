@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from reco.asking import api_key, lines_of
+from reco.backend import milvus_server
 from reco.classify import _end_of, _why_plain
 from reco.cli import app
 from reco.embedding_files import ArrayFile, JsonLines, OutputError
@@ -73,6 +74,7 @@ def test_the_mark_that_an_editor_puts_first_is_no_part_of_a_line(tmp_path: Path)
     assert list(lines_of(written)) == read_names(written).names == ["wren", "firecrest"]
     written.write_text("reco_key\r\n", encoding="utf-8-sig")
     assert api_key(written) == "reco_key"
+    assert milvus_server("http://127.0.0.1:19530", written).token == "reco_key"
 
 
 def test_images_to_an_array_with_its_items(run: Any, client: httpx.Client, photos: Path, tmp_path: Path) -> None:

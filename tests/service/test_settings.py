@@ -10,6 +10,7 @@ from memory.milvus import MilvusServer
 from reco.cli import app as command_line
 from service.documents.settings_page import render_settings
 from service.environment import load_settings, show_settings
+from service.served_memory import _milvus_server
 from service.settings import Settings, SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -154,3 +155,11 @@ def test_a_search_in_milvus_may_not_take_what_ends_the_process() -> None:
     with pytest.raises(SettingsError, match="RECO_MILVUS_TIMEOUT_S must be less"):
         load_settings(**elsewhere, milvus_timeout_s=30.0, hang_timeout_s=30.0)
     load_settings(**elsewhere, milvus_timeout_s=29.0, hang_timeout_s=30.0)
+
+
+def test_the_token_of_a_file_is_without_the_mark_that_editors_put_first(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("root:pass\r\n", encoding="utf-8-sig")
+    kept = Settings(**REQUIRED, backend="milvus", milvus_uri="http://a:1", milvus_token_file=str(tmp_path / "token"))
+    server = _milvus_server(kept)
+    assert server is not None
+    assert server.token == "root:pass"
