@@ -9,7 +9,9 @@ which carry what they pickle, took the interpreter for as long as the whole rest
 import asyncio
 import multiprocessing
 import socket
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from typing import Protocol
 
@@ -64,20 +66,17 @@ class DecodeProcesses:
 
     def __init__(self, preprocess: Preprocessor, workers: int) -> None:
         self._seats = [_Seat(preprocess) for _ in range(workers)]
-        self._free: asyncio.LifoQueue[_Seat] = asyncio.LifoQueue()  # the last used has its parts in a core's cache
+        self._free = deque(self._seats)  # taken from the right: the last used has its parts in a core's cache
+        self._turns = asyncio.Semaphore(workers)  # in the order of coming; a queue lets who comes later go first
         self._stopping = False
-        for seat in self._seats:
-            self._free.put_nowait(seat)
 
     async def decode(self, data: bytes) -> torch.Tensor:
         for _ in range(2):
-            seat = await self._free.get()
-            try:
-                # Who leaves does not leave half an answer in the socket.
-                return await asyncio.shield(asyncio.ensure_future(self._decode(seat, data)))
-            except _ProcessEndedError:
-                if self._stopping:
-                    raise BatcherStopped from None
+            await self._turns.acquire()
+            work = asyncio.ensure_future(self._decode(self._free.pop(), data))
+            work.add_done_callback(_hear)
+            with suppress(_ProcessEndedError):
+                return await asyncio.shield(work)  # who leaves does not leave half an answer in the socket
         raise image_error("image_undecodable")
 
     def start(self) -> None:
@@ -89,17 +88,32 @@ class DecodeProcesses:
         self._stopping = True
         for seat in self._seats:
             seat.kill()
-        while not self._free.empty():
-            self._free.get_nowait().hang_up()
+        for seat in list(self._free):
+            seat.hang_up()
 
     async def _decode(self, seat: "_Seat", data: bytes) -> torch.Tensor:
         try:
+            if self._stopping:
+                raise BatcherStopped
             return await seat.decode(data)
+        except _ProcessEndedError:
+            if self._stopping:
+                raise BatcherStopped from None
+            raise
         finally:
             if self._stopping:
                 seat.hang_up()
+            if seat.is_empty:  # the last choice: where none can be begun, it would fail whoever comes
+                self._free.appendleft(seat)
             else:
-                self._free.put_nowait(seat)
+                self._free.append(seat)
+            self._turns.release()
+
+
+def _hear(work: "asyncio.Future[torch.Tensor]") -> None:
+    """Of an error that nobody waits for any more; asyncio would log it as one that was forgotten."""
+    if not work.cancelled():
+        work.exception()
 
 
 class _ProcessEndedError(Exception):
@@ -142,11 +156,16 @@ class _Seat:
             self.process.kill()
             self.process.join()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no process, as far as this side knows."""
+        return self._socket is None
+
     def hang_up(self) -> None:
         """Have no process any more, as far as this side knows; in the event loop, or where nobody decodes."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        connection, self._socket = self._socket, None
+        if connection is not None:
+            connection.close()
 
     async def decode(self, data: bytes) -> torch.Tensor:
         """An image file to raw pixels, (3, S, S) uint8.
@@ -156,27 +175,47 @@ class _Seat:
             _ProcessEndedError: before there was an answer.
             OSError: there was none, and none can be begun.
         """
+        if self._socket is not None and _has_hung_up(self._socket):  # while it had nothing to do: no image's fault
+            await self._end()
         if self._socket is None:
             await asyncio.to_thread(self.begin)
         assert self._socket is not None, "begun"
         try:
-            return await self._exchange(self._socket, data)
-        except (OSError, EOFError):
-            self.hang_up()
-            await asyncio.to_thread(self.kill)
-            raise _ProcessEndedError from None
+            kind, answer = await self._exchange(self._socket, data)
+        except BaseException as error:  # what is left of the answer would be taken for the next one's
+            await self._end()
+            if isinstance(error, OSError | EOFError):
+                raise _ProcessEndedError from None
+            raise
+        if kind == PIXELS:
+            return answer
+        told = answer.numpy().tobytes().decode()
+        raise image_error(told) if kind == REFUSED else RuntimeError(f"a decoder failed:\n{told}")
 
-    async def _exchange(self, connection: socket.socket, data: bytes) -> torch.Tensor:
+    async def _end(self) -> None:
+        self.hang_up()
+        await asyncio.to_thread(self.kill)
+
+    async def _exchange(self, connection: socket.socket, data: bytes) -> tuple[int, torch.Tensor]:
+        """What an answer holds, and that: pixels, or the bytes of a text."""
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(connection, LENGTH.pack(len(data)))
         await loop.sock_sendall(connection, data)
         kind, length = ANSWER.unpack(await _receive(connection, bytearray(ANSWER.size)))
-        if kind == PIXELS:
-            pixels = torch.empty(self._shape, dtype=torch.uint8)
-            await _receive(connection, pixels.numpy().data.cast("B"))
-            return pixels
-        told = bytes(await _receive(connection, bytearray(length))).decode()
-        raise image_error(told) if kind == REFUSED else RuntimeError(f"a decoder failed:\n{told}")
+        answer = torch.empty(self._shape if kind == PIXELS else (length,), dtype=torch.uint8)
+        await _receive(connection, answer.numpy().data.cast("B"))
+        return kind, answer
+
+
+def _has_hung_up(connection: socket.socket) -> bool:
+    """Whether the other side has, where it has nothing to say."""
+    try:
+        connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 async def _receive(connection: socket.socket, place: bytearray | memoryview) -> memoryview:

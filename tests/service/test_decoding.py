@@ -1,6 +1,8 @@
 """Where images are decoded: threads and processes give the same, and a process that dies costs nobody an answer."""
 
 import asyncio
+import errno
+import gc
 import multiprocessing.forkserver
 import os
 import signal
@@ -109,6 +111,108 @@ def test_who_leaves_before_an_answer_spoils_nobody_elses(
     assert all(torch.equal(one, expected) for one in asyncio.run(leave_often()))
 
 
+def test_images_are_decoded_in_the_order_of_their_coming(encoder: Encoder) -> None:
+    """One comes with every turn of the event loop, so also where one is done and the next is about to begin."""
+    decoders, order = DecodeProcesses(encoder.preprocess, 1), list[int]()
+
+    async def one(number: int) -> None:
+        with pytest.raises(ImageError):
+            await decoders.decode(b"")
+        order.append(number)
+
+    async def come() -> None:
+        tasks = []
+        for number in range(500):
+            tasks.append(asyncio.ensure_future(one(number)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+
+    decoders.start()
+    asyncio.run(come())
+    decoders.stop()
+    assert order == sorted(order)
+
+
+def test_an_error_that_nobody_waits_for_is_not_logged(processes: DecodeProcesses) -> None:
+    told = []
+
+    async def leave() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        leaving = [asyncio.ensure_future(processes.decode(b"")) for _ in range(2)]
+        await asyncio.sleep(0)  # they begin
+        for one in leaving:
+            one.cancel()
+        with pytest.raises(ImageError):
+            await processes.decode(b"")
+
+    processes.start()
+    asyncio.run(leave())
+    gc.collect()
+    assert not told
+
+
+def test_an_answer_that_finds_no_memory_spoils_nobody_elses(
+    encoder: Encoder, photo_bytes: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoders = DecodeProcesses(encoder.preprocess, 1)
+
+    async def fail_and_go_on() -> torch.Tensor:
+        with monkeypatch.context() as full:
+            full.setattr("torch.empty", lambda *_, **__: bytearray(2**62))
+            with pytest.raises(MemoryError):
+                await decoders.decode(photo_bytes["jpeg"])
+        return await asyncio.wait_for(decoders.decode(photo_bytes["webp"]), 20)
+
+    decoders.start()
+    found = asyncio.run(fail_and_go_on())
+    decoders.stop()
+    assert torch.equal(found, encoder.preprocess(photo_bytes["webp"], raw=True))
+
+
+def test_X34_a_process_that_ended_while_it_had_nothing_to_do_counts_against_no_image(
+    encoder: Encoder, photo_bytes: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one begun in its place ends, too: the first that had the image."""
+    decoders = DecodeProcesses(encoder.preprocess, 1)
+    decoders.start()
+    (seat,) = decoders._seats
+    begin, victims = seat.begin, list[int]()
+
+    def kill() -> None:
+        assert seat.process is not None and seat.process.pid is not None
+        os.kill(seat.process.pid, signal.SIGKILL)
+        seat.process.join()
+        victims.append(seat.process.pid)
+
+    def begin_in_vain() -> None:
+        begin()
+        if len(victims) == 1:
+            kill()
+
+    kill()
+    monkeypatch.setattr(seat, "begin", begin_in_vain)
+    asyncio.run(decoders.decode(photo_bytes["jpeg"]))
+    assert len(victims) == 2
+    decoders.stop()
+
+
+def test_where_no_process_can_be_begun_the_others_go_on(
+    processes: DecodeProcesses, photo_bytes: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def lose_one() -> list[torch.Tensor]:
+        await processes.decode(photo_bytes["jpeg"])
+        os.kill(_pids(processes)[-1], signal.SIGKILL)  # of the one that is taken next
+        monkeypatch.setattr("socket.socketpair", none)
+        await asyncio.gather(processes.decode(photo_bytes["jpeg"]), return_exceptions=True)
+        return [await processes.decode(photo_bytes["jpeg"]) for _ in range(3)]
+
+    processes.start()
+    assert len(asyncio.run(lose_one())) == 3
+
+
 def test_a_fault_of_ours_is_told_as_one_and_the_process_goes_on(
     encoder: Encoder, photo_bytes: dict[str, bytes]
 ) -> None:
@@ -131,14 +235,14 @@ def test_an_image_under_way_as_the_service_ends_is_refused_and_no_process_is_beg
     async def stop_under_way() -> list[torch.Tensor | BaseException]:
         for pid in pids:  # nothing is decoded before the end
             os.kill(pid, signal.SIGSTOP)
-        work = [asyncio.ensure_future(processes.decode(photo_bytes["jpeg"])) for _ in range(2)]
+        work = [asyncio.ensure_future(processes.decode(photo_bytes["jpeg"])) for _ in range(5)]  # three of them wait
         await asyncio.sleep(0.01)
         await asyncio.to_thread(processes.stop)
         return await asyncio.wait_for(asyncio.gather(*work, return_exceptions=True), 10)
 
     processes.start()
     pids = _pids(processes)
-    assert [type(answer) for answer in asyncio.run(stop_under_way())] == [BatcherStopped] * 2
+    assert [type(answer) for answer in asyncio.run(stop_under_way())] == [BatcherStopped] * 5
     assert _pids(processes) == pids
 
 
