@@ -92,10 +92,14 @@ class DecodeProcesses:
             seat.hang_up()
 
     async def _decode(self, seat: "_Seat", data: bytes) -> torch.Tensor:
+        put_back = self._free.append
         try:
             if self._stopping:
                 raise BatcherStopped
             return await seat.decode(data)
+        except OSError:  # no process can be begun there: taken first again, it would fail whoever comes
+            put_back = self._free.appendleft
+            raise
         except _ProcessEndedError:
             if self._stopping:
                 raise BatcherStopped from None
@@ -103,10 +107,7 @@ class DecodeProcesses:
         finally:
             if self._stopping:
                 seat.hang_up()
-            if seat.is_empty:  # the last choice: where none can be begun, it would fail whoever comes
-                self._free.appendleft(seat)
-            else:
-                self._free.append(seat)
+            put_back(seat)
             self._turns.release()
 
 
@@ -155,11 +156,6 @@ class _Seat:
         if self.process is not None and self.process.pid is not None:
             self.process.kill()
             self.process.join()
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no process, as far as this side knows."""
-        return self._socket is None
 
     def hang_up(self) -> None:
         """Have no process any more, as far as this side knows; in the event loop, or where nobody decodes."""
