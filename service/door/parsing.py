@@ -107,17 +107,19 @@ class Requests(HttpToolsProtocol):
         try:
             self.parser.feed_data(part)
         except httptools.HttpParserUpgrade as upgrade:
-            again, self._again = self._again, b""
-            if again:
-                self._feed(again)
-            return int(upgrade.args[0])
+            took = int(upgrade.args[0])
         except httptools.HttpParserInvalidMethodError:
             raise Refused("method_not_allowed" if _METHOD.match(part) else "request_invalid") from None
         except httptools.HttpParserCallbackError as error:
             raise Refused.behind(error) from None
         except httptools.HttpParserError:
             raise Refused("request_invalid") from None
-        return len(part)
+        else:
+            return len(part)
+        again, self._again = self._again, b""
+        if again:  # not in the handler above: what a callback raised would have the wish as its context
+            self._feed(again)
+        return took
 
     def _refuse(self, code: str) -> None:
         """Answer what cannot be parsed, after what came before it."""

@@ -463,6 +463,8 @@ def test_T15_a_request_that_wishes_for_another_protocol_keeps_its_body(hurried: 
     assert re.findall(rb"HTTP/1\.1 (\d+)", said) == [b"200"] * 3
     hidden = POST + wish + b"Content-Length: %d\r\n\r\n" % len(GET) + GET + LAST
     assert re.findall(rb"HTTP/1\.1 (\d+)", answer_to(hurried, hidden)) == [b"400", b"200"]
+    nowhere = request.replace(b"/embed/text", b"http://user@x/embed/text")
+    assert status_of(answer_to(hurried, nowhere)) == 400
 
 
 def test_T16_a_tunnel_with_a_body_is_refused(hurried: Any) -> None:
