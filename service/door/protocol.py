@@ -166,14 +166,17 @@ class Connection(Requests):
 
     def _too_slow(self) -> None:
         self._deadline = None
-        if self._place is Place.BETWEEN or (self._place is Place.BODY and not self._answering):
-            self.transport.close()  # it never said a word, or has its answer and not sent the rest
+        if self._place is Place.BETWEEN:
+            self.transport.close()  # it never said a word
         else:
             self._answer("receive_timeout")
 
     def _answer(self, code: str) -> None:
         """Answer for the app, if it has not begun to, and close."""
         if self.transport.is_closing():
+            return
+        if self._place is Place.BODY and self.cycle.response_complete:
+            self.transport.close()  # it has its answer: of what is wrong with the rest a second would be the next one's
             return
         running = self._running if self._answering else None
         if running is None:

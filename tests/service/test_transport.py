@@ -264,6 +264,15 @@ def test_a_connection_answered_before_its_body_was_whole_is_kept_as_others(serve
         assert ask(connection) == 200, "longer than a request's head may take"
 
 
+def test_what_is_wrong_with_the_rest_of_an_answered_body_gives_no_second_answer(serve: Any) -> None:
+    with serve() as service, connected(service) as connection:
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
+        assert status_of(connection.recv(65536)) == 404
+        connection.sendall(b"no size\r\n")
+        connection.settimeout(5)
+        assert connection.recv(65536) == b"", "closed without a word"
+
+
 def test_blank_lines_behind_a_request_under_way_keep_no_connection_open(serve: Any) -> None:
     with serve(header_timeout_s=0.5, keep_alive_s=0.5) as service, connected(service) as connection:
         body = b'{"texts": [%s]}' % b", ".join(b'"bird %d"' % number for number in range(60))
