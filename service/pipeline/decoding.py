@@ -11,7 +11,6 @@ import multiprocessing
 import socket
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from typing import Protocol
 
@@ -21,6 +20,8 @@ from models.images.decode_process import ANSWER, LENGTH, PIXELS, REFUSED, pixels
 from models.images.headers import image_error
 from models.images.preprocessor import Preprocessor
 from service.pipeline.batch import BatcherStopped
+
+_TRIES = 3  # to find a place with a process, or one where one can be begun
 
 
 class Decoders(Protocol):
@@ -71,12 +72,19 @@ class DecodeProcesses:
         self._stopping = False
 
     async def decode(self, data: bytes) -> torch.Tensor:
-        for _ in range(2):
+        ended = not_begun = 0
+        while ended < 2:
             await self._turns.acquire()
             work = asyncio.ensure_future(self._decode(self._free.pop(), data))
             work.add_done_callback(_hear)
-            with suppress(_ProcessEndedError):
+            try:
                 return await asyncio.shield(work)  # who leaves does not leave half an answer in the socket
+            except _ProcessEndedError:
+                ended += 1
+            except OSError:  # no image's fault, and another place may have a process
+                not_begun += 1
+                if not_begun == _TRIES:
+                    raise
         raise image_error("image_undecodable")
 
     def start(self) -> None:

@@ -31,6 +31,10 @@ def processes(encoder: Encoder) -> Iterator[DecodeProcesses]:
     decoders.stop()
 
 
+def _no_room(*_: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
 def _pids(processes: DecodeProcesses) -> list[int]:
     return [seat.process.pid for seat in processes._seats if seat.process is not None and seat.process.pid is not None]
 
@@ -199,18 +203,27 @@ def test_X34_a_process_that_ended_while_it_had_nothing_to_do_counts_against_no_i
 def test_where_no_process_can_be_begun_the_others_go_on(
     processes: DecodeProcesses, photo_bytes: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none(*_: object) -> None:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
     async def lose_one() -> list[torch.Tensor]:
         await processes.decode(photo_bytes["jpeg"])
         os.kill(_pids(processes)[-1], signal.SIGKILL)  # of the one that is taken next
-        monkeypatch.setattr("socket.socketpair", none)
-        await asyncio.gather(processes.decode(photo_bytes["jpeg"]), return_exceptions=True)
+        monkeypatch.setattr("socket.socketpair", _no_room)
         return [await processes.decode(photo_bytes["jpeg"]) for _ in range(3)]
 
     processes.start()
     assert len(asyncio.run(lose_one())) == 3
+
+
+def test_where_no_process_can_be_begun_at_all_the_image_is_not_to_blame(
+    encoder: Encoder, photo_bytes: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoders = DecodeProcesses(encoder.preprocess, 2)
+
+    async def in_vain() -> None:
+        monkeypatch.setattr("socket.socketpair", _no_room)
+        with pytest.raises(OSError, match="Too many open files"):
+            await decoders.decode(photo_bytes["jpeg"])
+
+    asyncio.run(in_vain())
 
 
 def test_a_fault_of_ours_is_told_as_one_and_the_process_goes_on(
