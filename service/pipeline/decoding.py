@@ -21,6 +21,7 @@ from models.images.headers import image_error
 from models.images.preprocessor import Preprocessor
 from service.pipeline.batch import BatcherStopped
 
+_HANGS_AFTER_S = 60.0  # the largest image that is accepted takes two seconds
 _TRIES = 3  # to find a place with a process, or one where one can be begun
 
 
@@ -62,7 +63,8 @@ class DecodeThreads:
 class DecodeProcesses:
     """As Decoders, for one event loop; the pixels are raw.
 
-    A process that dies takes one image with it, which another process gets: an image that ends both is undecodable.
+    A process that dies or hangs takes one image with it, which another process gets: an image that ends both is
+    undecodable.
     """
 
     def __init__(self, preprocess: Preprocessor, workers: int) -> None:
@@ -185,7 +187,8 @@ class _Seat:
             await asyncio.to_thread(self.begin)
         assert self._socket is not None, "begun"
         try:
-            kind, answer = await self._exchange(self._socket, data)
+            async with asyncio.timeout(_HANGS_AFTER_S):
+                kind, answer = await self._exchange(self._socket, data)
         except BaseException as error:  # what is left of the answer would be taken for the next one's
             await self._end()
             if isinstance(error, OSError | EOFError):

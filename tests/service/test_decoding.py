@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -198,6 +199,17 @@ def test_X34_a_process_that_ended_while_it_had_nothing_to_do_counts_against_no_i
     asyncio.run(decoders.decode(photo_bytes["jpeg"]))
     assert len(victims) == 2
     decoders.stop()
+
+
+def test_X34_a_process_that_hangs_is_ended_and_its_image_decoded_by_another(
+    processes: DecodeProcesses, photo_bytes: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes.start()
+    taken_next = _pids(processes)[-1]
+    os.kill(taken_next, signal.SIGSTOP)
+    monkeypatch.setattr("service.pipeline.decoding._HANGS_AFTER_S", 0.5)
+    asyncio.run(asyncio.wait_for(processes.decode(photo_bytes["jpeg"]), 10))
+    assert not Path(f"/proc/{taken_next}").exists()
 
 
 def test_where_no_process_can_be_begun_the_others_go_on(
