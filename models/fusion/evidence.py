@@ -100,9 +100,8 @@ class EvidenceFusion(nn.Module):
         """
         if not mask.shape[1]:
             return query
-        attention = self.attend(similarities, mask)
         if weight is not None:
-            evidence = self.direction(*self.evidence(values, attention))
+            evidence = self.direction(*self.evidence(values, self.attend(similarities, mask)))
             refined: Tensor = F.normalize(query + weight.reshape(-1, 1) * evidence, dim=-1)
             return refined
         assert keys is not None, "a query that stands alone is judged by its keys"
