@@ -5,6 +5,7 @@ Depends on access, engine, generation, pipeline, workers, metrics, problems and 
 """
 
 import asyncio
+import contextvars
 import logging
 import math
 import time
@@ -15,7 +16,9 @@ from typing import Any
 
 from memory import Modality
 from service.classes.class_cache import ClassCache
+from service.classes.label_embeddings import LabelEmbeddings
 from service.classes.label_sets import LabelSets
+from service.classes.preparing import Preparation
 from service.door.access import Access
 from service.generation import Generations
 from service.memory_watch import watch_memory
@@ -61,7 +64,9 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.label_sets = LabelSets.open(settings)
-        self.class_cache = ClassCache(settings.class_cache_bytes, self.metrics)
+        each = settings.class_cache_bytes // 2
+        self.class_cache, self.label_embeddings = ClassCache(each, self.metrics), LabelEmbeddings(each)
+        self.metrics.class_cache_bytes.set_function(lambda: self.class_cache.bytes + self.label_embeddings.bytes)
         self.access = Access(settings)
         self.refusal_log = RefusalLog()
         self.reason: str | None = "starting"  # why it is not ready; None when it is
@@ -77,6 +82,8 @@ class Service:
         self._workers: Workers | None = None
         self._loading: asyncio.Task[None] | None = None
         self._background: list[asyncio.Task[None]] = []
+        self._preparation = Preparation(self.label_sets, self.class_cache, self.label_embeddings, settings)
+        self._preparing: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
         self._canary = asyncio.Lock()
 
@@ -141,9 +148,10 @@ class Service:
     async def stop(self) -> None:
         """End the workers' threads. A load under way is left to itself: it may take an hour, and nothing stops it."""
         self.reason = "stopping"
-        own = [*self._background, *([] if self._loading is None else [self._loading])]
+        own = [*self._background, *(one for one in (self._loading, self._preparing) if one is not None)]
         for task in own:
             task.cancel()
+        self.class_cache.stop()
         await asyncio.gather(*own, return_exceptions=True)
         if self._workers is not None:
             await asyncio.to_thread(self._workers.stop)
@@ -272,6 +280,17 @@ class Service:
             num_items=engine.memory.num_items,
         )
         logger.info("serving: %s, memory version %d", engine.encoder.name, engine.memory.version)
+        self.prepare_label_sets()
+
+    def prepare_label_sets(self) -> None:
+        """Begin to embed the named label sets for what is served now, those that are kept for it aside."""
+        if self._preparing is not None:
+            self._preparing.cancel()
+        pipeline = self._generations.newest
+        if pipeline is not None:
+            work = self._preparation.prepare(pipeline)
+            # In a context of its own: that of a request would hold the generation that the request began with.
+            self._preparing = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
 
     async def _started(self, workers: Workers) -> Workers:
         """All of them or none: the next try, on SIGHUP, makes new ones."""

@@ -187,7 +187,10 @@ class Settings(BaseSettings):
         5000, ge=1, description="Labels × templates of one classification, in texts to encode (422)."
     )
     class_cache_bytes: int = Field(
-        64 * MIB, ge=0, description="Class embeddings of /classify kept for the next request, bytes; 0 keeps none."
+        64 * MIB,
+        ge=0,
+        description="Class embeddings of /classify kept for the next request, bytes, half of them for label sets with "
+        "this memory, half for labels without; 0 keeps none.",
     )
     max_k: int = Field(100, ge=1, le=2048, description="Neighbours a request may ask for (422).")
 

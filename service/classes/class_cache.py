@@ -21,6 +21,8 @@ from service.pipeline.engine import Engine
 from service.problems import Problem
 from service.schemas.requests import EnhanceMode
 
+_GOES_ON_S = 60.0  # when the time of who asked is up
+_MOST_LEFT = 4  # computations that nobody waits for; each has a part of a batch in the queue at a time
 _OVERHEAD_BYTES = 2048  # of an entry beside its arrays, roughly
 
 
@@ -41,7 +43,8 @@ class ClassCache:
         self._metrics = metrics
         self._entries: OrderedDict[str, Classes] = OrderedDict()
         self._flights: dict[str, _Flight] = {}
-        self._bytes = 0
+        self._left: dict[str, _Flight] = {}  # of these, those that nobody has time to wait for; the oldest first
+        self.bytes = 0
 
     def peek(self, key: str) -> Classes | None:
         """What is kept, if it is; counts nothing."""
@@ -51,53 +54,72 @@ class ClassCache:
         self,
         key: str,
         deadline: float,
-        compute: Callable[[], Coroutine[Any, Any, Classes]],
+        compute: Callable[[float], Coroutine[Any, Any, Classes]],
         pay: Callable[[], Callable[[], None]],
     ) -> Classes:
         """What is kept, or what `compute` gives; that runs once for all who ask meanwhile.
 
+        It goes on where the time of all who asked is up: a large label set takes longer than a request may, and whoever
+        asks again finds it further, or done. Who leaves before that ends it, unless others wait.
+
         Args:
-            deadline: of whoever asks, on `time.monotonic`; `compute` keeps to the deadline of who asked first.
+            deadline: of whoever asks, on `time.monotonic`.
+            compute: gets a deadline of its own, which is later.
             pay: called before `compute` is, for whom it runs, and what it returns if nothing comes of that; if it
                 raises, nothing is computed, and who asks at the same time never hears of it.
 
         Raises:
-            Problem: as `compute` and `pay` do.
+            Problem: deadline_exceeded, and as `compute` and `pay` do.
         """
         found = self._entries.get(key)
         if found is not None:
             self._entries.move_to_end(key)
             self._count("hit")
             return found
-        while True:
-            flight = self._flights.get(key)
-            joined = flight is not None
-            if flight is None:
-                give_back = pay()
-                flight = self._flights[key] = _Flight(asyncio.ensure_future(compute()))
-                flight.task.add_done_callback(partial(self._land, key, flight, give_back))
-            self._count("joined" if joined else "miss")
-            try:
-                return await self._wait(key, flight)
-            except Problem as problem:
-                # Its time is up for who asked first; we came later.
-                if not joined or problem.code != "deadline_exceeded" or time.monotonic() >= deadline:
-                    raise
+        flight = self._flights.get(key)
+        self._count("miss" if flight is None else "joined")
+        if flight is None:
+            give_back = pay()
+            flight = self._flights[key] = _Flight(asyncio.ensure_future(compute(deadline + _GOES_ON_S)))
+            flight.task.add_done_callback(partial(self._land, key, flight, give_back))
+        self._left.pop(key, None)
+        return await self._wait(key, flight, deadline)
 
-    async def _wait(self, key: str, flight: _Flight) -> Classes:
+    def stop(self) -> None:
+        """End what is computed."""
+        for flight in self._flights.values():
+            flight.task.cancel()
+
+    async def _wait(self, key: str, flight: _Flight, deadline: float) -> Classes:
         flight.waiting += 1
+        late = False
         try:
-            return await asyncio.shield(flight.task)
+            done, _ = await asyncio.wait((flight.task,), timeout=max(0.0, deadline - time.monotonic()))
+            late = not done
+            if late:
+                raise Problem("deadline_exceeded")
+            return flight.task.result()
         finally:
             flight.waiting -= 1
-            if not flight.waiting:  # the last of them has left: nobody wants it, and nobody may join it
+            if not flight.waiting and late:
+                self._leave(key, flight)
+            elif not flight.waiting:  # the last of them has left: nobody wants it, and nobody may join it
                 flight.task.cancel()
                 self._forget(key, flight)
                 del flight.task  # if it failed, its error holds this frame, and would hold itself by it
 
+    def _leave(self, key: str, flight: _Flight) -> None:
+        """Let a computation go on for whoever asks again; of many those that were left last."""
+        self._left[key] = flight
+        if len(self._left) > _MOST_LEFT:
+            oldest, other = next(iter(self._left.items()))
+            other.task.cancel()
+            self._forget(oldest, other)
+
     def _forget(self, key: str, flight: _Flight) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+        for flights in (self._flights, self._left):
+            if flights.get(key) is flight:
+                del flights[key]
 
     def _land(self, key: str, flight: _Flight, give_back: Callable[[], None], task: asyncio.Task[Classes]) -> None:
         self._forget(key, flight)
@@ -109,12 +131,11 @@ class ClassCache:
         if size > self._max_bytes:
             return
         if key in self._entries:
-            self._bytes -= _size(self._entries.pop(key))
+            self.bytes -= _size(self._entries.pop(key))
         self._entries[key] = classes
-        self._bytes += size
-        while self._bytes > self._max_bytes:
-            self._bytes -= _size(self._entries.popitem(last=False)[1])
-        self._metrics.class_cache_bytes.set(self._bytes)
+        self.bytes += size
+        while self.bytes > self._max_bytes:
+            self.bytes -= _size(self._entries.popitem(last=False)[1])
 
     def _count(self, outcome: str) -> None:
         self._metrics.class_cache.labels(outcome).inc()

@@ -1,6 +1,7 @@
 """Zero-shot classification: labels and templates to class embeddings, and an image's scores against them.
 
-The checks raise Problems that name positions, never values. Depends on pipeline and models' text rules.
+The checks raise Problems that name positions, never values. Depends on label_embeddings, pipeline and models' text
+rules.
 Shapes: B images, C classes (labels), P templates, D embedding dim.
 """
 
@@ -14,6 +15,7 @@ from models.errors import EncoderError, TextError
 from models.fusion.label_set import LabelSetWeights
 from models.texts.checking import TextLimits, check_text
 from models.texts.prompts import class_means, compose, is_template, repeated
+from service.classes.label_embeddings import LabelEmbeddings, embedded_with
 from service.pipeline.engine import Answer, FloatArray
 from service.pipeline.pipeline import Ask, Outcome, Pipeline
 from service.pipeline.trace import Trace
@@ -82,32 +84,20 @@ def check_templates(templates: Sequence[str], labels: Sequence[str], settings: S
 
 async def embed_classes(
     pipeline: Pipeline,
+    kept: LabelEmbeddings,
     labels: Sequence[str],
     templates: Sequence[str],
-    *,
     mode: EnhanceMode,
     k: int,
-    deadline: float,
     trace: Trace,
+    deadline: float,
 ) -> Classes:
     """Embed each class: the mean of its prompts' embeddings, re-normalised, and refined once if `mode` asks for it.
 
-    Prompts go through the queue a part at a time, so that a large label set does not push others out of it.
+    Args:
+        kept: labels that were embedded before; those that were not are added, also where the deadline ends this.
     """
-    prompts = compose(labels, templates)
-    rows: list[FloatArray] = []
-    for start in range(0, len(prompts), pipeline.part_size):
-        part = prompts[start : start + pipeline.part_size]
-        pointers = [f"/labels/{(start + offset) // len(templates)}" for offset in range(len(part))]
-        outcomes, _ = await pipeline.embed_texts(part, pointers, Ask(enhance=False, k=1), deadline, trace)
-        errors = [outcome for outcome in outcomes if isinstance(outcome, ItemError)]
-        if errors:
-            raise Problem.of_items(errors)
-        rows += [outcome.original for outcome in outcomes if not isinstance(outcome, ItemError)]
-    try:
-        original = class_means(np.stack(rows), len(templates))
-    except EncoderError as error:
-        raise Problem("nonfinite_embedding") from error
+    original = await _embed_labels(pipeline, kept, labels, templates, deadline, trace)
     if mode == "none":
         return Classes(original)
     if pipeline.engine.weighs_label_sets:
@@ -115,6 +105,53 @@ async def embed_classes(
     if mode == "image":
         return Classes(original)
     return Classes(original, await pipeline.refine("text", original, k, deadline, trace))
+
+
+async def _embed_labels(
+    pipeline: Pipeline,
+    kept: LabelEmbeddings,
+    labels: Sequence[str],
+    templates: Sequence[str],
+    deadline: float,
+    trace: Trace,
+) -> FloatArray:
+    """The frozen encoder's (C, D), a few labels at a time: a large set does not push others out of the queue."""
+    name = embedded_with(pipeline.engine, templates)
+    rows = kept.find(name, labels)
+    missing = [place for place, label in enumerate(labels) if label not in rows]
+    at_once = max(1, pipeline.part_size // len(templates))
+    for start in range(0, len(missing), at_once):
+        places = missing[start : start + at_once]
+        embedded = await _embed_part(pipeline, labels, places, templates, deadline, trace)
+        new = {labels[place]: row for place, row in zip(places, embedded, strict=True)}
+        kept.keep(name, new)
+        rows |= new
+    return np.stack([rows[label] for label in labels])
+
+
+async def _embed_part(
+    pipeline: Pipeline,
+    labels: Sequence[str],
+    places: Sequence[int],
+    templates: Sequence[str],
+    deadline: float,
+    trace: Trace,
+) -> FloatArray:
+    """The frozen encoder's (n, D) of the labels at some places; of many templates a part of the queue at a time."""
+    prompts = compose([labels[place] for place in places], templates)
+    pointers = [f"/labels/{place}" for place in places for _ in templates]
+    ask, rows = Ask(enhance=False, k=1), list[FloatArray]()
+    for start in range(0, len(prompts), pipeline.part_size):
+        part = slice(start, start + pipeline.part_size)
+        outcomes, _ = await pipeline.embed_texts(prompts[part], pointers[part], ask, deadline, trace)
+        errors = [outcome for outcome in outcomes if isinstance(outcome, ItemError)]
+        if errors:
+            raise Problem.of_items(errors)
+        rows += [outcome.original for outcome in outcomes if not isinstance(outcome, ItemError)]
+    try:
+        return class_means(np.stack(rows), len(templates))
+    except EncoderError as error:
+        raise Problem("nonfinite_embedding") from error
 
 
 async def _weighed(

@@ -188,6 +188,11 @@ class Pipeline:
         Raises:
             Problem: deadline_exceeded, out_of_memory.
         """
+
+        def refuse_in_vain() -> None:
+            if left or time.monotonic() > deadline:  # nobody waits for it, and others wait for this thread
+                raise Problem("deadline_exceeded")
+
         job = partial(
             weigh_classes,
             self.engine.composed,
@@ -196,12 +201,13 @@ class Pipeline:
             k,
             refine=refine,
             part_size=self.part_size,
-            deadline=deadline,
+            before_part=refuse_in_vain,
         )
-        started = time.perf_counter()
+        started, left = time.perf_counter(), False
         try:
             weights, answers = await as_problem(within(deadline, self._workers.weigh(job)))
         finally:
+            left = True
             trace.weigh = time.perf_counter() - started  # the wait for the thread included
             self._metrics.observe_stages({"weigh": trace.weigh})
         for answer in answers:

@@ -1,12 +1,10 @@
 """A label set against the memory: each class looked up, the set weighed, the classes refined. One blocking call.
 
-No HTTP and no asyncio; may run in any thread. Depends on engine's dataclasses, models and problems.
+No HTTP and no asyncio; may run in any thread. Depends on engine's dataclasses and models.
 Shapes: C classes, K neighbours, D embedding dim.
 """
 
-import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +13,6 @@ from models.fusion.label_set import LabelSetWeights
 from models.label_captions import LabelCaptions
 from models.refine import RetrievalEnhancedEncoder
 from service.pipeline.engine import Answer, FloatArray, Found
-from service.problems import Problem
 
 
 def weigh_classes(
@@ -26,7 +23,7 @@ def weigh_classes(
     *,
     refine: bool,
     part_size: int,
-    deadline: float,
+    before_part: Callable[[], None],
 ) -> tuple[LabelSetWeights, list[Answer]]:
     """Weigh a label set, with what its classes find.
 
@@ -36,18 +33,16 @@ def weigh_classes(
         labels: (C,) what captions may name.
         k: neighbours a class; more are looked through for captions that name it.
         refine: refine the classes with the weight found; without it the weights are for others.
-        part_size: classes looked up between two looks at the clock.
-        deadline: on `time.monotonic`; nobody waits for the answer after it.
+        part_size: classes looked up at a time.
+        before_part: called before each part; whatever it raises ends this.
 
     Raises:
-        Problem: deadline_exceeded.
         MemoryError: the device or the host ran out of memory.
     """
-    refuse_late = partial(_refuse_late, deadline)
     try:
         captions = LabelCaptions(labels, composed.memory)
-        found = captions.look_up(classes, k, part=part_size, before_part=refuse_late)
-        refuse_late()
+        found = captions.look_up(classes, k, part=part_size, before_part=before_part)
+        before_part()
         alike = found.alike
         weights = composed.weigh(classes, alike, found.named, found.near)
         assert weights is not None, "only asked of a fusion that weighs label sets"
@@ -62,8 +57,3 @@ def weigh_classes(
         for row, original in enumerate(classes)
     ]
     return weights, answers
-
-
-def _refuse_late(deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise Problem("deadline_exceeded")

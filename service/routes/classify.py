@@ -1,7 +1,7 @@
 """`POST /classify`."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from service.classes.class_embeddings import (
     embed_classes,
     refine_images,
 )
+from service.classes.label_embeddings import embedded_with
 from service.door.receive import unless_client_leaves
 from service.forms.images import ImageRequest
 from service.lifecycle import Service
@@ -129,9 +130,15 @@ async def _classify(
     waiting = refined and engine.weighs_label_sets and known is None
     weight = known.trust.image if known is not None and known.trust is not None and refined else None
     images = pipeline.embed_images(sent.images, Ask(refined and not waiting, k, weight=weight), deadline, trace)
-    embed = partial(embed_classes, pipeline, labels, templates, mode=mode, k=k, deadline=deadline, trace=trace)
+    kept = service.label_embeddings
+    embed = partial(embed_classes, pipeline, kept, labels, templates, mode, k, trace)
     charge = getattr(request.state, "charge", free)  # no limit applies on the operator's port
-    pay = partial(charge, len(labels) * len(templates))
+
+    def pay() -> Callable[[], None]:
+        known_labels = kept.find(embedded_with(engine, templates), labels)
+        give_back: Callable[[], None] = charge((len(labels) - len(known_labels)) * len(templates))
+        return give_back
+
     outcomes, classes = await _both(images, service.class_cache.get(key, deadline, embed, pay))
     if waiting and classes.trust is not None:
         outcomes = await refine_images(pipeline, outcomes, classes.trust.image, k, deadline, trace)

@@ -60,7 +60,9 @@ def router(service: Service) -> APIRouter:
         """For operators. Saved in RECO_LABEL_SETS; without that folder it lives as long as the process."""
         refuse_charset(request.headers.get("content-type", ""))
         body = await read_body(request, MAX_FILE_BYTES)
-        return describe(await asyncio.to_thread(sets.put, request.path_params["name"], body))
+        named = await asyncio.to_thread(sets.put, request.path_params["name"], body)
+        service.prepare_label_sets()
+        return describe(named)
 
     @routes.delete(
         "/label_sets/{name}",

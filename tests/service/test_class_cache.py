@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,8 +27,9 @@ class Source:
         self.started = self.ended = 0
         self.failure = failure
 
-    async def __call__(self) -> Classes:
+    async def __call__(self, deadline: float) -> Classes:
         self.started += 1
+        self.deadline = deadline
         await asyncio.sleep(0.02)
         if self.failure is not None:
             raise self.failure
@@ -49,7 +50,7 @@ def test_what_was_computed_is_kept_and_the_least_recently_used_goes_first() -> N
         assert [key for key in "abc" if cache.peek(key) is not None] == ["a", "c"]
         assert [sources[key].started for key in "abc"] == [1, 1, 1]
         assert lookups(cache) == {"miss": 3, "hit": 2}
-        assert cache._metrics.class_cache_bytes.collect()[0].samples[0].value == 2 * ENTRY_BYTES
+        assert cache.bytes == 2 * ENTRY_BYTES
 
     asyncio.run(scenario())
 
@@ -125,11 +126,11 @@ def test_what_is_computed_twice_takes_room_once() -> None:
         cache, gate = ClassCache(8 * ENTRY_BYTES, Metrics()), asyncio.get_running_loop().create_future()
         classes = Classes(np.zeros((10, 10), dtype=np.float32))
 
-        async def gated() -> Classes:
+        async def gated(_: float) -> Classes:
             await gate
             return classes
 
-        async def at_once() -> Classes:
+        async def at_once(_: float) -> Classes:
             return classes
 
         first = asyncio.ensure_future(cache.get("a", LATER, gated, free))
@@ -139,7 +140,7 @@ def test_what_is_computed_twice_takes_room_once() -> None:
         await asyncio.ensure_future(cache.get("a", LATER, at_once, free))
         await asyncio.sleep(0.01)
         kept = [key for key in "ab" if cache.peek(key) is not None]
-        assert kept == ["a"] and cache._bytes == ENTRY_BYTES
+        assert kept == ["a"] and cache.bytes == ENTRY_BYTES
 
     asyncio.run(scenario())
 
@@ -175,17 +176,59 @@ def test_the_first_may_leave_and_the_last_ends_it() -> None:
     asyncio.run(scenario())
 
 
-def test_who_came_later_outlives_the_deadline_of_the_first() -> None:
+def test_what_takes_longer_than_who_asked_has_goes_on_for_who_asks_again() -> None:
+    async def scenario() -> None:
+        cache, source, paid = ClassCache(10**6, Metrics()), Source(), [0]
+
+        def pay() -> Callable[[], None]:
+            paid[0] += 1
+            return lambda: paid.append(paid.pop() - 1)
+
+        soon = time.monotonic() + 0.005
+        first = asyncio.ensure_future(cache.get("a", soon, source, pay))
+        second = asyncio.ensure_future(cache.get("b", soon, source, pay))
+        later = asyncio.ensure_future(cache.get("b", LATER, source, pay))
+        for one in (first, second):
+            with pytest.raises(Problem, match="deadline_exceeded"):
+                await one
+        assert source.ended == 0 and source.deadline > soon + 10
+        again = await cache.get("a", LATER, source, pay)
+        await later
+        assert (source.started, source.ended, paid) == (2, 2, [2])
+        assert cache.peek("a") is again
+        assert lookups(cache) == {"miss": 2, "joined": 2}
+
+    asyncio.run(scenario())
+
+
+def test_who_joins_what_nobody_had_time_for_may_leave_and_end_it() -> None:
     async def scenario() -> None:
         cache, source = ClassCache(10**6, Metrics()), Source()
-        late: Callable[[], Coroutine[Any, Any, Classes]] = Source(Problem("deadline_exceeded"))
-        first = asyncio.ensure_future(cache.get("a", time.monotonic() + 0.01, late, free))
-        await asyncio.sleep(0)
-        second = asyncio.ensure_future(cache.get("a", LATER, source, free))
         with pytest.raises(Problem, match="deadline_exceeded"):
-            await first
-        await second
-        assert source.ended == 1
+            await cache.get("a", time.monotonic() + 0.005, source, free)
+        joined = asyncio.ensure_future(cache.get("a", LATER, source, free))
+        await asyncio.sleep(0)
+        joined.cancel()
+        await asyncio.sleep(0.05)
+        assert (source.started, source.ended, cache._left, cache._flights) == (1, 0, {}, {})
+
+    asyncio.run(scenario())
+
+
+def test_of_many_that_nobody_waits_for_the_oldest_end_and_all_at_the_stop() -> None:
+    async def scenario() -> None:
+        cache, sources = ClassCache(10**6, Metrics()), {key: Source() for key in "abcdef"}
+        for key, source in sources.items():
+            with pytest.raises(Problem, match="deadline_exceeded"):
+                await cache.get(key, time.monotonic(), source, free)
+        await asyncio.sleep(0.05)
+        assert [source.ended for source in sources.values()] == [0, 0, 1, 1, 1, 1]
+        slow = Source()
+        with pytest.raises(Problem, match="deadline_exceeded"):
+            await cache.get("g", time.monotonic(), slow, free)
+        cache.stop()
+        await asyncio.sleep(0.05)
+        assert (slow.started, slow.ended, cache._left, cache._flights) == (1, 0, {}, {})
 
     asyncio.run(scenario())
 

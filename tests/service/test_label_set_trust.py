@@ -1,7 +1,6 @@
 """A fusion that weighs label sets: `/classify` against the same functions called directly, and what it tells."""
 
 import base64
-import time
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
@@ -234,10 +233,16 @@ def test_queries_with_and_without_a_weight_share_a_batch(weighing: Engine) -> No
     np.testing.assert_array_equal(answers[1].embedding, rows[1])
 
 
-def test_weighing_ends_at_the_deadline(weighing: Engine) -> None:
-    texts = weighing.memory.rows("text", [0, 10])
+def test_weighing_ends_between_two_parts(weighing: Engine) -> None:
+    texts, parts = weighing.memory.rows("text", [0, 10]), [0]
+
+    def late() -> None:
+        parts[0] += 1
+        if parts[0] == 2:
+            raise Problem("deadline_exceeded")
+
     with pytest.raises(Problem, match="deadline_exceeded"):
-        weigh_classes(weighing.composed, texts, BIRDS[:2], K, refine=True, part_size=1, deadline=time.monotonic() - 1)
+        weigh_classes(weighing.composed, texts, BIRDS[:2], K, refine=True, part_size=1, before_part=late)
 
 
 @pytest.mark.parametrize(
