@@ -33,6 +33,8 @@ def show_result(result: "BuildResult", config: "BuildConfig") -> None:
 
         again = "; --retry-failed tries them again" if result.rejected_earlier else ""
         say(f"  each with its file and reason: {output / REJECTED}{again}")
+    if result.ignored:
+        say(f"  {counted(result.ignored, 'file')} ignored: no image, and no caption of one", style="dim")
     if told := advice(result.rejected, result.changed):
         say(f" {told}")
     if result.near_duplicates:

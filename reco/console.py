@@ -164,7 +164,7 @@ class BuildProgress:
         """An earlier run left this."""
         done = f"{counted(rows, 'row')} in {counted(units, 'unit')}" if units else ""
         begun = f"{counted(images, 'image')} of a unit that was begun" if images else ""
-        console.print(f"going on where it stopped; kept: {', '.join(filter(None, (done, begun)))}")
+        console.print(f"kept of an earlier run: {', '.join(filter(None, (done, begun)))}")
 
     def advance(self, rows: int, rejected: int) -> None:
         """Some more rows were read."""

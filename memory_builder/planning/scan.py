@@ -46,5 +46,5 @@ def _empty(readers: Sequence[Reader[Any]]) -> CorpusError:
     return CorpusError(
         "source_empty",
         f"The corpus holds no image and no caption{others}. Of a tar, images are read, and the .txt, .caption or .json "
-        "of their names.",
+        "of their names, which end at the first dot.",
     )

@@ -19,10 +19,9 @@ from memory_builder.readers.regular_file import Stamp, stem_of
 from memory_builder.readers.source import Root, Source, image_inside, image_stamp, read_image
 from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
 
-_PATHS = ("path", "file", "filename", "file_name")
 _USUAL = Usual(
-    image=("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", *_PATHS),
-    caption=("caption", "text", "title", "txt"),
+    ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "path", "file", "filename", "file_name"),
+    ("caption", "text", "title", "txt"),
 )
 _PLAIN = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 STEP_ROWS = 32  # decoded from a file at once: images are large, and a bomb may be
@@ -190,7 +189,7 @@ def _row(image: _Image, caption_of: Callable[[str], str | None], naming: _Naming
     try:
         if not image.is_there:
             raise RowRejected("missing_image", "The row has neither an image nor the path of one.")
-        key = naming.own(image)
+        key = check_key(naming.own(image))
         caption = caption_of(key)
         if caption is None:
             raise RowRejected("missing_caption", "The row has no caption.")
@@ -201,7 +200,7 @@ def _row(image: _Image, caption_of: Callable[[str], str | None], naming: _Naming
             read = partial(bytes, image.data)
         else:
             read = partial(read_image, image_inside(place.root, image.path or ""), place.max_image_bytes)
-        return Record(check_key(key), caption.strip(), read, source)
+        return Record(key, caption.strip(), read, source)
     except RowRejected as rejected:
         return Rejected(key, rejected.code, rejected.detail, source)
 

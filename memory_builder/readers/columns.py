@@ -81,20 +81,26 @@ def choose_columns(there: Sequence[str], path: object, options: ReaderOptions, u
     Raises:
         CorpusError: table_columns.
     """
-    images = [_choose(there, path, "image", name, usual.image) for name in options.image_columns or (None,)]
+    lacking: list[str] = []  # all that is not there, so that a person is told once
+    images = [_choose(there, lacking, "image", name, usual.image) for name in options.image_columns or (None,)]
+    templates = options.caption_templates
+    caption = ""
+    if templates is None or CAPTION in templates.names:
+        caption = _choose(there, lacking, "caption", options.caption_column, usual.caption)
+    lacking += [
+        f"no column {readable(name)!r}, which --caption-template names{_no_format(name)}"
+        for name in (templates.names if templates else ())
+        if name != CAPTION and name not in there
+    ]
+    key = _choose(there, lacking, "key", options.key_column, ()) if options.key_column else ""
+    if lacking:
+        found = ", ".join(map(readable, there[:20])) or "none"
+        raise CorpusError("table_columns", f"{path} has {', and '.join(lacking)}. Its columns: {found}.")
     labels = list(map(_label, images))
     if len(labels) > 1 and "" in labels:
         raise CorpusError("table_columns", f"{path}: a column of images has no name, and keys are made of it: name it.")
     if twice := next((name for name in labels if labels.count(name) > 1), None):
         raise CorpusError("table_columns", f"{path}: two columns of images would both be called {twice!r} in keys.")
-    templates = options.caption_templates
-    caption = ""
-    if templates is None or CAPTION in templates.names:
-        caption = _choose(there, path, "caption", options.caption_column, usual.caption)
-    for name in templates.names if templates else ():
-        if name != CAPTION and name not in there:
-            raise _none(there, path, f"no column {readable(name)!r}, which --caption-template names{_no_format(name)}")
-    key = _choose(there, path, "key", options.key_column, ()) if options.key_column else ""
     return Columns(tuple(images), caption, key, templates and templates.of(caption))
 
 
@@ -130,22 +136,19 @@ def _label(column: str) -> str:
     return readable(column).strip().replace("/", "-")
 
 
-def _choose(there: Sequence[str], path: object, what: str, wanted: str | None, usual: Sequence[str]) -> str:
+def _choose(there: Sequence[str], lacking: list[str], what: str, wanted: str | None, usual: Sequence[str]) -> str:
+    """The column that is meant; if it is not there, none, and `lacking` says so."""
     if wanted is not None:
-        if wanted in there:
-            return wanted
-        raise _none(there, path, f"no column {wanted!r}")
+        if wanted not in there:
+            lacking.append(f"no column {wanted!r}")
+        return wanted
     by_name = {name.strip().lower(): name for name in reversed(there)}
     for name in usual:
         if name in by_name:
             return by_name[name]
     or_made = ", or make captions of columns with --caption-template" if what == "caption" else ""
-    raise _none(there, path, f"none of the columns {', '.join(usual)}: name it with --{what}-column{or_made}")
-
-
-def _none(there: Sequence[str], path: object, expected: str) -> CorpusError:
-    found = ", ".join(map(readable, there[:20])) or "none"
-    return CorpusError("table_columns", f"{path} has {expected}. Its columns: {found}.")
+    lacking.append(f"none of the columns {', '.join(usual)}: name it with --{what}-column{or_made}")
+    return ""
 
 
 def _no_format(name: str) -> str:

@@ -16,7 +16,7 @@ from memory_builder.errors import CorpusError
 from memory_builder.readers.captions import PLAIN_EXTENSIONS, most_bytes, read_caption
 from memory_builder.readers.folder_advice import FilesBeside, without_captions
 from memory_builder.readers.reader import IMAGE_EXTENSIONS, Piece, ReaderOptions
-from memory_builder.readers.regular_file import Stamp, read_file
+from memory_builder.readers.regular_file import Stamp, read_file, stem_of
 from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
 from memory_builder.template_turns import recorded, turn
 
@@ -91,7 +91,7 @@ class FolderReader:
         """As in Reader. A file that went since the scan costs its own row only."""
         for row in piece.place:
             name = row.image or row.caption
-            stem = readable(name.rpartition(".")[0])
+            stem = readable(stem_of(name))
             source = f"{self.name}/{readable(name)}"
             key = f"{self.name}/{stem}"
             try:
@@ -103,12 +103,13 @@ class FolderReader:
 
     def advice(self) -> str:
         """What would work, where the listing alone shows that images have no captions; empty where one has."""
-        class_folders, self._beside = False, FilesBeside(self._root)
+        lacking, class_folders, self._beside = False, False, FilesBeside(self._root)
         for row in self._rows():
-            if row.code != "missing_caption":
+            if not row.code:
                 return ""
-            class_folders = class_folders or "/" in row.image
-        return without_captions(self._root, self._beside, class_folders=class_folders)
+            if row.code == "missing_caption":
+                lacking, class_folders = True, class_folders or "/" in row.image
+        return without_captions(self._root, self._beside, class_folders=class_folders) if lacking else ""
 
     def _empty(self) -> CorpusError:
         if not self.ignored:
@@ -149,14 +150,17 @@ class FolderReader:
         while folders:
             folder = folders.pop()
             groups: dict[str, _Group] = {}
-            inner = []
+            inner, linked = [], []
             for entry in self._listed(folder):
                 if entry.is_dir(follow_symlinks=False):
                     inner.append(f"{folder}{entry.name}/")
+                elif _is_linked_folder(entry):
+                    linked.append(folder + entry.name)
                 else:
                     self._sort_in(entry, folder, groups)
             for group in groups.values():
                 yield from _paired(group, lacking="" if self._templates else "missing_caption")
+            yield from (_FolderRow(name, "", "member_type") for name in linked)
             folders += reversed(inner)
 
     def _listed(self, folder: str) -> list[os.DirEntry[str]]:
@@ -193,6 +197,14 @@ class FolderReader:
             group.images.append(name)
         else:
             group.captions.append(name)
+
+
+def _is_linked_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to a folder: the pairs there are left out, which must not go untold."""
+    try:
+        return entry.is_symlink() and entry.is_dir()
+    except OSError:  # it leads to itself, or where nobody may look
+        return False
 
 
 def _paired(group: _Group, lacking: str) -> Iterator[_FolderRow]:

@@ -3,6 +3,8 @@
 import os
 import re
 import stat
+import unicodedata
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,10 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NOT_THERE = "The image is not there."
 _BACKSLASHES = " Its path has backslashes, as Windows writes them: write slashes in the table."
 _NOT_FETCHED = " URLs are not fetched: download the images, as with img2dataset."
+_OTHER_FORM = (
+    " A file of that name is there in another form of Unicode (é as one character, or as e and an accent): rename it, "
+    "as convmv --nfc does."
+)
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # one slash, as normpath leaves of two
 
 
@@ -105,14 +111,9 @@ def file_inside(root: Path, path: str) -> Path:
         raise RowRejected("missing_image", "The row names no image.")
     path = os.path.normpath(path)
     try:
-        real = Path(os.path.realpath(root / path))
-        if path.startswith(("/", "../")) or not real.is_relative_to(root):
-            raise RowRejected("path_outside", "The path is absolute or leads out of the table's folder.")
-        real.lstat()
+        return _inside(root, path)
     except (OSError, ValueError):
-        why = _NOT_FETCHED if _URL.match(path) else _BACKSLASHES if "\\" in path else ""
-        raise RowRejected("missing_image", _NOT_THERE + why) from None
-    return real
+        raise RowRejected("missing_image", _NOT_THERE + _why_missing(root, path)) from None
 
 
 def stem_of(path: str) -> str:
@@ -128,6 +129,26 @@ def changed(path: object) -> CorpusError:
         f"{path} changed or vanished while the build ran. Run the same command again once it is at rest: "
         "what is done stays done.",
     )
+
+
+def _inside(root: Path, path: str) -> Path:
+    real = Path(os.path.realpath(root / path))
+    if path.startswith(("/", "../")) or not real.is_relative_to(root):
+        raise RowRejected("path_outside", "The path is absolute or leads out of the table's folder.")
+    real.lstat()
+    return real
+
+
+def _why_missing(root: Path, path: str) -> str:
+    if _URL.match(path):
+        return _NOT_FETCHED
+    if "\\" in path:
+        return _BACKSLASHES
+    for form in ("NFC", "NFD"):  # archives that a Mac packed have the latter, tables the former
+        with suppress(OSError, ValueError, RowRejected):
+            _inside(root, unicodedata.normalize(form, path))
+            return _OTHER_FORM
+    return ""
 
 
 def _read_at(handle: int, offset: int, size: int) -> bytes:

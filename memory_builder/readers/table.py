@@ -145,10 +145,10 @@ class TableReader:
             key, source = f"{key}/{image.label}", f"{source}, {image.label}"
         try:
             path = _path(line, image)
-            key = self._key(line, path, image.label)
+            key = check_key(self._key(line, path, image.label))
             caption = self._caption(line, key)
             read = partial(read_image, image_inside(self._root, path), self._max_image_bytes)
-            return Record(check_key(key), caption, read, source)
+            return Record(key, caption, read, source)
         except RowRejected as rejected:
             return Rejected(key, rejected.code, rejected.detail, source)
 

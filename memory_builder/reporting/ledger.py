@@ -12,6 +12,7 @@ _ENOUGH_ROWS = 1000  # fewer say little about a corpus, unless they are all of i
 _ADVICE = {
     "path_outside": "A table's image paths are relative to its own folder: absolute ones and those that leave it by .. "
     "or a link are refused, so put the table beside its images.",
+    "member_type": "Links are not followed: copy what they lead to, or name a linked folder as a corpus itself.",
     REMOVED: "What was removed from the memory stays out; --restore-removed adds it again.",
 }
 

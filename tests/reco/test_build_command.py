@@ -151,7 +151,9 @@ def test_what_was_kept_there_already_and_rejected_is_told_apart(
     assert "to open the encoder" in plan.stderr
     assert CliRunner().invoke(app, [*build, "--worker", "0/2"]).exit_code == 0
     resumed = CliRunner().invoke(app, build)
-    assert "kept: 2 rows in 1 unit" in resumed.output
+    assert "kept of an earlier run: 2 rows in 1 unit" in resumed.output
+    assert "ignored" not in resumed.output
+    (photos / "notes.md").write_text("no row")
     (photos / "0.png").write_bytes(b"no picture")  # its unit is a new one, and row 1 in it is there already
     again = CliRunner().invoke(app, build)
     assert "there already, 1 rejected" in " ".join(again.output.split())
@@ -159,6 +161,7 @@ def test_what_was_kept_there_already_and_rejected_is_told_apart(
     assert "not stored" not in again.output
     said = " ".join(again.output.split())
     assert f"each with its file and reason: {tmp_path}/memory/work/rejected.jsonl" in said, said
+    assert "1 file ignored" in said
 
 
 def test_one_image_like_an_earlier_one_is_told_in_the_singular(encoder_dir: Path, photos: Path, tmp_path: Path) -> None:

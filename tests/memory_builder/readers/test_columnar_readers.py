@@ -225,6 +225,11 @@ def test_B16_a_bomb_is_read_in_steps(root: Path) -> None:
     [
         ({"caption": ["a"]}, {}, "none of the columns image.*--image-column"),
         ({"image": [b"a"]}, {}, "none of the columns caption.*--caption-column"),
+        (
+            {"photo": [b"a"]},
+            {"key_column": "id"},
+            "--image-column, and none of the columns caption.*and no column 'id'",
+        ),
         ({"image": [b"a"], "caption": [["a", "b"]]}, {}, "'caption' holds list.*texts, one a row"),
         ({"image": [1.5], "caption": ["a"]}, {}, "'image' holds double.*bytes, paths, or structs"),
         ({"image": [b"a"], "caption": ["a"]}, {"caption_column": "words"}, "no column 'words'.*image, caption"),

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,18 @@ def test_paths_as_windows_writes_them_are_told_apart_from_images_that_are_not_th
     assert rejected == [("missing_image", True), ("missing_image", False)]
 
 
+def test_names_in_another_form_of_unicode_are_told_apart_from_images_that_are_not_there(root: Path) -> None:
+    for form in ("NFC", "NFD"):
+        (root / f"{unicodedata.normalize(form, 'café')} {form}.jpg").write_bytes(b"image")
+    (root.parent / unicodedata.normalize("NFD", "né.jpg")).write_bytes(b"out of the folder")
+    paths = [unicodedata.normalize(form, f"café {other}.jpg") for form, other in (("NFC", "NFD"), ("NFD", "NFC"))]
+    rows = read_all(
+        write_table(root / "t.jsonl", [{"path": p, "caption": "c"} for p in (*paths, "thé.jpg", "../né.jpg")])
+    )
+    told = [(row.code, "another form of Unicode" in row.detail) for row in rows if isinstance(row, Rejected)]
+    assert told == [*[("missing_image", True)] * 2, ("missing_image", False), ("path_outside", False)]
+
+
 def test_urls_are_told_apart_from_images_that_are_not_there(root: Path) -> None:
     paths = ["https://birds.example/0.jpg", "s3://birds/0.jpg", "https://birds.example/" + 300 * "0", "images/9.jpg"]
     rows = read_all(write_table(root / "t.jsonl", [{"path": path, "caption": "c"} for path in paths]))
@@ -340,9 +353,13 @@ def test_keys(root: Path) -> None:
         ("t/7", "c"),
         ("t/row 3", "!key_invalid"),
         ("t/row 4", "!key_invalid"),
-        ("t/", "!key_invalid"),
-        (f"t/{'x' * 2000}", "!key_invalid"),
+        ("t/row 5", "!key_invalid"),
+        ("t/row 6", "!key_invalid"),
     ]
+    images = write_table(
+        root / "t.jsonl", [{"path": "/9j/4AAQ" * 1000, "caption": "images as text, of other programs"}]
+    )
+    assert told(read_all(images)) == [("t/row 1", "!key_invalid")], "no message or ledger has the whole of it"
 
 
 def test_X10_a_table_that_changes_after_the_plan(root: Path) -> None:
