@@ -8,7 +8,7 @@ from memory_builder.config import BuildConfig
 from memory_builder.errors import CorpusError
 from memory_builder.planning.plan import Plan, plan_units
 from memory_builder.planning.task import Task
-from memory_builder.readers import Reader
+from memory_builder.readers import Piece, Reader
 
 
 def plan_build(
@@ -19,15 +19,18 @@ def plan_build(
     Args:
         config, task: what is built.
         previous: the version that grows.
-        heard: called between sources; may raise to stop.
+        heard: called between pieces; may raise to stop: a source of millions of rows is scanned for minutes.
 
     Raises:
         CorpusError: a source is damaged or cannot be read; source_empty, if nothing is in any and nothing grows.
     """
     sources = []
     for reader in task.readers:
-        heard()
-        sources.append((reader, list(reader.pieces(config.unit_rows))))
+        pieces: list[Piece] = []
+        for piece in reader.pieces(config.unit_rows):
+            heard()
+            pieces.append(piece)
+        sources.append((reader, pieces))
     row_options = dict(task.row_options)
     if previous and (config.upsert or config.restore_removed):
         # What comes of a unit depends on what is stored, so no unit that was published is that unit.

@@ -24,6 +24,8 @@ from memory import Memory, latest_version, verify_memory
 from memory.format.work_files import is_known
 from memory_builder import BuildConfig, BuildInterrupted, build
 from memory_builder.engines import local
+from memory_builder.readers import Piece
+from memory_builder.readers.folder import FolderReader
 from models.encoder import Encoder
 
 KILLS = 12
@@ -229,6 +231,24 @@ def test_X08_asked_to_stop(
     result = build(config(photos, memory), encoder)
     assert 1 <= result.units_resumed == done < result.units
     assert result.added == 100
+
+
+def test_X08_a_stop_is_heard_while_a_source_is_scanned(
+    tmp_path: Path, encoder: Encoder, write_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, scan, seen = write_folder(tmp_path / "photos", range(100)), FolderReader.pieces, list[Piece]()
+
+    def pieces(reader: FolderReader, unit_rows: int) -> Iterator[Piece]:
+        for piece in scan(reader, unit_rows):
+            seen.append(piece)
+            if len(seen) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield piece
+
+    monkeypatch.setattr(FolderReader, "pieces", pieces)
+    with pytest.raises(BuildInterrupted):
+        build(config(photos, tmp_path / "memory"), encoder)
+    assert len(seen) == 2
 
 
 def test_X08_batches_of_a_unit_in_hand_are_kept(
