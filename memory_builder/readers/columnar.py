@@ -17,7 +17,7 @@ from memory_builder.readers.columns import choose_columns as choose
 from memory_builder.readers.reader import MAX_CAPTION_BYTES, ReaderOptions
 from memory_builder.readers.regular_file import Stamp, stem_of
 from memory_builder.readers.source import Root, Source, image_inside, image_stamp, read_image
-from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
+from memory_builder.records import MAX_KEY_CHARACTERS, Record, Rejected, Row, RowRejected, check_key, readable
 
 _USUAL = Usual(
     ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "path", "file", "filename", "file_name"),
@@ -189,8 +189,9 @@ def _row(image: _Image, caption_of: Callable[[str], str | None], naming: _Naming
     try:
         if not image.is_there:
             raise RowRejected("missing_image", "The row has neither an image nor the path of one.")
-        key = check_key(naming.own(image))
-        caption = caption_of(key)
+        own = naming.own(image)
+        key = own if len(own) <= MAX_KEY_CHARACTERS else key  # images as text, say, would fill the ledger
+        caption = caption_of(own)
         if caption is None:
             raise RowRejected("missing_caption", "The row has no caption.")
         if len(caption) > MAX_CAPTION_BYTES:
@@ -200,7 +201,7 @@ def _row(image: _Image, caption_of: Callable[[str], str | None], naming: _Naming
             read = partial(bytes, image.data)
         else:
             read = partial(read_image, image_inside(place.root, image.path or ""), place.max_image_bytes)
-        return Record(key, caption.strip(), read, source)
+        return Record(check_key(own), caption.strip(), read, source)
     except RowRejected as rejected:
         return Rejected(key, rejected.code, rejected.detail, source)
 
