@@ -38,14 +38,13 @@ class PackedPatches:
     def __init__(self, visual: Any, dtype: torch.dtype) -> None:
         """Pack the convolution of an image tower that `is_plain_image_tower`; the rest stays the tower's."""
         weight = visual.conv1.weight  # (C, 3, P, P)
-        self._size: int = visual.conv1.kernel_size[0]
         self._product = Product(weight.flatten(1), torch.zeros(len(weight)), dtype)
         self._visual = visual
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) to (B, L, C), the class token first."""
-        visual, size = self._visual, self._size
-        patches = pixels.unflatten(3, (-1, size)).unflatten(2, (-1, size))  # (B, 3, S/P, P, S/P, P)
+        """(B, 3, S, S) to (B, L, C), the class token first; what fills no patch is left out, as by the convolution."""
+        visual, (rows, columns), (height, width) = self._visual, self._visual.grid_size, self._visual.patch_size
+        patches = pixels[..., : rows * height, : columns * width].reshape(-1, 3, rows, height, columns, width)
         patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (B, L - 1, 3·P·P)
         first = visual.class_embedding.expand(len(pixels), 1, -1)
         x: Tensor = visual.ln_pre(torch.cat([first, self._product(patches)], 1) + visual.positional_embedding)

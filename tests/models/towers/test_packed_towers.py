@@ -76,6 +76,16 @@ def test_features_equal_open_clips(quick_gelu: bool, dtype: torch.dtype) -> None
             torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("vision", [{"image_size": [32, 48]}, {"image_size": 37}, {"patch_size": [8, 16]}])
+@torch.inference_mode()
+def test_patches_are_those_of_the_convolution(vision: dict[str, Any]) -> None:
+    """In a picture that is no square, that is no multiple of a patch, and of patches that are none."""
+    theirs, ours = tiny_clip(vision=vision), tiny_clip(vision=vision)
+    image, images = pack_image_tower(ours, torch.float32), torch.randn(3, 3, *theirs.visual.image_size)
+    assert image is not None
+    torch.testing.assert_close(image(images), theirs.encode_image(images), atol=2e-5, rtol=1e-4)
+
+
 @pytest.mark.usefixtures("either_library")
 @torch.inference_mode()
 def test_a_row_does_not_depend_on_its_batch() -> None:
