@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -105,9 +106,13 @@ class Tokenizer:
     def _with_transformers(self, texts: list[str]) -> Tokens:
         inner = self._tokenizer
         clean = getattr(inner, "clean_fn", str)
-        lengths = [len(inner.tokenizer(clean(text)).input_ids) for text in texts]
+        own = [inner.tokenizer(clean(text), add_special_tokens=False).input_ids for text in texts]
+        control = set(inner.tokenizer.all_special_ids) - {inner.tokenizer.unk_token_id}  # any unknown word becomes that
+        if not control.isdisjoint(chain.from_iterable(own)):
+            raise text_error("text_special_token")
+        room = self.context_length - inner.tokenizer.num_special_tokens_to_add()
         ids = inner(texts, context_length=self.context_length)
-        return Tokens(ids.long(), [length > self.context_length for length in lengths])
+        return Tokens(ids.long(), [len(one) > room for one in own])
 
 
 def _is_wordwise(tokenizer: Any) -> bool:

@@ -188,8 +188,16 @@ class SentencePieces:
     """Shaped like open_clip's HFTokenizer around a transformers tokenizer, which is not a dependency."""
 
     class Inner:
-        def __call__(self, text: str):
-            return type("Encoding", (), {"input_ids": [*map(ord, text), 1]})
+        all_special_ids = (1, 2)
+        unk_token_id = 2
+
+        def __call__(self, text: str, *, add_special_tokens: bool):
+            assert not add_special_tokens
+            ids = [{"|": 1, "?": 2}.get(letter, ord(letter)) for letter in text]
+            return type("Encoding", (), {"input_ids": ids})
+
+        def num_special_tokens_to_add(self) -> int:
+            return 1
 
         def get_vocab(self) -> dict[str, int]:
             return {"</s>": 1, "a": 97, "b": 98}
@@ -217,3 +225,11 @@ def test_tokenizers_of_transformers_are_counted_and_recorded() -> None:
     assert record["kind"] == "SentencePieces"
     assert len(record["sha256"]) == 64
     assert record == Tokenizer(SentencePieces(), 8).record()
+
+
+def test_a_control_token_of_transformers_is_refused_in_a_text() -> None:
+    ours = Tokenizer(SentencePieces(), 8)
+    assert ours(["a?b"]).truncated == [False]  # an unknown word is none
+    with pytest.raises(TextError) as caught:
+        ours(["ab", "a|b"])
+    assert caught.value.code == "text_special_token"
