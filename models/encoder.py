@@ -19,7 +19,7 @@ from models.images.decoding import ImageLimits
 from models.images.preprocessor import PreprocessMode, Preprocessor
 from models.images.raw_pixels import RawPixels
 from models.pinned_rows import PinnedRows
-from models.sources.opening import OpenedModel, open_model
+from models.sources.opening import OpenedModel, one_line, open_model
 from models.texts.tokenizer import Tokenizer, Tokens
 from models.towers.cut_text import can_cut, cut, encode_text_cut
 from models.towers.int8_tower import fit_int8_tower
@@ -134,7 +134,12 @@ class Encoder:
         if chosen.type == "cpu":
             bound_cached_kernels()
         opened = open_model(str(model), pretrained)
-        return cls(opened, chosen, precision, limits or ImageLimits(), preprocess, int8_pictures=int8_pictures)
+        try:
+            return cls(opened, chosen, precision, limits or ImageLimits(), preprocess, int8_pictures=int8_pictures)
+        except (EncoderError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # as in building: whatever a layer or the transform says to a wrong configuration
+            raise EncoderError("config_invalid", f"{opened.name} answers to no probe: {one_line(error)}.") from error
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Texts that passed `check_text` to (B, L) int64 ids, and which of them were cut.
@@ -197,6 +202,11 @@ class Encoder:
             return np.zeros((0, self.embed_dim), dtype=np.float32)
         with torch.inference_mode():
             rows = np.ascontiguousarray(embed(batch).cpu().numpy())  # (B, D)
+        if rows.shape != (len(batch), self.embed_dim):
+            raise EncoderError(
+                "config_invalid",
+                f"The model answers with {rows.shape[1:]} numbers an input, and its embed_dim is {self.embed_dim}.",
+            )
         lengths = np.linalg.norm(rows, axis=1)
         wrong = np.flatnonzero(~(np.abs(lengths - 1) < _UNIT)).tolist()  # written so that NaN is wrong
         if wrong:

@@ -64,7 +64,7 @@ def read_model_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_bytes())["model_cfg"]
         int(config["embed_dim"]), dict(config["vision_cfg"]), dict(config["text_cfg"])
         beyond = next(_beyond(config), None)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise EncoderError(
             "config_invalid",
             f"{path} is not an open_clip configuration: expected model_cfg with embed_dim, vision_cfg, text_cfg.",

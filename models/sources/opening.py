@@ -100,16 +100,16 @@ def _create(identifier: str, weights: Path, **options: Any) -> torch.nn.Module:
         model: torch.nn.Module = open_clip.create_model(identifier, require_pretrained=True, **options)
     except ImportError as error:
         raise EncoderError(
-            "dependency_missing", f"{identifier} needs a package that is not installed: {_one_line(error)}."
+            "dependency_missing", f"{identifier} needs a package that is not installed: {one_line(error)}."
         ) from error
     except (RuntimeError, AssertionError) as error:  # load_state_dict, and the resizing before it
         raise EncoderError(
             "weights_mismatch",
-            f"{weights.name} does not fit the architecture of {identifier} ({_one_line(error)}). Use the weights "
+            f"{weights.name} does not fit the architecture of {identifier} ({one_line(error)}). Use the weights "
             "and the configuration of one model.",
         ) from error
     except Exception as error:  # a wrong configuration raises whatever the layer it reaches raises
-        raise EncoderError("config_invalid", f"open_clip cannot build {identifier}: {_one_line(error)}.") from error
+        raise EncoderError("config_invalid", f"open_clip cannot build {identifier}: {one_line(error)}.") from error
     return model
 
 
@@ -119,11 +119,11 @@ def _create_tokenizer(identifier: str, options: Mapping[str, Any]) -> Any:
     except ImportError as error:
         raise EncoderError(
             "tokenizer_unavailable",
-            f"The tokenizer of {identifier} needs a package that is not installed: {_one_line(error)}.",
+            f"The tokenizer of {identifier} needs a package that is not installed: {one_line(error)}.",
         ) from error
     except Exception as error:  # gzip, Unicode, the hub's client
         raise EncoderError(
-            "tokenizer_invalid", f"The tokenizer of {identifier} cannot be made: {_one_line(error)}."
+            "tokenizer_invalid", f"The tokenizer of {identifier} cannot be made: {one_line(error)}."
         ) from error
 
 
@@ -153,7 +153,8 @@ def _check_vocabulary(tokenizer: Any, model: torch.nn.Module) -> None:
         )
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """An error as a part of a message."""
     words = " ".join(f"{type(error).__name__}: {error}".split())
     return words if len(words) <= 300 else f"{words[:300]}..."
 

@@ -199,11 +199,43 @@ def test_missing_configuration(directory: Path) -> None:
         '{"model_cfg": {"embed_dim": 4, "vision_cfg": 1, "text_cfg": {}}}',
         '{"model_cfg": {"embed_dim": 128, "vision_cfg": {"no_such_field": 1}, "text_cfg": {}}}',
         "\xff",
+        "[" * 100_000,
     ],
 )
 def test_damaged_configuration(directory: Path, text: str) -> None:
     (directory / "open_clip_config.json").write_bytes(text.encode("latin-1"))
     assert refusal(directory).code == "config_invalid"
+
+
+@pytest.mark.parametrize(
+    ("part", "setting", "value"),
+    [
+        ("preprocess_cfg", "interpolation", "nearest"),
+        ("preprocess_cfg", "mean", 0.5),
+        ("preprocess_cfg", "std", [0.5] * 4),
+        ("text_cfg", "context_length", 1),
+    ],
+)
+def test_a_configuration_that_no_probe_can_be_answered_with(
+    directory: Path, part: str, setting: str, value: object
+) -> None:
+    path = directory / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    {**config, **config["model_cfg"]}[part][setting] = value
+    path.write_text(json.dumps(config))
+    assert refusal(directory).code == "config_invalid"
+
+
+def test_towers_that_answer_with_unequal_numbers(directory: Path) -> None:
+    path = directory / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"]["text_cfg"]["proj_type"] = "none"
+    path.write_text(json.dumps(config))
+    rewrite_weights(directory, lambda weights: weights.pop("text_projection"))
+    error = refusal(directory)
+    assert error.code == "config_invalid"
+    assert "96" in error.message
+    assert "128" in error.message
 
 
 @pytest.mark.parametrize(
