@@ -82,8 +82,7 @@ def is_plain(block: Any) -> bool:
     return (
         type(block) is ResidualAttentionBlock
         and not hasattr(block, "ln_1_kv")
-        and type(block.ln_1) is LayerNorm
-        and type(block.ln_2) is LayerNorm
+        and all(type(norm) is LayerNorm and norm.bias is not None for norm in (block.ln_1, block.ln_2))
         and isinstance(block.ls_1, nn.Identity)
         and isinstance(block.ls_2, nn.Identity)
         and block.attn.in_proj_bias is not None

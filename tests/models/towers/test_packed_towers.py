@@ -133,8 +133,10 @@ def test_weights_are_not_kept_twice() -> None:
         ({"ls_init_value": 0.1}, {"ls_init_value": 0.1}),
         ({"attentional_pool": True}, {"no_causal_mask": True}),
         ({"layers": [1, 1, 1, 1], "width": 16}, {"proj_bias": True}),
+        ({"norm_kwargs": {"elementwise_affine": False}}, {"norm_kwargs": {"elementwise_affine": False}}),
+        ({"norm_kwargs": {"bias": False}}, {"norm_kwargs": {"bias": False}}),
     ],
-    ids=["pooling", "layer_scale", "attention", "other_kinds"],
+    ids=["pooling", "layer_scale", "attention", "other_kinds", "norms_without_weights", "norms_without_bias"],
 )
 def test_towers_of_another_kind_are_left_alone(vision: dict[str, Any], text: dict[str, Any]) -> None:
     model = tiny_clip(vision=vision, text=text)
