@@ -3,6 +3,7 @@
 Imports torch, open_clip (through models.sources) and the rooms beside it in models.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -72,6 +73,10 @@ class Encoder:
         frozen = opened.model.eval().requires_grad_(False)
         weights_sha256 = hash_weights(frozen.state_dict())
         self.logit_scale = float(frozen.logit_scale.exp())  # type: ignore[operator]
+        if not math.isfinite(self.logit_scale):  # no embedding would show it, but each answer about labels
+            raise EncoderError(
+                "weights_invalid", f"The logit scale of {self.name} is not finite. Copy its weights again."
+            )
         self._device, self._dtype = device, dtype
         self._pinned = PinnedRows() if device.type == "cuda" else None
         self._raw_pixels = RawPixels(self.preprocess.record, device)

@@ -169,6 +169,12 @@ def test_J25_weights_that_are_not_finite_are_refused_at_the_door(directory: Path
     assert refusal(directory).code == "nonfinite_embedding"
 
 
+@pytest.mark.parametrize("value", [float("nan"), 1000.0])
+def test_J25_a_logit_scale_that_is_not_finite_is_refused_at_the_door(directory: Path, value: float) -> None:
+    rewrite_weights(directory, lambda weights: weights["logit_scale"].fill_(value))
+    assert refusal(directory).code == "weights_invalid"
+
+
 # What it refuses to open
 
 
