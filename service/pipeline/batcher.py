@@ -131,7 +131,7 @@ class Batcher(Generic[QueryT, AnswerT]):
 
     @property
     def lost(self) -> bool:
-        """Whether the device is lost."""
+        """Whether the device is lost, or a thread has ended unasked."""
         return self._lost
 
     @property
@@ -208,11 +208,9 @@ class Batcher(Generic[QueryT, AnswerT]):
                 try:
                     self._on_share(taken.share)
                     self._run(taken, _still_wanted(taken.entries))
-                except DeviceLost as error:
-                    self._lost = True
-                    logger.critical("the device is lost, and with it this process", exc_info=error)
+                except DeviceLost:
                     _fail(taken.entries, BatcherStopped())
-                    return
+                    raise
                 except Exception as error:
                     logger.exception("a compute thread failed beside its computing, and goes on")
                     _fail(taken.entries, error)
@@ -220,8 +218,9 @@ class Batcher(Generic[QueryT, AnswerT]):
                 finally:
                     with self._changed:
                         del self._busy[number]
-        except Exception:
-            logger.exception("a compute thread ended; the service cannot answer any more")
+        except Exception as error:
+            self._lost = True
+            logger.critical("what computes is lost, and with it this process", exc_info=error)
         finally:
             self._refuse_all()
 

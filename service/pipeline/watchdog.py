@@ -1,4 +1,4 @@
-"""Ends a process that cannot answer any more: its device is lost, or a batch does not come back.
+"""Ends a process that cannot answer any more: its device or a compute thread is lost, or a batch does not come back.
 
 An orchestrator starts a process that ended; one that is only unready it leaves alone. Depends on the batcher only.
 """
@@ -6,7 +6,6 @@ An orchestrator starts a process that ended; one that is only unready it leaves 
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +16,7 @@ logger = logging.getLogger("reco.watchdog")
 
 EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
 _LOOK_S = 0.5
-_LAST_ANSWERS_S = 1.0  # for the refusals of those who waited to leave
+_LAST_WORDS_S = 1.0  # for the refusals of those who waited, and the last lines of the log, to leave
 
 
 class Watchdog:
@@ -29,7 +28,7 @@ class Watchdog:
         """Prepare; `start` begins.
 
         Args:
-            max_batch_s: a batch that takes longer hangs.
+            max_batch_s: a batch that takes longer, of the time that this process ran, hangs.
             end: called once with the exit code.
         """
         self._batcher = batcher
@@ -58,14 +57,17 @@ class Watchdog:
             self._thread.join()
 
     def _watch(self) -> None:
+        seen, taken_s = None, 0.0
         while not self._stopped.wait(_LOOK_S):
+            # Looks are counted, not the clock's seconds: those go on while the whole process is paused.
             since = self._batcher.busy_since
-            if self._batcher.lost:
-                self._stopped.wait(_LAST_ANSWERS_S)
-            elif since is None or time.monotonic() - since <= self._max_batch_s:
-                continue
-            else:
+            taken_s = 0.0 if since is None or since != seen else taken_s + _LOOK_S
+            seen = since
+            if taken_s > self._max_batch_s:
                 logger.critical("a batch has not come back in %g s", self._max_batch_s)
+            elif not self._batcher.lost:
+                continue
             logger.critical("ending with exit code %d", EXIT_CODE)
+            self._stopped.wait(_LAST_WORDS_S)
             self._end(EXIT_CODE)
             return
