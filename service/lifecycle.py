@@ -41,9 +41,6 @@ UNKNOWN = "load_failed"  # why it is not ready, where the error has no code of i
 AWAY_S = 5.0  # between two looks for a memory that was away at the start
 _ENOUGH_S = 0.25  # of work ahead: two batches, and many pauses of the requests that begin by turns
 CANARY_FRESH_S = 5.0  # a probe every few seconds must not become load of its own
-_CANARY_TEXT = "a photo"
-# The smallest GIF: one grey pixel.
-_CANARY_IMAGE = bytes.fromhex("47494638396101000100800000808080ffffff2c00000000010001000002024401003b")
 _FIRST_PROBE_S = 120.0  # it warms everything up, and may read the memory from a cold disk beside others who do
 OPEN_WITHOUT_KEYS = "open_without_keys"
 LABEL_SET_REFUSED = "label_set_refused"
@@ -169,10 +166,12 @@ class Service:
         async with self._canary:  # probes that come together share one canary, whatever becomes of it
             if asked_at <= self._canary_failed_at:
                 raise self._not_ready("canary_failed")
-            fresh = time.monotonic() - pipeline.batcher.last_success < CANARY_FRESH_S
+            batcher, fresh = pipeline.batcher, time.monotonic() - CANARY_FRESH_S
+            # No image beside those that go through: it would wait behind them for longer than balancers wait for us.
+            stale = [lane for lane in LANES if not (batcher.alive and batcher.last_success(lane) > fresh)]
             try:
-                if not (fresh and pipeline.batcher.alive):
-                    await pipeline.probe(_CANARY_IMAGE, _CANARY_TEXT)
+                if stale:
+                    await pipeline.probe(*stale)
             except Exception as error:
                 self._canary_failed, self._canary_failed_at = True, time.monotonic()
                 logger.warning("the canary failed", exc_info=error)
@@ -270,7 +269,7 @@ class Service:
             self._workers = await self._started(Workers(self.settings, self.metrics, engine.encoder))
         pipeline = Pipeline(engine, self._workers, self.settings, self.metrics)
         with self._workers.watchdog.patient(_FIRST_PROBE_S):
-            await pipeline.probe(_CANARY_IMAGE, _CANARY_TEXT, within_s=_FIRST_PROBE_S)
+            await pipeline.probe(*LANES, within_s=_FIRST_PROBE_S)
         self._generations.replace(pipeline)
         self.metrics.describe(
             model=self.settings.served_model_name or engine.encoder.name,

@@ -140,10 +140,9 @@ class Batcher(Generic[QueryT, AnswerT]):
         with self._changed:
             return min((taken.began_at for taken in self._busy.values()), default=None)
 
-    @property
-    def last_success(self) -> float:
-        """Since when a batch of each lane has succeeded, on `time.monotonic`; -inf while there is a lane without."""
-        return min(self._last_success.values())
+    def last_success(self, modality: Modality) -> float:
+        """When a batch last succeeded, on `time.monotonic`; -inf if none has."""
+        return self._last_success[modality]
 
     def admitted(self, modality: Modality) -> int:
         """Items admitted and not answered yet."""

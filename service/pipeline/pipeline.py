@@ -35,6 +35,9 @@ Outcome: TypeAlias = "Answer | ItemError"
 _SHORT_BYTES = 64 * 1024  # of a request's images: their headers are read faster than a thread could be asked to
 _TEXTS_A_TURN = 32  # at the thread that tokenises; the longest texts take it a third of a second
 _SHORT_CHARACTERS = 200  # of a request's texts: tokenised faster than a thread could be asked to
+_CANARY_TEXT = "a photo"
+# The smallest GIF: one grey pixel.
+CANARY_IMAGE = bytes.fromhex("47494638396101000100800000808080ffffff2c00000000010001000002024401003b")
 
 
 @dataclass(frozen=True)
@@ -214,24 +217,27 @@ class Pipeline:
             self._observe_answer("text", answer)
         return weights, answers
 
-    async def probe(self, image: bytes, text: str, *, within_s: float | None = None) -> None:
-        """Send an image and a text through every stage, without a permit: a full queue refuses no probe.
+    async def probe(self, *modalities: Modality, within_s: float | None = None) -> None:
+        """Send an item of our own through every stage, without a permit: a full queue refuses no probe.
 
         Args:
-            image, text: the items.
+            modalities: of each one item.
             within_s: seconds it may take; None is a request's time.
         """
         deadline = self.deadline() if within_s is None else time.monotonic() + within_s
-        trace = Trace()
         ask = Ask(enhance=self.engine.can_enhance, k=self.engine.default_k(self._settings.k), neighbours=True)
-        loop = asyncio.get_running_loop()
-        pixels = await within(deadline, self._workers.images.decode(image))
-        tokens = await within(deadline, loop.run_in_executor(self._workers.texts, self.engine.tokenize, text))
-        futures = [
-            *self._submit("image", [ask.query(pixels)], deadline),
-            *self._submit("text", [ask.query(tokens.ids)], deadline),
-        ]
-        await within(deadline, together([self._finish(future, trace) for future in futures]))
+
+        async def one(modality: Modality) -> None:
+            content: Content
+            if modality == "image":
+                content = await self._workers.images.decode(CANARY_IMAGE)
+            else:
+                work = partial(self.engine.tokenize, _CANARY_TEXT)
+                content = (await asyncio.get_running_loop().run_in_executor(self._workers.texts, work)).ids
+            [future] = self._submit(modality, [ask.query(content)], deadline)
+            await self._finish(future, Trace())
+
+        await within(deadline, together([one(modality) for modality in modalities]))
 
     async def _count_pixels(self, images: Sequence[bytes | ItemError]) -> list[int]:
         count = partial(pixels_by_headers, images, self._settings.max_image_pixels)
