@@ -1,6 +1,7 @@
 """`reco serve`: the HTTP service."""
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import Annotated, Any
@@ -72,6 +73,7 @@ def serve(
         known = who_serves(settings.host, settings.port)
         told = reason if known is None else f"{reason} ({known})"
         stop(f"nothing can listen on {where}: {told}; choose another with --port (RECO_PORT)")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the service hears it: the newest is what is loaded now
     _say_loading(settings.log_format)
     from service.serving import run
 

@@ -201,6 +201,13 @@ def test_X27_X35_a_start_from_a_volume_that_does_not_answer_can_be_ended(
     os.close(silent)
 
 
+def test_X16_a_reload_asked_for_while_it_loads_ends_nothing(serve_process: Any) -> None:
+    with serve_process() as started:
+        _wait_for_line(started.log, "loading")
+        started.process.send_signal(signal.SIGHUP)
+        started.wait_until_ready()
+
+
 def test_X27_the_third_SIGTERM_cuts_what_is_open_without_an_error(serve_process: Any) -> None:
     with serve_process(drain_delay_s=30.0, receive_timeout_s=60.0) as service:
         service.wait_until_ready()
