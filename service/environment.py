@@ -44,7 +44,7 @@ def load_settings(
 def _problem(place: tuple[int | str, ...], kind: str, message: str, options: Mapping[str, str]) -> str:
     """What is wrong with a setting, and how to give it: by its option if it has one, and its variable."""
     if not place:
-        return message
+        return message.removeprefix("Value error, ")  # of pydantic; ours names the variables
     variable = f"{PREFIX}{'_'.join(map(str, place)).upper()}"
     option = options.get(str(place[0]))
     name = f"{option} ({variable})" if option else variable

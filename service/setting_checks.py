@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from service.settings import Settings
 
+_HOST_NAME = re.compile(r"\*|[A-Za-z0-9._-]*|\[?[0-9A-Fa-f:.]+\]?")
 _ORIGIN = re.compile(r"https?://[^\s/?#@]+")
 
 
@@ -21,6 +22,7 @@ def check(settings: "Settings") -> None:
     """
     _check_milvus(settings)
     _check_store(settings)
+    _check_hosts(settings.allowed_hosts)
     _check_origins(settings)
     _check_proxies(settings.trusted_proxies)
     if settings.max_inflight_bytes < settings.max_body_bytes:
@@ -47,6 +49,12 @@ def _check_store(settings: "Settings") -> None:
     scheme = settings.memory.partition("://")[0]
     if settings.backend == "faiss" and settings.memory_is_remote and scheme not in settings.allowed_schemes:
         raise ValueError(f"RECO_MEMORY lies in an object store: RECO_ALLOW_REMOTE={scheme} allows that")
+
+
+def _check_hosts(setting: str | None) -> None:
+    """With anything but a name in it, no request would ever be addressed to one."""
+    if not all(_HOST_NAME.fullmatch(host.strip()) for host in (setting or "").split(",")):
+        raise ValueError("RECO_ALLOWED_HOSTS are names like clip.example.com: no scheme, port or path, commas between")
 
 
 def _check_origins(settings: "Settings") -> None:

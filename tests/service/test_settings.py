@@ -140,6 +140,16 @@ def test_a_proxy_that_would_never_be_recognised_is_refused(proxies: str) -> None
         assert load_settings(model="m", memory="m", trusted_proxies=good).trusted_proxies == good
 
 
+@pytest.mark.parametrize(
+    "hosts", ["https://clip.example.com", "clip.example.com:8000", "a.example.com; b.example.com", "*.example.com"]
+)
+def test_a_host_that_no_request_is_addressed_to_is_refused(hosts: str) -> None:
+    with pytest.raises(SettingsError, match=r"^settings not accepted: RECO_ALLOWED_HOSTS are names like"):
+        load_settings(model="m", memory="m", allowed_hosts=hosts)
+    for good in ("clip.example.com, xn--bcher-kva.example., my_box", "*", "[::1],10.0.0.1", "localhost,"):
+        assert load_settings(model="m", memory="m", allowed_hosts=good).allowed_hosts == good
+
+
 def test_a_port_that_is_taken_is_told_before_anything_is_loaded() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
