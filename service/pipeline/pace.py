@@ -60,7 +60,7 @@ class Pace:
 
     def lower(self, modality: Modality, ceiling: int) -> None:
         """Memory ran out: take no more than `ceiling` for now."""
-        self._ceiling[modality] = ceiling
+        self._ceiling[modality] = min(ceiling, self._ceiling[modality])  # another thread may have found less room
 
     def learn(self, modality: Modality, size: int, seconds: float, share: float) -> None:
         """Follow what an item takes, and try larger batches again, step by step, after memory ran out.

@@ -28,6 +28,8 @@ def test_without_a_bound_of_time_a_batch_is_as_large_as_memory_allows() -> None:
     assert pace.most("image", 0.5) == 64
     pace.lower("image", 8)
     assert (pace.most("image", 1.0), pace.most("text", 1.0), pace.ceiling("image")) == (8, 64, 8)
+    pace.lower("image", 16)  # of a batch that was under way before
+    assert pace.ceiling("image") == 8
     pace.learn("image", 8, 0.1, 1.0)
     assert pace.ceiling("image") == 9
 
