@@ -32,6 +32,8 @@ from service.settings import Settings
 
 logger = logging.getLogger("reco.engine")
 
+_HOST_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # torch has no class for it
+
 FloatArray: TypeAlias = NDArray[np.float32]
 Content: TypeAlias = "torch.Tensor | FloatArray"
 
@@ -210,6 +212,10 @@ class Engine:
             raise MemoryError(str(error)) from error
         except torch.AcceleratorError as error:  # an illegal address, ECC: each later call fails too
             raise DeviceLost(str(error)) from error
+        except RuntimeError as error:
+            if _HOST_OUT_OF_MEMORY not in str(error):
+                raise
+            raise MemoryError(str(error)) from error
 
     def _compute(self, modality: Modality, queries: Sequence[Query]) -> tuple[list[Answer], dict[str, float]]:
         clock = _Clock()

@@ -15,8 +15,10 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
 from memory import Modality
+from models.encoder import Encoder
 from models.errors import EncoderError
 from service import lifecycle
 from service.pipeline import workers
@@ -394,6 +396,29 @@ def test_J25_X20_one_poisoned_item_fails_alone(
         refused = service.client.post("/embed/text", json={"texts": "poison"})
         assert (refused.status_code, refused.json()["code"]) == (status, code)
         assert "secret" not in refused.text
+
+
+def test_X19_a_host_without_memory_for_a_batch_computes_smaller_ones(
+    serve: Any, make_settings: Any, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, sizes = Engine.around(encoder, make_settings()), list[int]()
+    encode, poison = encoder.encode_text, engine.tokenize("poison").ids
+
+    def greedy(tokens: torch.Tensor) -> Any:
+        sizes.append(len(tokens))
+        if len(tokens) > 4 or (tokens == poison).all(dim=1).any():
+            torch.empty(2**47)  # bytes that no machine has room for
+        return encode(tokens)
+
+    with serve(engine=engine, max_batch_ms=60_000.0, concurrent_batches=1) as service:
+        monkeypatch.setattr(encoder, "encode_text", greedy)
+        texts = [f"bird {number}" for number in range(32)]
+        assert service.client.post("/embed/text", json={"texts": texts}).status_code == 200
+        first = len(sizes)
+        assert service.client.post("/embed/text", json={"texts": texts}).status_code == 200
+        assert sizes[0] == 32 and max(sizes[first:]) < 16, "those after it are smaller from the start"
+        refused = service.client.post("/embed/text", json={"texts": "poison"})
+        assert (refused.status_code, refused.json()["code"]) == (503, "out_of_memory")
 
 
 def test_stopping_ends_every_thread_of_ours(serve: Any) -> None:
