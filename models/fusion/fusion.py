@@ -33,7 +33,7 @@ class Fusion(nn.Module):
         if config.label_sets:
             self.image_of_label_sets = EvidenceFusion(config)
             self.text_of_label_sets = EvidenceFusion(config)
-        # Stored as a log and clamped to [0, log 100], as in CLIP.
+        # Stored as a log, as in CLIP; training keeps it in [0, log 100].
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def side(self, modality: Literal["image", "text"]) -> FusionModule:
@@ -71,5 +71,5 @@ class Fusion(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """The factor on similarities in the loss: e to the clamped logit scale."""
-        return self.logit_scale.clamp(0, math.log(100)).exp()
+        """The factor on similarities in the loss: e to the logit scale."""
+        return self.logit_scale.exp()

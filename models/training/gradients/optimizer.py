@@ -25,6 +25,7 @@ class CosineAdamW:
         self._warm_up = max(1, round(config.warm_up * steps))
         self.step_number = 0
         self._parameters = [*matrices, *others]
+        self._logit_scale = fusion.logit_scale
         self._adam = torch.optim.AdamW(
             [
                 {"params": matrices, "weight_decay": config.weight_decay},
@@ -35,12 +36,14 @@ class CosineAdamW:
         )
 
     def step(self) -> None:
-        """Clip the gradients to norm 1, step, and forget them."""
+        """Clip the gradients to norm 1, step, keep the logit scale in its range, and forget the gradients."""
         torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
         for group in self._adam.param_groups:
             group["lr"] = self._rate()
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
+        with torch.no_grad():  # not clamped in the loss: at the limit and beyond it had no gradient, and stayed
+            self._logit_scale.clamp_(0, math.log(100))
         self.step_number += 1
 
     def tensors(self) -> dict[str, Tensor]:

@@ -19,7 +19,8 @@ from torch import Tensor
 from memory.format.durable import make_directory, write_bytes
 from models.training.config import TrainConfig
 
-FORMAT = "2"  # 1 held validation losses of unequal batches, which cannot be compared with later ones
+# 1 held validation losses of unequal batches, which cannot be compared with later ones; 2 logit scales that had stuck.
+FORMAT = "3"
 
 
 @dataclass(frozen=True)

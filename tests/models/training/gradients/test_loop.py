@@ -54,6 +54,25 @@ def test_equal_seeds_train_equal_fusions_and_other_seeds_others(named_memory: Me
     assert not torch.equal(one.image.step, other.image.step)  # type: ignore[union-attr, arg-type]
 
 
+@pytest.mark.parametrize("start", [100.0, 150.0])
+def test_the_logit_scale_comes_down_again_from_its_limit(named_memory: Memory, start: float) -> None:
+    """A clamp in the loss has no gradient at the limit and beyond: once there, the scale had stayed."""
+    found = TrainingPairs.from_memory(named_memory, np.arange(240))
+    config = recipe("gate", 128, k=5, epochs=2, batch_size=60)
+    fusion = Fusion(config.fusion)
+    fusion.logit_scale.data.fill_(math.log(start))
+    assert 14 < float(train(found, config, fusion=fusion).scale) < 99
+
+
+def test_the_logit_scale_never_leaves_its_range(named_memory: Memory) -> None:
+    found = TrainingPairs.from_memory(named_memory, np.arange(240))
+    config = recipe("gate", 128, k=5, epochs=1, batch_size=30, learning_rate=10.0)
+    for start in (1.0, 100.0):
+        fusion = Fusion(config.fusion)
+        fusion.logit_scale.data.fill_(math.log(start))
+        assert 1 <= float(train(found, config, fusion=fusion).scale) < 100.001
+
+
 def test_the_epoch_that_validates_best_is_kept(named_memory: Memory) -> None:
     found = TrainingPairs.from_memory(named_memory, np.arange(120))
     held_out = TrainingPairs.from_memory(named_memory, np.arange(120, 240))
