@@ -9,21 +9,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_NOISE = 2.0  # standard errors: what two equals differ by in 19 of 20 draws
+# Standard errors that two equals differ by in 19 of 20 draws of 2 things, of 3, ...: by few, the error itself is hardly
+# known (Student's t).
+_NOISE = (12.7, 4.3, 3.2, 2.8, 2.6, 2.4, 2.4, 2.3, 2.3, 2.2, 2.0)
 
 
 @dataclass(frozen=True)
 class Lead:
-    """By how much something is ahead of `over`, and the standard error of that."""
+    """By how much something is ahead of `over`, and the standard error of that, by so many `things`."""
 
     over: str
     by: float
     error: float
+    things: int = len(_NOISE) + 1
 
     @property
     def within_noise(self) -> bool:
         """Whether another draw of what is held out could as well have said the opposite."""
-        return abs(self.by) <= _NOISE * self.error
+        return abs(self.by) <= _NOISE[min(self.things, len(_NOISE) + 1) - 2] * self.error
 
     @classmethod
     def of(cls, over: str, first: Tensor, second: Tensor, group: Tensor | None = None) -> "Lead":
@@ -38,9 +41,9 @@ class Lead:
         group = torch.arange(len(ahead)) if group is None else group
         mean = ahead.mean()
         sums = torch.zeros(int(group.max()) + 1, dtype=torch.float64).index_add_(0, group, ahead - mean)
-        groups = len(group.unique())
-        error = (sums.square().sum() * groups / max(1, groups - 1)).sqrt() / len(ahead)
-        return cls(over, float(mean), float(error))
+        things = len(group.unique())
+        error = (sums.square().sum() * things / max(1, things - 1)).sqrt() / len(ahead)
+        return cls(over, float(mean), float(error), things)
 
 
 def told_leads(leads: Sequence[Lead], form: str) -> str:

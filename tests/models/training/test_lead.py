@@ -32,6 +32,16 @@ def test_the_error_is_what_other_draws_differ_by() -> None:
     assert sum(one.error for one in draws) / 400 == pytest.approx(float(spread), rel=0.15)
 
 
+@pytest.mark.parametrize("things", [2, 3, 5, 8, 40])
+def test_equals_are_told_apart_in_one_of_twenty_draws_however_few_things_are_drawn(things: int) -> None:
+    """Of two things the spread is hardly known: by 2 standard errors equals were apart in 3 of 10 draws."""
+    dice = torch.Generator().manual_seed(things)
+    group = torch.arange(things).repeat_interleave(4)
+    ahead = torch.randn(2000, things, generator=dice).repeat_interleave(4, dim=1)
+    apart = sum(not Lead.of("b", one, torch.zeros(len(group)), group).within_noise for one in ahead)
+    assert 0.03 < apart / 2000 < 0.075
+
+
 def test_one_image_of_many_is_within_noise_and_said_so() -> None:
     first, second = torch.zeros(400), torch.zeros(400)
     first[:30], second[1:30] = 1, 1
