@@ -90,8 +90,8 @@ class Names:
 
 
 def plain(text: str) -> str:
-    """A caption or a name without what does not count in it: case, spaces and Unicode form."""
-    return " ".join(_folded(text).split())
+    """A caption or a name without what does not count in it: case, spaces, Unicode form and what HTML escapes."""
+    return " ".join(_folded(_unescaped(text)).split())
 
 
 def words_of(text: str) -> tuple[str, ...]:
@@ -123,15 +123,16 @@ def _joined(text: str) -> tuple[str, ...]:
 
 
 def _typed_plainly(text: str) -> str:
-    """Without case, an underscore as the hyphen that it stands for, hyphens and apostrophes as on a keyboard.
-
-    `H&amp;M`, as shops export it, is `H&M`: open_clip's tokenizers read it so, and what was escaped twice as well.
-    """
-    if "&" in text and ";" in text:
-        text = html.unescape(html.unescape(text))
+    """Without case, an underscore as the hyphen that it stands for, hyphens and apostrophes as on a keyboard."""
+    text = _unescaped(text)
     if text.isascii():
         return text.lower().replace("_", "-")
     return _folded(text).replace("_", "-").translate(_TYPED)
+
+
+def _unescaped(text: str) -> str:
+    """`H&amp;M`, as shops export it, is `H&M`: open_clip's tokenizers read it so, and what was escaped twice too."""
+    return html.unescape(html.unescape(text)) if "&" in text and ";" in text else text
 
 
 def _folded(text: str) -> str:

@@ -33,7 +33,7 @@ def number_equal(blocks: Iterable[Sequence[str]], part: Callable[[str], str] = s
 
 
 def number_captions(blocks: Iterable[Sequence[str]]) -> NDArray[np.int64]:
-    """Number equal captions alike, whatever their case, spaces and Unicode form: (N,) int64, from 0."""
+    """Number equal captions alike, as `plain` has them: (N,) int64, from 0."""
     return number_equal(blocks, plain)
 
 
