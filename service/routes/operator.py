@@ -36,10 +36,7 @@ def router(service: Service) -> APIRouter:
         operation_id="operator_reload",
         summary="Open the newest memory and fusion",
         response_model=None,
-        responses={
-            **answer(ReloadAnswer),
-            **problems(*_RELOAD),
-        },
+        responses={**answer(ReloadAnswer), **problems(*_RELOAD)},
     )
     async def reload(request: Request) -> dict[str, Any]:
         """As SIGHUP does, keys included; answers when it is done. What is opened is what the settings name."""
