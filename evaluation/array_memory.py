@@ -74,7 +74,17 @@ class ArrayMemory:
         Its similarities are those of rows normalised again, so they may differ from the memory's by an fp16 rounding.
         """
         alive = np.setdiff1d(np.arange(memory.num_rows), memory.deleted_ids())
-        return cls(memory.rows("image", alive), memory.rows("text", alive), alive, memory.captions)
+        rows = {one: _unit_norm(memory.rows(one, alive)) for one in MODALITIES}  # one by one: each is there twice
+        return cls._made(alive, rows, memory.captions)
+
+    @classmethod
+    def _made(
+        cls, ids: NDArray[np.int64], rows: dict[Modality, NDArray[np.float32]], captions: Captions | None
+    ) -> "ArrayMemory":
+        """Of rows that were normalised: not once more, so that a row stays the same, bit for bit."""
+        made = cls.__new__(cls)
+        made.ids, made._rows, made._captions = ids, rows, captions
+        return made
 
     @property
     def embed_dim(self) -> int:
@@ -107,10 +117,8 @@ class ArrayMemory:
         """The rows at some positions (not ids), or where a mask (N,) is True; order and repeats do not matter."""
         chosen = np.zeros(self.num_items, dtype=np.bool_)
         chosen[np.asarray(positions)] = True
-        part = ArrayMemory.__new__(ArrayMemory)  # not normalised once more: a row stays the same, bit for bit
-        part.ids, part._rows = self.ids[chosen], {modality: self._rows[modality][chosen] for modality in MODALITIES}
-        part._captions = self._captions
-        return part
+        rows = {modality: self._rows[modality][chosen] for modality in MODALITIES}
+        return ArrayMemory._made(self.ids[chosen], rows, self._captions)
 
     def captions(self, ids: NDArray[np.int64]) -> Sequence[str] | None:
         """Captions of some ids; None where none are known."""

@@ -40,8 +40,8 @@ class Point:
 
 
 def fits_in_ram(memory: SearchableMemory) -> bool:
-    """Whether the size curve of a memory can be drawn: both sides in float32, once whole and once half."""
-    return memory.num_items * memory.embed_dim * 4 * 2 * 3 // 2 <= MAX_ARRAY_BYTES
+    """Whether the size curve of a memory can be drawn: a side in float32, and the other three times when it is read."""
+    return memory.num_items * memory.embed_dim * 4 * 4 <= MAX_ARRAY_BYTES
 
 
 def memory_size_curve(

@@ -1,12 +1,14 @@
 """The memory in RAM against the obvious full sort, and against the memory on disk."""
 
 import time
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 from seeded_rows import unit_rows
 
+from evaluation import curves
 from evaluation.array_memory import ArrayMemory, SearchesNeighbours
 from memory import MODALITIES, Memory, Modality, Neighbours, QueryShapeError, QueryValueError
 
@@ -122,3 +124,36 @@ def test_three_thousand_queries_in_seven_thousand_rows_take_a_moment() -> None:
         memory.search(queries, 10, modality="image")
         times.append(time.process_time() - start)
     assert min(times) < 5  # processor time of all threads, about 1 s: a busy machine stretches the clock's without end
+
+
+def test_a_memory_is_read_in_the_room_that_decides_whether_its_size_curve_is_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = {modality: unit_rows(8000, 128, 1) for modality in MODALITIES}
+
+    class Read:
+        """As much of a memory as is read."""
+
+        num_rows = num_items = 8000
+        embed_dim = 128
+
+        def deleted_ids(self) -> np.ndarray:
+            return np.empty(0, dtype=np.int64)
+
+        def rows(self, modality: Modality, ids: np.ndarray) -> np.ndarray:
+            return made[modality][ids]
+
+        def captions(self, ids: np.ndarray) -> None:
+            return None
+
+    memory: Any = Read()
+    tracemalloc.start()
+    try:
+        ArrayMemory.from_memory(memory)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    monkeypatch.setattr(curves, "MAX_ARRAY_BYTES", peak * 0.95)
+    assert not curves.fits_in_ram(memory)
+    monkeypatch.setattr(curves, "MAX_ARRAY_BYTES", peak * 1.05)
+    assert curves.fits_in_ram(memory)
