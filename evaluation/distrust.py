@@ -18,19 +18,18 @@ _MOST_READ = 1_000_000  # captions that are looked through for the sake of a sen
 _SHOWN = 5
 
 
-def why_no_weight(task: EvalTask, memory: SearchableMemory, fusions: Sequence[Fusion], k: int) -> list[str]:
+def why_no_weight(task: EvalTask, memory: SearchableMemory, unknown: Sequence[float | None]) -> list[str]:
     """One sentence more for the reader of a zero-shot task whose every answer is the frozen encoder's; else none.
 
-    Of several fusions, some of which give the memory a weight, it says how many do not.
+    Of several fusions, some of which give the memory a weight, it says how many do not; `unknown` is what
+    `unknown_without_weight` says of each.
     """
-    by_fusion = [unknown_without_weight(task, memory, fusion, k) for fusion in fusions]
-    without = [unknown for unknown in by_fusion if unknown is not None]
+    without = [share for share in unknown if share is not None]
     if not without:
         return []
-    if len(without) < len(fusions):
-        return [f"By {len(without)} of {len(fusions)} fusions the memory gets no weight for these labels."]
-    unknown = without[0]
-    sentence = no_weight(unknown)
+    if len(without) < len(unknown):
+        return [f"By {len(without)} of {len(unknown)} fusions the memory gets no weight for these labels."]
+    sentence = no_weight(without[0])
     absent = None if memory.num_items > _MOST_READ else labels_in_no_caption(task.text_names, memory.captions())
     if absent is None:
         return [sentence]
@@ -38,27 +37,24 @@ def why_no_weight(task: EvalTask, memory: SearchableMemory, fusions: Sequence[Fu
         shown = ", ".join(absent[:_SHOWN]) + (", …" if len(absent) > _SHOWN else "")
         return [f"{sentence} In no caption of it: {len(absent):,} of {len(task.texts):,} ({shown})."]
     told = " Its captions mention every label"
-    if unknown:
+    if without[0]:
         told += "; in words nearer to the captions' they may be found (--templates, docs/training.md)"
     return [f"{sentence}{told}."]
 
 
-def weight_without_copies(
-    task: EvalTask,
-    memory: SearchesNeighbours,
-    hidden: SearchesNeighbours,
-    fusions: Sequence[Fusion],
-    k: int,
-) -> list[str]:
-    """A sentence where `memory` has a weight and `hidden`, without the copies of test images, none, or the reverse."""
-    whole, left = ([unknown_without_weight(task, part, one, k) for one in fusions] for part in (memory, hidden))
+def weight_without_copies(whole: Sequence[float | None], left: Sequence[float | None]) -> list[str]:
+    """A sentence where the memory has a weight and, without the copies of test images, none, or the reverse.
+
+    Args:
+        whole, left: what `unknown_without_weight` says of each fusion, with the copies and without.
+    """
     if [one is None for one in whole] == [one is None for one in left]:
         return []
     without = [one for one in left if one is not None]
     if not without:
         return ["Without the copies the memory gets a weight."]
-    if len(without) < len(fusions):
-        return [f"Without the copies the memory gets none by {len(without)} of {len(fusions)} fusions."]
+    if len(without) < len(left):
+        return [f"Without the copies the memory gets none by {len(without)} of {len(left)} fusions."]
     return [f"Without the copies: {no_weight(without[0])}"]
 
 

@@ -34,7 +34,7 @@ def measure(task: EvalTask, seeds: Sequence[Sides], bootstrap: Bootstrap) -> lis
         seeds: its sides as refined by each fusion.
         bootstrap: draws the intervals.
     """
-    groups = equal_images(task.task.images) if bootstrap.resamples else np.arange(len(task.task.images))
+    groups = task.equal_images
     if isinstance(task.task, RetrievalTask):
         return [_retrieval(task.task, seeds, bootstrap, groups, modality) for modality in DIRECTIONS]
     correct = _correct(task.task, seeds)
@@ -73,13 +73,6 @@ def per_class(task: EvalTask, seeds: Sequence[Sides]) -> list[dict[str, Any]]:
         for row, (name, count) in enumerate(zip(task.shown_names, counts, strict=True))
         if count
     ]
-
-
-def equal_images(images: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The group (N,) of each image: an image given twice tells nothing twice, so that equal ones are drawn together."""
-    rows = np.ascontiguousarray(images).view(np.dtype((np.void, images.itemsize * images.shape[1])))
-    groups: NDArray[np.int64] = np.unique(rows.ravel(), return_inverse=True)[1]
-    return groups
 
 
 def _correct(task: ZeroShotTask, seeds: Sequence[Sides]) -> dict[Scoring, NDArray[np.float64]]:

@@ -14,7 +14,7 @@ from evaluation.distrust import unknown_without_weight, weight_without_copies, w
 from evaluation.duplicates import Duplicates, LeavingOut, near_duplicates
 from evaluation.errors import EvaluationError
 from evaluation.figures import Section
-from evaluation.measuring import equal_images, measure, per_class
+from evaluation.measuring import measure, per_class
 from evaluation.refinement import Sides
 from evaluation.retrieval import RetrievalTask
 from evaluation.task_sides import task_sides_at
@@ -103,7 +103,8 @@ def evaluate(
     report("looking for near-duplicates", 1, 1)
     saw_copies = len(duplicates.item_ids) > 0 and memory.digest in config.trained_on
     notes = [*task.notes, *_repeated(task), *_few_images(task, config.bootstrap)]
-    notes += [*why_no_weight(task, memory, fusions, k), *([_SAW_COPIES] if saw_copies else [])]
+    unknown = [unknown_without_weight(task, memory, fusion, k) for fusion in fusions]
+    notes += [*why_no_weight(task, memory, unknown), *([_SAW_COPIES] if saw_copies else [])]
 
     def measured(part: SearchesNeighbours) -> list[Section]:
         return measure(task, _refine(task, part, fusions, k, report), config.bootstrap)
@@ -112,7 +113,7 @@ def evaluate(
         hidden = LeavingOut(memory, duplicates.item_ids)
         for section, without in zip(sections, measured(hidden), strict=True):
             section.measures[f"{section.headline} without copies"] = without.measures[section.headline]
-        notes += weight_without_copies(task, memory, hidden, fusions, k)
+        notes += weight_without_copies(unknown, [unknown_without_weight(task, hidden, fusion, k) for fusion in fusions])
     elif len(duplicates.item_ids):
         notes.append("Every item of the memory copies a test image: nothing is left to look up without the copies.")
     if config.without_unseen and task.kind == "entities":
@@ -168,7 +169,7 @@ def check_parts(memory: SearchesNeighbours, fusions: Sequence[Fusion], k: int | 
 def _few_images(task: EvalTask, bootstrap: Bootstrap) -> list[str]:
     """Of few images the bootstrap draws too narrow an interval: with 20, of which 1 gains, it has no width one time in
     three."""
-    drawn = equal_images(task.task.images)  # what is given twice is drawn once
+    drawn = task.equal_images  # what is given twice is drawn once
     if isinstance(task.task, RetrievalTask):
         parts = [drawn[task.task.queries("image")]]
     elif task.unseen is not None and task.seen is not None:
@@ -189,7 +190,7 @@ def _few_images(task: EvalTask, bootstrap: Bootstrap) -> list[str]:
 def _repeated(task: EvalTask) -> list[str]:
     """A caption of several images has one right image a row all the same, so has an image that is given several times,
     and of equal classes only the first is ever answered: whoever reads R@1 or top-1 should know."""
-    equal = len(task.task.images) - len(np.unique(equal_images(task.task.images)))
+    equal = len(task.task.images) - len(np.unique(task.equal_images))
     if task.kind != "retrieval":
         same = len(task.texts) - len(np.unique(task.texts, axis=0))
         told = []

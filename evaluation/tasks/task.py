@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,14 @@ class EvalTask:
     def texts(self) -> FloatArray:
         """(M, D) float32, unit norm."""
         return self.task.texts if isinstance(self.task, RetrievalTask) else self.task.class_texts
+
+    @cached_property
+    def equal_images(self) -> NDArray[np.int64]:
+        """The group (N,) of each image: one given twice tells nothing twice, so that equal ones are drawn together."""
+        images = np.ascontiguousarray(self.task.images)
+        rows = images.view(np.dtype((np.void, images.itemsize * images.shape[1])))
+        groups: NDArray[np.int64] = np.unique(rows.ravel(), return_inverse=True)[1]
+        return groups
 
     @property
     def shown_names(self) -> list[str]:

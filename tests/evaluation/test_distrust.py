@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.distrust import labels_in_no_caption, why_no_weight
+from evaluation.distrust import labels_in_no_caption, unknown_without_weight, why_no_weight
 from evaluation.tasks import EvalTask
 from evaluation.zero_shot import ZeroShotTask
 from models.fusion.label_set import LabelSetWeights
@@ -29,7 +29,7 @@ def why(monkeypatch: pytest.MonkeyPatch, labels: list[str], weights: LabelSetWei
     task = EvalTask("birds", ZeroShotTask(rows, np.arange(len(labels)), rows), labels, [""] * len(labels))
     memory: Any = Captioned()
     fusion: Any = None
-    return why_no_weight(task, memory, [fusion], 5)
+    return why_no_weight(task, memory, [unknown_without_weight(task, memory, fusion, 5)])
 
 
 def test_labels_are_looked_for_as_whole_words_and_the_longest_counts() -> None:
@@ -43,8 +43,10 @@ def test_of_several_fusions_it_is_told_how_many_give_no_weight(monkeypatch: pyte
     monkeypatch.setattr("evaluation.distrust.label_set_weights", lambda _, __, fusion, *___: given[fusion])
     rows = np.eye(4, dtype=np.float32)[:3]
     task = EvalTask("birds", ZeroShotTask(rows, np.arange(3), rows), LABELS, [""] * 3)
-    parts: Any = Captioned(), ["some", "no"], 5
-    assert why_no_weight(task, *parts) == ["By 1 of 2 fusions the memory gets no weight for these labels."]
+    memory: Any = Captioned()
+    fusions: Any = ["some", "no"]
+    unknown = [unknown_without_weight(task, memory, fusion, 5) for fusion in fusions]
+    assert why_no_weight(task, memory, unknown) == ["By 1 of 2 fusions the memory gets no weight for these labels."]
 
 
 def test_what_is_told_is_what_the_captions_hold(monkeypatch: pytest.MonkeyPatch) -> None:
