@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -52,6 +52,8 @@ def asking(
         client = Client(url, api_key=api_key(key_file), on_retry=_Waiting(), **arguments)
     except ValueError as error:  # what --url, --key-file or their variables hold
         stop(str(error), WRONG_COMMAND)
+    except OSError as error:
+        stop(f"RECO_API_KEY_FILE {error.filename}: {error.strerror}", WRONG_COMMAND)
     try:
         with client:
             yield client
@@ -127,15 +129,24 @@ def _images_under(folder: Path) -> Iterator[Path]:
 
 
 def lines_of(file: Path) -> Iterator[str]:
-    """The lines of a text file that are not blank, without the mark that editors put first; - is standard input."""
+    """The lines of a text file that are not blank, without the mark that editors put first; - is standard input.
+
+    What cannot be opened ends the command here, and not with the first line.
+    """
     if str(file) == "-":
-        yield from StandardInput()
-        return
+        return StandardInput()
     try:
-        with file.open(encoding="utf-8-sig") as lines:
-            yield from (line.strip() for line in lines if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        stop(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8'}", WRONG_COMMAND)
+        return _stripped(file, file.open(encoding="utf-8-sig"))
+    except OSError as error:
+        stop(f"{file}: {error.strerror}", WRONG_COMMAND)
+
+
+def _stripped(file: Path, opened: TextIO) -> Iterator[str]:
+    try:
+        with opened:
+            yield from (line.strip() for line in opened if line.strip())
+    except UnicodeDecodeError:
+        stop(f"{file}: not UTF-8", WRONG_COMMAND)
 
 
 def tell_failures(failed: Counter[str], first: str) -> None:

@@ -3,7 +3,8 @@
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,7 +77,7 @@ def classify(
         trust = part.trust or {}  # one for all parts, which have the same labels
         return part
 
-    def answers() -> Iterator[tuple[Path, "Classification"]]:
+    def answers() -> Generator[tuple[Path, "Classification"], None, None]:
         nonlocal first
         found = itertools.chain.from_iterable(map(kept, client.stream_classify(paths, **options)))
         for path, one in zip(paths, found, strict=True):
@@ -85,12 +86,12 @@ def classify(
                 first = first or str(path)
             yield path, one
 
-    with asking(url, key_file, in_flight=in_flight) as client:
+    with asking(url, key_file, in_flight=in_flight) as client, closing(answers()) as answered:
         if as_json:
-            for path, one in answers():
+            for path, one in answered:
                 typer.echo(json.dumps(_line(path, one), ensure_ascii=False))
         else:
-            _show(answers(), paths, compare=compare)
+            _show(answered, paths, compare=compare)
     if told := _why_plain(trust):
         say(told, style="yellow")
     tell_failures(failed, first)

@@ -2,6 +2,8 @@
 `reco --help` answers at once and loads no torch."""
 
 import errno
+import io
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -24,7 +26,7 @@ from reco import (
     train_encoder,
 )
 from reco import eval as eval_command
-from reco.console import console, stop
+from reco.console import STOPPED, console, stop
 from reco.front_page import FrontPage
 from reco.help_text import flowing, help_of
 from reco.open_files import allow_many_files
@@ -44,7 +46,7 @@ Every command may be stopped with Ctrl-C and given again; [bold]reco doctor[/] s
 [bold]reco COMMAND --help[/] has examples. MODEL is a model directory, or an open_clip name such as ViT-B-32 with
 --pretrained."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_STOPPED = 130  # 128 + SIGINT
+_MAKE_ROOM = ": make room, or write elsewhere, and give the same command again"
 
 app = typer.Typer(
     name="reco",
@@ -126,19 +128,21 @@ def options(
 
 
 def main() -> None:
-    """Run a command; what our own rooms refuse ends as one sentence and exit code 1, not as a traceback."""
+    """Run a command; what our own rooms refuse, and a file that cannot be used, ends as a sentence and exit code 1."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot say, as of a file's name that is no text, is escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except SystemExit as end:
         # Typer turns Ctrl-C into an exit; a command that handled the signal itself has said its sentence already.
         if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
-            stop("stopped. Nothing is left half-written: the same command may be given again.", _STOPPED)
+            stop("stopped. Nothing is left half-written: the same command may be given again.", STOPPED)
         raise
     except Exception as error:
         code = getattr(error, "code", None)
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        if isinstance(error, OSError) and (error.filename or error.errno in _NO_ROOM):
             where = f"{error.filename}: " if error.filename else ""
-            stop(f"{where}{error.strerror}: make room, or write elsewhere, and give the same command again")
+            stop(f"{where}{error.strerror}{_MAKE_ROOM if error.errno in _NO_ROOM else ''}")
         if not isinstance(code, str):
             raise
         stop(f"{code}: {getattr(error, 'message', error)}")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 console = Console(stderr=True, highlight=False)
+STOPPED = 130  # exit code: 128 + SIGINT
 _WIDE = 110  # columns of a terminal that has room for a long bar
 
 

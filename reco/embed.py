@@ -4,7 +4,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +22,7 @@ from reco.asking import (
     lines_of,
     tell_failures,
 )
-from reco.console import progress_bar, say, stop
+from reco.console import STOPPED, progress_bar, say, stop
 from reco.counted import counted
 from reco.standard_input import StandardInput, bursts
 
@@ -75,7 +75,8 @@ def embed(
         stop(str(error), WRONG_COMMAND)
     failed: Counter[str] = Counter()
     first = ""
-    with closing(file), asking(url, key_file, hints=_HINTS, in_flight=in_flight) as client, progress_bar() as bar:
+    asked = asking(url, key_file, hints=_HINTS, in_flight=in_flight)
+    with _stopped(output), closing(file), asked as client, progress_bar() as bar:
         space, started = _space(client, plain), time.monotonic()
         if file.space not in (None, space):
             stop("the output holds embeddings of another vector space; name another file", WRONG_COMMAND)
@@ -120,6 +121,17 @@ def _inputs(
 
 def _never() -> bool:
     return False
+
+
+@contextmanager
+def _stopped(output: Path | None) -> Iterator[None]:
+    """What Ctrl-C says where the same command, given again, would be refused."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if output is None:
+            raise
+        stop(f"stopped: the same command with --resume goes on with {output}", STOPPED)
 
 
 def _open(output: Path | None, *, resume: bool) -> "Output":

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 
 _LINE_BEGINS = b'{"key": "'
+_AS_JSON = (
+    "backslashreplace"  # for what UTF-8 cannot say, as of a file's name that is no text: JSON has the same escape
+)
 
 
 class OutputError(Exception):
@@ -66,7 +69,7 @@ class JsonLines:
         if path is None:
             self._file: IO[str] = sys.stdout
             return
-        if path.exists():
+        if _is_begun(path):
             if not resume:
                 raise OutputError(f"{path} is there: --resume goes on with it; or name another file")
             end = 0
@@ -75,7 +78,7 @@ class JsonLines:
                 self.space = item.get("space", self.space)
                 end = after
             os.truncate(path, end)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8", errors=_AS_JSON)
 
     def write(self, key: str, embedding: FloatArray, space: str) -> None:
         """See `Output`."""
@@ -122,11 +125,12 @@ class ArrayFile:
         self._rows, self._dim = 0, 0
         if path.exists():
             raise OutputError(f"{path} is there, and whole; name another file, or delete it")
-        if self._part.exists() or self._items_path.exists():
+        if _is_begun(self._part) or _is_begun(self._items_path):
             if not resume:
                 raise OutputError(f"{self._part} is there: --resume goes on with it; else delete it or name another")
             self._take_up()
-        self._file, self._items = self._part.open("ab"), self._items_path.open("a", encoding="utf-8")
+        self._file = self._part.open("ab")
+        self._items = self._items_path.open("a", encoding="utf-8", errors=_AS_JSON)
 
     def write(self, key: str, embedding: FloatArray, space: str) -> None:
         """See `Output`."""
@@ -179,6 +183,11 @@ class ArrayFile:
 
     def _item(self, item: dict[str, Any]) -> None:
         self._items.write(json.dumps(item, ensure_ascii=False) + "\n")
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether anything is written there; a run that found no service has left an empty file."""
+    return path.exists() and path.stat().st_size > 0
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:

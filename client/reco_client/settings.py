@@ -78,4 +78,7 @@ def _key() -> str | None:
     if os.environ.get("RECO_API_KEY"):
         return os.environ["RECO_API_KEY"]
     path = os.environ.get("RECO_API_KEY_FILE")
-    return Path(path).read_text(encoding="utf-8-sig").strip() if path else None
+    try:
+        return Path(path).read_text(encoding="utf-8-sig").strip() if path else None
+    except UnicodeDecodeError:
+        raise ValueError(f"RECO_API_KEY_FILE {path}: not text") from None
