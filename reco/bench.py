@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from reco.asking import URL_HELP, WRONG_COMMAND, KeyFile, api_key, asking, codes_told, images_in, lines_of
-from reco.console import console, stop
+from reco.console import WIDE, console, stop
 from reco.counted import counted
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ def bench(
     """
     if what not in ("images", "texts", "both"):
         stop(f"--what is images, texts or both, not {what}", WRONG_COMMAND)
+    for option, path in (("images", images), ("texts", texts)):
+        if path is not None and what not in (option, "both"):
+            stop(f"--{option} with --what {what}: leave one of them out", WRONG_COMMAND)
     levels = _levels(concurrency)
     loads = _loads(what, images, texts, batch, False if plain else None)
     with asking(url, key_file) as client:
@@ -152,6 +155,8 @@ def _show(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     out = Console(highlight=False)
+    if not out.is_terminal:
+        out.width = WIDE  # in a pipe a row is a line
     batch = f", {result['batch']} a request" if result["batch"] > 1 else ""
     out.print(
         f"[bold]{escape(result['url'])}[/]  {escape(result['model'])}, {result['embeddings']} embeddings{batch}, "

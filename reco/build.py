@@ -20,7 +20,7 @@ from reco.index_options import IndexFactory, MaxBytesPerPair, Recall, Reindex, i
 from reco.index_options import reindex as reindex_memory
 from reco.memory_tables import Json, show_json
 from reco.model_files import check_device, check_model
-from reco.remote import AllowRemote, allowed
+from reco.remote import AllowRemote, allowed, local_output
 from reco.stamps import stamp_directory
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ Corpus = Annotated[
         metavar="CORPUS",
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="The memory: made, resumed or grown.", metavar="MEMORY")]
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="The memory: made, resumed or grown.", metavar="MEMORY", parser=local_output),
+]
 Model = Annotated[
     str | None,
     typer.Option(help=f"open_clip architecture, or a model directory. [{DEFAULT_MODEL}]", envvar="RECO_MODEL"),
@@ -140,9 +143,14 @@ RestoreRemoved = Annotated[
     bool, typer.Option("--restore-removed", help="Add items again that `reco memory remove` or purge took out.")
 ]
 NearDuplicates = Annotated[
-    float, typer.Option(min=0, max=1, help="Report added images this similar to an earlier one (cosine); 0: none.")
+    float,
+    typer.Option(
+        min=0, max=1, metavar="COSINE", help="Report added images this similar to an earlier one (cosine); 0: none."
+    ),
 ]
-MaxErrorRate = Annotated[float, typer.Option(min=0, max=1, help="Share of unusable rows beyond which the build stops.")]
+MaxErrorRate = Annotated[
+    float, typer.Option(min=0, max=1, metavar="SHARE", help="Share of unusable rows beyond which the build stops.")
+]
 
 
 def build(

@@ -13,7 +13,7 @@ import typer
 
 from models.label_set_words import MANY_UNKNOWN, no_weight
 from reco.asking import WRONG_COMMAND, InFlight, KeyFile, Url, asking, images_in, lines_of, tell_failures
-from reco.console import say, stop
+from reco.console import WIDE, say, stop
 
 if TYPE_CHECKING:
     from reco_client import Classification, Classifications
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _SHOWN_AT_ONCE = 50  # rows that wait for one another
 _COLUMNS = ("image", "label", "", "without the memory")  # and the next best labels, where there is room
 _IN_ITS_WORDS = " Labels that its captions mention, word for word, it knows: call things as they do, or add pairs."
-_WIDE = 1000  # columns where nobody folds: in a pipe a row is a line
 _GAP = 2  # between columns
 _LEAST_ROOM = 16  # for the next best labels; with less the column is left out
 _SHARE = 0.3  # of a terminal's width that paths may take; of a longer one its end is shown
@@ -149,8 +148,8 @@ def _show(answers: Iterator[tuple[Path, "Classification"]], paths: Sequence[Path
 
     out = Console(highlight=False)
     if not out.is_terminal:
-        out.width = _WIDE
-    most = longest = _WIDE  # characters of paths, and of labels
+        out.width = WIDE
+    most = longest = WIDE  # characters of paths, and of labels
     if out.is_terminal:
         most = round(_SHARE * out.width)
         longest = (out.width - most - len("100.0%") - 3 * _GAP) // (2 if compare else 1)
@@ -161,7 +160,7 @@ def _show(answers: Iterator[tuple[Path, "Classification"]], paths: Sequence[Path
     while rows := list(itertools.islice(answers, _SHOWN_AT_ONCE)):
         lines = [_Line.of(_end_of(str(path), most), one, longest, compare=compare) for path, one in rows]
         widths = [max(width, *(len(line.words[at]) for line in lines)) for at, width in enumerate(widths)]
-        room = out.width - sum(width + _GAP for width in widths) if out.is_terminal else _WIDE
+        room = out.width - sum(width + _GAP for width in widths) if out.is_terminal else WIDE
         table, begun = Table(box=None, pad_edge=False, show_header=not begun), True
         for name, width in zip(shown, widths, strict=True):
             table.add_column(

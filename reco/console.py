@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 console = Console(stderr=True, highlight=False)
 STOPPED = 130  # exit code: 128 + SIGINT
-_WIDE = 110  # columns of a terminal that has room for a long bar
+WIDE = 1000  # columns where nobody folds: in a pipe a row is a line
+_LONG_BAR = 110  # columns of a terminal that has room for one
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def progress_bar() -> "Iterator[Progress]":
         SpinnerColumn(),
         # Where the terminal is narrow it is the words that are cut, not the numbers.
         TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
-        BarColumn(bar_width=28 if console.width >= _WIDE else 8),
+        BarColumn(bar_width=28 if console.width >= _LONG_BAR else 8),
         MofNCompleteColumn(table_column=whole),
         RateColumn(table_column=whole),
         TimeColumn(table_column=whole),

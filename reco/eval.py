@@ -11,7 +11,7 @@ from reco.console import Bars, console, loading, refuse, say, stop
 from reco.counted import counted
 from reco.eval_options import FEWEST_RESAMPLES, given_options, refuse_kinds, refuse_unused
 from reco.model_files import check_device, check_model
-from reco.remote import AllowRemote, RemoteCache
+from reco.remote import AllowRemote, RemoteCache, local_output
 
 if TYPE_CHECKING:
     from evaluation.forms import Kind
@@ -36,7 +36,9 @@ Tasks = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Folder for results.json, plots and gallery.html.", metavar="DIR"),
+    typer.Option(
+        "--output", "-o", help="Folder for results.json, plots and gallery.html.", metavar="DIR", parser=local_output
+    ),
 ]
 MoreFusions = Annotated[
     list[Path] | None,

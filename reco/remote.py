@@ -69,6 +69,13 @@ def local_memory(memory: str, schemes: list[str] | None, cache: Path | None) -> 
         return local_copy(memory, remote)
 
 
+def local_output(path: str) -> Path:
+    """Where something is written to, which is no object store: a folder named `s3:` is what nobody meant."""
+    if "://" in path:
+        stop(f"{path}: an object store is only read. Write to a folder, and upload that", code=2)
+    return Path(path)
+
+
 def only_local(memory: str) -> Path:
     """A memory that is to be changed, which is no object store's."""
     check_memory(memory)

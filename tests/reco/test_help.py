@@ -29,6 +29,13 @@ def test_help_gives_the_order_of_steps() -> None:
     assert "reco doctor" in told
 
 
+@pytest.mark.parametrize("command", ["build", "train", "eval", "memory push"])
+def test_no_option_is_cut_on_a_terminal_of_80_columns(command: str) -> None:
+    told = reco(*command.split(), "--help", COLUMNS="80")
+    assert "--help" in told
+    assert "…" not in told
+
+
 def test_paragraphs_flow_and_examples_stay() -> None:
     assert flowing("One\ntwo.\n\n    an example\n    another") == "One two.\n\n    an example\n    another"
 
