@@ -1,5 +1,6 @@
 """What the commands that ask a running service share: where it is, who asks, which images, and how it went."""
 
+import errno
 import json
 import math
 import os
@@ -9,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -131,22 +132,21 @@ def _images_under(folder: Path) -> Iterator[Path]:
 def lines_of(file: Path) -> Iterator[str]:
     """The lines of a text file that are not blank, without the mark that editors put first; - is standard input.
 
-    What cannot be opened ends the command here, and not with the first line.
+    A file that is not there ends the command here, and not with the first line.
     """
     if str(file) == "-":
         return StandardInput()
-    try:
-        return _stripped(file, file.open(encoding="utf-8-sig"))
-    except OSError as error:
-        stop(f"{file}: {error.strerror}", WRONG_COMMAND)
+    if not file.exists():
+        stop(f"{file}: {os.strerror(errno.ENOENT)}", WRONG_COMMAND)
+    return _read(file)
 
 
-def _stripped(file: Path, opened: TextIO) -> Iterator[str]:
+def _read(file: Path) -> Iterator[str]:
     try:
-        with opened:
-            yield from (line.strip() for line in opened if line.strip())
-    except UnicodeDecodeError:
-        stop(f"{file}: not UTF-8", WRONG_COMMAND)
+        with file.open(encoding="utf-8-sig") as lines:
+            yield from (line.strip() for line in lines if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        stop(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8'}", WRONG_COMMAND)
 
 
 def tell_failures(failed: Counter[str], first: str) -> None:

@@ -20,7 +20,7 @@ from reco.index_options import IndexFactory, MaxBytesPerPair, Recall, Reindex, i
 from reco.index_options import reindex as reindex_memory
 from reco.memory_tables import Json, show_json
 from reco.model_files import check_device, check_model
-from reco.remote import AllowRemote, allowed, local_output
+from reco.remote import AllowRemote, allowed, output_option
 from reco.stamps import stamp_directory
 
 if TYPE_CHECKING:
@@ -47,10 +47,7 @@ Corpus = Annotated[
         metavar="CORPUS",
     ),
 ]
-Output = Annotated[
-    Path,
-    typer.Option("--output", "-o", help="The memory: made, resumed or grown.", metavar="MEMORY", parser=local_output),
-]
+Output = Annotated[Path, output_option("The memory: made, resumed or grown.", "MEMORY")]
 Model = Annotated[
     str | None,
     typer.Option(help=f"open_clip architecture, or a model directory. [{DEFAULT_MODEL}]", envvar="RECO_MODEL"),
@@ -144,13 +141,9 @@ RestoreRemoved = Annotated[
 ]
 NearDuplicates = Annotated[
     float,
-    typer.Option(
-        min=0, max=1, metavar="COSINE", help="Report added images this similar to an earlier one (cosine); 0: none."
-    ),
+    typer.Option(min=0, max=1, metavar="COSINE", help="Report added images as similar to an earlier one; 0: none."),
 ]
-MaxErrorRate = Annotated[
-    float, typer.Option(min=0, max=1, metavar="SHARE", help="Share of unusable rows beyond which the build stops.")
-]
+MaxErrorRate = Annotated[float, typer.Option(min=0, max=1, metavar="SHARE", help="Unusable rows that stop the build.")]
 
 
 def build(

@@ -11,7 +11,7 @@ from reco.console import Bars, console, loading, refuse, say, stop
 from reco.counted import counted
 from reco.eval_options import FEWEST_RESAMPLES, given_options, refuse_kinds, refuse_unused
 from reco.model_files import check_device, check_model
-from reco.remote import AllowRemote, RemoteCache, local_output
+from reco.remote import AllowRemote, RemoteCache, output_option
 
 if TYPE_CHECKING:
     from evaluation.forms import Kind
@@ -34,12 +34,7 @@ Tasks = Annotated[
         metavar="TASK",
     ),
 ]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", help="Folder for results.json, plots and gallery.html.", metavar="DIR", parser=local_output
-    ),
-]
+Output = Annotated[Path | None, output_option("Folder for results.json, plots and gallery.html.", "DIR")]
 MoreFusions = Annotated[
     list[Path] | None,
     typer.Option("--fusion", help="Another seed of the same design. Repeatable: mean and spread.", metavar="FUSION"),

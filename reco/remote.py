@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -69,8 +69,12 @@ def local_memory(memory: str, schemes: list[str] | None, cache: Path | None) -> 
         return local_copy(memory, remote)
 
 
-def local_output(path: str) -> Path:
-    """Where something is written to, which is no object store: a folder named `s3:` is what nobody meant."""
+def output_option(what: str, metavar: str) -> Any:
+    """`-o` of what is written to a folder, and never to an object store."""
+    return typer.Option("--output", "-o", help=what, metavar=metavar, parser=_only_a_folder)
+
+
+def _only_a_folder(path: str) -> Path:
     if "://" in path:
         stop(f"{path}: an object store is only read. Write to a folder, and upload that", code=2)
     return Path(path)

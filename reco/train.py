@@ -15,7 +15,7 @@ from reco.console import Bars, console, loading, refuse, say, stop
 from reco.counted import counted
 from reco.memory_tables import Json, show_json
 from reco.model_files import check_device
-from reco.remote import AllowRemote, RemoteCache, local_output
+from reco.remote import AllowRemote, RemoteCache, output_option
 from reco.train_entities import EntitiesFound, Listed, SameThing, find_entity_pairs, read_names
 from reco.train_evidence import fit_and_measure, with_label_sets
 from reco.train_loop import AUTO, Loop, LoopOptions
@@ -31,10 +31,7 @@ GRADIENT = "Designs trained by gradient (copy, gate, faithful)"
 MemoryPlace = Annotated[
     str, typer.Argument(help="A memory made by `reco build`, or its address in a store.", metavar="MEMORY")
 ]
-Output = Annotated[
-    Path,
-    typer.Option("--output", "-o", help="Directory for the checkpoint.", metavar="FUSION", parser=local_output),
-]
+Output = Annotated[Path, output_option("Directory for the checkpoint.", "FUSION")]
 DesignName = Annotated[
     str,
     typer.Option(

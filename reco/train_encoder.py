@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 from reco.build import CaptionColumn, CaptionFromFolder, CaptionTemplate, ImageColumns, KeyColumn, Pretrained
 from reco.console import Bar, console, stop
 from reco.counted import counted
-from reco.remote import local_output
+from reco.remote import output_option
 from reco.shell_words import shell
 from reco.train import Device, Names, Pairs, Seed
 
@@ -26,12 +26,7 @@ if TYPE_CHECKING:
 FLAG = "--train-encoder"
 
 Corpora = Annotated[list[str], typer.Argument(help="Pairs, in any form that `reco build` reads.", metavar="CORPUS")]
-Output = Annotated[
-    Path,
-    typer.Option(
-        "--output", "-o", help="Directory for the model; absent or empty.", metavar="MODEL", parser=local_output
-    ),
-]
+Output = Annotated[Path, output_option("Directory for the model; absent or empty.", "MODEL")]
 Model = Annotated[
     str, typer.Option(help="What to start from: an open_clip architecture, or a model directory.", envvar="RECO_MODEL")
 ]
@@ -44,10 +39,7 @@ Validate = Annotated[
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the pairs.")]
 BatchSize = Annotated[int, typer.Option(min=2, help="Pairs a step. Larger is better, and needs more memory.")]
 LearningRate = Annotated[
-    float | None,
-    typer.Option(
-        min=0, metavar="RATE", help="Its peak. By default 3e-4 for models below 20 million weights, else 1e-5."
-    ),
+    float | None, typer.Option(min=0, help="Its peak. By default 3e-4 for models below 20 million weights, else 1e-5.")
 ]
 Bfloat16 = Annotated[bool, typer.Option("--bfloat16", help="Compute in bfloat16: faster and smaller on newer GPUs.")]
 
