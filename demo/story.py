@@ -11,7 +11,7 @@ from demo.corpus import GUIDE, NEWCOMERS, draw_world
 from demo.measure import Lessons, Quiz, Row, measure
 from demo.report import write_evaluation
 from demo.samples import write_samples
-from memory import Memory, list_versions
+from memory import Memory, VersionNotFound, list_versions
 from memory_builder import BuildConfig, Progress, build
 from models.checkpoint import open_fusion, save_fusion
 from models.encoder import Encoder
@@ -58,11 +58,12 @@ def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator, *, table: 
         narrator: shows progress.
         table: measure at the end; without it there are no rows, and no controls are trained.
     """
+    memory = directory / "memory"
+    _check_versions(memory)
     narrator.step("1  Draw a field guide: birds that exist nowhere, with captions")
     draw_world(directory, narrator.drawn)
     model = tiny_clip_directory()
     encoder = Encoder.open(str(model))
-    memory = directory / "memory"
     narrator.step("2  Build the memory from the guide's folder")
     _build(directory / GUIDE, memory, BEFORE, encoder, narrator)
     before = Memory.open(memory, version=BEFORE, encoder=encoder.fingerprint.record())
@@ -83,6 +84,20 @@ def tell(directory: Path, seeds: tuple[int, ...], narrator: Narrator, *, table: 
     served = directory / f"fusion-{seeds[0]}"
     write_evaluation(directory, served, quiz, after, fusions[seeds[0]], rows=rows)
     return Demo(model, memory, served, write_samples(directory), rows)
+
+
+def _check_versions(memory: Path) -> None:
+    """Refuse a memory that has lost what the demo compares, before minutes are spent on it.
+
+    Raises:
+        VersionNotFound: `reco memory gc` has dropped the version without the newcomers.
+    """
+    there = list_versions(memory)
+    if there and BEFORE not in there:
+        raise VersionNotFound(
+            f"{memory} keeps version {there[-1]} and not {BEFORE}, of before the newcomers, which the demo measures "
+            "against: serve it as serve.env beside it says, or run the demo in another folder (--directory)"
+        )
 
 
 def _build(corpus: Path, memory: Path, version: int, encoder: Encoder, narrator: Narrator) -> None:

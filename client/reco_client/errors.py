@@ -164,6 +164,9 @@ def error_of(response: httpx.Response, places: Sequence[int] = ()) -> RecoError:
             pointers.append(pointer)
     if code == "body_too_large" and len(places) == 1:  # the service did not read what it refuses
         items.append(ItemError(places[0], code, detail))
+    elif code == "body_too_large" and places:
+        smaller = "send fewer at a time (bytes_per_request, texts_per_request)"
+        detail += f" Inputs {places[0]} to {places[-1]} are too much for one request: {smaller}."
     told = {name: body[name] for name in _TOLD if body.get(name) is not None}
     return _class_of(response.status_code)(
         code,

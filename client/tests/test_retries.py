@@ -239,3 +239,19 @@ def test_what_may_have_arrived_is_not_repeated_where_that_would_matter() -> None
     assert Retries().wait_s(1, Overloaded("queue_full", 503, ""), repeatable=False) is not None
     assert not ask_label_set("DELETE", "birds").repeatable  # the second would be told that there is none
     assert ask_label_set("GET", "birds").repeatable
+
+
+@both
+def test_inputs_that_are_too_much_together_are_named_and_what_makes_requests_smaller(scripted: Any, kind: str) -> None:
+    server = scripted(lambda number: problem(413, "body_too_large") if number else npy(2))
+
+    async def ask() -> None:
+        async with AsyncClient(server.url, texts_per_request=2, in_flight=1) as client:
+            await client.embed_texts(iter("abcd"))
+
+    with pytest.raises(RequestRefused, match=r"Inputs 2 to 3 are too much .* \(bytes_per_request") as it:
+        if kind == "async":
+            asyncio.run(ask())
+        with Client(server.url, texts_per_request=2, in_flight=1) as client:
+            client.embed_texts(iter("abcd"))
+    assert it.value.items == ()

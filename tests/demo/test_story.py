@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from seeded_rows import encoder_record
 
-from demo.story import _fusion
+from demo.story import _fusion, tell
+from memory import VersionNotFound
 from models.checkpoint import open_fusion
 from models.fusion import Fusion, FusionConfig
 
@@ -45,3 +46,12 @@ def test_what_another_version_left_is_made_anew(tmp_path: Path, damage: str) -> 
     _fusion(tmp_path / "fusion", memory, lessons, 0)
     assert lessons.fits == 2
     assert open_fusion(tmp_path / "fusion", memory.encoder).config["trained"]["memory_digest"] == "a"
+
+
+def test_a_memory_without_its_first_version_is_told_before_anything_is_drawn(tmp_path: Path) -> None:
+    """`reco memory gc --keep 1` drops it, which `reco memory info` advises."""
+    manifests = tmp_path / "memory" / "manifests"
+    manifests.mkdir(parents=True)
+    (manifests / "00000002.json").touch()
+    with pytest.raises(VersionNotFound, match=r"keeps version 2 and not 1.*serve\.env.*--directory"):
+        tell(tmp_path, (0,), SimpleNamespace())  # type: ignore[arg-type]  # nothing is told of a step
