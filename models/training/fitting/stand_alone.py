@@ -5,6 +5,7 @@ far as each of them does worse than frozen, so that no gain of many pays for it.
 numbers a side. Shapes: B queries, n answers, D embedding dim.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -53,17 +54,25 @@ def _descend(alone: StandAlone, prepared: list["_Prepared"], with_handicap: bool
     free = [sharpness, reach, *moved, *([handicap] if with_handicap else [])]
     search = torch.optim.LBFGS(free, max_iter=_STEPS, history_size=12, line_search_fn="strong_wolfe")
 
+    # At the end of what float32 can tell its line search may leap, as far as where nothing is finite.
+    least, best = math.inf, [part.detach().clone() for part in free]
+
     def loss() -> Tensor:
+        nonlocal least, best
         search.zero_grad()
         total = _RIDGE * sum((part.square().sum() * (1.0 if part.ndim else 0.1) for part in moved), torch.zeros(()))
         for trial, factor in zip(prepared, sharpness.exp(), strict=True):
             weight = _MOST * torch.sigmoid(reach) * share(alone.scaled(trial.signs), *moved)
             total = total + trial.loss(weight, handicap, factor)
         total.backward()
+        if total.item() < least:
+            least, best = total.item(), [part.detach().clone() for part in free]
         return total
 
     search.step(loss)
     with torch.no_grad():
+        for part, found in zip(free, best, strict=True):
+            part.copy_(found)
         alone.limit.copy_(_MOST * torch.sigmoid(reach))
         alone.handicap.copy_(handicap)
         for name, part in zip(names, moved, strict=True):

@@ -1,7 +1,7 @@
 """Queries that stand alone: the formula, what the signs say, and that memories which know nothing useful do no harm."""
 
 import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -80,6 +80,25 @@ def asked(seed: int, known: int, opaque: int) -> Asked:
 def fusion() -> Fusion:
     seen = world(0)
     return fit_evidence(EntityPairs(seen.image, seen.text, seen.entity), FusionConfig("evidence", D, k=K))
+
+
+def test_a_leap_of_the_descent_is_no_part_of_what_is_fitted(fusion: Fusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it leapt on real embeddings, where float32 could tell no better point from its neighbours."""
+
+    class Leaping(torch.optim.LBFGS):
+        def step(self, closure: Any) -> Any:
+            found = super().step(closure)
+            with torch.no_grad():
+                for part in self.param_groups[0]["params"]:
+                    part.fill_(torch.nan)
+            assert not closure().isfinite()
+            return found
+
+    monkeypatch.setattr(torch.optim, "LBFGS", Leaping)
+    seen = world(0)
+    leapt = fit_evidence(EntityPairs(seen.image, seen.text, seen.entity), FusionConfig("evidence", D, k=K))
+    for name, fitted in fusion.state_dict().items():
+        torch.testing.assert_close(leapt.state_dict()[name], fitted, msg=name)
 
 
 def test_the_weight_is_the_formula_of_its_docstring() -> None:
