@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_KEY_CHARACTERS = 1024
+LINKED_FOLDER = "linked_folder"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Rejected:
     Attributes:
         key: as in Record; a row that has no key of its own is named by its place.
         code: stable, for programs. Readers: missing_image, missing_caption, caption_invalid, member_type,
-            key_invalid, path_outside, row_invalid, source_changed, source_unreadable, duplicate_key. The
+            linked_folder, key_invalid, path_outside, row_invalid, source_changed, source_unreadable, duplicate_key. The
             mapper and the importer add duplicate_key, already_stored, repeated, removed_earlier, nonfinite_embedding
             and the codes of models.errors.InputError.
         detail: one fixed sentence.

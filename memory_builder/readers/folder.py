@@ -17,13 +17,14 @@ from memory_builder.readers.captions import PLAIN_EXTENSIONS, most_bytes, read_c
 from memory_builder.readers.folder_advice import FilesBeside, without_captions
 from memory_builder.readers.reader import IMAGE_EXTENSIONS, Piece, ReaderOptions
 from memory_builder.readers.regular_file import Stamp, read_file, stem_of
-from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable
+from memory_builder.records import LINKED_FOLDER, Record, Rejected, Row, RowRejected, check_key, readable
 from memory_builder.template_turns import recorded, turn
 
 _DETAILS = {
     "missing_image": "There is no image beside this caption.",
     "missing_caption": "There is no caption (.txt or .caption) beside this image.",
     "member_type": "It is a link, a device or a folder, not a regular file.",
+    LINKED_FOLDER: "It is a link to a folder, and what lies behind it is left out.",
     "duplicate_key": "Another image of the same name, with another extension, comes first.",
 }
 
@@ -69,7 +70,7 @@ class FolderReader:
         return recorded("caption_from_folder", self._templates)
 
     def pieces(self, unit_rows: int) -> Iterator[Piece]:
-        """As in Reader: ordered by folder, then by the bytes of the names."""
+        """As in Reader: ordered by folder, then by the bytes of the names; links to folders come last."""
         rows: list[_FolderRow] = []
         digest, found = hashlib.sha256(), False
         self.ignored, self.example_ignored, self._hidden = 0, "", 0
@@ -147,10 +148,11 @@ class FolderReader:
 
     def _rows(self) -> Iterator[_FolderRow]:
         folders = [""]  # relative to the root; a stack, so that depth is no matter
+        linked: list[str] = []  # told last: a link that comes or goes moves no pair into another unit
         while folders:
             folder = folders.pop()
             groups: dict[str, _Group] = {}
-            inner, linked = [], []
+            inner = []
             for entry in self._listed(folder):
                 if entry.is_dir(follow_symlinks=False):
                     inner.append(f"{folder}{entry.name}/")
@@ -160,8 +162,8 @@ class FolderReader:
                     self._sort_in(entry, folder, groups)
             for group in groups.values():
                 yield from _paired(group, lacking="" if self._templates else "missing_caption")
-            yield from (_FolderRow(name, "", "member_type") for name in linked)
             folders += reversed(inner)
+        yield from (_FolderRow(name, "", LINKED_FOLDER) for name in linked)
 
     def _listed(self, folder: str) -> list[os.DirEntry[str]]:
         try:

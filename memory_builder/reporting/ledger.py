@@ -6,13 +6,14 @@ from pathlib import Path
 
 from memory_builder.errors import TooManyRejected
 from memory_builder.known_keys import ALREADY_STORED, DUPLICATE, OTHER_PAIR, REMOVED, REPEATED
-from memory_builder.records import Rejected
+from memory_builder.records import LINKED_FOLDER, Rejected
 
 _ENOUGH_ROWS = 1000  # fewer say little about a corpus, unless they are all of it
 _ADVICE = {
     "path_outside": "A table's image paths are relative to its own folder: absolute ones and those that leave it by .. "
     "or a link are refused, so put the table beside its images.",
-    "member_type": "Links are not followed: copy what they lead to, or name a linked folder as a corpus itself.",
+    "member_type": "Links are not followed: copy what they lead to.",
+    LINKED_FOLDER: "Links to folders are not followed: name what they lead to as a corpus itself.",
     REMOVED: "What was removed from the memory stays out; --restore-removed adds it again.",
 }
 
@@ -65,7 +66,8 @@ class Ledger:
         self.rejected_earlier += codes
 
     def exceeds(self, *, complete: bool) -> bool:
-        """Whether more of the rows that were looked at are rejected than allowed; those taken out are not at fault.
+        """Whether more of the rows that were looked at are rejected than allowed; those taken out are not at fault, nor
+        is a link to a folder, which is no pair.
 
         Rows of published units count neither way: were they good ones, a large memory would let any corpus pass.
         """
@@ -93,7 +95,7 @@ class Ledger:
         return codes
 
     def _refused(self) -> int:
-        return self.rejected.total() - self.rejected[REMOVED]
+        return self.rejected.total() - self.rejected[REMOVED] - self.rejected[LINKED_FOLDER]
 
     def codes(self) -> str:
         """The codes and their counts, most frequent first."""

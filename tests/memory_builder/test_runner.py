@@ -305,6 +305,16 @@ def test_too_many_rejected_rows_stop_the_build_and_cost_no_work(
     assert (result.units_resumed, result.units_encoded, result.added) == (3, 0, 37)
 
 
+def test_a_link_to_a_folder_is_told_and_stops_no_build(
+    run: Run, tmp_path: Path, memory: Path, write_folder: WriteFolder
+) -> None:
+    photos = write_folder(tmp_path / "photos", range(5))
+    (photos / "latest").symlink_to(tmp_path)
+    result = run(photos)
+    assert (result.added, result.rejected) == (5, {"linked_folder": 1})
+    assert [row["key"] for row in ledger(memory)] == ["photos/latest"]
+
+
 def test_each_corpus_keeps_its_own_rejected_rows(
     run: Run, tmp_path: Path, memory: Path, write_folder: WriteFolder
 ) -> None:

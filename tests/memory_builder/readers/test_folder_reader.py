@@ -143,10 +143,17 @@ def test_B18_links_loops_and_fifos(photos: Path, tmp_path: Path) -> None:
     (photos / "link.txt").write_text("out of the folder")
     os.mkfifo(photos / "fifo.jpg")
     (photos / "folder.jpg").mkdir()
-    irregular = {f"photos/{name}": "!member_type" for name in ("link", "fifo", "loop", "out")}
+    irregular = {f"photos/{name}": "!member_type" for name in ("link", "fifo")}
+    irregular |= {f"photos/{name}": "!linked_folder" for name in ("loop", "out")}
     rows = read_all(open_folder(photos))
     assert told(rows) == twin(photos) | irregular, "what lies behind a link to a folder is left out, and told"
     assert len(rows) == 4 + 4
+
+
+def test_B18_a_link_to_a_folder_moves_no_pair_into_another_unit(photos: Path, tmp_path: Path) -> None:
+    before = [piece.fingerprint for piece in open_folder(photos).pieces(2)]
+    (photos / "a_link").symlink_to(tmp_path)
+    assert [piece.fingerprint for piece in open_folder(photos).pieces(2)][:-1] == before
 
 
 def test_B18_names_that_are_not_utf8_and_case_twins(tmp_path: Path) -> None:
