@@ -30,7 +30,9 @@ def pairs_task(path: Path, records: list[Record], rejected: Counter[str], encode
     usable = []
     for record in records:
         try:
-            usable.append(Record(record.key, check_text(record.caption), record.image, record.source))
+            caption = check_text(record.caption)
+            encoder.tokenize([caption])  # which may know control tokens that check_text does not
+            usable.append(Record(record.key, caption, record.image, record.source))
         except TextError as error:
             rejected[error.code] += 1
     pictures = _pictures(usable)

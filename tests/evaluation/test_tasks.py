@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from evaluation.errors import EvaluationError
 from evaluation.prompts import PROMPT_SETS, check_names, load_templates
@@ -344,6 +346,27 @@ def test_pairs_are_a_retrieval_and_captions_of_one_image_share_it(pictures: Path
         write_picture(folder / f"{number}.png", number)
         (folder / f"{number}.txt").write_text(f"a bird {number}")
     assert open_task(folder, None, raw(encoder)).kind == "retrieval"
+
+
+def test_a_caption_that_the_tokenizer_alone_refuses_costs_its_row(pictures: Path, encoder_dir: Path) -> None:
+    """Such as one with [SEP], to tokenizers of transformers; open_clip's own may be given tokens as well."""
+    directory = shutil.copytree(encoder_dir, pictures.parent / "encoder")
+    path = directory / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    text = config["model_cfg"]["text_cfg"]
+    text["tokenizer_kwargs"] = {"additional_special_tokens": ["<sep>"]}
+    text["vocab_size"] += 1
+    path.write_text(json.dumps(config))
+    weights = load_file(directory / "open_clip_model.safetensors")
+    embedding = weights["token_embedding.weight"]
+    weights["token_embedding.weight"] = torch.cat([embedding, embedding[:1]])
+    save_file(weights, directory / "open_clip_model.safetensors")
+    table = pictures.parent / "pairs.csv"
+    rows = ["birds/duck/0.png,a duck", "birds/duck/1.png,a <sep> duck", "birds/parrot/1.png,a parrot"]
+    table.write_text("\n".join(["image,caption", *rows]))
+    task = open_task(table, None, raw(Encoder.open(str(directory), device="cpu", dtype="float32")))
+    assert list(task.text_names) == ["a duck", "a parrot"]
+    assert dict(task.rejected) == {"text_special_token": 1}
 
 
 def test_images_of_one_name_are_two_and_the_captions_of_a_broken_one_are_counted(
