@@ -141,7 +141,7 @@ class Encoder:
         opened = open_model(str(model), pretrained)
         try:
             return cls(opened, chosen, precision, limits or ImageLimits(), preprocess, int8_pictures=int8_pictures)
-        except (EncoderError, torch.OutOfMemoryError):
+        except (EncoderError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):  # it is not the model
             raise
         except Exception as error:  # as in building: whatever a layer or the transform says to a wrong configuration
             raise EncoderError("config_invalid", f"{opened.name} answers to no probe: {one_line(error)}.") from error
