@@ -1,7 +1,7 @@
 """The named label sets, embedded and weighed before somebody asks for one: after the start, a reload, a change of one.
 
 The first request for a set would wait for all its prompts and for what each label finds in the memory, which for a
-thousand labels is longer than a request may take. One set after the other, behind whatever is asked meanwhile.
+thousand labels is longer than a request may take. One set after the other; who asks with few labels waits for none.
 Async. Depends on the modules beside it, pipeline, problems and settings.
 """
 

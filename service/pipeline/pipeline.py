@@ -208,7 +208,8 @@ class Pipeline:
         )
         started, left = time.perf_counter(), False
         try:
-            weights, answers = await as_problem(within(deadline, self._workers.weigh(job)))
+            work = self._workers.weigh(job, short=len(labels) <= self.part_size)
+            weights, answers = await as_problem(within(deadline, work))
         finally:
             left = True
             trace.weigh = time.perf_counter() - started  # the wait for the thread included

@@ -31,7 +31,7 @@ from service.settings import Settings
 ResultT = TypeVar("ResultT")
 
 _TEXT_WORKERS = 1  # tokenising holds the interpreter's lock; a thread of its own keeps it out of the images' queue
-_WEIGHERS = 1  # one label set at a time: the neighbours of a large one take hundreds of megabytes
+_WEIGHERS = 1  # large label sets one at a time: the neighbours of one take hundreds of megabytes
 _ON_CPU, _ON_ACCELERATOR = 2, 1  # batches at once
 
 # Of niceness: about a third of the processor time of an equal that wants all of it. No setting: more starves a batch
@@ -61,6 +61,7 @@ class Workers:
         self.undecoded = Undecoded(settings.max_inflight_pixels)
         self.texts = ThreadPoolExecutor(_TEXT_WORKERS, thread_name_prefix="reco-tokenize")
         self._weighers = ThreadPoolExecutor(_WEIGHERS, thread_name_prefix="reco-weighing")
+        self._short_weighers = ThreadPoolExecutor(_WEIGHERS, thread_name_prefix="reco-weighing-short")
         self.batcher: Batcher[EngineQuery, Answer] = Batcher(
             compute,
             max_batch_size=settings.max_batch_size,
@@ -89,7 +90,7 @@ class Workers:
         self.batcher.stop()
         self.watchdog.stop()
         self.images.stop()
-        for pool in (self.texts, self._weighers):
+        for pool in (self.texts, self._weighers, self._short_weighers):
             pool.shutdown(cancel_futures=True)
 
     def submit(
@@ -98,15 +99,19 @@ class Workers:
         """Queue queries for an engine; see `Batcher.submit`."""
         return self.batcher.submit(modality, [EngineQuery(engine, query) for query in queries], deadline)
 
-    def weigh(self, job: Callable[[], ResultT]) -> asyncio.Future[ResultT]:
-        """Have a job on a label set done with all cores; one comes after the other."""
+    def weigh(self, job: Callable[[], ResultT], *, short: bool) -> asyncio.Future[ResultT]:
+        """Have a job on a label set done with all cores; one comes after the other, but no short one after a long one.
+
+        A set of a thousand labels takes longer than those who ask with five may wait.
+        """
 
         def with_all_cores() -> ResultT:
             self._take_cores(1.0)
             return job()
 
         alone = partial(in_its_own_thread, with_all_cores, "reco-weigh")
-        return asyncio.get_running_loop().run_in_executor(self._weighers, alone)
+        pool = self._short_weighers if short else self._weighers
+        return asyncio.get_running_loop().run_in_executor(pool, alone)
 
     def _take_cores(self, share: float) -> None:
         """Of torch in the thread that calls; it is OpenMP's number for that thread alone."""

@@ -2,7 +2,9 @@
 
 import base64
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from threading import Event
 from typing import Any
 
 import httpx
@@ -15,6 +17,7 @@ from models.checkpoint import save_fusion
 from models.encoder import Encoder
 from models.fusion import Fusion, FusionConfig
 from models.fusion.label_set import LabelSetWeights, weigh_label_set
+from models.label_captions import LabelCaptions, LabelNeighbours
 from models.training.dataset.entity_pairs import EntityPairs
 from models.training.fitting.evidence import fit_evidence
 from service.pipeline.engine import Engine, FloatArray, Query
@@ -243,6 +246,28 @@ def test_weighing_ends_between_two_parts(weighing: Engine) -> None:
 
     with pytest.raises(Problem, match="deadline_exceeded"):
         weigh_classes(weighing.composed, texts, BIRDS[:2], K, refine=True, part_size=1, before_part=late)
+
+
+def test_a_set_of_few_labels_waits_for_none_of_many(
+    serve: Any, weighing: Engine, photos: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up, begun, may_end = LabelCaptions.look_up, Event(), Event()
+
+    def held(self: LabelCaptions, texts: FloatArray, *rest: Any, **options: Any) -> LabelNeighbours:
+        if len(texts) == len(KNOWN):
+            begun.set()
+            assert may_end.wait(30)
+        return look_up(self, texts, *rest, **options)
+
+    monkeypatch.setattr(LabelCaptions, "look_up", held)
+    with serve(engine=weighing, max_batch_size=4, request_timeout_s=5) as service, ThreadPoolExecutor(1) as beside:
+        many = beside.submit(classify, service.client, photos[:1], KNOWN)
+        try:
+            assert begun.wait(30)
+            classify(service.client, photos[:1], UNKNOWN)
+        finally:
+            may_end.set()
+        many.result()
 
 
 @pytest.mark.parametrize(
