@@ -218,6 +218,8 @@ class Service:
                 changed = _contents(engine) != _contents(old.engine)
                 if changed:
                     await self._take_over(engine)
+                else:
+                    self.prepare_label_sets()  # their files may be new
             except Exception as error:
                 raise self._refused(error) from None
             self.reload_failure = None

@@ -23,7 +23,7 @@ from service.schemas.requests import EnhanceMode
 
 _GOES_ON_S = 60.0  # when the time of who asked is up
 _MOST_LEFT = 4  # computations that nobody waits for; each has a part of a batch in the queue at a time
-_OVERHEAD_BYTES = 2048  # of an entry beside its arrays, roughly
+OVERHEAD_BYTES = 2048  # of an entry beside its arrays, roughly
 
 
 @dataclass
@@ -163,4 +163,4 @@ def class_key(engine: Engine, labels: Sequence[str], templates: Sequence[str], m
 
 def _size(classes: Classes) -> int:
     refined = 0 if classes.refined is None else classes.refined.nbytes
-    return classes.original.nbytes + refined + _OVERHEAD_BYTES
+    return classes.original.nbytes + refined + OVERHEAD_BYTES

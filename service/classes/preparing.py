@@ -12,8 +12,8 @@ from functools import partial
 from typing import Final
 
 from models.texts.prompts import DEFAULT_TEMPLATES
-from service.classes.class_cache import ClassCache, class_key, free
-from service.classes.class_embeddings import embed_classes
+from service.classes.class_cache import OVERHEAD_BYTES, ClassCache, class_key, free
+from service.classes.class_embeddings import check_templates, embed_classes
 from service.classes.label_embeddings import LabelEmbeddings
 from service.classes.label_sets import LabelSet, LabelSets
 from service.pipeline.pipeline import Pipeline
@@ -26,7 +26,7 @@ logger = logging.getLogger("reco.label_sets")
 
 PATIENCE_S: Final = 600.0  # with one set; whoever asks for it meanwhile keeps to a deadline of their own
 _PAUSE_S: Final = 1.0  # before a set is tried again for which the queue had no room
-_USED: Final = 0.5  # of what may be kept: the rest is for what requests bring
+_USED: Final = 0.25  # of what may be kept, half of what is kept of sets: the rest is for what requests bring
 
 
 class Preparation:
@@ -42,7 +42,8 @@ class Preparation:
         for name in await asyncio.to_thread(self._label_sets.names):
             try:
                 named = await asyncio.to_thread(self._label_sets.get, name)
-                room -= len(named.labels) * 2 * 4 * pipeline.engine.encoder.embed_dim  # original and refined, float32
+                each = 2 * 4 * pipeline.engine.encoder.embed_dim  # original and refined, float32
+                room -= len(named.labels) * each + OVERHEAD_BYTES
                 if room < 0:
                     logger.info("label sets from %s on wait for who asks: no room in RECO_CLASS_CACHE_BYTES", name)
                     break
@@ -57,6 +58,7 @@ class Preparation:
         engine, deadline = pipeline.engine, time.monotonic() + PATIENCE_S
         mode: EnhanceMode = "both" if engine.can_enhance else "none"
         k, templates = engine.default_k(self._settings.k), named.templates or DEFAULT_TEMPLATES
+        check_templates(templates, named.labels, self._settings)  # our own are not checked when a set is read
         key = class_key(engine, named.labels, templates, mode, k)
         if self._cache.peek(key) is not None:
             return False

@@ -151,3 +151,38 @@ def test_label_embeddings_keep_to_their_bytes_and_what_was_used_last() -> None:
     nothing = LabelEmbeddings(0)
     nothing.keep("x", rows)
     assert (nothing.find("x", "abc"), nothing.bytes) == ({}, 0)
+
+
+def test_prepared_sets_leave_room_for_what_requests_bring(
+    serve: Any, ask: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "abcdefghi":
+        folder = write_set(tmp_path / "sets", name, [f"{name} one", f"{name} two"])
+    with caplog.at_level("INFO", "reco.label_sets"), serve(label_sets=str(folder), class_cache_bytes=40_000) as service:
+        until(lambda: "prepared in" in caplog.text)
+        assert "label sets: 2 prepared" in caplog.text  # of the four that half of the bytes hold
+        ask(service, labels=BIRDS)
+        ask(service, label_set="a")
+        ask(service, label_set="b")
+        assert metric(service, 'reco_class_cache_lookups_total{outcome="hit"}') == 2
+
+
+def test_a_set_that_requests_are_refused_for_is_not_prepared(
+    serve: Any, ask: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_set(tmp_path / "sets", "birds", BIRDS)
+    with caplog.at_level("INFO", "reco.label_sets"), serve(label_sets=str(folder), max_class_texts=3) as service:
+        until(lambda: "prepared" in caplog.text)
+        answer = ask(service, label_set="birds")
+        assert (answer.status_code, answer.json().get("code")) == (422, "work_too_large")
+        assert "label set birds could not be prepared: work_too_large" in caplog.text
+
+
+def test_a_reload_prepares_a_set_whose_file_alone_is_new(serve: Any, ask: Callable[..., Any], tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "sets", "birds", BIRDS)
+    with serve(label_sets=str(folder)) as service:
+        until(lambda: texts_encoded(service) == len(BIRDS))
+        write_set(folder, "birds", [*BIRDS, "swift"])
+        state = service.app.state.service
+        assert not asyncio.run_coroutine_threadsafe(state.reload(), service.loop).result(30).changed
+        until(lambda: texts_encoded(service) == len(BIRDS) + 1)
