@@ -141,9 +141,9 @@ class ClassCache:
         self._metrics.class_cache.labels(outcome).inc()
 
 
-def free(_: int = 0) -> Callable[[], None]:
+def free(_: int = 0) -> Callable[..., None]:
     """The bill where there is none to pay."""
-    return lambda: None
+    return lambda *_: None
 
 
 def class_key(engine: Engine, labels: Sequence[str], templates: Sequence[str], mode: EnhanceMode, k: int) -> str:

@@ -94,13 +94,13 @@ class Limiter:
             caller.under_way -= 1
             caller.pay(limits.bucket, max(0, items() - 1))
 
-    def charge(self, name: str, limits: Limits, items: int) -> Callable[[], None]:
+    def charge(self, name: str, limits: Limits, items: int) -> Callable[[int], None]:
         """Have a request that was let in pay for more than what it holds, before that is done.
 
         As at the door, what others of this caller owe is waited for, and the request's own items may be debt.
 
         Returns:
-            gives the items back: nothing came of it.
+            gives so many of the items back: nothing came of them.
 
         Raises:
             Problem: rate_limited, with Retry-After.
@@ -109,7 +109,7 @@ class Limiter:
         if limits.rate is not None and caller.items < 0:
             raise self._too_fast(name, limits)
         caller.pay(limits.bucket, items)
-        return lambda: caller.pay(limits.bucket, -items)
+        return lambda unused: caller.pay(limits.bucket, -unused)
 
     def _too_fast(self, name: str, limits: Limits) -> Problem:
         assert limits.rate is not None

@@ -134,10 +134,13 @@ async def _classify(
     embed = partial(embed_classes, pipeline, kept, labels, templates, mode, k, trace)
     charge = getattr(request.state, "charge", free)  # no limit applies on the operator's port
 
+    def missing() -> int:
+        return (len(labels) - len(kept.find(embedded_with(engine, templates), labels))) * len(templates)
+
     def pay() -> Callable[[], None]:
-        known_labels = kept.find(embedded_with(engine, templates), labels)
-        give_back: Callable[[], None] = charge((len(labels) - len(known_labels)) * len(templates))
-        return give_back
+        paid = missing()
+        give_back = charge(paid)
+        return lambda: give_back(min(paid, missing()))  # labels that were embedded before it ended are kept
 
     outcomes, classes = await _both(images, service.class_cache.get(key, deadline, embed, pay))
     if waiting and classes.trust is not None:

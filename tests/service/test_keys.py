@@ -211,7 +211,7 @@ def test_class_texts_that_come_to_nothing_are_paid_back() -> None:
     with limiter.admit("a", limits, lambda: 1):
         give_back = limiter.charge("a", limits, 500)
         assert limiter.headers("a", limits)["RateLimit"] == '"items";r=0;t=51'
-        give_back()
+        give_back(500)
     assert limiter.headers("a", limits)["RateLimit"] == '"items";r=19;t=1'
 
 

@@ -6,8 +6,9 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import httpx
 import numpy as np
 import pytest
 
@@ -50,7 +51,14 @@ def write_set(folder: Path, name: str, labels: list[str]) -> Path:
 def asker(photo_bytes: dict[str, bytes]) -> Callable[..., Any]:
     """Classify a photograph."""
     image = base64.b64encode(photo_bytes["jpeg"]).decode()
-    return lambda service, **options: service.client.post("/classify", json={"images": [image], **options})
+
+    def ask(service: Any, *, timeout: float = 60, **options: Any) -> httpx.Response:
+        return cast(
+            httpx.Response,
+            service.client.post("/classify", json={"images": [image], **options}, timeout=timeout),
+        )
+
+    return ask
 
 
 def test_a_set_that_takes_longer_than_a_request_may_is_there_for_one_that_comes_again(
@@ -72,6 +80,27 @@ def test_a_set_that_takes_longer_than_a_request_may_is_there_for_one_that_comes_
             answer, tries = ask(service, labels=labels), tries + 1
         assert answer.status_code == 200, answer.text
         assert texts_encoded(service) == len(labels), "no label was embedded twice"
+
+
+def test_who_leaves_has_paid_for_the_labels_that_were_embedded(
+    serve: Any, ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(rate_limit=0.03, rate_burst_s=3500, max_batch_size=4) as service:
+        tokenize = type(service.app.state.service.pipeline.engine).tokenize
+
+        def slowly(engine: Any, text: str) -> Any:
+            time.sleep(0.05)
+            return tokenize(engine, text)
+
+        monkeypatch.setattr("service.pipeline.engine.Engine.tokenize", slowly)
+        with pytest.raises(httpx.ReadTimeout):
+            ask(service, labels=[f"duck {number}" for number in range(100)], timeout=1)
+        until(lambda: not service.app.state.service.class_cache._flights)
+        kept = service.app.state.service.label_embeddings
+        left = service.client.post("/embed/text", json={"texts": ["a"]}).headers["RateLimit"]
+        embedded = len(kept._rows)
+        assert 0 < embedded < 100
+        assert left.startswith(f'"items";r={105 - embedded - 2};')  # an image and a text beside
 
 
 def test_another_memory_and_another_label_cost_no_other_label(
