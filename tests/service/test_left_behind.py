@@ -46,7 +46,8 @@ def test_who_comes_too_late_leaves_nothing(serve: Any, photo_bytes: dict[str, by
 
         def ask(number: int) -> None:
             answer = service.client.post(path, files=[("files", photo)] * 2, data=options(number))
-            assert answer.status_code == 504
+            # 503: the labels that an earlier request began go on, and are more than this one has time for.
+            assert answer.status_code in ((503, 504) if path == "/classify" else (504,))
 
         assert not held_after(ask)
 
