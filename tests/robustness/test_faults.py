@@ -206,6 +206,8 @@ def test_X16_a_reload_asked_for_while_it_loads_ends_nothing(serve_process: Any) 
         _wait_for_line(started.log, "loading")
         started.process.send_signal(signal.SIGHUP)
         started.wait_until_ready()
+        assert started.process.poll() is None, started.log.read_text()
+        assert httpx.post(f"{started.url}/embed/text", json=TEXT).status_code == 200
 
 
 def test_X27_the_third_SIGTERM_cuts_what_is_open_without_an_error(serve_process: Any) -> None:
