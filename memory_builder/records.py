@@ -79,3 +79,8 @@ def check_key(key: str) -> str:
     if key.endswith("/") or len(key) > MAX_KEY_CHARACTERS:
         raise RowRejected("key_invalid", f"The key is empty or has more than {MAX_KEY_CHARACTERS} characters.")
     return key
+
+
+def told_key(key: str, place: str) -> str:
+    """What a rejected row is named by: its key, or its place if that is too long: images as text, say."""
+    return key if len(key) <= MAX_KEY_CHARACTERS else place

@@ -17,7 +17,7 @@ from memory_builder.readers.columns import choose_columns as choose
 from memory_builder.readers.reader import MAX_CAPTION_BYTES, ReaderOptions
 from memory_builder.readers.regular_file import Stamp, stem_of
 from memory_builder.readers.source import Root, Source, image_inside, image_stamp, read_image
-from memory_builder.records import MAX_KEY_CHARACTERS, Record, Rejected, Row, RowRejected, check_key, readable
+from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable, told_key
 
 _USUAL = Usual(
     ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "path", "file", "filename", "file_name"),
@@ -190,7 +190,7 @@ def _row(image: _Image, caption_of: Callable[[str], str | None], naming: _Naming
         if not image.is_there:
             raise RowRejected("missing_image", "The row has neither an image nor the path of one.")
         own = naming.own(image)
-        key = own if len(own) <= MAX_KEY_CHARACTERS else key  # images as text, say, would fill the ledger
+        key = told_key(own, key)
         caption = caption_of(own)
         if caption is None:
             raise RowRejected("missing_caption", "The row has no caption.")

@@ -17,7 +17,7 @@ from memory_builder.readers.reader import Piece, ReaderOptions
 from memory_builder.readers.regular_file import Stamp, changed, stem_of
 from memory_builder.readers.source import Source, image_inside, image_stamp, read_image, root_of, stamp_of
 from memory_builder.readers.table_lines import DELIMITERS, JSON_LINES, Line, columns, later_columns, lines
-from memory_builder.records import MAX_KEY_CHARACTERS, Record, Rejected, Row, RowRejected, check_key, readable
+from memory_builder.records import Record, Rejected, Row, RowRejected, check_key, readable, told_key
 
 _NO_ROW = (
     "The row cannot be parsed, its number of fields is not the header's, or one of them has more than 131,072 letters."
@@ -146,7 +146,7 @@ class TableReader:
         try:
             path = _path(line, image)
             own = self._key(line, path, image.label)
-            key = own if len(own) <= MAX_KEY_CHARACTERS else key  # images as text, say, would fill the ledger
+            key = told_key(own, key)
             caption = self._caption(line, own)
             read = partial(read_image, image_inside(self._root, path), self._max_image_bytes)
             return Record(check_key(own), caption, read, source)
